@@ -1,0 +1,132 @@
+# kedge: the one Makefile. `make run` and `make check` do everything on a fresh machine as root.
+CC        ?= gcc
+BUILD     ?= build
+PREFIX    ?= /usr/local
+VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1)
+
+# Debian packages, by purpose. contrib/setup installs what is missing.
+PKG_BUILD := gcc make pkg-config libsofia-sip-ua-dev libevent-dev libssl-dev libyaml-dev libjansson-dev \
+             libsqlite3-dev libprotobuf-c-dev protobuf-c-compiler uthash-dev
+PKG_TEST  := libcmocka-dev python3 python3-pytest iproute2 nftables sip-tester baresip-core sox coturn kamailio \
+             kamailio-extra-modules kamailio-presence-modules openssl clang liburing-dev
+PKG_LINT  := clang-format clang-tidy
+PKG_BENCH := $(PKG_TEST) rtpengine kamailio-tls-modules
+
+LIBS      := sofia-sip-ua libevent libevent_openssl libevent_pthreads openssl yaml-0.1 jansson sqlite3 libprotobuf-c
+WARN      := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2
+HARDEN    := -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fPIE
+CFLAGS    ?= -O2 -g
+MODE      ?= release
+ifeq ($(MODE),debug)
+CFLAGS    := -O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
+HARDEN    := -fPIE
+BUILD     := build/debug
+endif
+# libevent and SQLite headers are not pedantic-clean; ours are built as C17 with POSIX and Linux extensions.
+ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -fvisibility=hidden -I. -I$(BUILD)/gen $(WARN) $(HARDEN) $(CFLAGS) \
+             -DKG_VERSION='"$(VERSION)"' $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
+# -rdynamic: the three symbols that b2bua/sip/shim.c interposes must be visible to libsofia (shared rules: README there).
+LDFLAGS   += -pie -Wl,-z,relro,-z,now -rdynamic
+LDLIBS     = $(shell pkg-config --libs $(LIBS) 2>/dev/null) -lpthread -lm
+
+SRC       := $(wildcard conf/*.c ice/*.c ice/*/*.c media/*.c b2bua/*.c b2bua/*/*.c)
+PROTO     := $(BUILD)/gen/media/control.pb-c.c
+OBJ       := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/gen/control.pb-c.o
+MAIN_OBJ  := $(BUILD)/obj/b2bua/main.o
+LIB_OBJ   := $(filter-out $(MAIN_OBJ),$(OBJ))
+
+.PHONY: all debug run check lint bench demo install setup-build setup-test setup-lint setup-bench clean format unit \
+        fuzz natlab reference
+all: $(BUILD)/kedge $(BUILD)/kedgectl
+
+$(BUILD)/kedge: $(OBJ)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(OBJ) $(LDLIBS)
+$(BUILD)/kedgectl: $(BUILD)/kedge
+	ln -sf kedge $@
+
+$(BUILD)/gen/media/control.pb-c.c $(BUILD)/gen/media/control.pb-c.h &: media/control.proto
+	@mkdir -p $(BUILD)/gen
+	protoc-c --c_out=$(BUILD)/gen media/control.proto
+$(BUILD)/obj/gen/control.pb-c.o: $(PROTO)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -Wno-shadow -c -o $@ $<
+$(BUILD)/obj/%.o: %.c | $(BUILD)/gen/media/control.pb-c.h
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+-include $(OBJ:.o=.d)
+
+debug:
+	$(MAKE) MODE=debug all
+
+# Unit tests: tests/unit/test_NAME.c, one cmocka program each, linked with everything but main.
+UNIT      := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
+$(BUILD)/libkedge.a: $(LIB_OBJ)
+	@rm -f $@
+	ar rcs $@ $(LIB_OBJ)
+$(BUILD)/tests/test_%: tests/unit/test_%.c $(BUILD)/libkedge.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(BUILD)/libkedge.a -lcmocka $(LDLIBS)
+unit: $(UNIT)
+	tests/run unit
+
+# The NAT emulator and other test programs: tests/natlab/*.c, tests/bench/*.c, one program each.
+NATLAB    := $(patsubst tests/natlab/%.c,$(BUILD)/tests/%,$(wildcard tests/natlab/*.c))
+BENCH     := $(patsubst tests/bench/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/*.c))
+$(BUILD)/tests/%: tests/natlab/%.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -pie -o $@ $< -lm -lpthread
+$(BUILD)/tests/%: tests/bench/%.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -pie -o $@ $< -lm -lpthread -luring
+natlab: $(NATLAB)
+
+# libFuzzer harnesses: tests/fuzz/fuzz_NAME.c; built in every `make check`, run briefly there and longer here.
+FUZZ      := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SECONDS ?= 300
+FUZZ_SRC  := $(filter conf/% b2bua/sdp/% media/%,$(SRC))
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SRC) $(PROTO)
+	@mkdir -p $(@D)
+	clang -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -std=gnu17 -D_GNU_SOURCE -O1 -g -I. \
+	  -I$(BUILD)/gen -DKG_VERSION='"fuzz"' $(shell pkg-config --cflags $(LIBS) 2>/dev/null) -o $@ $< $(FUZZ_SRC) $(PROTO) $(LDLIBS)
+fuzz: $(FUZZ)
+	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run fuzz
+
+setup-build setup-test setup-lint setup-bench: setup-%:
+	@contrib/setup $(PKG_BUILD) $(if $(filter test,$*),$(PKG_TEST) $(PKG_LINT)) $(if $(filter lint,$*),$(PKG_LINT)) \
+	  $(if $(filter bench,$*),$(PKG_BENCH))
+
+run: setup-build
+	@$(MAKE) --no-print-directory all
+	@contrib/first-run $(BUILD)
+
+check: setup-test
+	@$(MAKE) --no-print-directory all $(UNIT) $(NATLAB) $(BENCH) $(FUZZ)
+	@tests/run all
+
+lint: setup-lint
+	@contrib/lint/run
+
+bench: setup-bench
+	@$(MAKE) --no-print-directory all $(NATLAB) $(BENCH)
+	@tests/bench/run
+
+# make demo A=symmetric B=port-restricted
+demo: setup-test
+	@$(MAKE) --no-print-directory all $(NATLAB)
+	@/usr/bin/python3 tests/natlab/demo.py $(or $(A),port-restricted) $(or $(B),symmetric)
+
+reference: all
+	@contrib/lint/reference $(BUILD)/kedge
+
+format:
+	clang-format -i $(shell git ls-files '*.c' '*.h')
+
+install: all
+	install -D -m 755 $(BUILD)/kedge $(DESTDIR)$(PREFIX)/sbin/kedge
+	ln -sf ../sbin/kedge $(DESTDIR)$(PREFIX)/sbin/kedgectl
+	install -D -m 644 conf/kedge.yaml $(DESTDIR)/etc/kedge/kedge.yaml.example
+	install -d $(DESTDIR)/lib/systemd/system
+	sed 's|@PREFIX@|$(PREFIX)|g' contrib/systemd/kedge.service > $(DESTDIR)/lib/systemd/system/kedge.service
+
+clean:
+	rm -rf build

@@ -1,0 +1,52 @@
+/* Registrations: the embedded registrar, or the front of a PBX's. Signalling thread only. */
+#ifndef KG_REGISTRAR_H
+#define KG_REGISTRAR_H
+
+#include <jansson.h>
+#include <sofia-sip/sip.h>
+
+#include "b2bua/server.h"
+#include "b2bua/sip/flow.h"
+
+struct kg_registrar;
+
+/* What a caller may do with a request that needs a user. */
+enum kg_auth { KG_AUTH_OK, KG_AUTH_CHALLENGE, KG_AUTH_STALE, KG_AUTH_DENIED };
+
+struct kg_registrar *kg_registrar_new(struct kg_server *server);
+void kg_registrar_free(struct kg_registrar *registrar);
+/* kg_sip_handlers.on_register */
+void kg_registrar_register(struct kg_registrar *registrar, nta_incoming_t *irq, const sip_t *sip,
+                           const struct kg_flow *flow);
+/* kg_sip_handlers.on_flow_lost: contacts that were reachable only over it go. */
+void kg_registrar_flow_lost(struct kg_registrar *registrar, tport_t *tport);
+
+/* Embedded mode: checks the digest of an INVITE (407). On OK writes the user name. On CHALLENGE, STALE and DENIED
+ * it has answered the irq (407 or 403); the caller only destroys it. */
+enum kg_auth kg_registrar_authorize(struct kg_registrar *registrar, nta_incoming_t *irq, const sip_t *sip,
+                                    const struct kg_flow *flow, char *user, size_t size);
+
+/* One way to reach a phone. */
+struct kg_target {
+    char user[128];
+    char contact[512]; /* the phone's own Contact URI as it registered it: the request URI toward it */
+    struct kg_flow flow;
+    bool nat; /* its Contact or Via showed a NAT in between */
+};
+/* The user's contacts, most recently registered first. The caller clears each target's flow. Returns how many. */
+size_t kg_registrar_lookup(struct kg_registrar *registrar, const char *user, struct kg_target *out, size_t max);
+/* PBX mode: the contact that our token (the user part we registered with the PBX) stands for. 0 or ENOENT. */
+int kg_registrar_by_token(struct kg_registrar *registrar, const char *token, struct kg_target *out);
+/* The registered contact that this flow belongs to (source of a request); 0 or ENOENT. user "" accepts any. */
+int kg_registrar_by_flow(struct kg_registrar *registrar, const struct kg_flow *flow, const char *user,
+                         struct kg_target *out);
+
+/* [{user, contact, transport, remote, local, nat, nat_reasons[], user_agent, expires_in, registered, keepalive_s, ...}] */
+json_t *kg_registrar_json(const struct kg_registrar *registrar);
+
+/* Accounts (embedded mode). Return 0, EEXIST, ENOENT, EINVAL (name), EIO (store not writable: see log). */
+int kg_registrar_account_add(struct kg_registrar *registrar, const char *name, const char *password);
+int kg_registrar_account_remove(struct kg_registrar *registrar, const char *name); /* its contacts go too */
+json_t *kg_registrar_accounts_json(const struct kg_registrar *registrar); /* [{name, contacts, created}] */
+
+#endif

@@ -1,0 +1,34 @@
+/* The signalling process's parts, made in main.c and handed to whoever needs a neighbour. Signalling thread only. */
+#ifndef KG_SERVER_H
+#define KG_SERVER_H
+
+#include <sofia-sip/su_wait.h>
+
+#include "conf/config.h"
+
+struct kg_sip;
+struct kg_registrar;
+struct kg_calls;
+struct kg_store;
+struct kg_media_client;
+
+struct kg_server {
+    su_root_t *root;
+    struct kg_config config; /* the running one; reload changes its reloadable rows in place */
+    struct kg_sip *sip;
+    struct kg_store *store;
+    struct kg_registrar *registrar;
+    struct kg_calls *calls;
+    struct kg_media_client *media;
+    int64_t started_ms; /* wall clock */
+};
+
+/* Every counter of the signalling process, declared once in b2bua/counters.inc as C(name, "what it counts"). */
+struct kg_counters {
+#define C(name, doc) uint64_t name;
+#include "b2bua/counters.inc"
+#undef C
+};
+extern struct kg_counters kg_counters; /* signalling thread only */
+
+#endif

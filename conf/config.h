@@ -1,0 +1,102 @@
+/* The configuration: one struct, filled by the loader from the schema table in conf/schema.c. */
+#ifndef KG_CONF_CONFIG_H
+#define KG_CONF_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "conf/addr.h"
+
+enum kg_transport { KG_UDP, KG_TCP, KG_TLS };
+/* "udp", "tcp", "tls" */
+const char *kg_transport_name(enum kg_transport transport);
+
+enum kg_policy { KG_POLICY_AUTO, KG_POLICY_STEER, KG_POLICY_ANCHOR, KG_POLICY_BYPASS };
+
+/* "udp:192.0.2.10:5060" */
+struct kg_endpoint {
+    enum kg_transport transport;
+    struct kg_addr addr;
+};
+
+#define KG_LISTEN_MAX 32
+#define KG_PBX_MAX    16
+#define KG_PATH_MAX   256
+#define KG_DOMAIN_MAX 256
+
+/* All times are in milliseconds inside kedge and in seconds in the file unless the row says otherwise. */
+struct kg_config {
+    struct {
+        struct kg_endpoint listen[KG_LISTEN_MAX];
+        size_t listen_count;
+        struct kg_addr advertise; /* none: auto. Port ignored. */
+        char domain[KG_DOMAIN_MAX];
+    } sip;
+    struct {
+        char certificate[KG_PATH_MAX]; /* empty: self-signed pair beside the store */
+        char key[KG_PATH_MAX];
+    } tls;
+    struct {
+        struct kg_addr address;   /* none: auto, the address the call's signalling uses */
+        struct kg_addr advertise; /* none: auto, the same as address */
+        uint16_t port_min, port_max;
+        enum kg_policy policy;
+        uint32_t workers;             /* threads; 0: one a core */
+        uint32_t latch_packets;       /* window, in packets ... */
+        uint32_t latch_window_ms;     /* ... or time, whichever ends first */
+        uint32_t silence_timeout_ms;  /* a call in talk without any packet */
+        uint32_t hold_timeout_ms;     /* the same on hold */
+        uint32_t unanswered_timeout_ms; /* before the answer */
+        uint32_t port_quarantine_ms;  /* a released port is not given out again before this */
+    } media;
+    struct kg_endpoint pbx[KG_PBX_MAX];
+    size_t pbx_count; /* 0: the embedded registrar serves */
+    struct {
+        uint32_t phone_expires_udp_ms; /* granted to a NATed UDP phone */
+        uint32_t phone_expires_stream_ms;
+        uint32_t phone_expires_lan_ms; /* a phone without NAT in between */
+        uint32_t pbx_expires_ms;       /* asked of the PBX */
+        uint32_t keepalive_udp_ms;
+        uint32_t keepalive_stream_ms;
+        uint32_t contacts_per_user;
+        uint32_t nonce_lifetime_ms;
+    } registration;
+    struct {
+        uint32_t calls;              /* at once */
+        uint32_t streams;            /* TCP and TLS connections at once */
+        uint32_t streams_per_source;
+        uint32_t stream_idle_ms;      /* a stream without any byte */
+        uint32_t stream_message_ms;   /* from the first byte of a message to its last */
+        uint32_t handshake_ms;        /* TLS */
+    } limits;
+    char store[KG_PATH_MAX];
+    char control[KG_PATH_MAX]; /* path of the UNIX socket, without "unix:" */
+    char log_level[16];        /* error, warn, info, debug */
+};
+
+/* One finding of the loader: a sentence for a person. line is 1-based, 0 for the whole file. */
+struct kg_config_error {
+    int line;
+    char text[240];
+};
+#define KG_CONFIG_ERRORS_MAX 32
+struct kg_config_errors {
+    struct kg_config_error item[KG_CONFIG_ERRORS_MAX];
+    size_t count;
+};
+
+/* The defaults of every row. */
+void kg_config_defaults(struct kg_config *config);
+/* Parses YAML text over the defaults. Returns 0 and fills *out, or EINVAL with at least one error and *out
+ * untouched. Finds every error it can, not only the first. */
+int kg_config_parse(const char *text, size_t len, struct kg_config *out, struct kg_config_errors *errors);
+/* Names of rows that differ between two configurations and need a restart, as "sip.listen, store"; "" if none.
+ * Returns their number. */
+size_t kg_config_restart_rows(const struct kg_config *a, const struct kg_config *b, char *out, size_t size);
+/* Copies the rows that can be changed at run time from `from` into `to`. */
+void kg_config_apply_reloadable(struct kg_config *to, const struct kg_config *from);
+/* The generated reference for conf/README.md (Markdown table), to stdout; `kedge --config-reference`. */
+void kg_config_print_reference(void);
+
+#endif

@@ -1,0 +1,174 @@
+/* Media control client: what signalling knows of the media engine. The only header of media/ that b2bua/ includes.
+ *
+ * One UNIX seqpacket connection (media/control.proto). Asynchronous, single-threaded, no clock of its own: the owner
+ * polls kg_media_client_fd() and calls kg_media_client_run() when it is ready or the deadline has passed.
+ *
+ * The client mirrors every session it created (last descriptions, local ports, latched addresses). When the engine
+ * was restarted it creates them all again on the same ports, so that talk goes on; when signalling was restarted it
+ * reads the sessions back from the engine and hands out their snapshots (`recovered`).
+ */
+#ifndef KG_MEDIA_CLIENT_H
+#define KG_MEDIA_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "conf/addr.h"
+#include "conf/config.h"
+
+#define KG_MEDIA_ID_MAX       32 /* bytes of a session id with NUL: the call's id, hex */
+#define KG_MEDIA_STREAMS_MAX  8  /* m-lines */
+#define KG_MEDIA_CODECS_MAX   24 /* payload types an m-line */
+#define KG_MEDIA_SNAPSHOT_MAX 8192
+
+enum kg_side { KG_SIDE_A, KG_SIDE_B }; /* caller, callee */
+static inline enum kg_side kg_other_side(enum kg_side side)
+{
+    return side == KG_SIDE_A ? KG_SIDE_B : KG_SIDE_A;
+}
+
+/* From the describing side's view, as in SDP (RFC 8866 6.7): bit 0 it receives, bit 1 it sends. */
+enum kg_direction { KG_INACTIVE = 0, KG_RECVONLY = 1, KG_SENDONLY = 2, KG_SENDRECV = 3 };
+
+/* Weakest first; the order is the comparison (mission.md, "latching"). */
+enum kg_proof {
+    KG_PROOF_NONE,
+    KG_PROOF_FIRST_PACKETS, /* nothing but arrival within the window; only where permitted */
+    KG_PROOF_SAME_ADDRESS,  /* host equals the signalling source or the SDP host */
+    KG_PROOF_SDP,           /* host and port as in SDP */
+    KG_PROOF_SRTP,          /* reserved for SRTP authentication */
+    KG_PROOF_ICE,           /* reserved for ICE checks */
+};
+const char *kg_proof_name(enum kg_proof proof); /* "none", "first-packets", "same-address", "sdp", "srtp", "ice" */
+
+struct kg_media_codec {
+    uint8_t payload_type;
+    uint32_t clock_rate; /* Hz */
+    char name[16];       /* "PCMU" */
+};
+
+/* What one side's SDP says about one m-line. */
+struct kg_media_stream {
+    bool enabled;     /* port not 0 */
+    char kind[12];    /* "audio", "video", "image" ... */
+    struct kg_addr rtp;  /* c= and m=; none where the side only reserved the line */
+    struct kg_addr rtcp; /* a=rtcp or port + 1; equal to rtp with rtcp-mux */
+    bool rtcp_mux;    /* agreed (in an answer) or offered (in an offer) */
+    enum kg_direction direction;
+    struct kg_media_codec codec[KG_MEDIA_CODECS_MAX];
+    uint8_t codec_count;
+};
+
+/* All that one side said, and what signalling knows of it. */
+struct kg_media_side {
+    struct kg_addr signalling; /* packet source of its SIP; port ignored */
+    bool trusted;              /* a configured PBX: its SDP address may be sent to before it sent anything */
+    bool first_packets;        /* a source of any address may latch within the window */
+    uint8_t stream_count;
+    struct kg_media_stream stream[KG_MEDIA_STREAMS_MAX];
+};
+
+/* A change of a session; created if the id is new. Either side may be NULL ("as before"). */
+struct kg_media_change {
+    char id[KG_MEDIA_ID_MAX];
+    struct kg_addr bind[2]; /* local host for each side (port 0); used when a stream is first allocated */
+    const struct kg_media_side *side[2];
+    bool answered;             /* the call is in talk: silence and hold timeouts apply */
+    const void *snapshot;      /* NULL: as before */
+    size_t snapshot_len;       /* at most KG_MEDIA_SNAPSHOT_MAX */
+};
+
+struct kg_media_local {
+    struct kg_addr rtp, rtcp; /* bound here; rtcp is always rtp + 1 */
+};
+
+/* One stream on one side, as counted by the engine. */
+struct kg_media_stats {
+    char kind[12];
+    char codec[16];             /* last seen payload type's name, "" before any packet */
+    struct kg_addr local, remote; /* remote: where we send; none until proven */
+    enum kg_proof proof;
+    uint64_t packets_in, packets_out, bytes_in, bytes_out; /* RTP, bytes of UDP payload */
+    uint64_t dropped;           /* arrived from an unproven source, or not RTP */
+    uint64_t lost;              /* of what this side sent us, by sequence numbers */
+    double jitter_ms;           /* RFC 3550 6.4.1 */
+    double rtt_ms;              /* from RTCP; negative: unknown */
+    double mos;                 /* E-model (G.107); 0: unknown */
+    int64_t last_packet_ms_ago; /* -1: never */
+    int64_t first_packet_ms;    /* after the session was created; -1: never */
+};
+
+struct kg_media_session_info {
+    char id[KG_MEDIA_ID_MAX];
+    uint8_t stream_count;
+    struct kg_media_stats stats[2][KG_MEDIA_STREAMS_MAX];
+    const void *snapshot;
+    size_t snapshot_len;
+};
+
+enum kg_media_error {
+    KG_MEDIA_OK,
+    KG_MEDIA_NO_PORTS,    /* every port of the range is in use or in quarantine */
+    KG_MEDIA_NO_SOCKETS,  /* out of file descriptors or memory */
+    KG_MEDIA_BAD_ADDRESS, /* cannot bind there */
+    KG_MEDIA_UNKNOWN,     /* no such session */
+    KG_MEDIA_TOO_BIG,     /* more streams than KG_MEDIA_STREAMS_MAX */
+    KG_MEDIA_GONE,        /* the engine is not there and did not come back in time */
+};
+const char *kg_media_error_text(enum kg_media_error error); /* a sentence */
+
+struct kg_media_reply {
+    enum kg_media_error error;
+    uint8_t stream_count;
+    struct kg_media_local local[2][KG_MEDIA_STREAMS_MAX]; /* by side */
+    const struct kg_media_session_info *info;             /* delete and query only */
+};
+/* Called exactly once for each request, never from inside the requesting call. */
+typedef void kg_media_done(void *ctx, const struct kg_media_reply *reply);
+
+enum kg_media_event_type {
+    KG_MEDIA_LATCHED,   /* side, stream, rtcp, proof, addr */
+    KG_MEDIA_SILENCE,   /* no packet within the timeout that applied: `reason` says which */
+    KG_MEDIA_LOST,      /* the engine was restarted and this session could not be made again: `reason` */
+    KG_MEDIA_RECOVERED, /* signalling was restarted: the engine holds this session (info with snapshot) */
+    KG_MEDIA_UP,        /* connected; all sessions recovered or made again. No id. */
+    KG_MEDIA_DOWN,      /* connection lost; requests wait. No id. */
+};
+struct kg_media_event {
+    enum kg_media_event_type type;
+    const char *id;
+    enum kg_side side;
+    uint8_t stream;
+    bool rtcp;
+    enum kg_proof proof;
+    struct kg_addr addr;
+    const char *reason;
+    const struct kg_media_session_info *info;
+};
+typedef void kg_media_on_event(void *ctx, const struct kg_media_event *event);
+
+struct kg_media_client;
+
+/* path: the engine's socket. Does not connect yet: run does. Returns NULL without memory. */
+struct kg_media_client *kg_media_client_new(const char *path, kg_media_on_event *on_event, void *ctx);
+void kg_media_client_free(struct kg_media_client *client);
+
+/* The fd to poll, -1 while not connected. It changes on reconnect: ask after every run. */
+int kg_media_client_fd(const struct kg_media_client *client);
+bool kg_media_client_wants_write(const struct kg_media_client *client);
+bool kg_media_client_is_up(const struct kg_media_client *client);
+/* Reads, writes, (re)connects, expires requests; calls back. Returns ms until it wants to run again. */
+int64_t kg_media_client_run(struct kg_media_client *client, int64_t now_ms);
+
+/* Sends nothing itself (run does, or the write at once when the socket takes it). Returns 0 or ENOMEM/EMSGSIZE/ENOBUFS
+ * (queue full: refuse the call); then done is not called. done may be NULL. */
+int kg_media_apply(struct kg_media_client *client, const struct kg_media_change *change, kg_media_done *done, void *ctx);
+/* Ends the session; the reply carries its last statistics. */
+int kg_media_delete(struct kg_media_client *client, const char *id, kg_media_done *done, void *ctx);
+/* One session, or with id NULL every one: done is called for each, and last with info NULL. */
+int kg_media_query(struct kg_media_client *client, const char *id, kg_media_done *done, void *ctx);
+/* Tells the engine changed settings (ports, timeouts); sent again after each reconnect. */
+int kg_media_configure(struct kg_media_client *client, const struct kg_config *config);
+
+#endif
