@@ -44,8 +44,8 @@ uint16_t kg_addr_port(const struct kg_addr *addr); /* host order */
 void kg_addr_set_port(struct kg_addr *addr, uint16_t port);
 socklen_t kg_addr_len(const struct kg_addr *addr); /* of the sockaddr; 0 for none */
 
-bool kg_addr_equal(const struct kg_addr *a, const struct kg_addr *b);     /* host and port */
-bool kg_addr_same_host(const struct kg_addr *a, const struct kg_addr *b); /* host only */
+bool kg_addr_equal(const struct kg_addr *a, const struct kg_addr *b);     /* host and port; none equals none */
+bool kg_addr_same_host(const struct kg_addr *a, const struct kg_addr *b); /* host only; none is nobody's host */
 uint32_t kg_addr_hash(const struct kg_addr *addr);
 
 bool kg_addr_is_any(const struct kg_addr *addr);       /* 0.0.0.0, :: */
