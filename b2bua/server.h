@@ -1,4 +1,5 @@
-/* The signalling process's parts, made in main.c and handed to whoever needs a neighbour. Signalling thread only. */
+/* The signalling process's parts, made in main.c and handed to whoever needs a neighbour. Signalling thread
+ * only. */
 #ifndef KG_SERVER_H
 #define KG_SERVER_H
 
@@ -23,7 +24,8 @@ struct kg_server {
     int64_t started_ms; /* wall clock */
 };
 
-/* Every counter of the signalling process, declared once in b2bua/counters.inc as C(name, "what it counts"). */
+/* Every counter of the signalling process, declared once in b2bua/counters.inc as C(name, "what it counts").
+ */
 struct kg_counters {
 #define C(name, doc) uint64_t name;
 #include "b2bua/counters.inc"

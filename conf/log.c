@@ -45,6 +45,14 @@ static bool stderr_is_journal(void)
     return strcmp(stream, actual) == 0;
 }
 
+enum kg_log_level kg_log_level_of(const char *name)
+{
+    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++)
+        if (strcmp(levels[i].name, name) == 0)
+            return (enum kg_log_level)i;
+    return KG_LOG_INFO;
+}
+
 void kg_log_init(const char *process, enum kg_log_level level)
 {
     snprintf(process_name, sizeof process_name, "%s", process);

@@ -5,6 +5,8 @@
 
 enum kg_log_level { KG_LOG_ERROR, KG_LOG_WARN, KG_LOG_INFO, KG_LOG_DEBUG };
 
+/* "error", "warn", "info", "debug"; anything else is info (the schema admits nothing else). */
+enum kg_log_level kg_log_level_of(const char *name);
 /* process: "supervisor", "signalling", "media". Thread-safe after this call. */
 void kg_log_init(const char *process, enum kg_log_level level);
 void kg_log_set_level(enum kg_log_level level);

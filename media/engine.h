@@ -19,8 +19,10 @@ void kg_media_engine_stop(struct kg_media_engine *engine);
 void kg_media_engine_free(struct kg_media_engine *engine);
 /* Also watch this fd in the control loop (the supervisor's socket); the callback reads it. */
 int kg_media_engine_watch(struct kg_media_engine *engine, int fd, void (*readable)(void *), void *ctx);
+void kg_media_engine_unwatch(struct kg_media_engine *engine, int fd);
+/* True while a signalling process is connected. Control thread only. */
+bool kg_media_engine_has_owner(const struct kg_media_engine *engine);
 /* Number of sessions, for the supervisor-is-gone rule (main.c). Control thread only. */
 unsigned kg_media_engine_sessions(const struct kg_media_engine *engine);
-void kg_media_engine_configure(struct kg_media_engine *engine, const struct kg_config *config);
 
 #endif
