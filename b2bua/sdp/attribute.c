@@ -1,0 +1,44 @@
+/* The attributes that kedge does something with. */
+#include <strings.h>
+
+#include "b2bua/sdp/model.h"
+
+#define ROW(name, ...)                                                                                       \
+    {                                                                                                        \
+        name, sizeof(name) - 1, __VA_ARGS__                                                                  \
+    }
+
+static const struct kg_sdp_attribute_row other = {"", 0, KG_SDP_OTHER, 0};
+
+/* The frequent ones first: the search is linear. */
+static const struct kg_sdp_attribute_row table[] = {
+    ROW("rtpmap", KG_SDP_RTPMAP, 0), ROW("sendrecv", KG_SDP_DIRECTION, KG_SENDRECV),
+    ROW("sendonly", KG_SDP_DIRECTION, KG_SENDONLY), ROW("recvonly", KG_SDP_DIRECTION, KG_RECVONLY),
+    ROW("inactive", KG_SDP_DIRECTION, KG_INACTIVE), ROW("rtcp", KG_SDP_RTCP, 0),
+    ROW("rtcp-mux", KG_SDP_RTCP_MUX, 0), ROW("rtcp-mux-only", KG_SDP_RTCP_MUX_ONLY, 0),
+    ROW("bundle-only", KG_SDP_BUNDLE_ONLY, 0),
+    /* Keys stay end to end through the relay. */
+    ROW("crypto", KG_SDP_UNTOUCHED, 0), ROW("fingerprint", KG_SDP_UNTOUCHED, 0),
+    ROW("setup", KG_SDP_UNTOUCHED, 0), ROW("tls-id", KG_SDP_UNTOUCHED, 0),
+    ROW("key-mgmt", KG_SDP_UNTOUCHED, 0), ROW("zrtp-hash", KG_SDP_UNTOUCHED, 0),
+    /* RFC 8839: checks would go past the relay or name the writer's network. */
+    ROW("candidate", KG_SDP_ICE, 0), ROW("ice-ufrag", KG_SDP_ICE, 0), ROW("ice-pwd", KG_SDP_ICE, 0),
+    ROW("ice-options", KG_SDP_ICE, 0), ROW("ice-lite", KG_SDP_ICE, 0), ROW("ice-pacing", KG_SDP_ICE, 0),
+    ROW("ice-mismatch", KG_SDP_DROPPED, 0), ROW("remote-candidates", KG_SDP_DROPPED, 0),
+    ROW("end-of-candidates", KG_SDP_DROPPED, 0),
+    /* Other ways to write addresses. */
+    ROW("source-filter", KG_SDP_DROPPED, 0), /* RFC 4570 */
+    ROW("altc", KG_SDP_DROPPED, 0),          /* RFC 6947 */
+    ROW("ccap", KG_SDP_DROPPED, 0),          /* RFC 7006 */
+    ROW("alt", KG_SDP_DROPPED, 0),           /* CounterPath's, before ICE */
+    ROW("X-nat", KG_SDP_DROPPED, 0),         /* pjsip: the writer's NAT type */
+};
+
+const struct kg_sdp_attribute_row *kg_sdp_attribute_find(const char *name, size_t len)
+{
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        if (table[i].len == len && strncasecmp(table[i].name, name, len) == 0)
+            return &table[i];
+    }
+    return &other;
+}

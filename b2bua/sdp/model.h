@@ -1,0 +1,90 @@
+/* The parsed description. Internal to b2bua/sdp/. One allocation holds the struct, the tables and a copy of
+ * the text; every pointer below points into it. */
+#ifndef KG_SDP_MODEL_H
+#define KG_SDP_MODEL_H
+
+#include "b2bua/sdp/sdp.h"
+
+#define KG_SDP_BYTES_MAX 65535
+#define KG_SDP_LINES_MAX 2000
+#define KG_SDP_MEDIA_MAX 64
+
+/* Not NUL-terminated. */
+struct kg_sdp_text {
+    const char *s;
+    uint16_t len;
+};
+
+/* What a rewrite does with an attribute, and what the parser reads from it. */
+enum kg_sdp_attribute {
+    KG_SDP_OTHER,         /* unknown or harmless: kept unless an address is written in it */
+    KG_SDP_UNTOUCHED,     /* kept as it is: keys and fingerprints belong to the two ends */
+    KG_SDP_DROPPED,       /* speaks of the writer's network */
+    KG_SDP_ICE,           /* the same; and says that the writer does ICE */
+    KG_SDP_DIRECTION,     /* sendrecv, sendonly, recvonly, inactive */
+    KG_SDP_RTCP,          /* RFC 3605 */
+    KG_SDP_RTCP_MUX,      /* RFC 5761 */
+    KG_SDP_RTCP_MUX_ONLY, /* RFC 8858 */
+    KG_SDP_RTPMAP,        /* RFC 8866 6.6 */
+    KG_SDP_BUNDLE_ONLY,   /* RFC 9143 */
+};
+
+struct kg_sdp_attribute_row {
+    const char *name;
+    uint8_t len;
+    uint8_t attribute; /* enum kg_sdp_attribute */
+    uint8_t direction; /* enum kg_direction of KG_SDP_DIRECTION */
+};
+/* name without "a=" and without ":value". Never NULL: a row of KG_SDP_OTHER for what the table does not hold.
+ */
+const struct kg_sdp_attribute_row *kg_sdp_attribute_find(const char *name, size_t len);
+
+struct kg_sdp_line {
+    const char *value; /* after "a=", trailing blanks cut */
+    uint16_t len;
+    uint16_t argument; /* of an attribute: offset in value behind the ":", len if there is none */
+    char type;         /* 'a' */
+    uint8_t attribute; /* enum kg_sdp_attribute; only where type is 'a' */
+};
+
+struct kg_sdp_connection {
+    bool present;
+    bool unspecified;    /* 0.0.0.0 or :: */
+    struct kg_addr host; /* port 0; none if unspecified or a name */
+};
+
+struct kg_sdp_media {
+    size_t first, end; /* lines [first, end); first is the m= line */
+    struct kg_sdp_text kind, proto, formats;
+    uint16_t port;
+    bool enabled;                       /* has a port, and a transport that kedge relays: anything but TCP */
+    bool rtp;                           /* an RTP profile */
+    bool has_connection, has_direction; /* of its own */
+    bool rtcp_mux, bundle_only, ice;
+    struct kg_sdp_connection connection; /* its own or the session's */
+    enum kg_direction direction;         /* its own or the session's; hold by address taken into account */
+    uint16_t rtcp_port;                  /* a=rtcp; 0: none */
+    struct kg_addr rtcp_host;            /* none: as c= */
+};
+
+struct kg_sdp {
+    size_t line_count, media_count;
+    struct kg_sdp_line *line;
+    struct kg_sdp_media *media;
+    size_t session_end; /* lines [0, session_end) are the session's */
+    struct kg_sdp_connection connection;
+    enum kg_direction direction;
+    bool ice;
+    bool has_name, has_time; /* s=, t= */
+    size_t text_len;
+};
+
+/* The next word of [*p, end), blanks skipped; empty at the end. */
+struct kg_sdp_text kg_sdp_word(const char **p, const char *end);
+/* Digits only, at most max. Returns false if it is not that. */
+bool kg_sdp_number(const char *s, size_t len, uint32_t max, uint32_t *out);
+bool kg_sdp_text_equal(struct kg_sdp_text a, struct kg_sdp_text b); /* ASCII case ignored */
+/* Whether an IPv4 or IPv6 address is written anywhere in the text. */
+bool kg_sdp_holds_address(const char *s, size_t len);
+
+#endif
