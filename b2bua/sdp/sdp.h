@@ -20,29 +20,29 @@ void kg_sdp_free(struct kg_sdp *sdp);
 
 /* Fills streams and stream_count of a side (other fields untouched): addresses, a=rtcp, rtcp-mux, direction
  * with both notations of hold (a=sendonly/inactive, c=0.0.0.0 or ::), codecs with clock rates incl. static
- * payload types (RFC 3551). A c= that is a host name gives no address. Returns 0 or E2BIG (more than
- * KG_MEDIA_STREAMS_MAX m-lines). */
+ * payload types (RFC 3551). A c= that is a host name gives no address. A line over TCP
+ * counts as rejected: the relay carries UDP. Returns 0 or E2BIG (more than KG_MEDIA_STREAMS_MAX m-lines). */
 int kg_sdp_describe(const struct kg_sdp *sdp, struct kg_media_side *out);
 
 /* The connection host of the first enabled m-line (port 0); none if it has none. For comparison with the
  * packet source. */
 struct kg_addr kg_sdp_host(const struct kg_sdp *sdp);
 
-/* An answer must match its offer (RFC 3264 6): same number and kinds of m-lines, no line revived. Returns 0
- * or EINVAL and a sentence. */
+/* An answer must match its offer (RFC 3264 6): same number and kinds of m-lines, no line revived
+ * (a=bundle-only excepted, RFC 9143). Returns 0 or EINVAL and a sentence. */
 int kg_sdp_check_answer(const struct kg_sdp *offer, const struct kg_sdp *answer, char *error, size_t size);
 
 /* What one leg's o= line says, kept for the whole dialog: id constant, version grows when the text changes
  * (RFC 3264 8). */
 struct kg_sdp_origin {
-    uint64_t id,
-        version; /* the caller's choice at first; below 2^62 (RFC 3264 5), many phones like them below 2^31 */
+    /* Chosen by the caller at first, below 2^62 (RFC 3264 5); phones are surest of what fits in 31 bits. */
+    uint64_t id, version;
     uint64_t hash; /* of what was last sent, without its o= line; 0: nothing yet */
 };
 
 struct kg_sdp_local {
-    struct kg_addr rtp,
-        rtcp;      /* advertised to the reader of the result; rtp none: the line is written as rejected */
+    /* Advertised to the reader of the result. rtp none: the line is written as rejected. */
+    struct kg_addr rtp, rtcp;
     bool rtcp_mux; /* put a=rtcp-mux (then a=rtcp is dropped) */
 };
 
