@@ -44,14 +44,16 @@ uint16_t kg_addr_port(const struct kg_addr *addr); /* host order */
 void kg_addr_set_port(struct kg_addr *addr, uint16_t port);
 socklen_t kg_addr_len(const struct kg_addr *addr); /* of the sockaddr; 0 for none */
 
-bool kg_addr_equal(const struct kg_addr *a, const struct kg_addr *b);     /* host and port; none equals none */
-bool kg_addr_same_host(const struct kg_addr *a, const struct kg_addr *b); /* host only; none is nobody's host */
+bool kg_addr_equal(const struct kg_addr *a, const struct kg_addr *b); /* host and port; none equals none */
+bool kg_addr_same_host(const struct kg_addr *a,
+                       const struct kg_addr *b); /* host only; none is nobody's host */
 uint32_t kg_addr_hash(const struct kg_addr *addr);
 
 bool kg_addr_is_any(const struct kg_addr *addr);       /* 0.0.0.0, :: */
 bool kg_addr_is_loopback(const struct kg_addr *addr);  /* 127/8, ::1 */
 bool kg_addr_is_multicast(const struct kg_addr *addr); /* also 255.255.255.255 */
-/* RFC 1918, 100.64/10 (RFC 6598), 169.254/16, fc00::/7, fe80::/10, loopback: not reachable from the Internet. */
+/* RFC 1918, 100.64/10 (RFC 6598), 169.254/16, fc00::/7, fe80::/10, loopback: not reachable from the Internet.
+ */
 bool kg_addr_is_private(const struct kg_addr *addr);
 /* A unicast address and a port that packets may be sent to: set, not any, not multicast, 0/8 or port 0. */
 bool kg_addr_is_usable(const struct kg_addr *addr);

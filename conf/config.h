@@ -42,13 +42,13 @@ struct kg_config {
         struct kg_addr advertise; /* none: auto, the same as address */
         uint16_t port_min, port_max;
         enum kg_policy policy;
-        uint32_t workers;             /* threads; 0: one a core */
-        uint32_t latch_packets;       /* window, in packets ... */
-        uint32_t latch_window_ms;     /* ... or time, whichever ends first */
-        uint32_t silence_timeout_ms;  /* a call in talk without any packet */
-        uint32_t hold_timeout_ms;     /* the same on hold */
+        uint32_t workers;               /* threads; 0: one a core */
+        uint32_t latch_packets;         /* window, in packets ... */
+        uint32_t latch_window_ms;       /* ... or time, whichever ends first */
+        uint32_t silence_timeout_ms;    /* a call in talk without any packet */
+        uint32_t hold_timeout_ms;       /* the same on hold */
         uint32_t unanswered_timeout_ms; /* before the answer */
-        uint32_t port_quarantine_ms;  /* a released port is not given out again before this */
+        uint32_t port_quarantine_ms;    /* a released port is not given out again before this */
     } media;
     struct kg_endpoint pbx[KG_PBX_MAX];
     size_t pbx_count; /* 0: the embedded registrar serves */
@@ -63,12 +63,12 @@ struct kg_config {
         uint32_t nonce_lifetime_ms;
     } registration;
     struct {
-        uint32_t calls;              /* at once */
-        uint32_t streams;            /* TCP and TLS connections at once */
+        uint32_t calls;   /* at once */
+        uint32_t streams; /* TCP and TLS connections at once */
         uint32_t streams_per_source;
-        uint32_t stream_idle_ms;      /* a stream without any byte */
-        uint32_t stream_message_ms;   /* from the first byte of a message to its last */
-        uint32_t handshake_ms;        /* TLS */
+        uint32_t stream_idle_ms;    /* a stream without any byte */
+        uint32_t stream_message_ms; /* from the first byte of a message to its last */
+        uint32_t handshake_ms;      /* TLS */
     } limits;
     char store[KG_PATH_MAX];
     char control[KG_PATH_MAX]; /* path of the UNIX socket, without "unix:" */
@@ -81,6 +81,8 @@ struct kg_config_error {
     char text[240];
 };
 #define KG_CONFIG_ERRORS_MAX 32
+/* Larger files are refused. */
+#define KG_CONFIG_FILE_MAX 65536
 struct kg_config_errors {
     struct kg_config_error item[KG_CONFIG_ERRORS_MAX];
     size_t count;
@@ -91,8 +93,10 @@ void kg_config_defaults(struct kg_config *config);
 /* Parses YAML text over the defaults. Returns 0 and fills *out, or EINVAL with at least one error and *out
  * untouched. Finds every error it can, not only the first. */
 int kg_config_parse(const char *text, size_t len, struct kg_config *out, struct kg_config_errors *errors);
-/* Names of rows that differ between two configurations and need a restart, as "sip.listen, store"; "" if none.
- * Returns their number. */
+/* The same from a file. A file that cannot be read is one error at line 0. */
+int kg_config_load(const char *path, struct kg_config *out, struct kg_config_errors *errors);
+/* Names of rows that differ between two configurations and need a restart, as "sip.listen, store"; "" if
+ * none. Returns their number. */
 size_t kg_config_restart_rows(const struct kg_config *a, const struct kg_config *b, char *out, size_t size);
 /* Copies the rows that can be changed at run time from `from` into `to`. */
 void kg_config_apply_reloadable(struct kg_config *to, const struct kg_config *from);

@@ -1,0 +1,198 @@
+#include "conf/schema.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define FIELD(member)                                                                                        \
+    .offset = offsetof(struct kg_config, member), .size = sizeof(((struct kg_config *)0)->member)
+#define LIST(member, counter, most)                                                                          \
+    FIELD(member), .count_offset = offsetof(struct kg_config, counter), .max = (most)
+
+/* kg_conf_ports fills two fields through one row. */
+_Static_assert(offsetof(struct kg_config, media.port_max) == offsetof(struct kg_config, media.port_min) + 2,
+               "the port range is one row");
+#define PORTS .offset = offsetof(struct kg_config, media.port_min), .size = 2 * sizeof(uint16_t)
+
+#define DAY 86400u /* s */
+
+const struct kg_conf_row kg_conf_rows[] = {
+    {"sip.listen", &kg_conf_listen, "udp:0.0.0.0:5060 tcp:0.0.0.0:5060 tls:0.0.0.0:5061",
+     LIST(sip.listen, sip.listen_count, KG_LISTEN_MAX), .min = 1,
+     .doc = "Where phones and PBX reach kedge, as transport:address:port. `0.0.0.0` and `[::]` mean every "
+            "address."},
+    {"sip.advertise", &kg_conf_address, "auto", FIELD(sip.advertise),
+     .doc = "The public address to name in SIP, where kedge stands behind a 1:1 NAT."},
+    {"sip.domain", &kg_conf_domain, "kedge", FIELD(sip.domain),
+     .doc = "Domain and realm of the embedded registrar. Changing it makes every password invalid."},
+    {"tls.certificate", &kg_conf_path, "", FIELD(tls.certificate), .reloadable = true,
+     .doc = "PEM file with the certificate chain. Without it a self-signed pair is made at first start."},
+    {"tls.key", &kg_conf_path, "", FIELD(tls.key), .reloadable = true,
+     .doc = "PEM file with its private key."},
+    {"media.address", &kg_conf_address, "auto", FIELD(media.address), .reloadable = true,
+     .doc = "Local address of the relay ports. auto: the one that the call's signalling uses."},
+    {"media.advertise", &kg_conf_address, "auto", FIELD(media.advertise), .reloadable = true,
+     .doc = "The public address to name in SDP, where kedge stands behind a 1:1 NAT."},
+    {"media.ports", &kg_conf_ports, "30000-39999", PORTS, .reloadable = true,
+     .doc = "UDP ports of the relay. A call takes four: two for RTP, two for RTCP."},
+    {"media.policy", &kg_conf_policy, "auto", FIELD(media.policy), .reloadable = true,
+     .doc = "Which way media goes: through kedge (anchor), direct (steer, bypass), or as the networks allow "
+            "(auto)."},
+    {"media.workers", &kg_conf_count, "0", FIELD(media.workers), .max = 256,
+     .doc = "Threads that relay packets. 0: one a processor core."},
+    {"media.latch_packets", &kg_conf_count, "4", FIELD(media.latch_packets), .min = 1, .max = 1000,
+     .reloadable = true,
+     .doc = "A phone's media source is learnt from this many packets and then locked (RFC 7362)..."},
+    {"media.latch_window", &kg_conf_seconds, "3", FIELD(media.latch_window_ms), .min = 1, .max = 60,
+     .reloadable = true, .doc = "... or after this time, whichever comes first."},
+    {"media.silence_timeout", &kg_conf_seconds, "60", FIELD(media.silence_timeout_ms), .min = 1, .max = DAY,
+     .reloadable = true, .doc = "An answered call without any packet from either side ends after this."},
+    {"media.hold_timeout", &kg_conf_seconds, "1800", FIELD(media.hold_timeout_ms), .min = 1, .max = DAY,
+     .reloadable = true, .doc = "The same while the call is on hold."},
+    {"media.unanswered_timeout", &kg_conf_seconds, "180", FIELD(media.unanswered_timeout_ms), .min = 1,
+     .max = DAY, .reloadable = true, .doc = "A call that nobody answers ends after this."},
+    {"media.port_quarantine", &kg_conf_seconds, "10", FIELD(media.port_quarantine_ms), .min = 0, .max = 3600,
+     .reloadable = true, .doc = "A port is not given to another call before this time has passed."},
+    {"pbx", &kg_conf_peers, "", LIST(pbx, pbx_count, KG_PBX_MAX),
+     .doc = "The PBX behind kedge, as transport:address:port; the next ones serve when the first does not. "
+            "Without "
+            "it the embedded registrar serves."},
+    {"registration.phone_expires_udp", &kg_conf_seconds, "120", FIELD(registration.phone_expires_udp_ms),
+     .min = 30, .max = 7200, .reloadable = true,
+     .doc = "How long a registration over UDP from behind a NAT lasts before the phone must refresh it."},
+    {"registration.phone_expires_stream", &kg_conf_seconds, "600",
+     FIELD(registration.phone_expires_stream_ms), .min = 30, .max = 7200, .reloadable = true,
+     .doc = "The same over TCP and TLS."},
+    {"registration.phone_expires_lan", &kg_conf_seconds, "600", FIELD(registration.phone_expires_lan_ms),
+     .min = 30, .max = 7200, .reloadable = true, .doc = "The same for a phone with no NAT in between."},
+    {"registration.pbx_expires", &kg_conf_seconds, "3600", FIELD(registration.pbx_expires_ms), .min = 60,
+     .max = DAY, .reloadable = true, .doc = "What kedge asks of the PBX on behalf of the phones."},
+    {"registration.keepalive_udp", &kg_conf_seconds, "25", FIELD(registration.keepalive_udp_ms), .min = 1,
+     .max = 3600, .reloadable = true, .doc = "How often kedge keeps a phone's NAT open over UDP."},
+    {"registration.keepalive_stream", &kg_conf_seconds, "90", FIELD(registration.keepalive_stream_ms),
+     .min = 1, .max = 3600, .reloadable = true, .doc = "The same over TCP and TLS."},
+    {"registration.contacts_per_user", &kg_conf_count, "10", FIELD(registration.contacts_per_user), .min = 1,
+     .max = 100, .reloadable = true, .doc = "Phones that may be registered for one user at once."},
+    {"registration.nonce_lifetime", &kg_conf_seconds, "600", FIELD(registration.nonce_lifetime_ms), .min = 10,
+     .max = DAY, .reloadable = true,
+     .doc = "How long a digest nonce of the embedded registrar is good (RFC 7616)."},
+    {"limits.calls", &kg_conf_count, "10000", FIELD(limits.calls), .min = 1, .max = 1000000,
+     .reloadable = true, .doc = "Calls at once; more are answered 503."},
+    {"limits.streams", &kg_conf_count, "10000", FIELD(limits.streams), .min = 1, .max = 1000000,
+     .reloadable = true, .doc = "TCP and TLS connections at once."},
+    {"limits.streams_per_source", &kg_conf_count, "200", FIELD(limits.streams_per_source), .min = 1,
+     .max = 1000000, .reloadable = true,
+     .doc = "The same from one address: an office behind one NAT needs one a phone."},
+    {"limits.stream_idle", &kg_conf_seconds, "300", FIELD(limits.stream_idle_ms), .min = 1, .max = DAY,
+     .reloadable = true, .doc = "A connection without any byte is closed after this."},
+    {"limits.stream_message", &kg_conf_seconds, "10", FIELD(limits.stream_message_ms), .min = 1, .max = 3600,
+     .reloadable = true, .doc = "A SIP message must be complete this long after its first byte."},
+    {"limits.handshake", &kg_conf_seconds, "10", FIELD(limits.handshake_ms), .min = 1, .max = 3600,
+     .reloadable = true, .doc = "A TLS handshake must be complete after this."},
+    {"store", &kg_conf_path, "/var/lib/kedge/kedge.db", FIELD(store),
+     .doc = "SQLite file with accounts and registrations."},
+    {"control", &kg_conf_socket, "unix:/run/kedge/control.sock", FIELD(control),
+     .doc = "Where kedgectl reaches kedge: a UNIX socket that only root and kedge's own user can open."},
+    {"log.level", &kg_conf_level, "info", FIELD(log_level), .reloadable = true,
+     .doc = "How much kedge says."},
+};
+const size_t kg_conf_row_count = sizeof kg_conf_rows / sizeof kg_conf_rows[0];
+
+/* Longest text of a whole row: a list of KG_LISTEN_MAX endpoints. */
+#define ROW_TEXT 4096
+
+/* The row's whole value as one comparable text. */
+static void row_text(const struct kg_conf_row *row, const struct kg_config *config, char out[static ROW_TEXT])
+{
+    size_t used = 0;
+    char item[KG_PATH_MAX + 16];
+
+    out[0] = '\0';
+    for (size_t i = 0; row->type->format(row, config, i, item, sizeof item); i++) {
+        int len = snprintf(out + used, ROW_TEXT - used, "%s%s", i > 0 ? " " : "", item);
+        if (len < 0 || (size_t)len >= ROW_TEXT - used)
+            return;
+        used += (size_t)len;
+    }
+}
+
+static void set_default(const struct kg_conf_row *row, struct kg_config *config)
+{
+    char text[KG_PATH_MAX], why[200], *rest = text, *item;
+
+    snprintf(text, sizeof text, "%s", row->preset);
+    if (!row->type->list && text[0] != '\0')
+        row->type->set(row, config, text, why, sizeof why);
+    while (row->type->list && (item = strsep(&rest, " ")) != NULL)
+        if (item[0] != '\0')
+            row->type->set(row, config, item, why, sizeof why);
+}
+
+void kg_config_defaults(struct kg_config *config)
+{
+    memset(config, 0, sizeof *config);
+    for (size_t i = 0; i < kg_conf_row_count; i++)
+        set_default(&kg_conf_rows[i], config);
+}
+
+size_t kg_config_restart_rows(const struct kg_config *a, const struct kg_config *b, char *out, size_t size)
+{
+    char text_a[ROW_TEXT], text_b[ROW_TEXT];
+    size_t found = 0, used = 0;
+
+    if (size > 0)
+        out[0] = '\0';
+    for (size_t i = 0; i < kg_conf_row_count; i++) {
+        const struct kg_conf_row *row = &kg_conf_rows[i];
+        if (row->reloadable)
+            continue;
+        row_text(row, a, text_a);
+        row_text(row, b, text_b);
+        if (strcmp(text_a, text_b) == 0)
+            continue;
+        if (used < size)
+            used += (size_t)snprintf(out + used, size - used, "%s%s", found > 0 ? ", " : "", row->name);
+        found++;
+    }
+    return found;
+}
+
+void kg_config_apply_reloadable(struct kg_config *to, const struct kg_config *from)
+{
+    for (size_t i = 0; i < kg_conf_row_count; i++) {
+        const struct kg_conf_row *row = &kg_conf_rows[i];
+        if (row->reloadable)
+            memcpy((char *)to + row->offset, (const char *)from + row->offset, row->size);
+        if (row->reloadable && row->type->list)
+            memcpy((char *)to + row->count_offset, (const char *)from + row->count_offset, sizeof(size_t));
+    }
+}
+
+static void print_range(const struct kg_conf_row *row)
+{
+    if (row->type == &kg_conf_seconds || row->type == &kg_conf_count)
+        printf("%s, %u to %u", row->type->name, row->min, row->max);
+    else if (row->type->list)
+        printf("%s, at most %u", row->type->name, row->max);
+    else
+        printf("%s", row->type->name);
+}
+
+void kg_config_print_reference(void)
+{
+    struct kg_config config;
+    char text[ROW_TEXT];
+
+    kg_config_defaults(&config);
+    printf("| name | value | default | a change needs | what it does |\n|---|---|---|---|---|\n");
+    for (size_t i = 0; i < kg_conf_row_count; i++) {
+        const struct kg_conf_row *row = &kg_conf_rows[i];
+        printf("| `%s` | ", row->name);
+        print_range(row);
+        row_text(row, &config, text);
+        if (text[0] != '\0')
+            printf(" | `%s`", text);
+        else
+            printf(" | none");
+        printf(" | %s | %s |\n", row->reloadable ? "reload" : "restart", row->doc);
+    }
+}
