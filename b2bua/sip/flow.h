@@ -13,16 +13,18 @@ struct kg_flow {
     enum kg_transport transport;
     struct kg_addr remote; /* real packet source */
     struct kg_addr local;  /* our address it was received on: never "any" */
-    tport_t *tport;        /* a reference we own: UDP primary, or the stream's secondary; NULL after a restart */
+    tport_t *tport; /* a reference we own: UDP primary, or the stream's secondary; NULL after a restart */
 };
 
 /* The flow of an incoming request. Returns 0 or ENOTCONN. The caller clears it. */
 int kg_flow_of_incoming(nta_agent_t *agent, nta_incoming_t *irq, struct kg_flow *out);
 /* The same for a stateless message (nta_agent's message callback). */
 int kg_flow_of_message(nta_agent_t *agent, msg_t *msg, struct kg_flow *out);
-/* A flow to a place known by address: UDP, or a stream that nta opens itself (PBX by TCP), local as the kernel
- * would choose. tport is found at once for UDP (the primary bound to the local address). 0 or EHOSTUNREACH. */
-int kg_flow_to(nta_agent_t *agent, enum kg_transport transport, const struct kg_addr *remote, struct kg_flow *out);
+/* A flow to a place known by address: UDP, or a stream that nta opens itself (PBX by TCP), local as the
+ * kernel would choose. tport is found at once for UDP (the primary bound to the local address). 0 or
+ * EHOSTUNREACH. */
+int kg_flow_to(nta_agent_t *agent, enum kg_transport transport, const struct kg_addr *remote,
+               struct kg_flow *out);
 
 void kg_flow_copy(struct kg_flow *to, const struct kg_flow *from); /* takes its own reference */
 void kg_flow_clear(struct kg_flow *flow);
@@ -34,8 +36,8 @@ bool kg_flow_is_up(const struct kg_flow *flow);
  * NTATAG_TPORT(flow->tport). Returns buf. */
 #define KG_FLOW_URL (KG_ADDR_STR + 32)
 char *kg_flow_route_url(const struct kg_flow *flow, char buf[static KG_FLOW_URL]);
-/* Our own Contact toward the peer of this flow: "sip:user@advertised-or-local:port;transport=tcp" without brackets;
- * user may be NULL. The port is that of our listener for the flow's transport. Returns buf. */
+/* Our own Contact toward the peer of this flow: "sip:user@advertised-or-local:port;transport=tcp" without
+ * brackets; user may be NULL. The port is that of our listener for the flow's transport. Returns buf. */
 #define KG_CONTACT_URL 256
 char *kg_flow_contact_url(const struct kg_config *config, const struct kg_flow *flow, const char *user,
                           char buf[static KG_CONTACT_URL]);

@@ -12,26 +12,33 @@
 struct kg_sip;
 struct event_base;
 
-/* Out-of-dialog requests, after sanity checks (mandatory headers, CSeq method, Max-Forwards, loop by our own Via
- * branch, size; failures were answered). The handler owns the irq: it answers it and destroys it. */
+/* The Server and User-Agent header of everything kedge sends: no version for strangers. */
+#define KG_SIP_SERVER "kedge"
+/* The methods kedge serves: the Allow header. */
+#define KG_SIP_ALLOW "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER"
+
+/* Out-of-dialog requests, after sanity checks (mandatory headers, CSeq method, Max-Forwards, loop by our own
+ * Via branch, size; failures were answered). The handler owns the irq: it answers it and destroys it. */
 struct kg_sip_handlers {
     void (*on_register)(void *ctx, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow);
     void (*on_invite)(void *ctx, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow);
-    /* In-dialog methods whose dialog is unknown, and methods nobody handles, never arrive: sip/ answers 481, 501, 405.
-     * OPTIONS to us is answered by sip/. */
+    /* In-dialog methods whose dialog is unknown, and methods nobody handles, never arrive: sip/ answers 481,
+     * 501, 405. OPTIONS to us is answered by sip/. */
     void (*on_flow_lost)(void *ctx, tport_t *tport); /* a stream closed */
     void *ctx;
 };
 
-/* Binds every listener (0.0.0.0 and :: are expanded into one socket per local address, so that answers leave from
- * where requests arrived). Returns NULL and writes a sentence to error: which listener, why, what to do. */
-struct kg_sip *kg_sip_new(su_root_t *root, const struct kg_config *config, const struct kg_sip_handlers *handlers,
-                          char *error, size_t size);
+/* Binds every listener (0.0.0.0 and :: are expanded into one socket per local address, so that answers leave
+ * from where requests arrived). Returns NULL and writes a sentence to error: which listener, why, what to do.
+ */
+struct kg_sip *kg_sip_new(su_root_t *root, const struct kg_config *config,
+                          const struct kg_sip_handlers *handlers, char *error, size_t size);
 void kg_sip_free(struct kg_sip *sip);
 nta_agent_t *kg_sip_agent(struct kg_sip *sip);
 /* The edge thread's loop; control/ serves its HTTP API on it. */
 struct event_base *kg_sip_edge_base(struct kg_sip *sip);
-/* New limits, certificate files read again (existing connections stay). Returns 0, or EINVAL and a sentence. */
+/* New limits, certificate files read again (existing connections stay). Returns 0, or EINVAL and a sentence.
+ */
 int kg_sip_reload(struct kg_sip *sip, const struct kg_config *config, char *error, size_t size);
 /* True for one of our own addresses or the configured domain. */
 bool kg_sip_is_us(const struct kg_sip *sip, const url_t *url);

@@ -1,0 +1,3 @@
+#include "b2bua/server.h"
+
+struct kg_counters kg_counters;

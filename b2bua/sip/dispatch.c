@@ -1,0 +1,175 @@
+/* Requests outside of dialogs, in the order of RFC 3261 8.2. Refusals and OPTIONS are answered without a
+ * transaction: a scanner costs neither memory nor timers. */
+#include <limits.h>
+#include <string.h>
+
+#include <sofia-sip/nta_stateless.h>
+#include <sofia-sip/sip_header.h>
+#include <sofia-sip/sip_status.h>
+#include <sofia-sip/sip_tag.h>
+
+#include "b2bua/server.h"
+#include "b2bua/sip/stack.h"
+
+/* Server transactions of all methods live up to 32 s (RFC 3261 timers H, J): more than this many is a flood,
+ * and new calls wait. Looked at once in LOOK_EVERY INVITEs. */
+#define TRANSACTIONS_MAX 262144
+#define LOOK_EVERY       64
+/* RFC 3261 21.5.4: when to come back. Seconds. */
+#define RETRY_AFTER "5"
+
+enum action {
+    UNKNOWN,   /* 501 (8.2.1) */
+    REFUSE,    /* a method that kedge knows and does not serve: 405 with Allow */
+    NO_DIALOG, /* lives only inside of a dialog, and there is none: 481 (12.2.2) */
+    DISCARD,   /* an ACK is never answered */
+    SERVE
+};
+
+static const enum action actions[] = {
+    [sip_method_unknown] = UNKNOWN,  [sip_method_invite] = SERVE,   [sip_method_ack] = DISCARD,
+    [sip_method_cancel] = NO_DIALOG, [sip_method_bye] = NO_DIALOG,  [sip_method_options] = SERVE,
+    [sip_method_register] = SERVE,   [sip_method_info] = NO_DIALOG, [sip_method_prack] = NO_DIALOG,
+    [sip_method_update] = NO_DIALOG, [sip_method_message] = REFUSE, [sip_method_subscribe] = REFUSE,
+    [sip_method_notify] = NO_DIALOG, [sip_method_refer] = REFUSE,   [sip_method_publish] = REFUSE,
+};
+
+/* Consumes msg. */
+#define reply(stack, msg, ...)                                                                               \
+    nta_msg_treply((stack)->agent, msg, __VA_ARGS__, SIPTAG_SERVER_STR(KG_SIP_SERVER), TAG_END())
+#define refuse(stack, msg, ...) ((stack)->refused_by_us++, (void)reply(stack, msg, __VA_ARGS__))
+
+static enum action action_of(const sip_t *sip)
+{
+    int method = sip->sip_request->rq_method;
+    if (method < 0 || (size_t)method >= sizeof actions / sizeof actions[0])
+        return UNKNOWN;
+    /* A To tag names a dialog, and a dialog that exists would have got this. REGISTER has none. */
+    if (actions[method] == SERVE && sip->sip_to->a_tag && method != sip_method_register)
+        return NO_DIALOG;
+    return actions[method];
+}
+
+/* RFC 3261 16.6 step 8, 8.1.1.1: our own transaction came back with the Request-URI that we sent: a loop.
+ * With another one it is a spiral, as a PBX makes that routes a call back to a phone of ours. */
+static bool is_loop(const struct kg_sip *stack, const msg_t *msg, const sip_t *sip)
+{
+    for (const sip_via_t *via = sip->sip_via; via; via = via->v_next) {
+        nta_outgoing_t *ours = nta_outgoing_find(stack->agent, msg, sip, via);
+        if (ours && url_cmp(nta_outgoing_request_uri(ours), sip->sip_request->rq_url) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool has_encoding(const sip_t *sip)
+{
+    const sip_content_encoding_t *encoding = sip->sip_content_encoding;
+    return encoding && encoding->k_items && encoding->k_items[0] &&
+           strcasecmp(encoding->k_items[0], "identity") != 0;
+}
+
+static bool is_foreign_body(const sip_t *sip)
+{
+    if (sip->sip_request->rq_method != sip_method_invite || !sip->sip_payload || !sip->sip_content_type)
+        return false;
+    return !sip->sip_content_type->c_type ||
+           strcasecmp(sip->sip_content_type->c_type, "application/sdp") != 0;
+}
+
+/* True when the request was refused, and msg is gone. */
+static bool refuse_by_headers(struct kg_sip *stack, msg_t *msg, const sip_t *sip)
+{
+    const sip_request_t *request = sip->sip_request;
+    int scheme = request->rq_url->url_type;
+    bool is_call = request->rq_method == sip_method_invite;
+    if (scheme != url_sip && scheme != url_sips && !(is_call && scheme == url_tel)) { /* 8.2.2.1 */
+        refuse(stack, msg, SIP_416_UNSUPPORTED_URI);
+    } else if (sip->sip_require) { /* 8.2.2.3: kedge has no extension that a peer could require */
+        sip_unsupported_t *unsupported = sip_has_unsupported(msg_home(msg), NULL, sip->sip_require);
+        refuse(stack, msg, SIP_420_BAD_EXTENSION, SIPTAG_UNSUPPORTED(unsupported));
+    } else if (has_encoding(sip)) { /* 8.2.3 */
+        refuse(stack, msg, SIP_415_UNSUPPORTED_MEDIA, SIPTAG_ACCEPT_ENCODING_STR("identity"));
+    } else if (is_foreign_body(sip)) {
+        refuse(stack, msg, SIP_415_UNSUPPORTED_MEDIA, SIPTAG_ACCEPT(stack->accept));
+    } else if (sip->sip_max_forwards && sip->sip_max_forwards->mf_count == 0 &&
+               request->rq_method != sip_method_options) { /* 16.3 step 3 */
+        refuse(stack, msg, SIP_483_TOO_MANY_HOPS);
+    } else if (is_loop(stack, msg, sip)) { /* 16.3 step 4 */
+        refuse(stack, msg, SIP_482_LOOP_DETECTED);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static bool is_overloaded(struct kg_sip *stack)
+{
+    if (stack->invites++ % LOOK_EVERY == 0) {
+        usize_t transactions = 0;
+        nta_agent_get_stats(stack->agent, NTATAG_S_IRQ_HASH_USED_REF(transactions), TAG_END());
+        stack->overloaded = transactions > TRANSACTIONS_MAX;
+    }
+    return stack->overloaded;
+}
+
+/* Gives the request a transaction and hands it to its handler. */
+static void serve(struct kg_sip *stack, msg_t *msg, sip_t *sip)
+{
+    bool is_call = sip->sip_request->rq_method == sip_method_invite;
+    struct kg_flow flow;
+    if (is_call && is_overloaded(stack)) {
+        refuse(stack, msg, SIP_503_SERVICE_UNAVAILABLE, SIPTAG_RETRY_AFTER_STR(RETRY_AFTER));
+        return;
+    }
+    if (kg_flow_of_message(stack->agent, msg, &flow) != 0) {
+        nta_msg_discard(stack->agent, msg);
+        return;
+    }
+    msg_t *kept = msg_ref(msg); /* the handler may destroy the irq before it has finished with sip */
+    nta_incoming_t *irq = nta_incoming_create(stack->agent, NULL, msg, sip, TAG_END());
+    if (!irq) {
+        /* nta has freed the message: out of memory */
+    } else if (is_call) {
+        stack->handlers.on_invite(stack->handlers.ctx, irq, sip, &flow);
+    } else {
+        kg_counters.registers_in++;
+        stack->handlers.on_register(stack->handlers.ctx, irq, sip, &flow);
+    }
+    msg_unref(kept);
+    kg_flow_clear(&flow);
+}
+
+int kg_sip_dispatch(nta_agent_magic_t *magic, nta_agent_t *agent, msg_t *msg, sip_t *sip)
+{
+    struct kg_sip *stack = (struct kg_sip *)magic;
+    if (!sip->sip_request) { /* an answer to nothing that we asked */
+        nta_msg_discard(agent, msg);
+        return 0;
+    }
+    kg_counters.requests_in++;
+    switch (action_of(sip)) {
+    case DISCARD:
+        nta_msg_discard(agent, msg);
+        break;
+    case UNKNOWN:
+        refuse(stack, msg, SIP_501_NOT_IMPLEMENTED, SIPTAG_ALLOW(stack->allow));
+        break;
+    case REFUSE:
+        refuse(stack, msg, SIP_405_METHOD_NOT_ALLOWED, SIPTAG_ALLOW(stack->allow));
+        break;
+    case NO_DIALOG:
+        refuse(stack, msg, SIP_481_NO_TRANSACTION);
+        break;
+    case SERVE:
+        if (refuse_by_headers(stack, msg, sip))
+            break;
+        if (sip->sip_request->rq_method == sip_method_options) /* 11.2 */
+            reply(stack, msg, SIP_200_OK, SIPTAG_ALLOW(stack->allow), SIPTAG_ACCEPT(stack->accept),
+                  SIPTAG_ACCEPT_ENCODING_STR("identity"));
+        else
+            serve(stack, msg, sip);
+        break;
+    }
+    return 0;
+}

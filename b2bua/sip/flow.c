@@ -1,0 +1,183 @@
+#include "b2bua/sip/flow.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <ifaddrs.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include <sofia-sip/msg_addr.h>
+
+/* ---- making ---- */
+
+static enum kg_transport transport_of(const tport_t *tport)
+{
+    const char *proto = tport_name(tport)->tpn_proto;
+    return strcasecmp(proto, "udp") == 0 ? KG_UDP : strcasecmp(proto, "tls") == 0 ? KG_TLS : KG_TCP;
+}
+
+static struct kg_addr bound_address(const tport_t *primary)
+{
+    const su_addrinfo_t *info = tport_get_address(primary);
+    return info && info->ai_addr ? kg_addr_from_sockaddr(info->ai_addr) : (struct kg_addr){0};
+}
+
+/* Takes over the reference to tport. */
+static int make(tport_t *tport, msg_t *msg, struct kg_flow *out)
+{
+    if (!tport || !msg) {
+        if (tport)
+            tport_unref(tport);
+        return ENOTCONN;
+    }
+    *out = (struct kg_flow){.transport = transport_of(tport),
+                            .remote = kg_addr_from_sockaddr(&msg_addr(msg)->su_sa),
+                            .local = bound_address(tport_parent(tport)),
+                            .tport = tport};
+    return 0;
+}
+
+int kg_flow_of_incoming(nta_agent_t *agent, nta_incoming_t *irq, struct kg_flow *out)
+{
+    msg_t *msg = nta_incoming_getrequest(irq);
+    int failed = make(nta_incoming_transport(agent, irq, NULL), msg, out);
+    msg_destroy(msg);
+    return failed;
+}
+
+int kg_flow_of_message(nta_agent_t *agent, msg_t *msg, struct kg_flow *out)
+{
+    return make(nta_incoming_transport(agent, NULL, msg), msg, out);
+}
+
+int kg_flow_to(nta_agent_t *agent, enum kg_transport transport, const struct kg_addr *remote,
+               struct kg_flow *out)
+{
+    struct kg_addr local, best_address = {0};
+    tport_t *best = NULL;
+    if (kg_addr_local_for(remote, &local) != 0)
+        return EHOSTUNREACH;
+    for (tport_t *tp = tport_primaries(nta_agent_tports(agent)); tp; tp = tport_next(tp)) {
+        struct kg_addr bound = bound_address(tp);
+        if (transport_of(tp) != transport || kg_addr_family(&bound) != kg_addr_family(remote))
+            continue;
+        bool exact = kg_addr_same_host(&bound, &local);
+        if (!best || exact) {
+            best = tp;
+            best_address = bound;
+        }
+        if (exact)
+            break;
+    }
+    if (!best)
+        return EHOSTUNREACH;
+    *out = (struct kg_flow){
+        .transport = transport, .remote = *remote, .local = best_address, .tport = tport_ref(best)};
+    return 0;
+}
+
+/* ---- holding ---- */
+
+void kg_flow_copy(struct kg_flow *to, const struct kg_flow *from)
+{
+    *to = *from;
+    if (to->tport)
+        tport_ref(to->tport);
+}
+
+void kg_flow_clear(struct kg_flow *flow)
+{
+    if (flow->tport)
+        tport_unref(flow->tport);
+    *flow = (struct kg_flow){0};
+}
+
+/* A stream is one connection; UDP is a pair of addresses. */
+bool kg_flow_same(const struct kg_flow *a, const struct kg_flow *b)
+{
+    if (a->transport != b->transport || !kg_addr_equal(&a->remote, &b->remote) ||
+        !kg_addr_equal(&a->local, &b->local))
+        return false;
+    return a->transport == KG_UDP || a->tport == b->tport;
+}
+
+bool kg_flow_is_up(const struct kg_flow *flow)
+{
+    return flow->transport == KG_UDP || (flow->tport && tport_is_clear_to_send(flow->tport));
+}
+
+/* ---- as text ---- */
+
+char *kg_flow_route_url(const struct kg_flow *flow, char buf[static KG_FLOW_URL])
+{
+    char text[KG_ADDR_STR];
+    snprintf(buf, KG_FLOW_URL, "sip:%s;transport=%s", kg_addr_format(&flow->remote, text),
+             kg_transport_name(flow->transport));
+    return buf;
+}
+
+static bool prefix_matches(const struct kg_addr *a, const struct sockaddr *b, const struct sockaddr *mask)
+{
+    bool v6 = kg_addr_family(a) == AF_INET6;
+    const uint8_t *x = v6 ? (const uint8_t *)&a->in6.sin6_addr : (const uint8_t *)&a->in4.sin_addr;
+    const uint8_t *y = v6 ? (const uint8_t *)&((const struct sockaddr_in6 *)(const void *)b)->sin6_addr
+                          : (const uint8_t *)&((const struct sockaddr_in *)(const void *)b)->sin_addr;
+    const uint8_t *m = v6 ? (const uint8_t *)&((const struct sockaddr_in6 *)(const void *)mask)->sin6_addr
+                          : (const uint8_t *)&((const struct sockaddr_in *)(const void *)mask)->sin_addr;
+    for (size_t i = 0; i < (v6 ? 16u : 4u); i++)
+        if ((x[i] ^ y[i]) & m[i])
+            return false;
+    return true;
+}
+
+/* True when the peer is on a network of this machine: no 1:1 NAT lies between, so it must see the address we
+ * have and not the one we advertise. */
+static bool is_on_link(const struct kg_addr *remote)
+{
+    struct ifaddrs *all = NULL;
+    bool found = false;
+    if (getifaddrs(&all) != 0)
+        return false;
+    for (const struct ifaddrs *i = all; i && !found; i = i->ifa_next)
+        found = i->ifa_addr && i->ifa_netmask && i->ifa_addr->sa_family == kg_addr_family(remote) &&
+                prefix_matches(remote, i->ifa_addr, i->ifa_netmask);
+    freeifaddrs(all);
+    return found;
+}
+
+static size_t put_user(const char *user, char *out, size_t size)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    size_t n = 0;
+    for (const unsigned char *c = (const unsigned char *)user; *c && n + 4 < size; c++) {
+        if (isalnum(*c) || strchr("-_.!~*'()&=+$,", *c)) { /* RFC 3261 25.1 user */
+            out[n++] = (char)*c;
+        } else {
+            out[n++] = '%';
+            out[n++] = hex[*c >> 4];
+            out[n++] = hex[*c & 15];
+        }
+    }
+    out[n] = '\0';
+    return n;
+}
+
+char *kg_flow_contact_url(const struct kg_config *config, const struct kg_flow *flow, const char *user,
+                          char buf[static KG_CONTACT_URL])
+{
+    const struct kg_addr *advertise = &config->sip.advertise;
+    struct kg_addr host = flow->local;
+    char text[KG_ADDR_STR], name[KG_CONTACT_URL - KG_ADDR_STR - 32] = "";
+    if (kg_addr_is_set(advertise) && kg_addr_family(advertise) == kg_addr_family(&host) &&
+        !is_on_link(&flow->remote)) {
+        host = *advertise;
+        kg_addr_set_port(&host, kg_addr_port(&flow->local));
+    }
+    if (user)
+        put_user(user, name, sizeof name);
+    snprintf(buf, KG_CONTACT_URL, "sip:%s%s%s%s%s", name, name[0] ? "@" : "", kg_addr_format(&host, text),
+             flow->transport == KG_UDP ? "" : ";transport=",
+             flow->transport == KG_UDP ? "" : kg_transport_name(flow->transport));
+    return buf;
+}
