@@ -29,10 +29,11 @@
 enum {
     CALLS_MAX = 4000,
     PTIME_MS = 20,
-    PACKET = 172,     /* 12 RTP + 160 PCMU, as a phone sends it */
-    WARMUP_MS = 1500, /* latching and first wake-ups: sent, not measured */
-    DRAIN_MS = 500,   /* for the last packets to arrive */
-    BUCKET_MS = 20,   /* resolution of "time to zero loss" */
+    PACKET = 172,           /* 12 RTP + 160 PCMU, as a phone sends it */
+    WARMUP_MS = 1500,       /* latching and first wake-ups: sent, not measured */
+    RECEIVE_BUFFER = 16384, /* bytes a socket, so that what an overload leaves there is quickly read */
+    DRAIN_MS = 500,         /* for the last packets to arrive */
+    BUCKET_MS = 20,         /* resolution of "time to zero loss" */
     BUCKETS = 1 << 13,
     LATENCY_MAX_US = 1 << 20,
 };
@@ -86,9 +87,10 @@ static int open_end(const char *host, unsigned port)
     if (inet_pton(AF_INET, host, &at.sin_addr) != 1)
         die(host);
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
-    int on = 1;
+    int on = 1, size = RECEIVE_BUFFER;
     if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) ||
-        setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on))
+        setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) ||
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size))
         die("socket");
     return fd;
 }
@@ -218,6 +220,13 @@ static void overload(double seconds)
             send_one(i, UINT32_MAX);
 }
 
+/* Reads what an overload left in our own sockets, so that it does not push out what is measured next. */
+static void discard(void)
+{
+    for (unsigned i = 0; i < end_count; i++)
+        receive(i), receive(i), receive(i), receive(i), receive(i), receive(i);
+}
+
 static void drain(int epoll, unsigned ms)
 {
     uint64_t end = clock_ns(CLOCK_MONOTONIC) + ms * 1000000ULL;
@@ -266,7 +275,7 @@ int main(int argc, char **argv)
     paced(epoll, origin, WARMUP_MS / 1000.0, false);
     puts("measuring"); /* whoever samples the relay's CPU starts now ... */
     fflush(stdout);
-    paced(epoll, origin, atof(argv[5]), true);
+    paced(epoll, origin, strtod(argv[5], NULL), true);
     puts("measured"); /* ... and stops here */
     fflush(stdout);
     uint64_t steady_sent = sent;
@@ -276,10 +285,11 @@ int main(int argc, char **argv)
     unsigned recovered = 0;
     uint64_t after_sent = 0, after_lost = 0;
     if (argc > 7) {
-        overload(atof(argv[6]));
+        overload(strtod(argv[6], NULL));
         uint32_t from = (uint32_t)((clock_ns(CLOCK_MONOTONIC) - origin) / (BUCKET_MS * 1000000U));
         uint64_t before = received;
-        paced(epoll, origin, atof(argv[7]), true);
+        discard();
+        paced(epoll, origin, strtod(argv[7], NULL), true);
         uint32_t to = (uint32_t)((clock_ns(CLOCK_MONOTONIC) - origin) / (BUCKET_MS * 1000000U));
         drain(epoll, DRAIN_MS);
         after_sent = sent - steady_sent;
