@@ -45,6 +45,7 @@ class Lab:
         self.prefix = f"kl{os.getpid()}-{next(_labs)}-"
         self.log = log
         self.processes, self.sockets, self.boxes, self.namespaces = [], [], [], []
+        self._gateways = {}
         self.captures = 0
         self._wires = itertools.count(1)
         self._public, self._external, self._access = itertools.count(10), itertools.count(10), itertools.count(10)
@@ -69,6 +70,9 @@ class Lab:
 
     def close(self):
         atexit.unregister(self.close)
+        for process in self.processes:  # all hear it before we wait for the first
+            if process.poll() is None:
+                process.terminate()
         for process in reversed(self.processes):
             stop(process)
         for sock in self.sockets:
@@ -87,7 +91,11 @@ class Lab:
     def _namespace(self, name, router=False):
         ns = self.prefix + name
         self.namespaces.append(ns)
-        (netns.create_router if router else netns.create)(ns)
+        if router:  # a router's gateway address differs from that of the Internet, which it uses itself
+            self._gateways[ns] = f"169.254.1.{len(self._gateways) + 1}"
+            netns.create_router(ns, self._gateways[ns])
+        else:
+            netns.create(ns)
         return ns
 
     def _wire(self, router, ns, ip4, ip6, device="eth0"):
@@ -97,7 +105,7 @@ class Lab:
            f"addr add fe80::1/64 dev {wire} nodad", f"link set {wire} up")
         ip(ns, *(f"addr add {a}/32 dev {device}" for a in ip4),
            *(f"addr add {a}/128 dev {device} nodad" for a in ip6), f"link set {device} up",
-           *([f"route add default via 169.254.1.1 dev {device} onlink src {ip4[0]}"] if ip4 else []),
+           *([f"route add default via {self._gateways[router]} dev {device} onlink src {ip4[0]}"] if ip4 else []),
            *([f"route add ::/0 via fe80::1 dev {device} src {ip6[0]}"] if ip6 else []))
         ip(router, *(f"route add {a}/32 dev {wire}" for a in ip4), *(f"route add {a}/128 dev {wire}" for a in ip6))
 

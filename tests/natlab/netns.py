@@ -97,12 +97,12 @@ def create(ns):
     ip(ns, "link set lo up")
 
 
-def create_router(ns):
-    """A namespace that forwards. Its hosts are on /32 device routes and use 169.254.1.1 and fe80::1 as gateway."""
+def create_router(ns, gateway):
+    """A namespace that forwards. Its hosts are on /32 device routes and use the gateway address and fe80::1."""
     create(ns)
     sysctl(ns, **{"net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 1,
                   "net.ipv4.conf.all.send_redirects": 0, "net.ipv4.conf.default.send_redirects": 0})
-    ip(ns, "addr add 169.254.1.1/32 dev lo")
+    ip(ns, f"addr add {gateway}/32 dev lo")
 
 
 def delete(ns):
@@ -132,7 +132,7 @@ class Capture:
 
     def __init__(self, host, path, expression="", device="eth0"):
         self.path = path
-        self.process = host.popen(["tcpdump", "-i", device, "-U", "-s", "0", "-n", "-Z", "root", "-w", path,
+        self.process = host.popen(["tcpdump", "-i", device, "-U", "--immediate-mode", "-s", "0", "-n", "-Z", "root", "-w", path,
                                    *expression.split()], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         os.set_blocking(self.process.stderr.fileno(), False)
         said = b""
