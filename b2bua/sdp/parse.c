@@ -160,10 +160,10 @@ static bool one_line(struct parser *p, const char *s, const char *end)
 {
     struct kg_sdp *sdp = p->sdp;
     if (end - s < 2 || s[1] != '=')
-        return refuse(p, "is not of the form type=value");
+        return refuse(p, "not of the form type=value");
     for (const char *c = s; c < end; c++) {
         if ((unsigned char)*c < ' ' && *c != '\t')
-            return refuse(p, "holds a control character");
+            return refuse(p, "a control character");
     }
     struct kg_sdp_line *line = &sdp->line[sdp->line_count];
     *line = (struct kg_sdp_line){.type = s[0], .value = s + 2, .len = (uint16_t)(end - s - 2)};

@@ -41,7 +41,8 @@ struct kg_sdp_origin {
 };
 
 struct kg_sdp_local {
-    /* Advertised to the reader of the result. rtp none: the line is written as rejected. */
+    /* Advertised to the reader of the result. rtp none or without port: the line is written as rejected; its
+     * host still serves for o= and c= where no other line has one. */
     struct kg_addr rtp, rtcp;
     bool rtcp_mux; /* put a=rtcp-mux (then a=rtcp is dropped) */
 };

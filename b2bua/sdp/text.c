@@ -91,12 +91,17 @@ static bool run_holds_ipv6(const char *s, const char *end)
 
 static bool holds_ipv6(const char *s, const char *end)
 {
+    const char *text = s;
     while (s < end) {
         const char *start = s;
+        bool word_before = s > text && isalnum((unsigned char)s[-1]);
         unsigned colons = 0;
         for (; s < end && (isxdigit((unsigned char)*s) || *s == ':' || *s == '.'); s++)
             colons += *s == ':';
-        if (colons >= 2 && run_holds_ipv6(start, s))
+        bool word_behind = s < end && isalnum((unsigned char)*s); /* as in std::vector */
+        if (word_before && colons > 0)
+            start = (const char *)memchr(start, ':', (size_t)(s - start)) + 1;
+        if (colons >= 2 && !word_behind && run_holds_ipv6(start, s))
             return true;
         while (s < end && !isxdigit((unsigned char)*s) && *s != ':')
             s++;
