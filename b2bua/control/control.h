@@ -1,5 +1,5 @@
-/* The control API: HTTP/JSON on the UNIX socket, by libevent's evhttp on the edge thread; every request is carried out
- * on the signalling thread and answered back (mailbox.h). */
+/* The control API: HTTP/JSON on the UNIX socket, by libevent's evhttp on the edge thread; every request is
+ * carried out on the signalling thread and answered back (mailbox.h). */
 #ifndef KG_CONTROL_H
 #define KG_CONTROL_H
 
@@ -14,8 +14,8 @@ struct event_base;
 typedef void kg_control_reload(void *ctx, void (*done)(void *, const char *json), void *done_ctx);
 
 /* NULL and a sentence in error (socket path taken by a living kedge, not writable ...). */
-struct kg_control *kg_control_new(struct kg_server *server, struct event_base *base, kg_control_reload *reload,
-                                  void *reload_ctx, char *error, size_t size);
+struct kg_control *kg_control_new(struct kg_server *server, struct event_base *base,
+                                  kg_control_reload *reload, void *reload_ctx, char *error, size_t size);
 void kg_control_free(struct kg_control *control);
 
 /* `kedgectl`: the same binary under another name (argv[0]). Returns its exit status. */
