@@ -171,5 +171,5 @@ class Kedge:
         self.ctl("version")
 
     def deaths(self):
-        """How often a child died, as the supervisor reported it."""
-        return len(re.findall(r"(?:signalling|media).*(?:died|killed|ended|exited)", self.log()))
+        """How often a child ended and was started again, as the supervisor reported it."""
+        return len(re.findall(r"process \(\d+\) .*starting it again", self.log()))
