@@ -101,6 +101,12 @@ static void on_media_event(void *ctx, const struct kg_media_event *event)
 
 /* ---- requests from the SIP stack ---- */
 
+static bool on_answer(void *ctx, msg_t *msg, const sip_t *sip, const struct kg_flow *flow)
+{
+    struct role *role = ctx;
+    return kg_registrar_answer(role->server.registrar, msg, sip, flow);
+}
+
 static void on_register(void *ctx, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow)
 {
     struct role *role = ctx;
@@ -253,8 +259,11 @@ static void free_parts(struct role *role)
 static int make_parts(struct role *role)
 {
     struct kg_server *server = &role->server;
-    const struct kg_sip_handlers handlers = {
-        .on_register = on_register, .on_invite = on_invite, .on_flow_lost = on_flow_lost, .ctx = role};
+    const struct kg_sip_handlers handlers = {.answer = on_answer,
+                                             .on_register = on_register,
+                                             .on_invite = on_invite,
+                                             .on_flow_lost = on_flow_lost,
+                                             .ctx = role};
     char why[512] = "out of memory", media_path[KG_PATH_MAX + 32];
 
     kg_beside_control(server->config.control, KG_MEDIA_SOCKET_NAME, media_path, sizeof media_path);

@@ -18,11 +18,17 @@ void kg_registrar_free(struct kg_registrar *registrar);
 /* kg_sip_handlers.on_register */
 void kg_registrar_register(struct kg_registrar *registrar, nta_incoming_t *irq, const sip_t *sip,
                            const struct kg_flow *flow);
+/* Before a transaction is made of a request: answers what needs none, so that it costs no memory and is never
+ * retransmitted (RFC 3261 17.2: a transaction would live 32 s): every REGISTER in embedded mode, local
+ * refreshes in PBX mode, challenges to INVITEs. True: answered, msg is gone. False: untouched; make a
+ * transaction and go on. */
+bool kg_registrar_answer(struct kg_registrar *registrar, msg_t *msg, const sip_t *sip,
+                         const struct kg_flow *flow);
 /* kg_sip_handlers.on_flow_lost: contacts that were reachable only over it go. */
 void kg_registrar_flow_lost(struct kg_registrar *registrar, tport_t *tport);
 
-/* Embedded mode: checks the digest of an INVITE (407). On OK writes the user name. On CHALLENGE, STALE and DENIED
- * it has answered the irq (407 or 403); the caller only destroys it. */
+/* Embedded mode: checks the digest of an INVITE (407). On OK writes the user name. On CHALLENGE, STALE and
+ * DENIED it has answered the irq (407 or 403); the caller only destroys it. */
 enum kg_auth kg_registrar_authorize(struct kg_registrar *registrar, nta_incoming_t *irq, const sip_t *sip,
                                     const struct kg_flow *flow, char *user, size_t size);
 
@@ -33,20 +39,28 @@ struct kg_target {
     struct kg_flow flow;
     bool nat; /* its Contact or Via showed a NAT in between */
 };
-/* The user's contacts, most recently registered first. The caller clears each target's flow. Returns how many. */
-size_t kg_registrar_lookup(struct kg_registrar *registrar, const char *user, struct kg_target *out, size_t max);
+/* The user's contacts, most recently registered first. The caller clears each target's flow. Returns how
+ * many. */
+size_t kg_registrar_lookup(struct kg_registrar *registrar, const char *user, struct kg_target *out,
+                           size_t max);
 /* PBX mode: the contact that our token (the user part we registered with the PBX) stands for. 0 or ENOENT. */
 int kg_registrar_by_token(struct kg_registrar *registrar, const char *token, struct kg_target *out);
-/* The registered contact that this flow belongs to (source of a request); 0 or ENOENT. user "" accepts any. */
+/* The registered contact that this flow belongs to (source of a request); 0 or ENOENT. user "" accepts any.
+ */
 int kg_registrar_by_flow(struct kg_registrar *registrar, const struct kg_flow *flow, const char *user,
                          struct kg_target *out);
 
-/* [{user, contact, transport, remote, local, nat, nat_reasons[], user_agent, expires_in, registered, keepalive_s, ...}] */
+/* [{user, contact, transport, remote, local, nat, nat_reasons[], user_agent, expires_in, registered,
+ * keepalive_s, reachable, unanswered}], in PBX mode also token and pbx_expires_in. registered is in ms since
+ * 1970. */
 json_t *kg_registrar_json(const struct kg_registrar *registrar);
 
-/* Accounts (embedded mode). Return 0, EEXIST, ENOENT, EINVAL (name), EIO (store not writable: see log). */
+/* Accounts. Return 0, EEXIST, ENOENT, EINVAL (name), EIO (store not writable: see log), ENOTSUP (in front of
+ * a PBX: the accounts are the PBX's). */
 int kg_registrar_account_add(struct kg_registrar *registrar, const char *name, const char *password);
 int kg_registrar_account_remove(struct kg_registrar *registrar, const char *name); /* its contacts go too */
+/* Embedded mode: an account has this name. For callers that were authenticated only. */
+bool kg_registrar_has_account(const struct kg_registrar *registrar, const char *name);
 json_t *kg_registrar_accounts_json(const struct kg_registrar *registrar); /* [{name, contacts, created}] */
 
 #endif

@@ -126,6 +126,12 @@ static void serve(struct kg_sip *stack, msg_t *msg, sip_t *sip)
         nta_msg_discard(stack->agent, msg);
         return;
     }
+    if (!is_call)
+        kg_counters.registers_in++;
+    if (stack->handlers.answer && stack->handlers.answer(stack->handlers.ctx, msg, sip, &flow)) {
+        kg_flow_clear(&flow);
+        return;
+    }
     msg_t *kept = msg_ref(msg); /* the handler may destroy the irq before it has finished with sip */
     nta_incoming_t *irq = nta_incoming_create(stack->agent, NULL, msg, sip, TAG_END());
     if (!irq) {
@@ -133,7 +139,6 @@ static void serve(struct kg_sip *stack, msg_t *msg, sip_t *sip)
     } else if (is_call) {
         stack->handlers.on_invite(stack->handlers.ctx, irq, sip, &flow);
     } else {
-        kg_counters.registers_in++;
         stack->handlers.on_register(stack->handlers.ctx, irq, sip, &flow);
     }
     msg_unref(kept);

@@ -1,0 +1,86 @@
+/* Inside of b2bua/registrar/: what its files share. Nobody else includes this. */
+#ifndef KG_REGISTRAR_INSIDE_H
+#define KG_REGISTRAR_INSIDE_H
+
+#include "b2bua/nat/assess.h"
+#include "b2bua/registrar/accounts.h"
+#include "b2bua/registrar/bindings.h"
+#include "b2bua/registrar/digest.h"
+#include "b2bua/registrar/registrar.h"
+#include "b2bua/registrar/request.h"
+
+struct kg_front;
+
+struct kg_registrar {
+    struct kg_server *server;
+    struct kg_bindings *bindings;
+    struct kg_digest *digest;
+    struct kg_accounts *accounts; /* embedded mode */
+    struct kg_front *front;       /* PBX mode; NULL: embedded */
+    nta_outgoing_t *strays;       /* gets the answers to keepalives */
+    uint32_t keepalive_cseq;
+    su_timer_t *timer;
+    struct {
+        int64_t second;
+        unsigned count, held_back;
+    } complaints; /* limits what strangers can make us log */
+};
+
+/* --- registrar.c --- */
+nta_agent_t *kg_registrar_agent(const struct kg_registrar *registrar);
+/* Notes what the binding's REGISTER shows of a NAT, and sets the keepalive accordingly. Cheap when nothing
+ * changed. */
+void kg_registrar_assess(struct kg_registrar *registrar, struct kg_binding *binding, const sip_t *sip,
+                         bool changed, int64_t now_ms);
+bool kg_registrar_is_behind_nat(const sip_t *sip, const struct kg_flow *flow, struct kg_nat_verdict *verdict);
+/* The most a phone is granted over this flow, in seconds. */
+uint32_t kg_registrar_ceiling(const struct kg_registrar *registrar, const struct kg_flow *flow, bool nat);
+/* A contact goes, here and in the store. why: for the log, after "the contact of ..."; NULL: it left by
+ * itself. */
+void kg_registrar_drop(struct kg_registrar *registrar, struct kg_binding *binding, const char *why);
+/* Makes room for contacts_per_user: the one refreshed least recently goes. Not a 403: a phone that comes back
+ * after a crash with another port would lock its own user out until the old contact expires. */
+void kg_registrar_limit(struct kg_registrar *registrar, const char *user);
+/* A fresh token: stable for (user, contact), so that a phone that comes back is the same contact to the PBX.
+ */
+void kg_registrar_token(const struct kg_registrar *registrar, const struct kg_contact *contact,
+                        char out[static KG_TOKEN_SIZE]);
+/* Logs at most a few lines a second of what anybody can cause. */
+void kg_registrar_complain(struct kg_registrar *registrar, const char *what, const char *user,
+                           const struct kg_flow *flow);
+
+/* --- authorize.c --- */
+enum kg_check { KG_CHECK_OK, KG_CHECK_REPEATED, KG_CHECK_CHALLENGE, KG_CHECK_STALE, KG_CHECK_DENIED };
+/* Looks for credentials of our realm in the list. use: take the nonce count. cred is written unless
+ * CHALLENGE. */
+enum kg_check kg_authorize_check(struct kg_registrar *registrar, const sip_authorization_t *list,
+                                 const sip_t *sip, bool use, struct kg_credentials *cred);
+/* 401 or 407 with one header an algorithm. */
+void kg_authorize_challenge(struct kg_registrar *registrar, struct kg_exchange *x, int status, bool stale);
+
+/* --- embedded.c, front.c --- */
+void kg_embedded_register(struct kg_registrar *registrar, struct kg_exchange *x);
+/* The Contact headers of a 200: the user's contacts and their remaining seconds, as far as they fit. */
+void kg_register_contacts(const struct kg_registrar *registrar, const char *user, int64_t now_ms, char *out,
+                          size_t size);
+
+struct kg_front *kg_front_new(struct kg_registrar *registrar);
+void kg_front_free(struct kg_front *front);
+void kg_front_register(struct kg_front *front, struct kg_exchange *x);
+/* True when it was answered from what is known, without the PBX. */
+bool kg_front_refresh(struct kg_front *front, struct kg_exchange *x);
+void kg_front_tick(struct kg_front *front, int64_t now_ms);
+
+/* --- keepalive.c --- */
+/* When the first one is due: somewhere within the interval. */
+void kg_keepalive_start(struct kg_registrar *registrar, struct kg_binding *binding, int64_t now_ms);
+void kg_keepalive_due(struct kg_registrar *registrar, struct kg_binding *binding, int64_t now_ms);
+/* The agent's default callback: answers that belong to no transaction. */
+int kg_keepalive_answer(nta_outgoing_magic_t *magic, nta_outgoing_t *orq, const sip_t *sip);
+
+/* --- persist.c --- */
+void kg_persist_put(struct kg_registrar *registrar, const struct kg_binding *binding);
+void kg_persist_delete(struct kg_registrar *registrar, const struct kg_binding *binding);
+void kg_persist_load(struct kg_registrar *registrar);
+
+#endif

@@ -1,0 +1,243 @@
+/* Bindings in the store: one JSON object a contact, written at every change, read at start. */
+#include <errno.h>
+#include <jansson.h>
+#include <sofia-sip/tport.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "b2bua/registrar/inside.h"
+#include "b2bua/store/store.h"
+#include "conf/clock.h"
+#include "conf/log.h"
+
+/* --- writing: once a REGISTER, so by hand ------------------------------------------------------------------
+ */
+
+struct text {
+    char *out;
+    size_t size, used;
+    bool fits;
+};
+
+static void put_raw(struct text *t, const char *raw, size_t len)
+{
+    if (t->used + len >= t->size) {
+        t->fits = false;
+        return;
+    }
+    memcpy(t->out + t->used, raw, len);
+    t->used += len;
+    t->out[t->used] = '\0';
+}
+
+static void put_string(struct text *t, const char *name, const char *value)
+{
+    char head[32], escaped[8];
+    int n = snprintf(head, sizeof head, "%s\"%s\":\"", t->used > 1 ? "," : "", name);
+
+    put_raw(t, head, (size_t)n);
+    for (const unsigned char *c = (const unsigned char *)value; *c; c++) {
+        if (*c >= 0x20 && *c < 0x7f && *c != '"' && *c != '\\') {
+            put_raw(t, (const char *)c, 1);
+        } else {
+            /* Bytes beyond ASCII are written as code points of their own: what SIP sends need not be UTF-8.
+             */
+            n = snprintf(escaped, sizeof escaped, "\\u%04x", *c);
+            put_raw(t, escaped, (size_t)n);
+        }
+    }
+    put_raw(t, "\"", 1);
+}
+
+static void put_number(struct text *t, const char *name, int64_t value)
+{
+    char field[64];
+    int n = snprintf(field, sizeof field, ",\"%s\":%lld", name, (long long)value);
+
+    put_raw(t, field, (size_t)n);
+}
+
+/* Of monotonic times the wall clock's is stored: they come back in another process. */
+void kg_persist_put(struct kg_registrar *registrar, const struct kg_binding *b)
+{
+    struct kg_store_binding row;
+    struct text t = {row.json, sizeof row.json, 0, true};
+    char addr[KG_ADDR_STR];
+    int64_t offset_ms = kg_wall_ms() - kg_mono_ms();
+
+    if (!registrar->server->store)
+        return;
+    snprintf(row.key, sizeof row.key, "%s", b->token);
+    snprintf(row.user, sizeof row.user, "%s", b->user);
+    row.expires_ms = b->expires_ms + offset_ms;
+    put_raw(&t, "{", 1);
+    put_string(&t, "uri", b->uri);
+    put_string(&t, "instance", b->instance);
+    put_string(&t, "call_id", b->call_id);
+    put_string(&t, "agent", b->user_agent);
+    put_string(&t, "transport", kg_transport_name(b->flow.transport));
+    put_string(&t, "remote", kg_addr_format(&b->flow.remote, addr));
+    put_string(&t, "local", kg_addr_format(&b->flow.local, addr));
+    put_string(&t, "nat_reasons", b->nat_reasons);
+    put_number(&t, "nat", b->nat);
+    put_number(&t, "reg_id", b->reg_id);
+    put_number(&t, "cseq", b->cseq);
+    put_number(&t, "registered", b->registered_ms);
+    if (b->nonce[0]) {
+        put_string(&t, "nonce", b->nonce);
+        put_number(&t, "nc", b->nc);
+    }
+    if (registrar->front) {
+        put_string(&t, "auth_user", b->auth_user);
+        put_number(&t, "pbx", b->pbx);
+        put_number(&t, "pbx_until", b->pbx_until_ms + offset_ms);
+    }
+    put_raw(&t, "}", 1);
+    if (!t.fits)
+        kg_warn("registrar", "the contact %s of %s is too long to be stored: it is lost in a restart", b->uri,
+                b->user);
+    else if (kg_store_put_binding(registrar->server->store, &row))
+        kg_registrar_complain(registrar, "registration not stored, too many are waiting", b->user, &b->flow);
+}
+
+void kg_persist_delete(struct kg_registrar *registrar, const struct kg_binding *b)
+{
+    if (registrar->server->store)
+        kg_store_delete_binding(registrar->server->store, b->token);
+}
+
+/* --- reading ----------------------------------------------------------------------------------------------
+ */
+
+static const char *get_string(const json_t *json, const char *name)
+{
+    const char *value = json_string_value(json_object_get(json, name));
+
+    return value ? value : "";
+}
+
+static int64_t get_number(const json_t *json, const char *name)
+{
+    return json_integer_value(json_object_get(json, name));
+}
+
+static bool parse_transport(const char *name, enum kg_transport *out)
+{
+    for (enum kg_transport t = KG_UDP; t <= KG_TLS; t++) {
+        if (strcmp(name, kg_transport_name(t)) == 0) {
+            *out = t;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The UDP socket that still has this local address. */
+static tport_t *find_primary(nta_agent_t *agent, const struct kg_addr *local)
+{
+    for (tport_t *tp = tport_primaries(nta_agent_tports(agent)); tp; tp = tport_next(tp)) {
+        const su_addrinfo_t *info = tport_get_address(tp);
+        struct kg_addr bound;
+
+        if (!info || !info->ai_addr || strcasecmp(tport_name(tp)->tpn_proto, "udp") != 0)
+            continue;
+        bound = kg_addr_from_sockaddr(info->ai_addr);
+        if (kg_addr_equal(&bound, local))
+            return tp;
+    }
+    return NULL;
+}
+
+/* A UDP flow comes back by its addresses. A stream is gone with the process that held it: the contact waits
+ * without a transport, unreachable, until the phone connects again or it expires. */
+static int restore_flow(struct kg_registrar *registrar, const json_t *json, struct kg_flow *out)
+{
+    struct kg_flow flow = {0};
+    tport_t *primary;
+
+    if (!parse_transport(get_string(json, "transport"), &flow.transport) ||
+        kg_addr_parse(get_string(json, "remote"), &flow.remote) ||
+        kg_addr_parse(get_string(json, "local"), &flow.local))
+        return EINVAL;
+    if (flow.transport == KG_UDP && kg_registrar_agent(registrar)) {
+        primary = find_primary(kg_registrar_agent(registrar), &flow.local);
+        if (!primary)
+            return kg_flow_to(kg_registrar_agent(registrar), KG_UDP, &flow.remote, out);
+        flow.tport = tport_ref(primary);
+    }
+    *out = flow;
+    return 0;
+}
+
+static int restore(struct kg_registrar *registrar, const struct kg_store_binding *row, const json_t *json,
+                   const struct kg_flow *flow)
+{
+    const char *uri = get_string(json, "uri");
+    int64_t offset_ms = kg_wall_ms() - kg_mono_ms();
+    char copy[512], key[512];
+    struct kg_contact contact = {.user = row->user,
+                                 .uri = uri,
+                                 .key = key,
+                                 .instance = get_string(json, "instance"),
+                                 .reg_id = (uint32_t)get_number(json, "reg_id"),
+                                 .call_id = get_string(json, "call_id"),
+                                 .cseq = (uint32_t)get_number(json, "cseq"),
+                                 .user_agent = get_string(json, "agent"),
+                                 .flow = flow};
+    struct kg_binding *b;
+    url_t url;
+
+    if (strlen(uri) >= sizeof copy || strlen(row->key) >= KG_TOKEN_SIZE)
+        return EINVAL;
+    memcpy(copy, uri, strlen(uri) + 1);
+    if (url_d(&url, copy) < 0 || kg_contact_key(&url, key, sizeof key))
+        return EINVAL;
+    b = kg_bindings_put(registrar->bindings, NULL, row->key, &contact, row->expires_ms - offset_ms);
+    if (!b)
+        return ENOMEM;
+    b->registered_ms = get_number(json, "registered");
+    b->nat = get_number(json, "nat") != 0;
+    kg_binding_set(&b->nat_reasons, get_string(json, "nat_reasons"));
+    snprintf(b->nonce, sizeof b->nonce, "%s", get_string(json, "nonce"));
+    b->nc = (uint32_t)get_number(json, "nc");
+    if (b->nonce[0])
+        kg_digest_restore(registrar->digest, b->nonce, b->nc);
+    kg_binding_set(&b->auth_user, get_string(json, "auth_user"));
+    b->pbx = (uint32_t)get_number(json, "pbx");
+    b->pbx_until_ms = get_number(json, "pbx_until") - offset_ms;
+    kg_keepalive_start(registrar, b, kg_mono_ms());
+    return 0;
+}
+
+static void on_row(void *ctx, const struct kg_store_binding *row)
+{
+    struct kg_registrar *registrar = ctx;
+    json_t *json = json_loads(row->json, 0, NULL);
+    struct kg_flow flow = {0};
+    int err = EINVAL;
+
+    if (row->expires_ms <= kg_wall_ms())
+        err = ETIME;
+    else if (json && !(err = restore_flow(registrar, json, &flow)))
+        err = restore(registrar, row, json, &flow);
+    kg_flow_clear(&flow);
+    json_decref(json);
+    if (!err)
+        return;
+    if (err != ETIME)
+        kg_warn("registrar", "a stored contact of %s cannot be used again: %s. It must register anew",
+                row->user, strerror(err));
+    kg_store_delete_binding(registrar->server->store, row->key);
+}
+
+void kg_persist_load(struct kg_registrar *registrar)
+{
+    size_t count;
+
+    if (!registrar->server->store)
+        return;
+    kg_store_each_binding(registrar->server->store, on_row, registrar);
+    count = kg_bindings_count(registrar->bindings);
+    if (count > 0)
+        kg_info("registrar", "%zu registered contacts are back from the store", count);
+}

@@ -1,0 +1,377 @@
+#include "b2bua/registrar/registrar.h"
+
+#include <errno.h>
+#include <sofia-sip/nta_stateless.h>
+#include <sofia-sip/sip_status.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "b2bua/registrar/inside.h"
+#include "b2bua/sip/sip.h"
+#include "conf/clock.h"
+#include "conf/log.h"
+
+/* Expiries and keepalives are looked at so often; they need no better precision. */
+#define TICK_MS 100
+/* Work done in one tick at the most: 10,000 keepalives a second, and the loop stays free for calls. */
+#define TICK_WORK_MAX 1000
+/* Lines a second about what strangers send. */
+#define COMPLAINTS_MAX 5
+
+nta_agent_t *kg_registrar_agent(const struct kg_registrar *registrar)
+{
+    return registrar->server->sip ? kg_sip_agent(registrar->server->sip) : NULL;
+}
+
+/* --- the clock --------------------------------------------------------------------------------------------
+ */
+
+static void expire(struct kg_registrar *registrar, struct kg_binding *b)
+{
+    kg_counters.bindings_expired++;
+    kg_registrar_drop(registrar, b, "expired");
+}
+
+static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *arg)
+{
+    struct kg_registrar *registrar = (struct kg_registrar *)arg;
+    int64_t now_ms = kg_mono_ms();
+    struct kg_binding *b;
+
+    (void)magic;
+    (void)timer;
+    for (int i = 0; i < TICK_WORK_MAX && (b = kg_bindings_due(registrar->bindings, now_ms)); i++) {
+        if (b->expires_ms <= now_ms)
+            expire(registrar, b);
+        else
+            kg_keepalive_due(registrar, b, now_ms);
+    }
+    if (registrar->front)
+        kg_front_tick(registrar->front, now_ms);
+}
+
+/* --- making and ending ------------------------------------------------------------------------------------
+ */
+
+static bool make_parts(struct kg_registrar *registrar)
+{
+    struct kg_server *server = registrar->server;
+    uint8_t secret[32];
+
+    if (!server->store || kg_store_secret(server->store, secret))
+        kg_random(secret,
+                  sizeof secret); /* phones are asked for their password again after a restart, no more */
+    registrar->bindings = kg_bindings_new();
+    registrar->digest = kg_digest_new(secret, kg_wall_ms());
+    memset(secret, 0, sizeof secret);
+    if (!registrar->bindings || !registrar->digest)
+        return false;
+    if (server->config.pbx_count > 0)
+        return (registrar->front = kg_front_new(registrar)) != NULL;
+    registrar->accounts = kg_accounts_new(server->store, registrar->digest, server->config.sip.domain);
+    return registrar->accounts != NULL;
+}
+
+struct kg_registrar *kg_registrar_new(struct kg_server *server)
+{
+    struct kg_registrar *registrar = calloc(1, sizeof *registrar);
+
+    if (!registrar)
+        return NULL;
+    registrar->server = server;
+    registrar->keepalive_cseq = kg_random_u32() >> 2;
+    registrar->timer = su_timer_create(su_root_task(server->root), TICK_MS);
+    if (!registrar->timer || !make_parts(registrar)) {
+        kg_registrar_free(registrar);
+        return NULL;
+    }
+    kg_persist_load(registrar);
+    if (kg_registrar_agent(registrar))
+        registrar->strays = nta_outgoing_default(kg_registrar_agent(registrar), kg_keepalive_answer,
+                                                 (nta_outgoing_magic_t *)registrar);
+    su_timer_set_for_ever(registrar->timer, on_tick, (su_timer_arg_t *)registrar);
+    return registrar;
+}
+
+void kg_registrar_free(struct kg_registrar *registrar)
+{
+    if (!registrar)
+        return;
+    su_timer_destroy(registrar->timer);
+    if (registrar->strays)
+        nta_outgoing_destroy(registrar->strays);
+    kg_front_free(registrar->front);
+    kg_bindings_free(registrar->bindings);
+    kg_accounts_free(registrar->accounts);
+    kg_digest_free(registrar->digest);
+    free(registrar);
+}
+
+/* --- what embedded.c, front.c and keepalive.c share
+ * --------------------------------------------------------- */
+
+void kg_registrar_complain(struct kg_registrar *registrar, const char *what, const char *user,
+                           const struct kg_flow *flow)
+{
+    int64_t second = kg_mono_ms() / 1000;
+    char from[KG_ADDR_STR];
+
+    if (registrar->complaints.second != second) {
+        if (registrar->complaints.held_back > 0)
+            kg_warn("registrar", "%u more complaints like these within a second",
+                    registrar->complaints.held_back);
+        registrar->complaints.second = second;
+        registrar->complaints.count = registrar->complaints.held_back = 0;
+    }
+    if (registrar->complaints.count >= COMPLAINTS_MAX) {
+        registrar->complaints.held_back++;
+        return;
+    }
+    registrar->complaints.count++;
+    kg_warn("registrar", "%s: user %s, from %s %s", what, user, kg_transport_name(flow->transport),
+            kg_addr_format(&flow->remote, from));
+}
+
+static uint16_t port_of(const char *text)
+{
+    unsigned long port = text ? strtoul(text, NULL, 10) : 0;
+
+    return port <= UINT16_MAX ? (uint16_t)port : 0;
+}
+
+bool kg_registrar_is_behind_nat(const sip_t *sip, const struct kg_flow *flow, struct kg_nat_verdict *verdict)
+{
+    const url_t *contact = sip->sip_contact ? sip->sip_contact->m_url : NULL;
+    const struct kg_nat_seen seen = {.source = flow->remote,
+                                     .via_host = sip->sip_via->v_host,
+                                     .via_port = port_of(sip->sip_via->v_port),
+                                     .contact_host = contact ? contact->url_host : NULL,
+                                     .contact_port = contact ? port_of(contact->url_port) : 0,
+                                     .transport = flow->transport};
+    struct kg_nat_verdict own;
+
+    if (!verdict)
+        verdict = &own;
+    kg_nat_assess(&seen, verdict);
+    return verdict->behind_nat;
+}
+
+void kg_registrar_assess(struct kg_registrar *registrar, struct kg_binding *b, const sip_t *sip, bool changed,
+                         int64_t now_ms)
+{
+    struct kg_nat_verdict verdict;
+    char reasons[KG_NAT_REASONS_MAX * sizeof verdict.reason[0]] = "";
+    size_t used = 0;
+
+    if (!changed)
+        return;
+    b->nat = kg_registrar_is_behind_nat(sip, &b->flow, &verdict);
+    for (unsigned i = 0; i < verdict.reason_count; i++)
+        used +=
+            (size_t)snprintf(reasons + used, sizeof reasons - used, "%s%s", i ? "\n" : "", verdict.reason[i]);
+    kg_binding_set(&b->nat_reasons, reasons);
+    kg_keepalive_start(registrar, b, now_ms);
+}
+
+uint32_t kg_registrar_ceiling(const struct kg_registrar *registrar, const struct kg_flow *flow, bool nat)
+{
+    const struct kg_config *config = &registrar->server->config;
+
+    if (flow->transport != KG_UDP)
+        return config->registration.phone_expires_stream_ms / 1000;
+    return (nat ? config->registration.phone_expires_udp_ms : config->registration.phone_expires_lan_ms) /
+           1000;
+}
+
+void kg_registrar_drop(struct kg_registrar *registrar, struct kg_binding *b, const char *why)
+{
+    char from[KG_ADDR_STR];
+
+    kg_addr_format(&b->flow.remote, from);
+    if (why)
+        kg_info("registrar", "the contact of %s at %s %s %s", b->user, kg_transport_name(b->flow.transport),
+                from, why);
+    else
+        kg_info("registrar", "%s at %s %s unregistered", b->user, kg_transport_name(b->flow.transport), from);
+    kg_persist_delete(registrar, b);
+    kg_bindings_remove(registrar->bindings, b);
+}
+
+void kg_registrar_limit(struct kg_registrar *registrar, const char *user)
+{
+    size_t max = registrar->server->config.registration.contacts_per_user;
+    struct kg_binding *oldest;
+
+    while (kg_bindings_count_of_user(registrar->bindings, user) > max) {
+        for (oldest = kg_bindings_of_user(registrar->bindings, user); oldest->user_next;)
+            oldest = oldest->user_next;
+        kg_registrar_drop(registrar, oldest, "makes room for a newer one (registration.contacts_per_user)");
+    }
+}
+
+void kg_registrar_token(const struct kg_registrar *registrar, const struct kg_contact *contact,
+                        char out[static KG_TOKEN_SIZE])
+{
+    char text[1024];
+
+    for (unsigned i = 0;; i++) {
+        snprintf(text, sizeof text, "%s\n%s\n%s\n%u\n%u", contact->user, contact->key, contact->instance,
+                 contact->reg_id, i);
+        kg_digest_name(registrar->digest, "token", text, out, KG_TOKEN_SIZE);
+        if (!kg_bindings_by_token(registrar->bindings, out))
+            return;
+    }
+}
+
+/* --- requests ---------------------------------------------------------------------------------------------
+ */
+
+void kg_registrar_register(struct kg_registrar *registrar, nta_incoming_t *irq, const sip_t *sip,
+                           const struct kg_flow *flow)
+{
+    struct kg_exchange x = {.agent = kg_registrar_agent(registrar), .irq = irq, .sip = sip, .flow = flow};
+
+    if (registrar->front)
+        kg_front_register(registrar->front, &x);
+    else
+        kg_embedded_register(registrar, &x);
+}
+
+bool kg_registrar_answer(struct kg_registrar *registrar, msg_t *msg, const sip_t *sip,
+                         const struct kg_flow *flow)
+{
+    struct kg_exchange x = {.agent = kg_registrar_agent(registrar), .msg = msg, .sip = sip, .flow = flow};
+    struct kg_credentials cred;
+    enum kg_check check;
+
+    if (sip->sip_request->rq_method == sip_method_register) {
+        if (registrar->front)
+            return kg_front_refresh(registrar->front, &x);
+        kg_embedded_register(registrar, &x);
+        return true;
+    }
+    if (registrar->front || sip->sip_request->rq_method != sip_method_invite)
+        return false;
+    /* A 407 with a transaction would be sent again and again until its ACK: to whoever the source address
+     * names. */
+    check = kg_authorize_check(registrar, sip->sip_proxy_authorization, sip, false, &cred);
+    if (check == KG_CHECK_OK)
+        return false;
+    if (check == KG_CHECK_DENIED) {
+        kg_counters.auth_failures++;
+        kg_registrar_complain(registrar, "call refused: wrong password or unknown user", cred.username, flow);
+        kg_exchange_reply(&x, SIP_403_FORBIDDEN, TAG_END());
+    } else {
+        kg_authorize_challenge(registrar, &x, 407, check == KG_CHECK_STALE);
+    }
+    return true;
+}
+
+enum kg_auth kg_registrar_authorize(struct kg_registrar *registrar, nta_incoming_t *irq, const sip_t *sip,
+                                    const struct kg_flow *flow, char *user, size_t size)
+{
+    struct kg_exchange x = {.agent = kg_registrar_agent(registrar), .irq = irq, .sip = sip, .flow = flow};
+    struct kg_credentials cred;
+    enum kg_check check = registrar->front
+                              ? KG_CHECK_DENIED
+                              : kg_authorize_check(registrar, sip->sip_proxy_authorization, sip, true, &cred);
+
+    switch (check) {
+    case KG_CHECK_OK:
+        snprintf(user, size, "%s", cred.username);
+        return KG_AUTH_OK;
+    case KG_CHECK_CHALLENGE:
+        kg_authorize_challenge(registrar, &x, 407, false);
+        return KG_AUTH_CHALLENGE;
+    case KG_CHECK_REPEATED: /* retransmissions end in their transaction: this is a replay */
+    case KG_CHECK_STALE:
+        kg_authorize_challenge(registrar, &x, 407, true);
+        return KG_AUTH_STALE;
+    case KG_CHECK_DENIED:
+        break;
+    }
+    kg_counters.auth_failures++;
+    kg_registrar_complain(registrar, "call refused: wrong password or unknown user",
+                          registrar->front ? "(in PBX mode)" : cred.username, flow);
+    kg_exchange_reply(&x, SIP_403_FORBIDDEN, TAG_END());
+    return KG_AUTH_DENIED;
+}
+
+void kg_registrar_flow_lost(struct kg_registrar *registrar, tport_t *tport)
+{
+    struct kg_binding *b;
+
+    while ((b = kg_bindings_on_stream(registrar->bindings, tport))) {
+        kg_counters.bindings_expired++;
+        kg_registrar_drop(registrar, b, "went with its connection. It comes back with its next REGISTER");
+    }
+}
+
+/* --- lookups ----------------------------------------------------------------------------------------------
+ */
+
+static bool is_reachable(const struct kg_binding *b)
+{
+    return b->flow.tport && kg_flow_is_up(&b->flow);
+}
+
+static void fill_target(const struct kg_binding *b, struct kg_target *out)
+{
+    snprintf(out->user, sizeof out->user, "%s", b->user);
+    snprintf(out->contact, sizeof out->contact, "%s", b->uri);
+    kg_flow_copy(&out->flow, &b->flow);
+    out->nat = b->nat;
+}
+
+size_t kg_registrar_lookup(struct kg_registrar *registrar, const char *user, struct kg_target *out,
+                           size_t max)
+{
+    size_t count = 0;
+
+    for (const struct kg_binding *b = kg_bindings_of_user(registrar->bindings, user); b && count < max;
+         b = b->user_next)
+        if (is_reachable(b))
+            fill_target(b, &out[count++]);
+    return count;
+}
+
+int kg_registrar_by_token(struct kg_registrar *registrar, const char *token, struct kg_target *out)
+{
+    const struct kg_binding *b = kg_bindings_by_token(registrar->bindings, token);
+
+    if (!b || !is_reachable(b))
+        return ENOENT;
+    fill_target(b, out);
+    return 0;
+}
+
+int kg_registrar_by_flow(struct kg_registrar *registrar, const struct kg_flow *flow, const char *user,
+                         struct kg_target *out)
+{
+    for (const struct kg_binding *b = kg_bindings_on_flow(registrar->bindings, flow); b; b = b->flow_next) {
+        if (user[0] && strcmp(user, b->user) != 0)
+            continue;
+        fill_target(b, out);
+        return 0;
+    }
+    return ENOENT;
+}
+
+/* --- accounts ---------------------------------------------------------------------------------------------
+ */
+
+int kg_registrar_account_add(struct kg_registrar *registrar, const char *name, const char *password)
+{
+    return registrar->accounts ? kg_accounts_add(registrar->accounts, name, password, kg_wall_ms()) : ENOTSUP;
+}
+
+int kg_registrar_account_remove(struct kg_registrar *registrar, const char *name)
+{
+    int err = registrar->accounts ? kg_accounts_remove(registrar->accounts, name) : ENOTSUP;
+    struct kg_binding *b;
+
+    while (!err && (b = kg_bindings_of_user(registrar->bindings, name)))
+        kg_registrar_drop(registrar, b, "went with its account");
+    return err;
+}

@@ -1,0 +1,159 @@
+#include "b2bua/registrar/request.h"
+
+#include <sofia-sip/msg_header.h>
+#include <sofia-sip/nta_stateless.h>
+#include <sofia-sip/nta_tag.h>
+#include <sofia-sip/sip_status.h>
+#include <sofia-sip/sip_tag.h>
+#include <sofia-sip/su_tagarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "b2bua/sip/sip.h"
+
+void kg_exchange_reply(struct kg_exchange *x, int status, const char *phrase, tag_type_t tag,
+                       tag_value_t value, ...)
+{
+    ta_list ta;
+
+    ta_start(ta, tag, value);
+    if (x->irq) {
+        nta_incoming_treply(x->irq, status, phrase, SIPTAG_SERVER_STR(KG_SIP_SERVER), ta_tags(ta));
+        nta_incoming_destroy(x->irq);
+    } else {
+        nta_msg_treply(x->agent, x->msg, status, phrase, SIPTAG_SERVER_STR(KG_SIP_SERVER), ta_tags(ta));
+    }
+    (void)ta_end(ta);
+    x->irq = NULL;
+    x->msg = NULL;
+}
+
+/* RFC 3261 20.19: a number of seconds; malformed counts as absent, too large as the largest. -1: none. */
+static int64_t parse_seconds(const char *text)
+{
+    char *end;
+    unsigned long long seconds;
+
+    if (!text || *text < '0' || *text > '9')
+        return -1;
+    seconds = strtoull(text, &end, 10);
+    return *end ? -1 : seconds > UINT32_MAX ? (int64_t)UINT32_MAX : (int64_t)seconds;
+}
+
+static const char *param_of(const sip_contact_t *contact, const char *name)
+{
+    return msg_params_find(contact->m_params, name);
+}
+
+/* "<urn:uuid:...>" without its quotes. */
+static bool copy_instance(const char *value, char *out, size_t size)
+{
+    size_t len;
+
+    out[0] = '\0';
+    if (!value)
+        return true;
+    len = strlen(value);
+    if (len >= 2 && value[0] == '"' && value[len - 1] == '"') {
+        value++;
+        len -= 2;
+    }
+    if (len >= size)
+        return false;
+    memcpy(out, value, len);
+    out[len] = '\0';
+    return true;
+}
+
+static bool parse_wish(const sip_contact_t *contact, const sip_expires_t *expires, struct kg_wish *out)
+{
+    const url_t *url = contact->m_url;
+    const char *reg_id = param_of(contact, "reg-id=");
+    struct kg_addr host;
+    ssize_t len;
+
+    if ((url->url_type != url_sip && url->url_type != url_sips) || !url->url_host || !url->url_host[0])
+        return false;
+    len = url_e(out->uri, sizeof out->uri, url);
+    if (len < 0 || (size_t)len >= sizeof out->uri || kg_contact_key(url, out->key, sizeof out->key))
+        return false;
+    if (!copy_instance(param_of(contact, "+sip.instance="), out->instance, sizeof out->instance))
+        return false;
+    out->private_host = kg_addr_parse_host(url->url_host, 0, &host) == 0 && kg_addr_is_private(&host);
+    out->reg_id = reg_id ? (uint32_t)strtoul(reg_id, NULL, 10) : 0;
+    out->expires_s = parse_seconds(contact->m_expires);
+    if (out->expires_s < 0 && expires)
+        out->expires_s = (int64_t)expires->ex_delta;
+    return true;
+}
+
+int kg_register_parse(const sip_t *sip, struct kg_register *out, const char **phrase)
+{
+    const url_t *aor = sip->sip_to->a_url;
+    const sip_contact_t *contact;
+
+    out->count = 0;
+    out->all = false;
+    out->cseq = sip->sip_cseq->cs_seq;
+    out->call_id = sip->sip_call_id->i_id;
+    out->user_agent =
+        sip->sip_user_agent && sip->sip_user_agent->g_string ? sip->sip_user_agent->g_string : "";
+    *phrase = "Bad To Header";
+    if (!aor->url_user || !aor->url_user[0] || strlen(aor->url_user) >= sizeof out->user)
+        return 400;
+    url_unescape(out->user, aor->url_user);
+    *phrase = "Bad Contact Header";
+    if (strlen(out->call_id) > 255)
+        return 400;
+    for (contact = sip->sip_contact; contact; contact = contact->m_next) {
+        if (contact->m_url->url_type == url_any) {
+            /* RFC 3261 10.3 step 6: alone, and only to remove. */
+            if (contact != sip->sip_contact || contact->m_next || !sip->sip_expires ||
+                sip->sip_expires->ex_delta != 0)
+                return 400;
+            out->all = true;
+            return 0;
+        }
+        if (out->count == KG_WISHES_MAX || !parse_wish(contact, sip->sip_expires, &out->wish[out->count]))
+            return 400;
+        out->count++;
+    }
+    for (unsigned i = 0; i < out->count; i++) {
+        if (out->wish[i].expires_s > 0 && out->wish[i].expires_s < KG_EXPIRES_MIN) {
+            *phrase = sip_423_Interval_too_brief;
+            return 423;
+        }
+    }
+    return 0;
+}
+
+struct kg_contact kg_register_contact(const struct kg_register *r, const struct kg_wish *wish,
+                                      const struct kg_flow *flow)
+{
+    return (struct kg_contact){.user = r->user,
+                               .uri = wish->uri,
+                               .key = wish->key,
+                               .private_host = wish->private_host,
+                               .instance = wish->instance,
+                               .reg_id = wish->reg_id,
+                               .call_id = r->call_id,
+                               .cseq = r->cseq,
+                               .user_agent = r->user_agent,
+                               .flow = flow};
+}
+
+bool kg_register_is_late(const struct kg_register *r, const struct kg_binding *binding)
+{
+    return strcmp(r->call_id, binding->call_id) == 0 && r->cseq <= binding->cseq;
+}
+
+uint32_t kg_register_grant(int64_t wish_s, uint32_t ceiling_s, uint32_t chance)
+{
+    uint32_t spread = ceiling_s / 10;
+
+    if (wish_s >= 0 && wish_s <= (int64_t)ceiling_s)
+        return (uint32_t)wish_s;
+    if (ceiling_s - spread < KG_EXPIRES_MIN)
+        return ceiling_s;
+    return ceiling_s - chance % (spread + 1);
+}

@@ -1,0 +1,63 @@
+/* A REGISTER as both the embedded registrar and the front of a PBX read it, and the way to answer it. */
+#ifndef KG_REQUEST_H
+#define KG_REQUEST_H
+
+#include <sofia-sip/nta.h>
+#include <sofia-sip/sip.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "b2bua/registrar/bindings.h"
+#include "b2bua/sip/flow.h"
+
+/* A request being answered: with a transaction, or only as a message (cheaper: nothing is kept of it). */
+struct kg_exchange {
+    nta_agent_t *agent;
+    nta_incoming_t *irq; /* or NULL, then: */
+    msg_t *msg;
+    const sip_t *sip;
+    const struct kg_flow *flow;
+};
+
+/* Final answers only; takes irq or msg over. A 401 is never retransmitted and 200s to REGISTER need no
+ * memory. */
+void kg_exchange_reply(struct kg_exchange *x, int status, const char *phrase, tag_type_t tag,
+                       tag_value_t value, ...);
+
+/* More in one request is refused: no phone does that. */
+#define KG_WISHES_MAX 4
+/* Below this a phone would spend its life registering (RFC 3261 10.3 step 7: 423 Interval Too Brief).
+ * Seconds. */
+#define KG_EXPIRES_MIN 30
+
+/* What the phone asks for one of its contacts. */
+struct kg_wish {
+    char uri[512];
+    char key[512];
+    char instance[128];
+    bool private_host;
+    uint32_t reg_id;
+    int64_t expires_s; /* -1: it named none */
+};
+
+struct kg_register {
+    char user[128];                   /* of the To: the address of record */
+    const char *call_id, *user_agent; /* borrowed from the message */
+    uint32_t cseq;
+    bool all;       /* Contact: *, Expires: 0 */
+    unsigned count; /* 0 and not all: a query */
+    struct kg_wish wish[KG_WISHES_MAX];
+};
+
+/* 0, or the status to refuse it with and its phrase. */
+int kg_register_parse(const sip_t *sip, struct kg_register *out, const char **phrase);
+struct kg_contact kg_register_contact(const struct kg_register *r, const struct kg_wish *wish,
+                                      const struct kg_flow *flow);
+/* RFC 3261 10.3 step 7: of one Call-ID only growing CSeqs count. */
+bool kg_register_is_late(const struct kg_register *r, const struct kg_binding *binding);
+
+/* What is granted when at most ceiling_s may be: a smaller wish as it is; a cut one up to a tenth shorter, by
+ * chance, so that phones that started together do not come back together. Seconds. */
+uint32_t kg_register_grant(int64_t wish_s, uint32_t ceiling_s, uint32_t chance);
+
+#endif

@@ -1,0 +1,84 @@
+/* Registrations and accounts as JSON, for kedgectl and the API. */
+#include <jansson.h>
+#include <string.h>
+
+#include "b2bua/registrar/inside.h"
+#include "conf/clock.h"
+
+/* SIP strings need not be UTF-8, JSON's must be: anything else is shown as '?'. */
+static json_t *string_of(const char *text)
+{
+    json_t *json = json_string(text);
+    char *copy;
+
+    if (json)
+        return json;
+    copy = strdup(text);
+    for (char *c = copy; c && *c; c++)
+        if ((unsigned char)*c >= 0x80)
+            *c = '?';
+    json = json_string(copy ? copy : "");
+    free(copy);
+    return json;
+}
+
+static json_t *lines_of(const char *text)
+{
+    json_t *list = json_array();
+
+    while (*text) {
+        size_t len = strcspn(text, "\n");
+
+        json_array_append_new(list, json_stringn(text, len));
+        text += len + (text[len] == '\n');
+    }
+    return list;
+}
+
+static json_t *binding_of(const struct kg_registrar *registrar, const struct kg_binding *b, int64_t now_ms)
+{
+    const struct kg_config *config = &registrar->server->config;
+    char remote[KG_ADDR_STR], local[KG_ADDR_STR];
+    uint32_t keepalive_ms = b->flow.transport == KG_UDP ? config->registration.keepalive_udp_ms
+                                                        : config->registration.keepalive_stream_ms;
+    json_t *json = json_pack(
+        "{s:o, s:o, s:s, s:s, s:s, s:b, s:o, s:o, s:I, s:I, s:i, s:b, s:i}", "user", string_of(b->user),
+        "contact", string_of(b->uri), "transport", kg_transport_name(b->flow.transport), "remote",
+        kg_addr_format(&b->flow.remote, remote), "local", kg_addr_format(&b->flow.local, local), "nat",
+        b->nat, "nat_reasons", lines_of(b->nat_reasons), "user_agent", string_of(b->user_agent), "expires_in",
+        (json_int_t)((b->expires_ms - now_ms) / 1000), "registered", (json_int_t)b->registered_ms,
+        "keepalive_s", b->keepalive_ms == KG_DUE_NEVER ? 0 : (int)(keepalive_ms / 1000), "reachable",
+        b->flow.tport && kg_flow_is_up(&b->flow), "unanswered", (int)b->unanswered);
+
+    if (json && registrar->front) {
+        json_object_set_new(json, "token", string_of(b->token));
+        json_object_set_new(json, "pbx_expires_in", json_integer((b->pbx_until_ms - now_ms) / 1000));
+    }
+    return json;
+}
+
+json_t *kg_registrar_json(const struct kg_registrar *registrar)
+{
+    json_t *list = json_array();
+    int64_t now_ms = kg_mono_ms();
+
+    for (const struct kg_binding *b = kg_bindings_next(registrar->bindings, NULL); b;
+         b = kg_bindings_next(registrar->bindings, (struct kg_binding *)b))
+        json_array_append_new(list, binding_of(registrar, b, now_ms));
+    return list;
+}
+
+json_t *kg_registrar_accounts_json(const struct kg_registrar *registrar)
+{
+    json_t *list = json_array();
+
+    if (!registrar->accounts)
+        return list;
+    for (const struct kg_account *a = kg_accounts_next(registrar->accounts, NULL); a;
+         a = kg_accounts_next(registrar->accounts, a))
+        json_array_append_new(list,
+                              json_pack("{s:s, s:I, s:I}", "name", a->name, "contacts",
+                                        (json_int_t)kg_bindings_count_of_user(registrar->bindings, a->name),
+                                        "created", (json_int_t)a->created_ms));
+    return list;
+}
