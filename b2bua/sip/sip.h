@@ -20,8 +20,8 @@ struct event_base;
 /* Out-of-dialog requests, after sanity checks (mandatory headers, CSeq method, Max-Forwards, loop by our own
  * Via branch, size; failures were answered). The handler owns the irq: it answers it and destroys it. */
 struct kg_sip_handlers {
-    /* First, and without a transaction: may answer the message itself (nta_msg_treply, which consumes it) and return
-     * true. False: msg is untouched and goes on. NULL: nobody does. */
+    /* First, and without a transaction: may answer the message itself (nta_msg_treply, which consumes it) and
+     * return true. False: msg is untouched and goes on. NULL: nobody does. */
     bool (*answer)(void *ctx, msg_t *msg, const sip_t *sip, const struct kg_flow *flow);
     void (*on_register)(void *ctx, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow);
     void (*on_invite)(void *ctx, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow);

@@ -1,0 +1,358 @@
+#include "b2bua/sip/edge.h"
+
+#include <errno.h>
+#include <event2/listener.h>
+#include <event2/thread.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "b2bua/control/mailbox.h"
+#include "b2bua/sip/connection.h"
+#include "b2bua/sip/tls.h"
+#include "conf/clock.h"
+#include "conf/log.h"
+
+#define BACKLOG 512
+/* Without descriptors a listener rests this long instead of spinning on a connection it cannot accept. */
+#define ACCEPT_PAUSE_MS 200
+/* Refusals are logged once in this time. */
+#define WARN_INTERVAL_MS 10000
+/* Connects and reloads waiting for the edge thread. */
+#define COMMANDS 256
+
+struct listener {
+    struct kg_edge_whole *edge;
+    enum kg_transport transport;
+    struct evconnlistener *socket;
+    struct event *resume;
+};
+
+/* The edge as its thread sees it, with what only this file needs around it. */
+struct kg_edge_whole {
+    struct kg_edge edge; /* first: kg_edge.h's handle points here */
+    struct listener listeners[KG_LISTEN_MAX];
+    size_t listener_count;
+    struct kg_mailbox *commands;
+    struct event *on_command;
+    pthread_t thread;
+    bool running;
+};
+
+struct connect_command {
+    struct kg_edge *edge;
+    struct kg_edge_stream stream;
+};
+
+struct reload_command {
+    struct kg_edge *edge;
+    typeof(((struct kg_config *)0)->limits) limits;
+    SSL_CTX *tls;
+};
+
+static struct kg_edge_whole *whole(struct kg_edge *edge)
+{
+    return (struct kg_edge_whole *)edge;
+}
+
+/* ---- limits ---- */
+
+void kg_edge_note_refusal(struct kg_edge *edge, const struct kg_addr *remote, const char *why)
+{
+    char text[KG_ADDR_STR];
+    int64_t now_ms = kg_mono_ms();
+    atomic_fetch_add(&edge->refused, 1);
+    if (edge->warned_ms && now_ms - edge->warned_ms < WARN_INTERVAL_MS)
+        return;
+    edge->warned_ms = now_ms;
+    kg_warn("edge",
+            "closed a connection from %s: %s (%llu closed so far; further ones within %d s are only counted)",
+            kg_addr_format(remote, text), why, (unsigned long long)atomic_load(&edge->refused),
+            WARN_INTERVAL_MS / 1000);
+}
+
+static struct kg_source *take_source(struct kg_edge *edge, const struct kg_addr *remote)
+{
+    struct kg_source *source = NULL;
+    uint8_t key[16] = {0};
+    if (kg_addr_family(remote) == AF_INET6) {
+        memcpy(key, &remote->in6.sin6_addr, 8);
+        key[15] = 6;
+    } else {
+        memcpy(key, &remote->in4.sin_addr, 4);
+        key[15] = 4;
+    }
+    HASH_FIND(hh, edge->sources, key, sizeof key, source);
+    if (!source) {
+        source = calloc(1, sizeof *source);
+        if (!source)
+            return NULL;
+        memcpy(source->key, key, sizeof key);
+        HASH_ADD(hh, edge->sources, key, sizeof source->key, source);
+    }
+    source->connections++;
+    return source;
+}
+
+void kg_edge_release_source(struct kg_edge *edge, struct kg_source *source)
+{
+    if (--source->connections > 0)
+        return;
+    HASH_DEL(edge->sources, source);
+    free(source);
+}
+
+/* ---- accepting ---- */
+
+static void on_accept(struct evconnlistener *socket, evutil_socket_t fd, struct sockaddr *peer, int len,
+                      void *arg)
+{
+    struct listener *listener = arg;
+    struct kg_edge *edge = &listener->edge->edge;
+    struct kg_edge_stream stream = {
+        .transport = listener->transport, .remote = kg_addr_from_sockaddr(peer), .fd = -1};
+    struct sockaddr_storage local;
+    socklen_t local_len = sizeof local;
+    (void)socket;
+    (void)len;
+    if (edge->count >= edge->limits.streams) {
+        kg_edge_note_refusal(edge, &stream.remote, "limits.streams connections are open");
+        close(fd);
+        return;
+    }
+    struct kg_source *source = take_source(edge, &stream.remote);
+    if (!source || source->connections > edge->limits.streams_per_source) {
+        kg_edge_note_refusal(edge, &stream.remote,
+                             "limits.streams_per_source connections are open from there");
+        if (source)
+            kg_edge_release_source(edge, source);
+        close(fd);
+        return;
+    }
+    int one = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (getsockname(fd, (struct sockaddr *)&local, &local_len) == 0)
+        stream.local = kg_addr_from_sockaddr((struct sockaddr *)&local);
+    kg_connection_new(edge, fd, &stream, source);
+}
+
+static void on_resume(evutil_socket_t fd, short what, void *arg)
+{
+    struct listener *listener = arg;
+    (void)fd;
+    (void)what;
+    evconnlistener_enable(listener->socket);
+}
+
+/* EMFILE and its kin leave the connection in the queue, ready for ever. */
+static void on_accept_error(struct evconnlistener *socket, void *arg)
+{
+    struct listener *listener = arg;
+    struct timeval pause = {.tv_usec = ACCEPT_PAUSE_MS * 1000};
+    struct kg_addr none = {0};
+    int error = EVUTIL_SOCKET_ERROR();
+    evconnlistener_disable(socket);
+    event_add(listener->resume, &pause);
+    kg_edge_note_refusal(&listener->edge->edge, &none, strerror(error));
+}
+
+static int bind_socket(struct kg_addr *addr)
+{
+    int one = 1;
+    socklen_t len = kg_addr_len(addr);
+    int fd = socket(kg_addr_family(addr), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one,
+               sizeof one); /* ports in TIME_WAIT; never one that is in use */
+    if (kg_addr_family(addr) == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+    if (bind(fd, &addr->sa, len) == 0 && listen(fd, BACKLOG) == 0 && getsockname(fd, &addr->sa, &len) == 0)
+        return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+int kg_edge_listen(struct kg_edge *edge, enum kg_transport transport, struct kg_addr *addr)
+{
+    struct kg_edge_whole *all = whole(edge);
+    if (all->listener_count == KG_LISTEN_MAX)
+        return ENOSPC;
+    int fd = bind_socket(addr);
+    if (fd < 0)
+        return errno;
+    struct listener *listener = &all->listeners[all->listener_count];
+    *listener = (struct listener){.edge = all, .transport = transport};
+    listener->socket =
+        evconnlistener_new(edge->base, on_accept, listener,
+                           LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_DISABLED, 0, fd);
+    if (!listener->socket) {
+        close(fd);
+        return ENOMEM;
+    }
+    listener->resume = evtimer_new(edge->base, on_resume, listener);
+    evconnlistener_set_error_cb(listener->socket, on_accept_error);
+    all->listener_count++;
+    return listener->resume ? 0 : ENOMEM;
+}
+
+/* ---- commands from other threads ---- */
+
+static void on_command(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    kg_mailbox_run(arg);
+}
+
+static void do_connect(void *arg)
+{
+    struct connect_command *command = arg;
+    kg_connection_new(command->edge, -1, &command->stream, NULL);
+    free(command);
+}
+
+int kg_edge_connect(struct kg_edge *edge, const struct kg_edge_stream *stream)
+{
+    struct connect_command *command = malloc(sizeof *command);
+    int failed = command ? 0 : EAGAIN;
+    if (command) {
+        *command = (struct connect_command){edge, *stream};
+        failed = kg_mailbox_post(whole(edge)->commands, do_connect, command);
+    }
+    if (failed) {
+        free(command);
+        close(stream->fd);
+    }
+    return failed;
+}
+
+static void do_reload(void *arg)
+{
+    struct reload_command *command = arg;
+    struct kg_edge *edge = command->edge;
+    edge->limits = command->limits;
+    if (command->tls) {
+        SSL_CTX_free(edge->server); /* open connections hold their own reference */
+        edge->server = command->tls;
+    }
+    free(command);
+}
+
+int kg_edge_reload(struct kg_edge *edge, const struct kg_config *config, SSL_CTX *tls)
+{
+    struct reload_command *command = malloc(sizeof *command);
+    int failed = command ? 0 : ENOMEM;
+    if (command) {
+        command->edge = edge;
+        command->limits = config->limits;
+        command->tls = tls;
+        failed = kg_mailbox_post(whole(edge)->commands, do_reload, command);
+    }
+    if (failed) {
+        free(command);
+        SSL_CTX_free(tls);
+    }
+    return failed;
+}
+
+static void do_stop(void *arg)
+{
+    event_base_loopbreak(arg);
+}
+
+/* ---- the object ---- */
+
+struct kg_edge *kg_edge_new(const struct kg_config *config, SSL_CTX *tls, kg_edge_offer *offer, void *ctx)
+{
+    evthread_use_pthreads(); /* control/ adds its HTTP server to this loop from the signalling thread */
+    struct kg_edge_whole *all = calloc(1, sizeof *all);
+    if (!all) {
+        SSL_CTX_free(tls);
+        return NULL;
+    }
+    struct kg_edge *edge = &all->edge;
+    edge->limits = config->limits;
+    edge->server = tls;
+    edge->offer = offer;
+    edge->ctx = ctx;
+    edge->client = kg_tls_client();
+    edge->base = event_base_new();
+    all->commands = kg_mailbox_new(COMMANDS);
+    if (edge->base && all->commands)
+        all->on_command = event_new(edge->base, kg_mailbox_fd(all->commands), EV_READ | EV_PERSIST,
+                                    on_command, all->commands);
+    if (!edge->client || !all->on_command || event_add(all->on_command, NULL) != 0) {
+        kg_edge_free(edge);
+        return NULL;
+    }
+    return edge;
+}
+
+static void *run(void *arg)
+{
+    struct kg_edge *edge = arg;
+    event_base_loop(edge->base, EVLOOP_NO_EXIT_ON_EMPTY);
+    return NULL;
+}
+
+int kg_edge_start(struct kg_edge *edge)
+{
+    struct kg_edge_whole *all = whole(edge);
+    sigset_t every, before;
+    for (size_t i = 0; i < all->listener_count; i++)
+        evconnlistener_enable(all->listeners[i].socket);
+    sigfillset(&every); /* signals are the main thread's; a blocked SIGPIPE is an EPIPE */
+    pthread_sigmask(SIG_SETMASK, &every, &before);
+    int failed = pthread_create(&all->thread, NULL, run, edge);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    all->running = !failed;
+    if (!failed)
+        pthread_setname_np(all->thread, "edge");
+    return failed;
+}
+
+void kg_edge_free(struct kg_edge *edge)
+{
+    if (!edge)
+        return;
+    struct kg_edge_whole *all = whole(edge);
+    if (all->running) {
+        while (kg_mailbox_post(all->commands, do_stop, edge->base) == EAGAIN)
+            usleep(1000);
+        pthread_join(all->thread, NULL);
+    }
+    for (size_t i = 0; i < all->listener_count; i++) {
+        evconnlistener_free(all->listeners[i].socket);
+        if (all->listeners[i].resume)
+            event_free(all->listeners[i].resume);
+    }
+    if (all->commands)
+        kg_mailbox_run(all->commands); /* what was posted after the stop owns things */
+    while (edge->connections)
+        kg_connection_free(edge->connections);
+    if (all->on_command)
+        event_free(all->on_command);
+    kg_mailbox_free(all->commands);
+    if (edge->base)
+        event_base_free(edge->base);
+    SSL_CTX_free(edge->server);
+    SSL_CTX_free(edge->client);
+    free(all);
+}
+
+struct event_base *kg_edge_base(struct kg_edge *edge)
+{
+    return edge->base;
+}
+
+uint64_t kg_edge_refused(const struct kg_edge *edge)
+{
+    return atomic_load(&edge->refused);
+}

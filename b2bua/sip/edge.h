@@ -1,0 +1,42 @@
+/* The edge: a thread of its own that accepts every TCP and TLS connection, enforces limits and deadlines,
+ * encrypts, cuts the stream into messages and passes whole ones through a socketpair to the signalling
+ * thread. */
+#ifndef KG_SIP_EDGE_H
+#define KG_SIP_EDGE_H
+
+#include <openssl/ssl.h>
+#include <stdint.h>
+
+#include "conf/config.h"
+
+struct kg_edge;
+struct event_base;
+
+/* A connection that sent its first whole message. */
+struct kg_edge_stream {
+    enum kg_transport transport;
+    struct kg_addr remote, local;
+    int fd; /* our end of the socketpair; the receiver owns it */
+};
+/* Called on the edge thread. Returns 0, or an errno: the connection is refused and the edge closes the fd. */
+typedef int kg_edge_offer(void *ctx, const struct kg_edge_stream *stream);
+
+/* tls may be NULL without TLS listeners; takes over the reference. NULL when out of memory or descriptors. */
+struct kg_edge *kg_edge_new(const struct kg_config *config, SSL_CTX *tls, kg_edge_offer *offer, void *ctx);
+/* Before kg_edge_start. Fills in a zero port. 0 or an errno. */
+int kg_edge_listen(struct kg_edge *edge, enum kg_transport transport, struct kg_addr *addr);
+int kg_edge_start(struct kg_edge *edge);
+/* Ends the thread and closes every connection. Takes NULL. */
+void kg_edge_free(struct kg_edge *edge);
+
+struct event_base *kg_edge_base(struct kg_edge *edge);
+/* Any thread. Connects to stream->remote and relays to stream->fd, which is taken over in any case; a failure
+ * shows as its end. 0 or EAGAIN. */
+int kg_edge_connect(struct kg_edge *edge, const struct kg_edge_stream *stream);
+/* Any thread. For new connections; tls NULL keeps the present one. 0, EAGAIN or ENOMEM: tls is taken over
+ * anyhow. */
+int kg_edge_reload(struct kg_edge *edge, const struct kg_config *config, SSL_CTX *tls);
+/* Any thread. */
+uint64_t kg_edge_refused(const struct kg_edge *edge);
+
+#endif

@@ -1,0 +1,128 @@
+#include "b2bua/sip/framing.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include "b2bua/sip/shim.h"
+
+static enum kg_frame bad(const char *reason, const char **why)
+{
+    *why = reason;
+    return KG_FRAME_BAD;
+}
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/* The value of a Content-Length line, or NULL when the line is another header. */
+static const char *body_length_value(const char *line, const char *end)
+{
+    static const char name[] = "content-length";
+    size_t n = sizeof name - 1;
+    if ((size_t)(end - line) > n && strncasecmp(line, name, n) == 0)
+        line += n;
+    else if (line < end && (*line == 'l' || *line == 'L')) /* compact form, RFC 3261 20.14 */
+        line++;
+    else
+        return NULL;
+    while (line < end && is_blank(*line))
+        line++;
+    return line < end && *line == ':' ? line + 1 : NULL;
+}
+
+static bool parse_body_length(const char *text, const char *end, size_t *out)
+{
+    size_t value = 0;
+    while (text < end && is_blank(*text))
+        text++;
+    if (text == end)
+        return false;
+    for (; text < end && *text >= '0' && *text <= '9'; text++) {
+        value = value * 10 + (size_t)(*text - '0');
+        if (value > KG_SIP_MESSAGE_MAX)
+            return false;
+    }
+    while (text < end && is_blank(*text))
+        text++;
+    *out = value;
+    return text == end;
+}
+
+/* One line of the head, without its CRLF. Returns NULL or what is wrong with it. */
+static const char *read_line(struct kg_framing *framing, const char *line, const char *end)
+{
+    size_t n = (size_t)(end - line);
+    if (memchr(line, '\r', n) || memchr(line, '\0', n))
+        return "a control character in a header";
+    if (is_blank(*line)) /* continues the line before it, RFC 3261 7.3.1 */
+        return framing->after_body_length ? "a folded Content-Length" : NULL;
+    framing->after_body_length = false;
+    const char *value = body_length_value(line, end);
+    if (!value)
+        return NULL;
+    if (framing->has_body_length)
+        return "two Content-Length headers";
+    if (!parse_body_length(value, end, &framing->body))
+        return "an impossible Content-Length";
+    framing->has_body_length = framing->after_body_length = true;
+    return NULL;
+}
+
+/* Reads lines until the empty one. */
+static enum kg_frame read_head(struct kg_framing *framing, const char *data, size_t len, const char **why)
+{
+    for (;;) {
+        const char *from = data + framing->scanned;
+        const char *newline = len > framing->scanned ? memchr(from, '\n', len - framing->scanned) : NULL;
+        if (!newline) {
+            framing->scanned = len;
+            return len > KG_SIP_MESSAGE_MAX ? bad("a message over 64 KB", why) : KG_FRAME_MORE;
+        }
+        const char *line = data + framing->line, *end = newline - 1;
+        if (end < line || *end != '\r')
+            return bad("a line that does not end in CRLF", why);
+        framing->line = framing->scanned = (size_t)(newline + 1 - data);
+        if (end == line)
+            break;
+        const char *wrong = read_line(framing, line, end);
+        if (wrong)
+            return bad(wrong, why);
+    }
+    if (!framing->has_body_length) /* RFC 3261 18.3: it must be there on a stream */
+        return bad("no Content-Length", why);
+    framing->length = framing->line + framing->body;
+    return framing->length > KG_SIP_MESSAGE_MAX ? bad("a message over 64 KB", why) : KG_FRAME_MESSAGE;
+}
+
+enum kg_frame kg_framing_next(struct kg_framing *framing, const char *data, size_t len, size_t *used,
+                              const char **why)
+{
+    *used = 0;
+    if (len == 0)
+        return KG_FRAME_MORE;
+    if (framing->length == 0) {
+        if (data[0] == '\r' && framing->line == 0) {
+            if (len == 1)
+                return KG_FRAME_MORE;
+            if (data[1] != '\n')
+                return bad("a line that does not end in CRLF", why);
+            bool second = framing->pinged;
+            *framing = (struct kg_framing){.pinged = !second};
+            *used = 2;
+            return second ? KG_FRAME_PING : KG_FRAME_BLANK;
+        }
+        /* A method or "SIP/2.0": a letter. Anything else is another protocol. */
+        if ((data[0] | 0x20) < 'a' || (data[0] | 0x20) > 'z')
+            return bad("no SIP", why);
+        enum kg_frame head = read_head(framing, data, len, why);
+        if (head != KG_FRAME_MESSAGE)
+            return head;
+    }
+    if (len < framing->length)
+        return KG_FRAME_MORE;
+    *used = framing->length;
+    *framing = (struct kg_framing){0};
+    return KG_FRAME_MESSAGE;
+}
