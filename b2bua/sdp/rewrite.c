@@ -100,13 +100,21 @@ static void put_common(struct out *out, const struct kg_sdp_line *line)
         put_line(out, line);
 }
 
+/* A line that must be there (RFC 8866 5.3, 5.9), with nothing of the writer's network in it. */
+static void put_required(struct out *out, const struct kg_sdp_line *line, const char *otherwise)
+{
+    if (line->len == 0 || kg_sdp_holds_address(line->value, line->len))
+        put(out, otherwise, strlen(otherwise));
+    else
+        put_line(out, line);
+}
+
 static void session(struct rewrite *r)
 {
     const struct kg_sdp *sdp = r->sdp;
     struct out *out = &r->out;
     bool time = sdp->has_time, connection = false;
-    /* RFC 8866 5.3, 5.9: s= and t= are required; phones forget them. */
-    if (!sdp->has_name)
+    if (!sdp->has_name) /* phones forget it, and t= */
         PUT(out, "s=-\r\n");
     for (size_t i = 0; i < sdp->session_end; i++) {
         const struct kg_sdp_line *line = &sdp->line[i];
@@ -122,10 +130,10 @@ static void session(struct rewrite *r)
         case 'p':
             break;
         case 's':
-            if (line->len == 0 || kg_sdp_holds_address(line->value, line->len))
-                PUT(out, "s=-\r\n");
-            else
-                put_line(out, line);
+            put_required(out, line, "s=-\r\n");
+            break;
+        case 't':
+            put_required(out, line, "t=0 0\r\n");
             break;
         case 'c':
             if (!connection)
