@@ -10,6 +10,8 @@ from .netns import stop
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
+# Where `make` puts programs; the variables are those that tests/run and the Makefile set.
+BUILD = os.environ.get("KEDGE_BUILD") or os.path.join(ROOT, os.environ.get("BUILD", "build"))
 
 # The old names for people; RFC 4787 terms for the box.
 NATS = {
@@ -25,7 +27,7 @@ def program():
     path = os.environ.get("NATBOX")
     if path:
         return path
-    path = os.path.join(ROOT, os.environ.get("BUILD", "build"), "tests", "natbox")
+    path = os.path.join(BUILD, "tests", "natbox")
     sources = [os.path.join(HERE, "natbox.c"), *glob.glob(os.path.join(HERE, "*.h"))]
     newest = max(os.path.getmtime(s) for s in sources)
     os.makedirs(os.path.dirname(path), exist_ok=True)

@@ -490,8 +490,6 @@ static enum nat_verdict nat_later_fragment(struct nat *n, struct packet *p, bool
 static enum nat_verdict nat_translate(struct nat *n, struct packet *p, bool from_inside, struct nat_result *r,
                                       int64_t now)
 {
-    if (p->v6 && n->config.ipv6 == NAT_IPV6_OFF)
-        return NAT_UNSUPPORTED;
     if (n->config.block_udp && p->proto == PROTO_UDP)
         return NAT_UDP_BLOCKED;
     if (p->fragment && n->config.drop_fragments)
@@ -525,6 +523,8 @@ static inline struct nat_result nat_packet(struct nat *n, bool from_inside, uint
     struct nat_result r = {.direction = from_inside ? NAT_UP : NAT_DOWN};
     if (packet_parse(parsed, data, len, false))
         r.verdict = NAT_MALFORMED;
+    else if (parsed->v6 && n->config.ipv6 == NAT_IPV6_OFF)
+        r.verdict = NAT_UNSUPPORTED;
     else if (!packet_hop(parsed))
         r.verdict = NAT_TTL;
     else

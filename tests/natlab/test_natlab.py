@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from natlab import stun
+from natlab import picture, stun
 from natlab.box import NATS
 from natlab.lab import Lab
 from natlab.netns import until
@@ -425,6 +425,28 @@ def test_capture(lab):
     assert reaches(lab.natted_host("captured", "symmetric").udp(), peer.getsockname(), peer)
     assert until(capture.packets, 5)[0].dport == 7777
     capture.stop()
+
+
+def test_picture_of_a_call(lab):
+    """A REGISTER and one packet of RTP from behind a NAT, answered: the map names all three stations and counts both."""
+    host = lab.natted_host("drawn", "symmetric")
+    sip, rtp = lab.peer.udp(5080), lab.peer.udp(30000)
+    capture = lab.peer.capture("udp")
+    register, packet = b"REGISTER sip:example.org SIP/2.0\r\nCSeq: 1 REGISTER\r\n\r\n", b"\x80" + bytes(19)
+    for own, peer, data in ((5060, sip, register), (40000, rtp, packet)):
+        sock = host.udp(own)
+        sock.sendto(data, peer.getsockname())
+        peer.sendto(data.replace(b"REGISTER sip:example.org SIP/2.0", b"SIP/2.0 200 OK"), receive(peer)[1])
+        receive(sock)
+    assert until(lambda: len(capture.packets()) == 4)
+    packets = capture.stop()
+    side = picture.Side("alice", "symmetric", host, host.box)
+    ports = {f["inside"].rpartition(":")[2]: ":" + f["external"].rpartition(":")[2] for f in host.box.flows()}
+    assert picture.media(side, packets, lab.peer.ip4) == {"SIP": (":5060", ports["5060"], ":5080", 1, 1),
+                                                          "RTP": (":40000", ports["40000"], ":30000", 1, 1)}
+    arrows = [line.split("|")[1].strip("-<> ") for line in
+              picture.ladder(packets, lab.peer.ip4, host.external, "192.0.2.1").splitlines()]
+    assert arrows == ["REGISTER", "200 OK (REGISTER)", "RTP to :30000 ...", f"RTP to {ports['40000']} ..."]
 
 
 def test_nothing_is_left_after_an_exception():
