@@ -84,10 +84,21 @@ natlab: $(NATLAB)
 FUZZ      := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SECONDS ?= 300
 FUZZ_SRC  := $(filter conf/% b2bua/sdp/% media/%,$(SRC))
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SRC) $(PROTO)
+FUZZ_OBJ  := $(FUZZ_SRC:%.c=$(BUILD)/fuzz/obj/%.o) $(BUILD)/fuzz/obj/gen/control.pb-c.o
+FUZZ_CC    = clang -fsanitize=address,undefined -fno-sanitize-recover=undefined -std=gnu17 -D_GNU_SOURCE -O1 -g -I. \
+             -I$(BUILD)/gen -DKG_VERSION='"fuzz"' $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
+$(BUILD)/fuzz/obj/gen/control.pb-c.o: $(PROTO)
 	@mkdir -p $(@D)
-	clang -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -std=gnu17 -D_GNU_SOURCE -O1 -g -I. \
-	  -I$(BUILD)/gen -DKG_VERSION='"fuzz"' $(shell pkg-config --cflags $(LIBS) 2>/dev/null) -o $@ $< $(FUZZ_SRC) $(PROTO) $(LDLIBS)
+	$(FUZZ_CC) -fsanitize=fuzzer-no-link -c -o $@ $<
+$(BUILD)/fuzz/obj/%.o: %.c | $(BUILD)/gen/media/control.pb-c.h
+	@mkdir -p $(@D)
+	$(FUZZ_CC) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
+$(BUILD)/fuzz/libkedge.a: $(FUZZ_OBJ)
+	@rm -f $@
+	ar rcs $@ $(FUZZ_OBJ)
+$(BUILD)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(BUILD)/fuzz/libkedge.a
+	$(FUZZ_CC) -fsanitize=fuzzer -o $@ $< $(BUILD)/fuzz/libkedge.a $(LDLIBS)
+-include $(FUZZ_OBJ:.o=.d)
 fuzz: $(FUZZ)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run fuzz
 
