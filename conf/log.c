@@ -92,13 +92,12 @@ static size_t utf8_printable(const unsigned char *at, size_t left)
     return len;
 }
 
-/* Appends text with everything unprintable written as \n, \r, \t or \xNN. Returns the new length. */
-static size_t append_escaped(char *line, size_t used, const char *text)
+size_t kg_log_escape(const char *text, char *line, size_t size)
 {
     const unsigned char *at = (const unsigned char *)text;
-    size_t left = strlen(text);
+    size_t left = strlen(text), used = 0;
 
-    while (left > 0 && used + 5 < LOG_LINE_MAX) {
+    while (left > 0 && used + 5 < size) {
         size_t len = *at >= 0x20 && *at < 0x7f ? 1 : utf8_printable(at, left);
         if (len > 0) {
             memcpy(line + used, at, len);
@@ -114,6 +113,7 @@ static size_t append_escaped(char *line, size_t used, const char *text)
         at += len;
         left -= len;
     }
+    line[used] = '\0';
     return used;
 }
 
@@ -144,7 +144,8 @@ void kg_log(enum kg_log_level level, const char *area, const char *format, ...)
     va_start(args, format);
     vsnprintf(sentence, sizeof sentence, format, args);
     va_end(args);
-    used = append_escaped(line, append_prefix(line, level, area), sentence);
+    used = append_prefix(line, level, area);
+    used += kg_log_escape(sentence, line + used, sizeof line - used);
     line[used++] = '\n';
     /* One write, so that lines of several threads and processes do not mix. A log that cannot be written has
      * nowhere to be reported. */

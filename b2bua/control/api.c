@@ -95,20 +95,6 @@ static void post_reload(struct kg_exchange *exchange, const struct kg_api_reques
     request->reload(request->reload_ctx, reload_done, exchange);
 }
 
-static bool has_accounts(struct kg_exchange *exchange, const struct kg_api_request *request)
-{
-    if (request->server->config.pbx_count == 0)
-        return true;
-    kg_exchange_refuse(exchange, 409, "this kedge stands in front of a PBX: its accounts are there");
-    return false;
-}
-
-static void get_accounts(struct kg_exchange *exchange, const struct kg_api_request *request)
-{
-    if (has_accounts(exchange, request))
-        kg_exchange_answer(exchange, 200, kg_registrar_accounts_json(request->server->registrar));
-}
-
 static void account_failed(struct kg_exchange *exchange, int error, const char *name)
 {
     switch (error) {
@@ -118,6 +104,9 @@ static void account_failed(struct kg_exchange *exchange, int error, const char *
     case ENOENT:
         kg_exchange_refuse(exchange, 404, "there is no account %s", name);
         break;
+    case ENOTSUP:
+        kg_exchange_refuse(exchange, 409, "this kedge stands in front of a PBX: its accounts are there");
+        break;
     case EINVAL:
         kg_exchange_refuse(exchange, 400, "%s cannot be an account: use letters, digits and . _ - +", name);
         break;
@@ -126,14 +115,20 @@ static void account_failed(struct kg_exchange *exchange, int error, const char *
     }
 }
 
+static void get_accounts(struct kg_exchange *exchange, const struct kg_api_request *request)
+{
+    if (request->server->config.pbx_count > 0)
+        account_failed(exchange, ENOTSUP, "");
+    else
+        kg_exchange_answer(exchange, 200, kg_registrar_accounts_json(request->server->registrar));
+}
+
 static void post_account(struct kg_exchange *exchange, const struct kg_api_request *request)
 {
     const char *name = json_string_value(json_object_get(request->body, "name"));
     const char *password = json_string_value(json_object_get(request->body, "password"));
     int error;
 
-    if (!has_accounts(exchange, request))
-        return;
     if (name == NULL || password == NULL || password[0] == '\0' || strlen(name) >= KG_CONTROL_NAME_MAX) {
         kg_exchange_refuse(exchange, 400, "an account needs a name and a password that is not empty");
         return;
@@ -147,11 +142,8 @@ static void post_account(struct kg_exchange *exchange, const struct kg_api_reque
 
 static void delete_account(struct kg_exchange *exchange, const struct kg_api_request *request)
 {
-    int error;
+    int error = kg_registrar_account_remove(request->server->registrar, request->name);
 
-    if (!has_accounts(exchange, request))
-        return;
-    error = kg_registrar_account_remove(request->server->registrar, request->name);
     if (error == 0)
         kg_exchange_answer(exchange, 200, json_pack("{s:b}", "ok", 1));
     else

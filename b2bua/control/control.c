@@ -181,19 +181,30 @@ static const char *method_name(struct evhttp_request *http)
     }
 }
 
+/* The name behind a path comes percent-encoded. 0, or ENOENT: nothing has a name like that. */
+static int decode_name(char name[static KG_CONTROL_NAME_MAX])
+{
+    size_t len = 0;
+    char *plain = evhttp_uridecode(name, 0, &len);
+    int error = plain != NULL && strlen(plain) == len ? 0 : ENOENT;
+
+    if (error == 0)
+        snprintf(name, KG_CONTROL_NAME_MAX, "%s", plain); /* never longer than it was */
+    free(plain);
+    return error;
+}
+
 /* Path and query into the request. Returns 0 or the errno of kg_api_find. */
 static int find_route(struct evhttp_request *http, struct kg_exchange *exchange)
 {
     const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(http);
-    const char *raw = evhttp_uri_get_path(uri), *query = evhttp_uri_get_query(uri), *recent;
+    const char *path = evhttp_uri_get_path(uri), *query = evhttp_uri_get_query(uri), *recent;
     struct evkeyvalq pairs = {0};
-    size_t len = 0;
-    char *path = evhttp_uridecode(raw != NULL ? raw : "", 0, &len);
-    int error = ENOENT;
+    int error =
+        kg_api_find(method_name(http), path != NULL ? path : "", &exchange->fn, exchange->request.name);
 
-    if (path != NULL && strlen(path) == len)
-        error = kg_api_find(method_name(http), path, &exchange->fn, exchange->request.name);
-    free(path);
+    if (error == 0)
+        error = decode_name(exchange->request.name);
     if (query != NULL && evhttp_parse_query_str(query, &pairs) == 0) {
         recent = evhttp_find_header(&pairs, "recent");
         exchange->request.recent = recent != NULL && strcmp(recent, "1") == 0;
@@ -342,7 +353,7 @@ void kg_exchange_answer(struct kg_exchange *exchange, int status, json_t *json)
 
     exchange->status = json != NULL ? status : 500;
     /* Here and not on the edge: values may be shared with what the signalling thread keeps. */
-    exchange->text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    exchange->text = json != NULL ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
     json_decref(json);
     if (control->stopped)
         release(exchange);

@@ -111,6 +111,18 @@ static void long_lines(void **state)
     assert_int_equal(line[strlen(line) - 1], '\n');
 }
 
+static void escaped_for_others(void **state)
+{
+    char out[16];
+
+    (void)state;
+    assert_int_equal(kg_log_escape("a\x1b[m", out, sizeof out), 7);
+    assert_string_equal(out, "a\\x1b[m");
+    kg_log_escape("\x01\x01\x01\x01\x01", out, sizeof out); /* cut between two, never within one */
+    assert_string_equal(out, "\\x01\\x01\\x01");
+    assert_int_equal(kg_log_escape("", out, sizeof out), 0);
+}
+
 static void journal(void **state)
 {
     char stream[64];
@@ -134,6 +146,7 @@ static void journal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(escaped_for_others),
         cmocka_unit_test_setup_teardown(one_line, capture, release),
         cmocka_unit_test_setup_teardown(levels, capture, release),
         cmocka_unit_test_setup_teardown(forged_lines, capture, release),

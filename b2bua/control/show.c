@@ -1,0 +1,184 @@
+#include "b2bua/control/show.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "b2bua/control/table.h"
+#include "conf/log.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+void kg_show_accounts(const json_t *answer)
+{
+    static const struct kg_column columns[] = {
+        {"NAME", "name", KG_SHOW_TEXT},
+        {"PHONES", "contacts", KG_SHOW_TEXT},
+        {"CREATED", "created", KG_SHOW_TIME},
+    };
+
+    kg_table_print(answer, columns, COUNT(columns),
+                   "No accounts. Make one: kedgectl account add NAME --generate");
+}
+
+void kg_show_registrations(const json_t *answer)
+{
+    static const struct kg_column columns[] = {
+        {"USER", "user", KG_SHOW_TEXT},
+        {"FROM", "remote", KG_SHOW_TEXT},
+        {"OVER", "transport", KG_SHOW_TEXT},
+        {"NAT", "nat", KG_SHOW_TEXT},
+        {"EXPIRES", "expires_in", KG_SHOW_SECONDS},
+        {"KEEPALIVE", "keepalive_s", KG_SHOW_SECONDS},
+        {"CONTACT", "contact", KG_SHOW_TEXT},
+        {"PHONE", "user_agent", KG_SHOW_TEXT},
+    };
+
+    kg_table_print(answer, columns, COUNT(columns), "No phone is registered.");
+}
+
+/* Packets that came from one leg, over all its media, and the worst of their MOS. */
+static json_int_t packets_of(const json_t *leg, double *mos)
+{
+    json_int_t packets = 0;
+    size_t index;
+    json_t *medium;
+
+    json_array_foreach(json_object_get(leg, "media"), index, medium)
+    {
+        double own = json_number_value(json_object_get(medium, "mos"));
+        packets += json_integer_value(json_object_get(medium, "packets_in"));
+        if (own > 0 && (*mos == 0 || own < *mos))
+            *mos = own;
+    }
+    return packets;
+}
+
+void kg_show_calls(const json_t *answer)
+{
+    static const struct kg_column columns[] = {
+        {"ID", "id", KG_SHOW_TEXT},
+        {"STATE", "state", KG_SHOW_TEXT},
+        {"FROM", "from", KG_SHOW_TEXT},
+        {"TO", "to", KG_SHOW_TEXT},
+        {"STARTED (UTC)", "started", KG_SHOW_TIME},
+        {"PATH", "path", KG_SHOW_TEXT},
+        {"CALLER SENT", "a_sent", KG_SHOW_TEXT},
+        {"CALLEE SENT", "b_sent", KG_SHOW_TEXT},
+        {"MOS", "mos", KG_SHOW_TEXT},
+        {"ENDED BECAUSE", "why", KG_SHOW_TEXT},
+    };
+    json_t *rows = json_array(), *call;
+    size_t index;
+
+    json_array_foreach(answer, index, call)
+    {
+        json_t *row = json_copy(call), *legs = json_object_get(call, "legs");
+        double mos = 0;
+        json_object_set_new(row, "a_sent", json_integer(packets_of(json_array_get(legs, 0), &mos)));
+        json_object_set_new(row, "b_sent", json_integer(packets_of(json_array_get(legs, 1), &mos)));
+        if (mos > 0)
+            json_object_set_new(row, "mos", json_real(mos));
+        json_array_append_new(rows, row);
+    }
+    /* Calls that are up have no reason of their end. */
+    call = json_array_get(rows, 0);
+    kg_table_print(rows, columns, COUNT(columns) - (json_object_get(call, "why") == NULL), "No calls.");
+    json_decref(rows);
+}
+
+static void show_media(const json_t *legs)
+{
+    static const struct kg_column columns[] = {
+        {"USER", "user", KG_SHOW_TEXT},     {"KIND", "kind", KG_SHOW_TEXT},
+        {"CODEC", "codec", KG_SHOW_TEXT},   {"PHONE'S ADDRESS", "remote", KG_SHOW_TEXT},
+        {"OURS", "local", KG_SHOW_TEXT},    {"PROOF", "proof", KG_SHOW_TEXT},
+        {"IN", "packets_in", KG_SHOW_TEXT}, {"OUT", "packets_out", KG_SHOW_TEXT},
+        {"LOST", "lost", KG_SHOW_TEXT},     {"JITTER MS", "jitter_ms", KG_SHOW_TEXT},
+        {"MOS", "mos", KG_SHOW_TEXT},
+    };
+    json_t *rows = json_array(), *leg, *medium;
+    size_t i, j;
+
+    json_array_foreach(legs, i, leg)
+    {
+        json_array_foreach(json_object_get(leg, "media"), j, medium)
+        {
+            json_t *row = json_copy(medium);
+            json_object_set(row, "user", json_object_get(leg, "user"));
+            json_array_append_new(rows, row);
+        }
+    }
+    if (json_array_size(rows) > 0) {
+        putchar('\n');
+        kg_table_print(rows, columns, COUNT(columns), "");
+    }
+    json_decref(rows);
+}
+
+void kg_show_explanation(const json_t *answer)
+{
+    char safe[1024];
+    size_t index;
+    json_t *sentence;
+
+    json_array_foreach(json_object_get(answer, "explain"), index, sentence)
+    {
+        kg_log_escape(json_is_string(sentence) ? json_string_value(sentence) : "", safe, sizeof safe);
+        puts(safe);
+    }
+    show_media(json_object_get(answer, "legs"));
+}
+
+void kg_show_stats(const json_t *answer)
+{
+    static const struct kg_column columns[] = {{"NAME", "name", KG_SHOW_TEXT},
+                                               {"VALUE", "value", KG_SHOW_TEXT},
+                                               {"MEANING", "meaning", KG_SHOW_TEXT}};
+    static const struct {
+        const char *name, *meaning;
+    } docs[] = {
+        {"uptime_s", "seconds since the signalling process started"},
+        {"calls", "calls that are up or being set up"},
+        {"registrations", "phones that are registered"},
+        {"streams", "TCP and TLS connections that are open"},
+        {"media_up", "the media engine answers"},
+        {"store_healthy", "the store can be written"},
+        {"store_problem", "why it cannot; registrations go on from memory"},
+#define C(counter, doc) {#counter, doc},
+#include "b2bua/counters.inc"
+#undef C
+    };
+    json_t *rows = json_array();
+
+    for (size_t i = 0; i < COUNT(docs); i++) {
+        json_t *value = json_object_get(answer, docs[i].name);
+        if (value != NULL)
+            json_array_append_new(rows, json_pack("{s:s, s:O, s:s}", "name", docs[i].name, "value", value,
+                                                  "meaning", docs[i].meaning));
+    }
+    kg_table_print(rows, columns, COUNT(columns), "No counters.");
+    json_decref(rows);
+}
+
+bool kg_show_reload(const json_t *answer)
+{
+    const char *file = json_string_value(json_object_get(answer, "file"));
+    const char *restart = json_string_value(json_object_get(answer, "restart"));
+    size_t index;
+    json_t *error;
+
+    if (json_is_true(json_object_get(answer, "ok"))) {
+        printf("reloaded %s\n", file != NULL ? file : "the configuration");
+        if (restart != NULL && restart[0] != '\0')
+            printf("these changes need a restart of kedge: %s\n", restart);
+        return true;
+    }
+    json_array_foreach(json_object_get(answer, "errors"), index, error)
+    {
+        const char *text = json_string_value(json_object_get(error, "text"));
+        fprintf(stderr, "%s:%d: %s\n", file != NULL ? file : "configuration",
+                (int)json_integer_value(json_object_get(error, "line")), text != NULL ? text : "");
+    }
+    fprintf(stderr, "kedgectl: nothing was changed; the old configuration stays in force\n");
+    return false;
+}
