@@ -179,7 +179,7 @@ class Lab:
         for host, _ in made:
             self._tun_up(host)
             host.box = box
-            host.external = carrier.external if carrier else external
+            host.external = (carrier or box).external if ip4 else host.ip6
         return Home(name, [host for host, _ in made], box, made[0][0].external)
 
     def carrier(self, name, nat="symmetric", **flags):

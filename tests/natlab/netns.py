@@ -181,8 +181,8 @@ class Capture:
 class Host:
     """A computer of the laboratory: a namespace with addresses on eth0.
 
-    ip4, ip6: its own addresses (lists all4, all6 where it has several). box: its NAT, or None. external: the IPv4
-    address under which the Internet sees it."""
+    ip4, ip6: its own addresses (lists all4, all6 where it has several). box: its NAT, or None. external: the address under
+    which the Internet sees it, IPv4 where it has one."""
 
     def __init__(self, lab, name, ns, ip4=(), ip6=(), external=None):
         self.lab, self.name, self.ns = lab, name, ns
@@ -190,7 +190,7 @@ class Host:
         self.ip4 = self.all4[0] if self.all4 else None
         self.ip6 = self.all6[0] if self.all6 else None
         self.addr = self.ip4 or self.ip6
-        self.external = external or self.ip4
+        self.external = external or self.addr
         self.box = None
         self.router_ns = None  # where the address of a Linux router can be inspected
 

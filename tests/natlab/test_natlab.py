@@ -272,6 +272,13 @@ def test_ipv6_firewall_translates_nothing_and_admits_only_answers(lab):
     assert reaches(stranger, sock.getsockname(), sock)
 
 
+def test_a_host_with_ipv6_only(lab):
+    host = lab.natted_host("only-six", ip4=False, ip6=True)
+    peer = lab.peer.udp(ip=lab.peer.ip6)
+    assert host.addr == host.ip6 == host.external
+    assert reaches(host.udp(), peer.getsockname(), peer)
+
+
 # A bad line
 
 
