@@ -1,4 +1,5 @@
-/* Calls: a true B2BUA. Each call has two legs; the pure state machine is in call/fsm.h, this is its table and glue. */
+/* Calls: a true B2BUA. Each call has two legs; the pure state machine is in call/fsm.h, this is its table and
+ * glue. */
 #ifndef KG_CALLS_H
 #define KG_CALLS_H
 
@@ -14,7 +15,8 @@ struct kg_calls;
 struct kg_calls *kg_calls_new(struct kg_server *server);
 void kg_calls_free(struct kg_calls *calls);
 /* kg_sip_handlers.on_invite */
-void kg_calls_invite(struct kg_calls *calls, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow);
+void kg_calls_invite(struct kg_calls *calls, nta_incoming_t *irq, const sip_t *sip,
+                     const struct kg_flow *flow);
 /* From the media client: latched, silence, lost, recovered (a call is taken over from its snapshot). */
 void kg_calls_media_event(struct kg_calls *calls, const struct kg_media_event *event);
 /* kg_sip_handlers.on_flow_lost */
@@ -27,7 +29,8 @@ size_t kg_calls_count(const struct kg_calls *calls);
  * list: `calls --json` of the issue; recent: ended ones (a bounded ring) instead of current ones. */
 typedef void kg_calls_json_done(void *ctx, json_t *json);
 void kg_calls_list(struct kg_calls *calls, bool recent, kg_calls_json_done *done, void *ctx);
-/* One call by id or unique prefix, current or recent, with "explain": an array of sentences. NULL json: no such. */
+/* One call by id or unique prefix, current or recent, with "explain": an array of sentences. NULL json: no
+ * such. */
 void kg_calls_explain(struct kg_calls *calls, const char *id, kg_calls_json_done *done, void *ctx);
 /* 0 or ENOENT */
 int kg_calls_hangup(struct kg_calls *calls, const char *id);

@@ -1,0 +1,179 @@
+/* Inside call/: one call, its two legs, and what the files of this folder do with them. Signalling thread
+ * only. */
+#ifndef KG_CALL_CALL_H
+#define KG_CALL_CALL_H
+
+/* nta hands these back in its callbacks. Before any header that includes nta.h. */
+#define NTA_LEG_MAGIC_T      struct kg_leg
+#define NTA_INCOMING_MAGIC_T struct kg_leg
+#define NTA_OUTGOING_MAGIC_T struct kg_leg
+
+#include <sofia-sip/nta.h>
+#include <sofia-sip/nta_tport.h>
+#include <sofia-sip/sip.h>
+#include <uthash.h>
+
+#include "b2bua/call/calls.h"
+#include "b2bua/call/fsm.h"
+#include "b2bua/call/record.h"
+#include "b2bua/sdp/sdp.h"
+#include "b2bua/server.h"
+#include "b2bua/sip/flow.h"
+
+#define KG_TAG_LEN     16 /* hex digits of our tags: 64 random bits, not to be guessed */
+#define KG_CALL_ID_HEX 24 /* of our Call-IDs */
+/* Contacts of one user that are tried one after the other. */
+#define KG_TARGETS_MAX 8
+/* Ended calls remembered for `calls --recent` and `explain`. */
+#define KG_RECENT_MAX 1000
+/* Calls waiting for the first sign of life of the PBX; more are refused at once, since each unanswered INVITE
+ * is retransmitted from a list that nta walks (measured: 13,000 of them fill a core). */
+#define KG_UNHEARD_MAX 1000
+
+struct kg_call;
+struct kg_relay;
+
+struct kg_leg {
+    struct kg_call *call;
+    enum kg_side side;
+    bool pbx;
+    bool lost;               /* its stream was closed; nothing can be sent to it until it comes back */
+    nta_leg_t *dialog;       /* NULL before B's INVITE */
+    nta_incoming_t *irq;     /* the peer's INVITE that we serve, until its ACK */
+    nta_incoming_t *arrived; /* the re-INVITE being looked at; within one callback only */
+    nta_outgoing_t *invite;  /* our INVITE to the peer, until its final response */
+    nta_outgoing_t *bye;
+    struct kg_flow flow;
+    char *target;                /* request URI of our first INVITE */
+    char *local, *remote;        /* From or To of the dialog without tag: our side, the peer's side */
+    char *sdp_agreed;            /* what the peer said in the last offer/answer that was completed */
+    char *sdp_pending;           /* what it says in the one under way; NULL: none */
+    struct kg_sdp *sdp;          /* of sdp_pending, parsed */
+    uint8_t mux;                 /* bit n: rtcp-mux in its pending or agreed m-line n */
+    struct kg_sdp_origin origin; /* of what we send to it */
+};
+
+/* A contact of the callee not tried yet. */
+struct kg_call_target {
+    char *url;
+    struct kg_flow flow;
+    bool nat;
+};
+
+struct kg_call {
+    UT_hash_handle hh; /* by record->id */
+    struct kg_calls *calls;
+    struct kg_fsm fsm;
+    struct kg_leg leg[2];
+    struct kg_record *record;
+    struct kg_call_target target[KG_TARGETS_MAX];
+    uint8_t target_count, target_next;
+    uint8_t stream_count;
+    struct kg_media_local *local[2]; /* our ports toward each side, stream_count each */
+    int max_forwards;                /* for B's INVITE */
+    const sip_t *cause; /* the message being handled; headers may pass from it. NULL outside of callbacks */
+    struct kg_fsm_event queue[16]; /* events that arose while actions were being carried out */
+    uint8_t queued;
+    bool running;
+    bool over;      /* out of the table; only the memory is left */
+    bool unheard;   /* counted in calls->unheard */
+    bool listed;    /* by the list being made */
+    unsigned holds; /* media replies still to come, callbacks on the stack: the memory stays until 0 */
+    struct kg_relay *relays; /* in-dialog requests passing through */
+};
+
+struct kg_calls {
+    struct kg_server *server;
+    nta_agent_t *agent;
+    su_home_t home[1];
+    su_timer_t *timer;
+    struct kg_call *by_id;
+    size_t count;
+    size_t unheard;
+    struct kg_record *recent[KG_RECENT_MAX]; /* ring */
+    size_t recent_next;
+    sip_content_type_t *content_type; /* application/sdp */
+    sip_allow_t *allow;
+};
+
+/* ---- calls.c ---- */
+struct kg_call *kg_call_new(struct kg_calls *calls, const char *id); /* id NULL: a new one */
+/* Takes it out of the table, gives back what it has, and frees the memory as soon as nothing holds it. */
+void kg_call_end(struct kg_call *call);
+void kg_call_unhold(struct kg_call *call);
+struct kg_call *kg_calls_find(struct kg_calls *calls, const char *id);
+
+/* ---- run.c ---- */
+/* Feeds one event and carries the actions out. The call may be gone afterwards. */
+void kg_call_event(struct kg_call *call, const struct kg_fsm_event *event);
+
+/* ---- leg.c ---- */
+int kg_leg_accept(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow);
+/* The dialog toward B, as our From, To and Call-ID describe it. */
+int kg_leg_open(struct kg_leg *leg, const sip_from_t *from, const sip_to_t *to);
+void kg_leg_close(struct kg_leg *leg); /* gives everything of nta back; silent */
+/* True if a request can be sent now. */
+bool kg_leg_is_reachable(struct kg_leg *leg);
+#define KG_ROUTE_URL (KG_FLOW_URL + 16)
+const char *kg_leg_route_url(const struct kg_leg *leg, char buf[static KG_ROUTE_URL]);
+/* Fills a Contact of ours toward this leg's peer; buf holds its text and must live as long. */
+void kg_leg_contact(const struct kg_leg *leg, sip_contact_t contact[1], char buf[static KG_CONTACT_URL]);
+/* nta's callback for requests inside of the dialog. */
+int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, const sip_t *sip);
+int kg_leg_ack_or_cancel(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip);
+void kg_leg_set_flow(struct kg_leg *leg, const struct kg_flow *flow);
+
+/* ---- out.c: requests that we send ---- */
+void kg_out_invite(struct kg_leg *leg);
+void kg_out_ack(struct kg_leg *leg);
+void kg_out_cancel(struct kg_leg *leg);
+void kg_out_drop(struct kg_leg *leg);
+/* status and why: for the Reason header; why NULL: none. */
+void kg_out_bye(struct kg_leg *leg, int status, const char *why);
+
+/* ---- reply.c: responses that we send ---- */
+void kg_reply_progress(struct kg_leg *leg, int status, bool sdp);
+void kg_reply_answer(struct kg_leg *leg);
+void kg_reply_refuse(nta_incoming_t *irq, struct kg_leg *leg, const struct kg_fsm_action *action);
+
+/* ---- relay.c: requests that pass from one dialog to the other (INFO) ---- */
+int kg_relay_request(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip);
+void kg_relay_close_all(struct kg_call *call);
+
+/* ---- talk.c: SDP and the media engine ---- */
+/* Takes the SDP out of a message; false (and nothing changed) if there is none, EINVAL's sentence in error.
+ */
+enum kg_sdp_found { KG_SDP_NONE, KG_SDP_BAD, KG_SDP_OK };
+enum kg_sdp_found kg_talk_take(struct kg_leg *leg, const sip_t *sip, char *error, size_t size);
+void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action);
+void kg_talk_restore(struct kg_call *call);
+/* What `leg`'s peer is told of the other side: malloc'd SDP, NULL without memory. */
+char *kg_talk_text(struct kg_leg *leg, size_t *len);
+/* The offer/answer under way is done, or came to nothing. */
+void kg_talk_commit(struct kg_call *call);
+void kg_talk_abandon(struct kg_call *call);
+void kg_talk_forget(struct kg_leg *leg); /* what it says in the offer/answer under way */
+void kg_talk_release(struct kg_call *call);
+/* Leaves a new snapshot with the engine. */
+void kg_talk_save(struct kg_call *call);
+
+/* ---- snapshot.c ---- */
+/* Returns its length; 0: the call cannot be written down. */
+size_t kg_snapshot_write(const struct kg_call *call, char *buf, size_t size);
+/* Rebuilds a call in talk. 0, EINVAL, ENOMEM or EEXIST. */
+int kg_snapshot_read(struct kg_calls *calls, const char *id, const void *data, size_t len);
+
+/* ---- headers.c ---- */
+#define KG_PASSED_MAX 12
+struct kg_passed {
+    tagi_t tag[KG_PASSED_MAX + 1]; /* ends with TAG_END: hand it to nta by TAG_NEXT(passed.tag) */
+    sip_unknown_t unknown[KG_PASSED_MAX];
+};
+/* The headers of sip that may pass from one leg to the other; sip must live as long as the tags. */
+void kg_headers_pass(const sip_t *sip, const struct kg_leg *from, const struct kg_leg *to,
+                     struct kg_passed *out);
+/* "\"Alice\" <sip:alice@example.org>", malloc'd. */
+char *kg_name_addr(const char *display, const url_t *url);
+char *kg_url_text(const url_t *url); /* malloc'd */
+
+#endif

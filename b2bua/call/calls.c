@@ -1,0 +1,252 @@
+/* The table of calls, its timer, and what other folders ask of it. */
+#include "b2bua/call/call.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sofia-sip/sip_header.h>
+#include <sofia-sip/sip_protos.h>
+#include <sofia-sip/su_wait.h>
+
+#include "b2bua/sip/sip.h"
+#include "conf/clock.h"
+#include "conf/log.h"
+
+/* Deadlines of the state machines are seconds: looking at all of them this often costs less than a timer
+ * each. */
+#define TICK_MS 250
+
+#define ALLOW "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO"
+
+static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *arg)
+{
+    (void)magic;
+    struct kg_calls *calls = (struct kg_calls *)arg;
+    int64_t now = kg_mono_ms();
+    struct kg_call *call, *next;
+    HASH_ITER(hh, calls->by_id, call, next)
+    {
+        if (now >= call->fsm.deadline_ms)
+            kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_TIMER});
+    }
+    su_timer_set_interval(timer, on_tick, arg, TICK_MS);
+}
+
+struct kg_calls *kg_calls_new(struct kg_server *server)
+{
+    struct kg_calls *calls = calloc(1, sizeof *calls);
+    if (!calls)
+        return NULL;
+    calls->server = server;
+    calls->agent = kg_sip_agent(server->sip);
+    su_home_init(calls->home);
+    calls->content_type = sip_content_type_make(calls->home, "application/sdp");
+    calls->allow = sip_allow_make(calls->home, ALLOW);
+    calls->timer = su_timer_create(su_root_task(server->root), TICK_MS);
+    if (!calls->content_type || !calls->allow || !calls->timer) {
+        kg_calls_free(calls);
+        return NULL;
+    }
+    /* 100 by nta when 200 ms have passed without an answer of ours (RFC 3261 17.2.1); 487 by us, since the
+     * other side's 200 may cross the CANCEL of a re-INVITE. */
+    nta_agent_set_params(calls->agent, NTATAG_EXTRA_100(1), NTATAG_CANCEL_487(0), TAG_END());
+    su_timer_set_interval(calls->timer, on_tick, (su_timer_arg_t *)calls, TICK_MS);
+    return calls;
+}
+
+void kg_calls_free(struct kg_calls *calls)
+{
+    if (!calls)
+        return;
+    struct kg_call *call, *next;
+    HASH_ITER(hh, calls->by_id, call, next)
+    {
+        kg_call_end(call);
+    }
+    for (size_t i = 0; i < KG_RECENT_MAX; i++)
+        kg_record_free(calls->recent[i]);
+    if (calls->timer)
+        su_timer_destroy(calls->timer);
+    su_home_deinit(calls->home);
+    free(calls);
+}
+
+/* ---- one call's life ---- */
+
+struct kg_call *kg_call_new(struct kg_calls *calls, const char *id)
+{
+    char fresh[KG_CALL_ID_LEN + 1];
+    kg_random_hex(fresh, KG_CALL_ID_LEN);
+    struct kg_call *call = calloc(1, sizeof *call);
+    struct kg_record *record = kg_record_new(id ? id : fresh);
+    if (!call || !record) {
+        free(call);
+        kg_record_free(record);
+        return NULL;
+    }
+    call->calls = calls;
+    call->record = record;
+    record->started_ms = kg_wall_ms();
+    for (int side = 0; side < 2; side++) {
+        call->leg[side].call = call;
+        call->leg[side].side = (enum kg_side)side;
+        call->leg[side].origin = (struct kg_sdp_origin){.id = kg_random_u32() >> 1, .version = 1};
+    }
+    HASH_ADD_STR(calls->by_id, record->id, call);
+    calls->count++;
+    return call;
+}
+
+static void remember(struct kg_calls *calls, struct kg_record *record)
+{
+    kg_record_free(calls->recent[calls->recent_next]);
+    calls->recent[calls->recent_next] = record;
+    calls->recent_next = (calls->recent_next + 1) % KG_RECENT_MAX;
+}
+
+static void free_targets(struct kg_call *call)
+{
+    for (uint8_t i = 0; i < call->target_count; i++) {
+        free(call->target[i].url);
+        kg_flow_clear(&call->target[i].flow);
+    }
+    call->target_count = 0;
+}
+
+static void free_memory(struct kg_call *call)
+{
+    kg_record_free(call->record);
+    free(call);
+}
+
+void kg_call_end(struct kg_call *call)
+{
+    struct kg_calls *calls = call->calls;
+    if (call->over)
+        return;
+    call->over = true;
+    HASH_DEL(calls->by_id, call);
+    calls->count--;
+    if (call->unheard)
+        calls->unheard--;
+    kg_relay_close_all(call);
+    free_targets(call);
+    for (int side = 0; side < 2; side++) {
+        struct kg_leg *leg = &call->leg[side];
+        kg_leg_close(leg);
+        kg_talk_forget(leg);
+        free(leg->target);
+        free(leg->local);
+        free(leg->remote);
+        free(leg->sdp_agreed);
+        free(call->local[side]);
+    }
+    if (call->record->ended_ms) {
+        remember(calls, call->record);
+        call->record = NULL;
+    }
+    if (call->holds == 0)
+        free_memory(call);
+}
+
+void kg_call_unhold(struct kg_call *call)
+{
+    if (--call->holds == 0 && call->over)
+        free_memory(call);
+}
+
+struct kg_call *kg_calls_find(struct kg_calls *calls, const char *id)
+{
+    struct kg_call *call = NULL;
+    HASH_FIND_STR(calls->by_id, id, call);
+    return call;
+}
+
+/* ---- events from elsewhere ---- */
+
+void kg_calls_flow_lost(struct kg_calls *calls, tport_t *tport)
+{
+    struct kg_call *call, *next;
+    HASH_ITER(hh, calls->by_id, call, next)
+    {
+        call->holds++;
+        for (int side = 0; side < 2 && !call->over; side++) {
+            struct kg_leg *leg = &call->leg[side];
+            if (!leg->flow.tport || leg->flow.tport != tport || leg->pbx)
+                continue;
+            leg->lost = call->record->leg[side].lost = true;
+            kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_FLOW_LOST, .side = (enum kg_side)side});
+        }
+        kg_call_unhold(call);
+    }
+}
+
+static void recover(struct kg_calls *calls, const struct kg_media_session_info *info)
+{
+    if (kg_calls_find(calls, info->id))
+        return;
+    int failed =
+        info->snapshot_len ? kg_snapshot_read(calls, info->id, info->snapshot, info->snapshot_len) : 0;
+    if (info->snapshot_len && !failed) {
+        kg_counters.calls_recovered++;
+        return;
+    }
+    if (failed)
+        kg_warn("call", "call %s could not be taken over (%s); its media ends", info->id, strerror(failed));
+    else
+        kg_info("call", "call %s was not answered yet when signalling went down; it ends", info->id);
+    kg_media_delete(calls->server->media, info->id, NULL, NULL);
+}
+
+void kg_calls_media_event(struct kg_calls *calls, const struct kg_media_event *event)
+{
+    if (event->type == KG_MEDIA_RECOVERED) {
+        recover(calls, event->info);
+        return;
+    }
+    struct kg_call *call = event->id ? kg_calls_find(calls, event->id) : NULL;
+    if (!call)
+        return;
+    switch (event->type) {
+    case KG_MEDIA_SILENCE:
+        kg_counters.calls_silent++;
+        kg_info("call", "call %s: %s", call->record->id, event->reason ? event->reason : "no media");
+        kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_SILENCE});
+        break;
+    case KG_MEDIA_LOST:
+        kg_warn("call", "call %s: its media was lost: %s", call->record->id,
+                event->reason ? event->reason : "?");
+        kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_MEDIA_LOST});
+        break;
+    case KG_MEDIA_LATCHED:
+    case KG_MEDIA_RECOVERED:
+    case KG_MEDIA_UP:
+    case KG_MEDIA_DOWN:
+        break;
+    }
+}
+
+size_t kg_calls_shutdown(struct kg_calls *calls)
+{
+    struct kg_call *call, *next;
+    HASH_ITER(hh, calls->by_id, call, next)
+    {
+        kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_SHUTDOWN});
+    }
+    return calls->count;
+}
+
+size_t kg_calls_count(const struct kg_calls *calls)
+{
+    return calls->count;
+}
+
+int kg_calls_hangup(struct kg_calls *calls, const char *id)
+{
+    struct kg_call *call = kg_calls_find(calls, id);
+    if (!call)
+        return ENOENT;
+    kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_HANGUP});
+    return 0;
+}

@@ -1,0 +1,160 @@
+/* A call in plain sentences. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "b2bua/call/record.h"
+
+/* Someone in talk whose last packet is older than this is not heard at the moment. ms; comfort noise and
+ * discontinuous transmission send at least every few seconds. */
+#define STALE_MS 10000
+
+static void say(json_t *list, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void say(json_t *list, const char *format, ...)
+{
+    char text[768];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    json_t *json = json_string(text);
+    if (!json) { /* not UTF-8 */
+        for (char *c = text; *c; c++)
+            if ((unsigned char)*c >= 0x80)
+                *c = '?';
+        json = json_string(text);
+    }
+    json_array_append_new(list, json);
+}
+
+/* "alice" or "the caller": every sentence has a subject. */
+static const char *name_of(const struct kg_record *record, enum kg_side side)
+{
+    const char *user = record->leg[side].user;
+    if (user && *user)
+        return user;
+    return side == KG_SIDE_A ? "the caller" : "the callee";
+}
+
+static void explain_fate(const struct kg_record *record, const char *state, json_t *list)
+{
+    say(list, "%s called %s (%s to %s).", name_of(record, KG_SIDE_A), name_of(record, KG_SIDE_B),
+        record->from ? record->from : "?", record->to ? record->to : "?");
+    if (!record->ended_ms)
+        say(list, record->answered_ms ? "The call is up (%s)." : "The call has not been answered yet (%s).",
+            state);
+    else if (record->answered_ms)
+        say(list, "It was answered after %.1f s and lasted %.1f s; it ended because %s.",
+            (double)(record->answered_ms - record->started_ms) / 1000,
+            (double)(record->ended_ms - record->answered_ms) / 1000,
+            record->why ? record->why : "the other side failed");
+    else if (record->why)
+        say(list, "It failed with status %d: %s.", record->status, record->why);
+    else
+        say(list, "It failed: the callee's side answered %d.", record->status);
+}
+
+static void explain_leg(const struct kg_record *record, enum kg_side side, json_t *list)
+{
+    const struct kg_record_leg *leg = &record->leg[side];
+    char remote[KG_ADDR_STR];
+    if (!kg_addr_is_set(&leg->remote))
+        return;
+    say(list, "%s is %s at %s, signalling over %s%s.", name_of(record, side),
+        leg->pbx ? "behind the PBX" : "a phone", kg_addr_format(&leg->remote, remote),
+        kg_transport_name(leg->transport),
+        leg->pbx   ? ""
+        : leg->nat ? ", behind a NAT"
+                   : ", without a NAT in between");
+    for (const char *line = leg->nat_reasons; line && *line;) {
+        const char *end = strchrnul(line, '\n');
+        say(list, "How we know: %.*s.", (int)(end - line), line);
+        line = *end ? end + 1 : end;
+    }
+    if (leg->lost && !record->ended_ms)
+        say(list, "The signalling connection to %s is gone; requests to it wait until it connects again.",
+            name_of(record, side));
+}
+
+static const char *proof_words(enum kg_proof proof)
+{
+    static const char *const words[] = {
+        [KG_PROOF_NONE] = "nothing yet",
+        [KG_PROOF_FIRST_PACKETS] = "the first packets that came, nothing better",
+        [KG_PROOF_SAME_ADDRESS] = "packets from the host that its signalling or SDP names",
+        [KG_PROOF_SDP] = "packets from exactly the address in its SDP",
+        [KG_PROOF_SRTP] = "authenticated SRTP",
+        [KG_PROOF_ICE] = "ICE connectivity checks",
+    };
+    return words[proof];
+}
+
+/* Why does `listener` not hear `talker`? Both ends of one stream, the nearest cause first. */
+static void explain_silence(const struct kg_record *record, enum kg_side talker, uint8_t stream, json_t *list)
+{
+    enum kg_side listener = kg_other_side(talker);
+    const struct kg_media_stats *from = &record->stats[talker][stream];
+    const struct kg_media_stats *to = &record->stats[listener][stream];
+    const char *t = name_of(record, talker), *l = name_of(record, listener);
+    char local[KG_ADDR_STR];
+    kg_addr_format(&from->local, local);
+    if (from->packets_in == 0 && from->dropped > 0)
+        say(list,
+            "%s does not hear %s: %" PRIu64
+            " packets reached %s, but from addresses that neither %s's SDP nor "
+            "its signalling vouches for, so they were dropped.",
+            l, t, from->dropped, local, t);
+    else if (from->packets_in == 0)
+        say(list,
+            "%s does not hear %s because no packet arrived from %s's phone at %s; a firewall on the way, a "
+            "wrong "
+            "media address of kedge, or a muted phone are the usual causes.",
+            l, t, t, local);
+    else if (to->packets_out == 0)
+        say(list,
+            "%s does not hear %s: packets arrive from %s, but kedge does not know yet where to send them, "
+            "because "
+            "%s's phone has sent nothing from behind its NAT (proof: %s).",
+            l, t, t, l, kg_proof_name(to->proof));
+    else if (!record->ended_ms && from->last_packet_ms_ago > STALE_MS)
+        say(list,
+            "%s hears nothing from %s at the moment: the last packet came %" PRId64 " s ago (hold, mute, or "
+            "the phone lost its network).",
+            l, t, from->last_packet_ms_ago / 1000);
+    else
+        say(list, "%s hears %s: %" PRIu64 " %s packets passed, %" PRIu64 " were lost on the way to kedge.", l,
+            t, to->packets_out, from->kind, from->lost);
+}
+
+static void explain_stream(const struct kg_record *record, uint8_t stream, json_t *list)
+{
+    for (int i = 0; i < 2; i++) {
+        enum kg_side side = (enum kg_side)i;
+        const struct kg_media_stats *stats = &record->stats[side][stream];
+        char remote[KG_ADDR_STR], local[KG_ADDR_STR];
+        if (kg_addr_is_set(&stats->remote))
+            say(list, "%s's %s goes between its %s and our %s; proven by %s.", name_of(record, side),
+                stats->kind, kg_addr_format(&stats->remote, remote), kg_addr_format(&stats->local, local),
+                proof_words(stats->proof));
+    }
+    explain_silence(record, KG_SIDE_A, stream, list);
+    explain_silence(record, KG_SIDE_B, stream, list);
+}
+
+json_t *kg_record_explain(const struct kg_record *record, const char *state)
+{
+    json_t *list = json_array();
+    explain_fate(record, state, list);
+    explain_leg(record, KG_SIDE_A, list);
+    explain_leg(record, KG_SIDE_B, list);
+    if (record->path && record->reason)
+        say(list, "Media is %s: %s.", record->path, record->reason);
+    bool known = record->stats[KG_SIDE_A] && record->stats[KG_SIDE_B];
+    if (record->answered_ms && !known)
+        say(list, "The media engine gave no figures, so nothing can be said of who hears whom.");
+    for (uint8_t i = 0; record->answered_ms && known && i < record->stream_count; i++)
+        if (kg_addr_is_set(&record->stats[KG_SIDE_A][i].local))
+            explain_stream(record, i, list);
+    return list;
+}

@@ -1,0 +1,155 @@
+/* The state machine of one call with two legs: events in, actions out. Pure: no SIP types, no sockets, no
+ * clock, no allocation. Side A is the caller's leg, side B the callee's (RFC 3261 13 to 15, RFC 3264 for when
+ * SDP moves).
+ *
+ * Media replies come later than the messages that caused them, so every apply carries a number; a reply whose
+ * number is not the last one given out belongs to something overtaken and is ignored. */
+#ifndef KG_CALL_FSM_H
+#define KG_CALL_FSM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "media/client.h"
+
+/* ms without any response to B's INVITE before the next contact is tried (threats.md: failover within 4 s).
+ */
+#define KG_CALL_UNHEARD_MS 4000
+/* ms from the INVITE to its final answer (threats.md: half-open dialogs; RFC 3261 16.6 step 11 has "> 3
+ * min"). */
+#define KG_CALL_RINGING_MS 180000
+/* ms for the media engine to answer; its client gives up by itself before this. */
+#define KG_CALL_MEDIA_MS 10000
+/* ms for the final response to an INVITE that was cancelled or for an ACK: 64*T1 (RFC 3261 9.1, 13.3.1.4) and
+ * some. */
+#define KG_CALL_FINAL_MS 35000
+/* ms for the answer to our BYE; nta goes on sending it afterwards. */
+#define KG_CALL_BYE_MS 4000
+/* seconds in Retry-After when ports or the engine are missing */
+#define KG_CALL_RETRY_AFTER 5
+
+enum kg_call_state {
+    KG_CALL_NEW,
+    KG_CALL_SETUP,      /* A's offer is with the media engine */
+    KG_CALL_CALLING,    /* B was sent an INVITE */
+    KG_CALL_ANSWERING,  /* B answered and was ACKed; its answer is with the media engine */
+    KG_CALL_CONFIRMING, /* A was sent the 200; its ACK is awaited */
+    KG_CALL_TALK,
+    KG_CALL_ENDING, /* decided; BYE, CANCEL or an ACK is still on its way */
+    KG_CALL_ENDED,
+};
+const char *kg_call_state_name(enum kg_call_state state); /* "setup", "ringing", "talk" ... */
+
+enum kg_leg_state {
+    KG_LEG_IDLE,
+    KG_LEG_INVITED,       /* A: its INVITE has no final answer yet */
+    KG_LEG_ANSWERED,      /* A: 200 sent, no ACK yet */
+    KG_LEG_BYE_AFTER_ACK, /* A: to be sent BYE, but not before its ACK or 64*T1 (RFC 3261 15) */
+    KG_LEG_INVITING,      /* B: INVITE sent, nothing heard */
+    KG_LEG_RINGING,       /* B: a provisional response came */
+    KG_LEG_CANCELLING,    /* B: CANCEL sent or owed; the final response is awaited */
+    KG_LEG_UP,
+    KG_LEG_BYE_SENT,
+    KG_LEG_DOWN,
+};
+
+/* A re-INVITE that passes from one leg to the other (RFC 3261 14). */
+enum kg_re_state {
+    KG_RE_NONE,
+    KG_RE_OFFER,      /* with the media engine */
+    KG_RE_SENT,       /* to the other side */
+    KG_RE_ANSWER,     /* the answer is with the media engine */
+    KG_RE_CONFIRMING, /* 200 sent, ACK awaited */
+};
+
+/* What a media apply is for. */
+enum kg_apply { KG_APPLY_OFFER, KG_APPLY_PROGRESS, KG_APPLY_ANSWER, KG_APPLY_RE_OFFER, KG_APPLY_RE_ANSWER };
+
+struct kg_fsm {
+    enum kg_call_state state;
+    enum kg_leg_state leg[2];
+    enum kg_re_state re;
+    enum kg_side re_from;
+    bool re_cancelled;
+    bool to_pbx;           /* B is a PBX: silence means 503, not 408 */
+    unsigned targets_left; /* contacts of B not tried yet */
+    unsigned apply_seq;    /* of the last apply; its reply must carry it */
+    enum kg_apply apply;   /* what that was for */
+    bool applying;
+    int progress_status; /* of the provisional response whose SDP is being applied */
+    int64_t invited_ms;  /* when A's INVITE came */
+    int64_t deadline_ms; /* INT64_MAX: none */
+};
+
+enum kg_fsm_event_type {
+    KG_EV_INVITE,      /* A: sdp */
+    KG_EV_MEDIA,       /* seq, ok */
+    KG_EV_PROVISIONAL, /* side, status, sdp */
+    KG_EV_ANSWER,      /* side, sdp: 2xx to an INVITE we sent */
+    KG_EV_REJECT,      /* side, status: 3xx-6xx, also made up by nta */
+    KG_EV_ACK,         /* side */
+    KG_EV_ACK_TIMEOUT, /* side */
+    KG_EV_CANCEL,      /* side */
+    KG_EV_REINVITE,    /* side, sdp */
+    KG_EV_BYE,         /* side; the request itself is always answered 200 */
+    KG_EV_BYE_DONE,    /* side: final response to our BYE, or none in time */
+    KG_EV_FLOW_LOST,   /* side */
+    KG_EV_SILENCE,     /* no media within the engine's timeout */
+    KG_EV_MEDIA_LOST,  /* the engine lost the session */
+    KG_EV_HANGUP,      /* by an admin */
+    KG_EV_SHUTDOWN,    /* kedge ends */
+    KG_EV_TIMER,       /* the deadline has passed */
+    KG_EV_COUNT
+};
+struct kg_fsm_event {
+    enum kg_fsm_event_type type;
+    enum kg_side side;
+    int status;
+    bool sdp;
+    bool ok;
+    unsigned seq;
+};
+
+enum kg_fsm_action_type {
+    KG_DO_APPLY,    /* media: purpose, seq, side: whose new description it is */
+    KG_DO_RESTORE,  /* media: the agreed descriptions again, a re-INVITE came to nothing; no reply wanted */
+    KG_DO_INVITE,   /* INVITE to `side`: the first, the next contact, or a re-INVITE */
+    KG_DO_DROP,     /* give up `side`'s INVITE that nobody answered: CANCEL when possible, want no answer */
+    KG_DO_PROGRESS, /* provisional `status` to `side`, with SDP if sdp */
+    KG_DO_ANSWER,   /* 200 with SDP to `side`'s INVITE */
+    KG_DO_REFUSE, /* final `status` to `side`'s INVITE; retry_after seconds if not 0; why for Warning and log
+                   */
+    KG_DO_TURN_AWAY, /* final `status` to the re-INVITE that just came: it is not served */
+    KG_DO_ACK,       /* to `side`'s 2xx */
+    KG_DO_CANCEL,    /* `side`'s INVITE */
+    KG_DO_BYE,       /* to `side`; why for the Reason header */
+    KG_DO_ANSWERED,  /* the call is in talk from now on */
+    KG_DO_RELEASE,   /* media session and limits; the call is over for people: status, why */
+    KG_DO_FREE,      /* nothing is awaited any more; last action ever */
+};
+struct kg_fsm_action {
+    enum kg_fsm_action_type type;
+    enum kg_side side;
+    enum kg_apply purpose;
+    int status;
+    bool sdp;
+    unsigned seq;
+    int retry_after;
+    const char *why; /* a constant sentence or NULL */
+};
+#define KG_FSM_ACTIONS_MAX 12
+
+/* targets: contacts of B, the first included. to_pbx as in the struct. */
+void kg_fsm_init(struct kg_fsm *fsm, unsigned targets, bool to_pbx);
+/* A call in talk, taken over after a restart. */
+void kg_fsm_init_talk(struct kg_fsm *fsm);
+/* Returns how many actions were written, to be carried out in this order. Any event is harmless in any state.
+ */
+size_t kg_fsm_run(struct kg_fsm *fsm, const struct kg_fsm_event *event, int64_t now_ms,
+                  struct kg_fsm_action out[static KG_FSM_ACTIONS_MAX]);
+
+/* The status that A is sent for B's refusal. */
+int kg_fsm_map_status(int status, bool from_pbx);
+
+#endif

@@ -1,0 +1,237 @@
+/* An INVITE that starts a call: who sends it, where it goes, and the call that comes of it. */
+#include "b2bua/call/call.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sofia-sip/sip_protos.h>
+#include <sofia-sip/sip_status.h>
+#include <sofia-sip/sip_tag.h>
+#include <sofia-sip/url.h>
+
+#include "b2bua/nat/assess.h"
+#include "b2bua/registrar/registrar.h"
+#include "b2bua/route/route.h"
+#include "b2bua/sip/sip.h"
+#include "conf/log.h"
+
+/* RFC 3261 16.6 step 3: where the request has none. */
+#define MAX_FORWARDS 70
+
+/* One INVITE on its way to becoming a call. */
+struct inquiry {
+    struct kg_calls *calls;
+    nta_incoming_t *irq;
+    const sip_t *sip;
+    const struct kg_flow *flow;
+    struct kg_route_facts facts;
+    char user[128]; /* of the request URI */
+    char from_user[128];
+    char caller[128]; /* account of the caller */
+    struct kg_target target[KG_TARGETS_MAX];
+    size_t target_count;
+};
+
+static void refuse(struct inquiry *in, int status, int retry_after)
+{
+    sip_retry_after_t after[1];
+    sip_retry_after_init(after)->af_delta = (sip_time_t)retry_after;
+    nta_incoming_treply(in->irq, status, NULL, TAG_IF(retry_after, SIPTAG_RETRY_AFTER(after)), TAG_END());
+    nta_incoming_destroy(in->irq);
+}
+
+static void copy_user(const url_t *url, char out[128])
+{
+    const char *user = url->url_user ? url->url_user : "";
+    if (url->url_type == url_tel && url->url_host)
+        user = url->url_host;
+    if (strlen(user) >= 128)
+        user = "";
+    url_unescape(out, user);
+}
+
+/* ---- route ---- */
+
+static void look_up(struct inquiry *in)
+{
+    struct kg_registrar *registrar = in->calls->server->registrar;
+    if (in->facts.has_pbx && in->facts.source == KG_FROM_PHONE)
+        return;
+    if (in->facts.has_pbx)
+        in->target_count = kg_registrar_by_token(registrar, in->user, &in->target[0]) == 0;
+    else if (in->facts.auth_user && in->facts.to_us && in->user[0])
+        in->target_count = kg_registrar_lookup(registrar, in->user, in->target, KG_TARGETS_MAX);
+    in->facts.contacts = in->target_count;
+    in->facts.user_exists = in->target_count > 0 || (!in->facts.has_pbx && in->facts.auth_user &&
+                                                     kg_registrar_has_account(registrar, in->user));
+}
+
+/* Returns 0 with targets, or an errno when the INVITE was answered. */
+static int find_way(struct inquiry *in)
+{
+    const struct kg_server *server = in->calls->server;
+    copy_user(in->sip->sip_request->rq_url, in->user);
+    copy_user(in->sip->sip_from->a_url, in->from_user);
+    in->facts = (struct kg_route_facts){.has_pbx = server->config.pbx_count > 0,
+                                        .source = kg_route_source(&server->config, &in->flow->remote),
+                                        .to_us = kg_sip_is_us(server->sip, in->sip->sip_request->rq_url),
+                                        .user = in->user,
+                                        .from_user = in->from_user};
+    memcpy(in->caller, in->from_user, sizeof in->caller);
+    struct kg_route_decision way = kg_route_decide(&in->facts);
+    if (way.verdict == KG_ROUTE_AUTHENTICATE) {
+        if (kg_registrar_authorize(server->registrar, in->irq, in->sip, in->flow, in->caller,
+                                   sizeof in->caller) != KG_AUTH_OK) {
+            nta_incoming_destroy(in->irq);
+            return EACCES;
+        }
+        in->facts.auth_user = in->caller;
+    }
+    look_up(in);
+    way = kg_route_decide(&in->facts);
+    if (way.verdict == KG_ROUTE_PHONE)
+        return 0;
+    if (way.verdict == KG_ROUTE_PBX) {
+        const struct kg_endpoint *pbx = &server->config.pbx[0];
+        if (kg_flow_to(in->calls->agent, pbx->transport, &pbx->addr, &in->target[0].flow) == 0) {
+            in->target_count = 1;
+            return 0;
+        }
+        way.status = 503;
+        way.why = "the PBX cannot be reached: no listener or route fits its address";
+    }
+    kg_info("call", "%s may not call %s: %d, %s", in->caller, in->user, way.status, way.why);
+    refuse(in, way.status, way.status == 503 ? KG_CALL_RETRY_AFTER : 0);
+    return EHOSTUNREACH;
+}
+
+/* ---- the call ---- */
+
+static void assess(struct inquiry *in, struct kg_record_leg *record, struct kg_addr sdp)
+{
+    const sip_via_t *via = in->sip->sip_via;
+    const url_t *contact = in->sip->sip_contact->m_url;
+    struct kg_nat_verdict verdict;
+    struct kg_nat_seen seen = {.source = in->flow->remote,
+                               .via_host = via->v_host,
+                               .via_port = (uint16_t)(via->v_port ? strtoul(via->v_port, NULL, 10) : 0),
+                               .contact_host = contact->url_host,
+                               .contact_port =
+                                   (uint16_t)(contact->url_port ? strtoul(contact->url_port, NULL, 10) : 0),
+                               .sdp = sdp,
+                               .transport = in->flow->transport};
+    kg_nat_assess(&seen, &verdict);
+    record->nat = verdict.behind_nat;
+    size_t size = verdict.reason_count * (sizeof verdict.reason[0] + 1), used = 0;
+    record->nat_reasons = size ? calloc(1, size) : NULL;
+    for (unsigned i = 0; record->nat_reasons && i < verdict.reason_count; i++) {
+        size_t len = strnlen(verdict.reason[i], sizeof verdict.reason[i]);
+        if (i > 0)
+            record->nat_reasons[used++] = '\n';
+        memcpy(record->nat_reasons + used, verdict.reason[i], len);
+        used += len;
+    }
+}
+
+/* Media policy of this build (b2bua/call/README.md): everything is anchored, and the record says why. */
+static void choose_path(struct kg_record *record, enum kg_policy policy)
+{
+    static const char *const reason[] = {
+        [KG_POLICY_AUTO] = "neither side offered ICE that kedge could use, so its relay ports join the two",
+        [KG_POLICY_STEER] = "steering needs ICE, which this kedge does not speak yet",
+        [KG_POLICY_ANCHOR] = "the configuration says so (media.policy: anchor)",
+        [KG_POLICY_BYPASS] = "bypass is not available in this kedge yet",
+    };
+    record->path = "anchored";
+    record->reason = reason[policy];
+}
+
+static int move_targets(struct inquiry *in, struct kg_call *call)
+{
+    for (size_t i = 0; i < in->target_count; i++) {
+        struct kg_call_target *target = &call->target[i];
+        target->url = call->leg[KG_SIDE_B].pbx ? kg_url_text(in->sip->sip_request->rq_url)
+                                               : strdup(in->target[i].contact);
+        target->nat = in->target[i].nat;
+        target->flow = in->target[i].flow;
+        in->target[i].flow = (struct kg_flow){0};
+        call->target_count++;
+        if (!target->url)
+            return ENOMEM;
+    }
+    return 0;
+}
+
+static int fill_record(struct inquiry *in, struct kg_call *call)
+{
+    struct kg_record *record = call->record;
+    record->from = kg_url_text(in->sip->sip_from->a_url);
+    record->to = kg_url_text(in->sip->sip_to->a_url);
+    record->leg[KG_SIDE_A].user = strdup(in->caller);
+    record->leg[KG_SIDE_A].call_id = strdup(in->sip->sip_call_id->i_id);
+    record->leg[KG_SIDE_A].pbx = call->leg[KG_SIDE_A].pbx;
+    record->leg[KG_SIDE_B].pbx = call->leg[KG_SIDE_B].pbx;
+    record->leg[KG_SIDE_B].user =
+        strdup(call->leg[KG_SIDE_B].pbx || !in->target[0].user[0] ? in->user : in->target[0].user);
+    choose_path(record, call->calls->server->config.media.policy);
+    return record->from && record->to && record->leg[0].user && record->leg[0].call_id && record->leg[1].user
+               ? 0
+               : ENOMEM;
+}
+
+static void start(struct inquiry *in)
+{
+    char error[160] = "";
+    struct kg_call *call = kg_call_new(in->calls, NULL);
+    if (!call) {
+        refuse(in, 503, KG_CALL_RETRY_AFTER);
+        return;
+    }
+    struct kg_leg *a = &call->leg[KG_SIDE_A];
+    a->pbx = in->facts.source == KG_FROM_PBX;
+    call->leg[KG_SIDE_B].pbx = in->facts.has_pbx && !a->pbx;
+    call->max_forwards =
+        in->sip->sip_max_forwards ? (int)in->sip->sip_max_forwards->mf_count - 1 : MAX_FORWARDS - 1;
+    if (fill_record(in, call) != 0 || move_targets(in, call) != 0 ||
+        kg_leg_accept(a, in->irq, in->sip, in->flow) != 0) {
+        a->irq = NULL;
+        kg_call_end(call);
+        refuse(in, 503, KG_CALL_RETRY_AFTER);
+        return;
+    }
+    enum kg_sdp_found found = kg_talk_take(a, in->sip, error, sizeof error);
+    if (found == KG_SDP_BAD) {
+        kg_info("call", "%s may not call %s: its SDP cannot be understood: %s", in->caller, in->user, error);
+        a->irq = NULL;
+        kg_reply_refuse(in->irq, a, &(struct kg_fsm_action){.status = 488, .why = error});
+        kg_call_end(call);
+        return;
+    }
+    kg_counters.calls_started++;
+    if (!a->pbx)
+        assess(in, &call->record->leg[KG_SIDE_A], a->sdp ? kg_sdp_host(a->sdp) : (struct kg_addr){0});
+    kg_info("call", "call %s: %s calls %s", call->record->id, in->caller, call->record->leg[KG_SIDE_B].user);
+    kg_fsm_init(&call->fsm, call->target_count, call->leg[KG_SIDE_B].pbx);
+    kg_call_event(call,
+                  &(struct kg_fsm_event){.type = KG_EV_INVITE, .side = KG_SIDE_A, .sdp = found == KG_SDP_OK});
+}
+
+void kg_calls_invite(struct kg_calls *calls, nta_incoming_t *irq, const sip_t *sip,
+                     const struct kg_flow *flow)
+{
+    struct inquiry in = {.calls = calls, .irq = irq, .sip = sip, .flow = flow};
+    if (!sip->sip_contact || sip->sip_contact->m_url->url_type == url_any) {
+        refuse(&in, 400, 0); /* RFC 3261 8.1.1.8 */
+        return;
+    }
+    if (calls->count >= calls->server->config.limits.calls || calls->unheard >= KG_UNHEARD_MAX) {
+        kg_counters.calls_refused++;
+        refuse(&in, 503, KG_CALL_RETRY_AFTER);
+        return;
+    }
+    if (find_way(&in) == 0)
+        start(&in);
+    for (size_t i = 0; i < in.target_count; i++)
+        kg_flow_clear(&in.target[i].flow);
+}

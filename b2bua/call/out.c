@@ -1,0 +1,273 @@
+/* Requests that kedge sends on a leg, and the responses to them. Always down the leg's flow. */
+#include "b2bua/call/call.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sofia-sip/sip_header.h>
+#include <sofia-sip/sip_protos.h>
+#include <sofia-sip/sip_tag.h>
+
+#include "b2bua/nat/assess.h"
+#include "b2bua/sip/sip.h"
+#include "conf/log.h"
+
+static void tell(struct kg_leg *leg, enum kg_fsm_event_type type, int status, bool sdp)
+{
+    kg_call_event(leg->call,
+                  &(struct kg_fsm_event){.type = type, .side = leg->side, .status = status, .sdp = sdp});
+}
+
+static void heard(struct kg_call *call)
+{
+    if (call->unheard)
+        call->calls->unheard--;
+    call->unheard = false;
+}
+
+/* ---- responses to our INVITE ---- */
+
+static void on_answered(struct kg_leg *leg, const sip_t *sip)
+{
+    struct kg_call *call = leg->call;
+    bool initial = leg->side == KG_SIDE_B && call->fsm.leg[KG_SIDE_B] != KG_LEG_UP;
+    if (sip->sip_to && sip->sip_to->a_tag)
+        nta_leg_rtag(leg->dialog, sip->sip_to->a_tag);
+    nta_leg_client_reroute(leg->dialog, sip->sip_record_route, sip->sip_contact, initial);
+    if (initial && !leg->pbx) {
+        struct kg_record_leg *record = &call->record->leg[leg->side];
+        if (kg_addr_is_set(&leg->flow.remote) && record->nat && !record->nat_reasons)
+            record->nat_reasons = strdup("its registration came from another address than it names");
+    }
+}
+
+static int on_invite_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
+{
+    struct kg_call *call = leg->call;
+    int status = sip ? sip->sip_status->st_status : 408;
+    char error[160];
+    if (orq != leg->invite)
+        return 0;
+    heard(call);
+    const sip_t *outer = call->cause;
+    call->cause = sip;
+    call->holds++; /* keeps the memory for the lines after the event */
+    /* A callee that is being cancelled has nothing to say that anybody would hear. */
+    bool wanted = call->fsm.leg[leg->side] != KG_LEG_CANCELLING && call->fsm.state != KG_CALL_ENDING;
+    enum kg_sdp_found found = KG_SDP_NONE;
+    if (sip && status > 100 && status < 300 && wanted)
+        found = kg_talk_take(leg, sip, error, sizeof error);
+    if (found == KG_SDP_BAD)
+        kg_warn("call", "call %s: the SDP of %s's answer cannot be understood: %s", call->record->id,
+                call->record->leg[leg->side].user, error);
+    if (status < 200) {
+        tell(leg, KG_EV_PROVISIONAL, status, found == KG_SDP_OK);
+    } else if (status < 300) {
+        on_answered(leg, sip);
+        /* RFC 3261 13.2.1: SDP of a 18x is the answer when the 200 does not repeat it */
+        bool sdp = found == KG_SDP_OK || (found == KG_SDP_NONE && leg->sdp_pending);
+        tell(leg, KG_EV_ANSWER, status, sdp);
+    } else {
+        nta_outgoing_destroy(orq);
+        leg->invite = NULL;
+        tell(leg, KG_EV_REJECT, status, false);
+    }
+    call->cause = outer;
+    kg_call_unhold(call);
+    return 0;
+}
+
+/* ---- INVITE ---- */
+
+static void give_up(struct kg_leg *leg, const char *what)
+{
+    kg_warn("call", "call %s: no INVITE to %s: %s", leg->call->record->id,
+            leg->call->record->leg[leg->side].user, what);
+    tell(leg, KG_EV_REJECT, leg->pbx ? 503 : 480, false);
+}
+
+/* The host in From and To toward a phone: a numeric one would show an address of the other side's network. */
+static const char *shown_host(const struct kg_leg *leg, const url_t *url, const char *own)
+{
+    const char *domain = leg->call->calls->server->config.sip.domain;
+    struct kg_addr numeric;
+    if (leg->pbx) /* digest and the PBX's own routing need what the phone wrote */
+        return url->url_host;
+    if (leg->call->leg[KG_SIDE_A].pbx && url->url_host && kg_addr_parse_host(url->url_host, 0, &numeric))
+        return url->url_host; /* the PBX's domain */
+    return domain[0] ? domain : own;
+}
+
+/* From and To of B's dialog after A's INVITE: names and users pass, hosts as above. */
+static int open_dialog(struct kg_leg *leg, const sip_t *sip)
+{
+    sip_from_t from[1];
+    sip_to_t to[1];
+    char own[KG_ADDR_STR];
+    sip_from_init(from);
+    sip_to_init(to);
+    kg_addr_format_host(&leg->flow.local, own);
+    from->a_display = sip->sip_from->a_display;
+    *from->a_url = (url_t){.url_type = sip->sip_from->a_url->url_type,
+                           .url_scheme = sip->sip_from->a_url->url_scheme,
+                           .url_user = sip->sip_from->a_url->url_user};
+    to->a_display = sip->sip_to->a_display;
+    *to->a_url = (url_t){.url_type = sip->sip_to->a_url->url_type,
+                         .url_scheme = sip->sip_to->a_url->url_scheme,
+                         .url_user = sip->sip_to->a_url->url_user};
+    if (!leg->pbx && leg->call->record->leg[KG_SIDE_B].user)
+        to->a_url->url_user = leg->call->record->leg[KG_SIDE_B].user;
+    from->a_url->url_host = shown_host(leg, sip->sip_from->a_url, own);
+    to->a_url->url_host = shown_host(leg, sip->sip_to->a_url, own);
+    if (leg->pbx) {
+        from->a_url->url_port = sip->sip_from->a_url->url_port;
+        to->a_url->url_port = sip->sip_to->a_url->url_port;
+    }
+    return kg_leg_open(leg, from, to);
+}
+
+/* Points the leg at the contact to be tried. */
+static int take_target(struct kg_leg *leg, const sip_t *sip)
+{
+    struct kg_call *call = leg->call;
+    if (call->target_next >= call->target_count)
+        return -1;
+    struct kg_call_target *target = &call->target[call->target_next++];
+    if (leg->dialog)
+        nta_leg_destroy(leg->dialog);
+    leg->dialog = NULL;
+    kg_talk_forget(leg);
+    kg_leg_set_flow(leg, &target->flow);
+    free(leg->target);
+    leg->target = target->url;
+    target->url = NULL;
+    call->record->leg[leg->side].nat = target->nat;
+    return open_dialog(leg, sip);
+}
+
+static void send_invite(struct kg_leg *leg, const sip_t *sip, bool initial)
+{
+    struct kg_call *call = leg->call;
+    char route[KG_ROUTE_URL], contact_buf[KG_CONTACT_URL];
+    sip_contact_t contact[1];
+    sip_max_forwards_t max_forwards[1];
+    sip_payload_t payload[1];
+    struct kg_passed passed;
+    size_t len;
+    char *text = kg_talk_text(leg, &len);
+    if (!text) {
+        give_up(leg, "its SDP could not be written");
+        return;
+    }
+    kg_leg_contact(leg, contact, contact_buf);
+    sip_max_forwards_init(max_forwards)->mf_count = (unsigned long)call->max_forwards;
+    sip_payload_init(payload)->pl_data = text;
+    payload->pl_len = len;
+    kg_headers_pass(sip, &call->leg[kg_other_side(leg->side)], leg, &passed);
+    leg->invite = nta_outgoing_tcreate(
+        leg->dialog, on_invite_response, leg, (url_string_t *)kg_leg_route_url(leg, route), SIP_METHOD_INVITE,
+        initial ? (url_string_t *)leg->target : NULL, NTATAG_TPORT(leg->flow.tport), SIPTAG_CONTACT(contact),
+        SIPTAG_MAX_FORWARDS(max_forwards), SIPTAG_ALLOW(call->calls->allow),
+        SIPTAG_CONTENT_TYPE(call->calls->content_type), SIPTAG_PAYLOAD(payload), TAG_NEXT(passed.tag));
+    free(text);
+    if (!leg->invite) {
+        give_up(leg, "the stack refused it");
+        return;
+    }
+    if (initial && leg->pbx && !call->unheard) {
+        call->unheard = true;
+        call->calls->unheard++;
+    }
+}
+
+void kg_out_invite(struct kg_leg *leg)
+{
+    struct kg_leg *from = &leg->call->leg[kg_other_side(leg->side)];
+    bool initial = leg->call->fsm.state != KG_CALL_TALK;
+    msg_t *msg = from->irq ? nta_incoming_getrequest(from->irq) : NULL;
+    if (!msg) {
+        give_up(leg, "the other side's INVITE is gone");
+        return;
+    }
+    const sip_t *sip = sip_object(msg);
+    if (initial && take_target(leg, sip) != 0)
+        give_up(leg, "out of memory");
+    else if (!kg_leg_is_reachable(leg))
+        give_up(leg, "its connection is gone");
+    else
+        send_invite(leg, sip, initial);
+    msg_destroy(msg);
+}
+
+/* Before ACK the INVITE's transaction must be there still: nta takes the branch from it. */
+void kg_out_ack(struct kg_leg *leg)
+{
+    char route[KG_ROUTE_URL];
+    sip_cseq_t cseq[1];
+    if (!leg->invite)
+        return;
+    sip_cseq_init(cseq)->cs_seq = nta_outgoing_cseq(leg->invite);
+    cseq->cs_method = sip_method_ack;
+    cseq->cs_method_name = sip_method_name_ack;
+    nta_outgoing_t *ack = nta_outgoing_tcreate(
+        leg->dialog, NULL, NULL, (url_string_t *)kg_leg_route_url(leg, route), SIP_METHOD_ACK, NULL,
+        NTATAG_TPORT(leg->flow.tport), SIPTAG_CSEQ(cseq), TAG_END());
+    if (ack)
+        nta_outgoing_destroy(ack); /* nta keeps it to answer retransmissions of the 2xx */
+    nta_outgoing_destroy(leg->invite);
+    leg->invite = NULL;
+}
+
+/* nta holds it back until the first provisional response (RFC 3261 9.1). */
+void kg_out_cancel(struct kg_leg *leg)
+{
+    if (leg->invite)
+        nta_outgoing_cancel(leg->invite);
+}
+
+/* A phone that wakes up late must not ring: CANCEL follows its first response. A PBX that is dead is not
+ * retransmitted to any more. */
+void kg_out_drop(struct kg_leg *leg)
+{
+    heard(leg->call);
+    if (!leg->invite)
+        return;
+    if (!leg->pbx)
+        nta_outgoing_cancel(leg->invite);
+    nta_outgoing_destroy(leg->invite);
+    leg->invite = NULL;
+}
+
+/* ---- BYE ---- */
+
+static int on_bye_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
+{
+    if (sip && sip->sip_status->st_status < 200)
+        return 0;
+    if (orq != leg->bye)
+        return 0;
+    nta_outgoing_destroy(orq);
+    leg->bye = NULL;
+    tell(leg, KG_EV_BYE_DONE, 0, false);
+    return 0;
+}
+
+void kg_out_bye(struct kg_leg *leg, int status, const char *why)
+{
+    char route[KG_ROUTE_URL], reason[160] = "";
+    if (!kg_leg_is_reachable(leg)) {
+        tell(leg, KG_EV_BYE_DONE, 0, false);
+        return;
+    }
+    const sip_t *cause = leg->call->cause;
+    const sip_reason_t *passed = cause && cause->sip_request ? cause->sip_reason : NULL;
+    if (why && !passed) /* RFC 3326 */
+        snprintf(reason, sizeof reason, "SIP;cause=%d;text=\"%s\"", status, why);
+    leg->bye = nta_outgoing_tcreate(
+        leg->dialog, on_bye_response, leg, (url_string_t *)kg_leg_route_url(leg, route), SIP_METHOD_BYE, NULL,
+        NTATAG_TPORT(leg->flow.tport), TAG_IF(reason[0], SIPTAG_REASON_STR(reason)),
+        TAG_IF(passed, SIPTAG_REASON(passed)), TAG_END());
+    if (!leg->bye)
+        tell(leg, KG_EV_BYE_DONE, 0, false);
+}

@@ -1,0 +1,170 @@
+#include "b2bua/call/record.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct kg_record *kg_record_new(const char *id)
+{
+    struct kg_record *record = calloc(1, sizeof *record);
+    if (record)
+        snprintf(record->id, sizeof record->id, "%s", id);
+    return record;
+}
+
+void kg_record_free(struct kg_record *record)
+{
+    if (!record)
+        return;
+    free(record->from);
+    free(record->to);
+    for (int side = 0; side < 2; side++) {
+        free(record->leg[side].user);
+        free(record->leg[side].call_id);
+        free(record->leg[side].nat_reasons);
+        free(record->stats[side]);
+    }
+    free(record);
+}
+
+void kg_record_set_stats(struct kg_record *record, const struct kg_media_session_info *info)
+{
+    uint8_t count = info->stream_count < KG_MEDIA_STREAMS_MAX ? info->stream_count : KG_MEDIA_STREAMS_MAX;
+    record->stream_count = count;
+    for (int side = 0; side < 2; side++) {
+        free(record->stats[side]);
+        record->stats[side] = count ? malloc(count * sizeof *record->stats[side]) : NULL;
+        if (record->stats[side])
+            memcpy(record->stats[side], info->stats[side], count * sizeof *record->stats[side]);
+        else
+            record->stream_count = 0;
+    }
+}
+
+char *kg_record_text(const char *text)
+{
+    size_t len = strlen(text);
+    char *out = malloc(len + 1);
+    if (!out)
+        return NULL;
+    for (size_t i = 0; i < len; i++)
+        out[i] = iscntrl((unsigned char)text[i]) || text[i] == '"' ? '?' : text[i];
+    out[len] = '\0';
+    return out;
+}
+
+/* jansson refuses strings that are not UTF-8, and peers send those: bytes above ASCII are then replaced. */
+static json_t *text_json(const char *text)
+{
+    json_t *json = json_string(text ? text : "");
+    if (json || !text)
+        return json;
+    char *ascii = strdup(text);
+    for (char *c = ascii; c && *c; c++)
+        if ((unsigned char)*c >= 0x80)
+            *c = '?';
+    json = ascii ? json_string(ascii) : NULL;
+    free(ascii);
+    return json;
+}
+
+/* RFC 3339 in UTC; null for 0. */
+static json_t *time_json(int64_t ms)
+{
+    char text[40];
+    struct tm tm;
+    time_t seconds = (time_t)(ms / 1000);
+    if (ms == 0 || !gmtime_r(&seconds, &tm))
+        return json_null();
+    size_t len = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(text + len, sizeof text - len, ".%03dZ", (int)(ms % 1000));
+    return json_string(text);
+}
+
+static json_t *addr_json(const struct kg_addr *addr)
+{
+    char text[KG_ADDR_STR];
+    return kg_addr_is_set(addr) ? json_string(kg_addr_format(addr, text)) : json_null();
+}
+
+/* Rounded to two digits, so that JSON shows 4.41 and not 4.4100000000000001. */
+static json_t *figure_json(double value)
+{
+    return json_real(round(value * 100) / 100);
+}
+
+static json_t *medium_json(const struct kg_media_stats *stats)
+{
+    json_t *json = json_object();
+    json_object_set_new(json, "kind", text_json(stats->kind));
+    json_object_set_new(json, "local", addr_json(&stats->local));
+    json_object_set_new(json, "remote", addr_json(&stats->remote));
+    json_object_set_new(json, "proof", json_string(kg_proof_name(stats->proof)));
+    json_object_set_new(json, "codec", text_json(stats->codec));
+    json_object_set_new(json, "packets_in", json_integer((json_int_t)stats->packets_in));
+    json_object_set_new(json, "packets_out", json_integer((json_int_t)stats->packets_out));
+    json_object_set_new(json, "bytes_in", json_integer((json_int_t)stats->bytes_in));
+    json_object_set_new(json, "bytes_out", json_integer((json_int_t)stats->bytes_out));
+    json_object_set_new(json, "dropped", json_integer((json_int_t)stats->dropped));
+    json_object_set_new(json, "lost", json_integer((json_int_t)stats->lost));
+    json_object_set_new(json, "jitter_ms", figure_json(stats->jitter_ms));
+    json_object_set_new(json, "rtt_ms", stats->rtt_ms < 0 ? json_null() : figure_json(stats->rtt_ms));
+    json_object_set_new(json, "mos", stats->mos > 0 ? figure_json(stats->mos) : json_null());
+    return json;
+}
+
+static json_t *reasons_json(const char *lines)
+{
+    json_t *json = json_array();
+    while (lines && *lines) {
+        const char *end = strchrnul(lines, '\n');
+        json_array_append_new(json, json_stringn(lines, (size_t)(end - lines)));
+        lines = *end ? end + 1 : end;
+    }
+    return json;
+}
+
+static json_t *leg_json(const struct kg_record *record, enum kg_side side)
+{
+    const struct kg_record_leg *leg = &record->leg[side];
+    json_t *json = json_object();
+    json_t *media = json_array();
+    json_object_set_new(json, "user", text_json(leg->user));
+    json_object_set_new(json, "call_id", text_json(leg->call_id));
+    json_object_set_new(json, "transport", json_string(kg_transport_name(leg->transport)));
+    json_object_set_new(json, "remote", addr_json(&leg->remote));
+    json_object_set_new(json, "nat", json_boolean(leg->nat));
+    json_object_set_new(json, "nat_reasons", reasons_json(leg->nat_reasons));
+    json_object_set_new(json, "pbx", json_boolean(leg->pbx));
+    json_object_set_new(json, "reachable", json_boolean(!leg->lost));
+    for (uint8_t i = 0; record->stats[side] && i < record->stream_count; i++)
+        json_array_append_new(media, medium_json(&record->stats[side][i]));
+    json_object_set_new(json, "media", media);
+    return json;
+}
+
+json_t *kg_record_json(const struct kg_record *record, const char *state)
+{
+    json_t *json = json_object();
+    json_t *legs = json_array();
+    json_object_set_new(json, "id", json_string(record->id));
+    json_object_set_new(json, "state", json_string(state));
+    json_object_set_new(json, "from", text_json(record->from));
+    json_object_set_new(json, "to", text_json(record->to));
+    json_object_set_new(json, "started", time_json(record->started_ms));
+    json_object_set_new(json, "answered", time_json(record->answered_ms));
+    json_object_set_new(json, "ended", time_json(record->ended_ms));
+    json_object_set_new(json, "path", text_json(record->path));
+    json_object_set_new(json, "reason", text_json(record->reason));
+    if (record->status) {
+        json_object_set_new(json, "status", json_integer(record->status));
+        json_object_set_new(json, "why", text_json(record->why));
+    }
+    json_array_append_new(legs, leg_json(record, KG_SIDE_A));
+    json_array_append_new(legs, leg_json(record, KG_SIDE_B));
+    json_object_set_new(json, "legs", legs);
+    return json;
+}

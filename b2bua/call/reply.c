@@ -1,0 +1,91 @@
+/* Responses to an INVITE that a leg's peer sent. Phrases are ours: the other side's words stay there. */
+#include "b2bua/call/call.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <sofia-sip/sip_header.h>
+#include <sofia-sip/sip_protos.h>
+#include <sofia-sip/sip_status.h>
+#include <sofia-sip/sip_tag.h>
+
+#include "conf/log.h"
+
+/* Headers of the response that this one follows from, if one is being handled. */
+static void pass(struct kg_leg *leg, struct kg_passed *passed)
+{
+    const sip_t *cause = leg->call->cause;
+    passed->tag[0] = (tagi_t){NULL, 0};
+    if (cause && cause->sip_status)
+        kg_headers_pass(cause, &leg->call->leg[kg_other_side(leg->side)], leg, passed);
+}
+
+/* sdp NULL: none. */
+static int reply(struct kg_leg *leg, int status, const char *sdp, size_t len)
+{
+    struct kg_calls *calls = leg->call->calls;
+    struct kg_passed passed;
+    sip_contact_t contact[1];
+    sip_payload_t payload[1];
+    char buf[KG_CONTACT_URL];
+    kg_leg_contact(leg, contact, buf);
+    pass(leg, &passed);
+    sip_payload_init(payload)->pl_data = (char *)sdp;
+    payload->pl_len = len;
+    return nta_incoming_treply(leg->irq, status, NULL, SIPTAG_CONTACT(contact),
+                               TAG_IF(status >= 200, SIPTAG_ALLOW(calls->allow)),
+                               TAG_IF(sdp, SIPTAG_CONTENT_TYPE(calls->content_type)),
+                               TAG_IF(sdp, SIPTAG_PAYLOAD(payload)), TAG_NEXT(passed.tag));
+}
+
+void kg_reply_progress(struct kg_leg *leg, int status, bool sdp)
+{
+    size_t len = 0;
+    char *text = sdp ? kg_talk_text(leg, &len) : NULL;
+    if (leg->irq)
+        reply(leg, status, text, len);
+    free(text);
+}
+
+void kg_reply_answer(struct kg_leg *leg)
+{
+    size_t len;
+    char *text = kg_talk_text(leg, &len);
+    if (!leg->irq || !text) {
+        /* Out of memory in the one place where both sides wait: the ACK timer ends the call. */
+        kg_error("call", "call %s: the answer could not be written; the call ends when its ACK timer does",
+                 leg->call->record->id);
+    } else {
+        reply(leg, 200, text, len);
+    }
+    free(text);
+}
+
+/* RFC 3261 20.43: code 399 is a sentence for a person. It may quote the peer's SDP. */
+static void write_warning(const char *why, char *out, size_t size)
+{
+    size_t n = (size_t)snprintf(out, size, "399 kedge \"");
+    for (; *why && n + 2 < size; why++)
+        out[n++] = iscntrl((unsigned char)*why) || *why == '"' || *why == '\\' ? ' ' : *why;
+    out[n++] = '"';
+    out[n] = '\0';
+}
+
+void kg_reply_refuse(nta_incoming_t *irq, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    struct kg_passed passed;
+    char warning[256] = "";
+    sip_retry_after_t retry_after[1];
+    if (!irq)
+        return;
+    pass(leg, &passed);
+    sip_retry_after_init(retry_after)->af_delta = (sip_time_t)action->retry_after;
+    if (action->why && action->status == 488)
+        write_warning(action->why, warning, sizeof warning);
+    nta_incoming_treply(
+        irq, action->status, NULL, TAG_IF(action->retry_after > 0, SIPTAG_RETRY_AFTER(retry_after)),
+        TAG_IF(warning[0], SIPTAG_WARNING_STR(warning)),
+        TAG_IF(action->status == 405, SIPTAG_ALLOW(leg->call->calls->allow)), TAG_NEXT(passed.tag));
+    nta_incoming_destroy(irq);
+}

@@ -1,0 +1,169 @@
+/* Carries out what the state machine decides. */
+#include "b2bua/call/call.h"
+
+#include "conf/clock.h"
+#include "conf/log.h"
+
+typedef void act(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action);
+
+static void do_apply(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    if (action->purpose == KG_APPLY_RE_OFFER) { /* the re-INVITE is accepted for service */
+        leg->irq = leg->arrived;
+        leg->arrived = NULL;
+        nta_incoming_bind(leg->irq, kg_leg_ack_or_cancel, leg);
+    }
+    kg_talk_apply(call, action);
+}
+
+static void do_restore(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)leg;
+    (void)action;
+    kg_talk_restore(call);
+}
+
+static void do_invite(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)call;
+    (void)action;
+    kg_out_invite(leg);
+}
+
+static void do_drop(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)call;
+    (void)action;
+    kg_out_drop(leg);
+}
+
+static void do_progress(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)call;
+    kg_reply_progress(leg, action->status, action->sdp);
+}
+
+static void do_answer(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)action;
+    kg_reply_answer(leg);
+    kg_talk_commit(call);
+}
+
+static void do_refuse(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)call;
+    nta_incoming_t *irq = leg->irq;
+    leg->irq = NULL;
+    kg_reply_refuse(irq, leg, action);
+}
+
+static void do_turn_away(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)call;
+    nta_incoming_t *irq = leg->arrived;
+    leg->arrived = NULL;
+    kg_reply_refuse(irq, leg, action);
+}
+
+static void do_ack(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)call;
+    (void)action;
+    kg_out_ack(leg);
+}
+
+static void do_cancel(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)call;
+    (void)action;
+    kg_out_cancel(leg);
+}
+
+static void do_bye(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)call;
+    kg_out_bye(leg, action->status, action->why);
+}
+
+static void do_answered(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)leg;
+    (void)action;
+    struct kg_record *record = call->record;
+    record->answered_ms = kg_wall_ms();
+    kg_counters.calls_answered++;
+    kg_info("call", "call %s: answered by %s after %.1f s", record->id, record->leg[KG_SIDE_B].user,
+            (double)(record->answered_ms - record->started_ms) / 1000);
+}
+
+static void do_release(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)leg;
+    struct kg_record *record = call->record;
+    record->ended_ms = kg_wall_ms();
+    record->status = action->status;
+    record->why = action->why;
+    kg_talk_release(call);
+    if (record->answered_ms) {
+        kg_info("call", "call %s: ended after %.1f s of talk: %s", record->id,
+                (double)(record->ended_ms - record->answered_ms) / 1000,
+                record->why ? record->why : "the other side failed");
+    } else {
+        kg_counters.calls_failed++;
+        if (action->status == 503)
+            kg_counters.calls_refused++;
+        kg_info("call", "call %s: ended with %d before an answer: %s", record->id, record->status,
+                record->why ? record->why : "that is what the callee's side said");
+    }
+}
+
+static void do_free(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)leg;
+    (void)action;
+    kg_call_end(call);
+}
+
+static act *const acts[] = {
+    [KG_DO_APPLY] = do_apply,       [KG_DO_RESTORE] = do_restore,
+    [KG_DO_INVITE] = do_invite,     [KG_DO_DROP] = do_drop,
+    [KG_DO_PROGRESS] = do_progress, [KG_DO_ANSWER] = do_answer,
+    [KG_DO_REFUSE] = do_refuse,     [KG_DO_TURN_AWAY] = do_turn_away,
+    [KG_DO_ACK] = do_ack,           [KG_DO_CANCEL] = do_cancel,
+    [KG_DO_BYE] = do_bye,           [KG_DO_ANSWERED] = do_answered,
+    [KG_DO_RELEASE] = do_release,   [KG_DO_FREE] = do_free,
+};
+
+static void run_one(struct kg_call *call, const struct kg_fsm_event *event)
+{
+    struct kg_fsm_action action[KG_FSM_ACTIONS_MAX];
+    size_t count = kg_fsm_run(&call->fsm, event, kg_mono_ms(), action);
+    for (size_t i = 0; i < count; i++)
+        acts[action[i].type](call, &call->leg[action[i].side], &action[i]);
+}
+
+/* Actions may cause events (an INVITE that cannot be sent is a rejection): those wait until all actions of
+ * the event before them are done, so that each event finds a settled state. */
+void kg_call_event(struct kg_call *call, const struct kg_fsm_event *event)
+{
+    if (call->over)
+        return;
+    if (call->running) {
+        if (call->queued < sizeof call->queue / sizeof call->queue[0])
+            call->queue[call->queued++] = *event;
+        else
+            kg_error("call", "call %s: too many events at once; one was dropped", call->record->id);
+        return;
+    }
+    call->running = true;
+    call->holds++;
+    run_one(call, event);
+    for (uint8_t i = 0; i < call->queued && !call->over; i++) {
+        struct kg_fsm_event next = call->queue[i];
+        run_one(call, &next);
+    }
+    call->queued = 0;
+    call->running = false;
+    kg_call_unhold(call);
+}

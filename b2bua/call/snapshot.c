@@ -1,0 +1,260 @@
+/* What is left with the media engine so that a restarted signalling process can go on with a call in talk:
+ * both dialogs (RFC 3261 12), where their peers are, and what was agreed. The engine does not look into it.
+ */
+#include "b2bua/call/call.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sofia-sip/sip_header.h>
+#include <sofia-sip/sip_protos.h>
+#include <sofia-sip/sip_tag.h>
+#include <sofia-sip/su_string.h>
+
+#include "b2bua/call/notes.h"
+#include "conf/log.h"
+
+#define VERSION 1
+/* Requests sent after the snapshot (INFO) used CSeq numbers that it does not know; a gap does no harm (RFC
+ * 3261 12.2.2), a number used twice does. */
+#define CSEQ_GAP 1000
+/* Likewise the o= line may have changed since (RFC 3264 8 wants a version that grows). */
+#define ORIGIN_GAP 100
+
+/* ---- writing ---- */
+
+struct writer {
+    struct kg_notes notes;
+    char prefix; /* 'a' or 'b' */
+};
+
+/* Names are "a.tag": built here, so that both legs share the code. */
+static void put(struct writer *w, const char *name, const char *value)
+{
+    char full[32];
+    snprintf(full, sizeof full, "%c.%s", w->prefix, name);
+    kg_notes_put(&w->notes, full, value);
+}
+
+static void put_number(struct writer *w, const char *name, uint64_t value)
+{
+    char full[32];
+    snprintf(full, sizeof full, "%c.%s", w->prefix, name);
+    kg_notes_put_number(&w->notes, full, value);
+}
+
+static void put_addr(struct writer *w, const char *name, const struct kg_addr *addr)
+{
+    char text[KG_ADDR_STR];
+    put(w, name, kg_addr_format(addr, text));
+}
+
+/* The route set as one header value: "<sip:192.0.2.1;lr>, <...>". */
+static char *route_text(const sip_route_t *route)
+{
+    size_t size = 1, used = 0;
+    for (const sip_route_t *r = route; r; r = r->r_next)
+        size += (size_t)url_len(r->r_url) + 5;
+    char *text = route ? calloc(1, size) : NULL;
+    for (const sip_route_t *r = route; r && text; r = r->r_next) {
+        used += (size_t)snprintf(text + used, size - used, "%s<", used ? ", " : "");
+        used += (size_t)url_e(text + used, (isize_t)(size - used), r->r_url);
+        used += (size_t)snprintf(text + used, size - used, ">");
+    }
+    return text;
+}
+
+static void put_leg(struct writer *w, const struct kg_leg *leg)
+{
+    const struct kg_record_leg *record = &leg->call->record->leg[leg->side];
+    const sip_route_t *route = NULL;
+    const sip_contact_t *contact = NULL;
+    nta_leg_get_route(leg->dialog, &route, &contact);
+    char *routes = route_text(route);
+    char *target = contact ? kg_url_text(contact->m_url) : NULL;
+    put(w, "call_id", record->call_id);
+    put(w, "user", record->user);
+    put(w, "local", leg->local);
+    put(w, "remote", leg->remote);
+    put(w, "tag", nta_leg_get_tag(leg->dialog));
+    put(w, "rtag", nta_leg_get_rtag(leg->dialog));
+    put_number(w, "cseq", nta_leg_get_seq(leg->dialog));
+    put_number(w, "rcseq", nta_leg_get_rseq(leg->dialog));
+    put(w, "route", routes);
+    put(w, "target", target);
+    put_number(w, "transport", leg->flow.transport);
+    put_addr(w, "at", &leg->flow.remote);
+    put_addr(w, "from", &leg->flow.local);
+    put_number(w, "pbx", leg->pbx);
+    put_number(w, "nat", record->nat);
+    put_number(w, "mux", leg->mux);
+    put_number(w, "origin", leg->origin.id);
+    put_number(w, "version", leg->origin.version);
+    free(routes);
+    free(target);
+}
+
+size_t kg_snapshot_write(const struct kg_call *call, char *buf, size_t size)
+{
+    struct writer w = {.notes = {.buf = buf, .size = size}};
+    if (!call->leg[KG_SIDE_A].dialog || !call->leg[KG_SIDE_B].dialog)
+        return 0;
+    kg_notes_put_number(&w.notes, "version", VERSION);
+    kg_notes_put(&w.notes, "from", call->record->from);
+    kg_notes_put(&w.notes, "to", call->record->to);
+    kg_notes_put_number(&w.notes, "started", (uint64_t)call->record->started_ms);
+    kg_notes_put_number(&w.notes, "answered", (uint64_t)call->record->answered_ms);
+    for (int side = 0; side < 2; side++) {
+        w.prefix = (char)('a' + side);
+        put_leg(&w, &call->leg[side]);
+    }
+    if (w.notes.full) {
+        kg_warn("call",
+                "call %s: its dialogs do not fit into a snapshot; it would end if signalling restarted",
+                call->record->id);
+        return 0;
+    }
+    /* Last, and only if there is room: without it re-INVITEs work, but a failed one cannot be taken back. */
+    for (int side = 0; side < 2; side++) {
+        const struct kg_leg *leg = &call->leg[side];
+        struct kg_notes before = w.notes;
+        w.prefix = (char)('a' + side);
+        put(&w, "sdp", leg->sdp_pending ? leg->sdp_pending : leg->sdp_agreed);
+        if (w.notes.full)
+            w.notes = before;
+    }
+    return w.notes.len;
+}
+
+/* ---- reading ---- */
+
+struct reader {
+    const char *text;
+    size_t len;
+    char prefix;
+};
+
+static char *get(const struct reader *r, const char *name)
+{
+    char full[32];
+    snprintf(full, sizeof full, "%c.%s", r->prefix, name);
+    return kg_notes_get(r->text, r->len, full);
+}
+
+static uint64_t get_number(const struct reader *r, const char *name)
+{
+    char full[32];
+    snprintf(full, sizeof full, "%c.%s", r->prefix, name);
+    return kg_notes_get_number(r->text, r->len, full);
+}
+
+static struct kg_addr get_addr(const struct reader *r, const char *name)
+{
+    struct kg_addr addr = {0};
+    char *text = get(r, name);
+    if (text)
+        kg_addr_parse(text, &addr);
+    free(text);
+    return addr;
+}
+
+/* UDP, and streams to the PBX, go on from where they were; a phone's stream died with the process. */
+static void restore_flow(const struct reader *r, struct kg_leg *leg)
+{
+    struct kg_flow flow = {0};
+    struct kg_addr remote = get_addr(r, "at");
+    enum kg_transport transport = (enum kg_transport)get_number(r, "transport");
+    bool can_open = transport == KG_UDP || leg->pbx;
+    if (!can_open || transport > KG_TLS ||
+        kg_flow_to(leg->call->calls->agent, transport, &remote, &flow) != 0) {
+        flow = (struct kg_flow){.transport = transport > KG_TLS ? KG_UDP : transport,
+                                .remote = remote,
+                                .local = get_addr(r, "from")};
+        kg_leg_set_flow(leg, &flow);
+        leg->lost = leg->call->record->leg[leg->side].lost = true;
+        return;
+    }
+    kg_leg_set_flow(leg, &flow);
+    kg_flow_clear(&flow);
+}
+
+static int restore_dialog(const struct reader *r, struct kg_leg *leg, su_home_t *home)
+{
+    char *call_id = leg->call->record->leg[leg->side].call_id;
+    char *tag = get(r, "tag"), *rtag = get(r, "rtag"), *route = get(r, "route"), *target = get(r, "target");
+    int failed = EINVAL;
+    if (call_id && tag && rtag && leg->local && leg->remote) {
+        char cseq[16];
+        snprintf(cseq, sizeof cseq, "%u", (unsigned)get_number(r, "cseq") + CSEQ_GAP);
+        leg->dialog = nta_leg_tcreate(
+            leg->call->calls->agent, kg_leg_request, leg, SIPTAG_CALL_ID_STR(call_id),
+            SIPTAG_FROM_STR(su_sprintf(home, "%s;tag=%s", leg->local, tag)),
+            SIPTAG_TO_STR(su_sprintf(home, "%s;tag=%s", leg->remote, rtag)), SIPTAG_CSEQ_STR(cseq),
+            NTATAG_REMOTE_CSEQ((unsigned)get_number(r, "rcseq")), TAG_END());
+        const sip_contact_t *contact = target ? sip_contact_format(home, "<%s>", target) : NULL;
+        const sip_record_route_t *routes = route ? sip_record_route_make(home, route) : NULL;
+        /* As if a request had brought it: nta keeps this order, and notices loose routing only here. */
+        if (leg->dialog && nta_leg_server_route(leg->dialog, routes, contact) == 0)
+            failed = 0;
+    }
+    free(tag);
+    free(rtag);
+    free(route);
+    free(target);
+    return failed;
+}
+
+static int restore_leg(const struct reader *r, struct kg_leg *leg)
+{
+    struct kg_record_leg *record = &leg->call->record->leg[leg->side];
+    su_home_t home[1] = {SU_HOME_INIT(home)};
+    record->call_id = get(r, "call_id");
+    record->user = get(r, "user");
+    record->nat = get_number(r, "nat");
+    record->pbx = leg->pbx = get_number(r, "pbx");
+    leg->local = get(r, "local");
+    leg->remote = get(r, "remote");
+    leg->sdp_agreed = get(r, "sdp");
+    leg->mux = (uint8_t)get_number(r, "mux");
+    leg->origin = (struct kg_sdp_origin){.id = get_number(r, "origin"),
+                                         .version = get_number(r, "version") + ORIGIN_GAP};
+    restore_flow(r, leg);
+    su_home_init(home);
+    int failed = restore_dialog(r, leg, home);
+    su_home_deinit(home);
+    return failed;
+}
+
+int kg_snapshot_read(struct kg_calls *calls, const char *id, const void *data, size_t len)
+{
+    struct reader r = {.text = data, .len = len};
+    if (kg_notes_get_number(r.text, r.len, "version") != VERSION || strlen(id) != KG_CALL_ID_LEN)
+        return EINVAL;
+    struct kg_call *call = kg_call_new(calls, id);
+    if (!call)
+        return ENOMEM;
+    call->record->from = kg_notes_get(r.text, r.len, "from");
+    call->record->to = kg_notes_get(r.text, r.len, "to");
+    call->record->started_ms = (int64_t)kg_notes_get_number(r.text, r.len, "started");
+    call->record->answered_ms = (int64_t)kg_notes_get_number(r.text, r.len, "answered");
+    call->max_forwards = 69;
+    kg_fsm_init_talk(&call->fsm);
+    int failed = 0;
+    for (int side = 0; side < 2 && !failed; side++) {
+        r.prefix = (char)('a' + side);
+        failed = restore_leg(&r, &call->leg[side]);
+    }
+    if (failed) {
+        kg_call_end(call);
+        return failed;
+    }
+    call->record->path = "anchored";
+    call->record->reason = "it was taken over after a restart of signalling, on the relay ports that it had";
+    if (call->record->answered_ms == 0) /* the snapshot was made a moment before the answer */
+        call->record->answered_ms = call->record->started_ms;
+    kg_info("call", "call %s: taken over after a restart: %s and %s are in talk", id,
+            call->record->leg[KG_SIDE_A].user, call->record->leg[KG_SIDE_B].user);
+    return 0;
+}
