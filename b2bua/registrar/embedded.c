@@ -9,9 +9,6 @@
 #include "conf/clock.h"
 #include "conf/log.h"
 
-#define STRINGIFY(x) #x
-#define STRING(x)    STRINGIFY(x)
-
 void kg_register_contacts(const struct kg_registrar *registrar, const char *user, int64_t now_ms, char *out,
                           size_t size)
 {
@@ -169,7 +166,7 @@ void kg_embedded_register(struct kg_registrar *registrar, struct kg_exchange *x)
     status = kg_register_parse(sip, &r, &phrase);
     if (status) {
         kg_exchange_reply(x, status, phrase,
-                          TAG_IF(status == 423, SIPTAG_MIN_EXPIRES_STR(STRING(KG_EXPIRES_MIN))), TAG_END());
+                          TAG_IF(status == 423, SIPTAG_MIN_EXPIRES_STR(KG_EXPIRES_MIN_TEXT)), TAG_END());
         return;
     }
     /* Step 4: a user registers only itself. Step 5: at one of our names. */

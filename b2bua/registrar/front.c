@@ -1,26 +1,252 @@
-#include "b2bua/registrar/inside.h"
-struct kg_front *kg_front_new(struct kg_registrar *r)
+/* The front of a PBX's registrar: which REGISTERs go to the PBX, which are answered here, and what is kept.
+ */
+#include "b2bua/registrar/front.h"
+
+#include <sofia-sip/msg_header.h>
+#include <sofia-sip/sip_status.h>
+#include <sofia-sip/sip_tag.h>
+#include <sofia-sip/tport.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "conf/clock.h"
+#include "conf/log.h"
+
+struct kg_front *kg_front_new(struct kg_registrar *registrar)
 {
-    (void)r;
-    return NULL;
+    struct kg_front *front = calloc(1, sizeof *front);
+
+    if (!front)
+        return NULL;
+    front->registrar = registrar;
+    front->pbxes = kg_pbxes_new(registrar);
+    if (!front->pbxes) {
+        kg_front_free(front);
+        return NULL;
+    }
+    return front;
 }
-void kg_front_free(struct kg_front *f)
+
+void kg_front_free(struct kg_front *front)
 {
-    (void)f;
+    if (!front)
+        return;
+    while (front->forwards)
+        kg_forward_free(front->forwards);
+    kg_pbxes_free(front->pbxes);
+    free(front);
 }
-void kg_front_register(struct kg_front *f, struct kg_exchange *x)
+
+void kg_front_tick(struct kg_front *front, int64_t now_ms)
 {
-    (void)f;
-    (void)x;
+    kg_pbxes_tick(front->pbxes, now_ms);
+    kg_forward_tick(front, now_ms);
 }
-bool kg_front_refresh(struct kg_front *f, struct kg_exchange *x)
+
+bool kg_front_stray(struct kg_front *front, const char *call_id)
 {
-    (void)f;
-    (void)x;
-    return false;
+    return kg_pbxes_answer(front->pbxes, call_id);
 }
-void kg_front_tick(struct kg_front *f, int64_t n)
+
+void kg_front_auth_user(const sip_t *sip, char *out, size_t size)
 {
-    (void)f;
-    (void)n;
+    const sip_authorization_t *auth =
+        sip->sip_authorization ? sip->sip_authorization : sip->sip_proxy_authorization;
+    const char *name = auth ? msg_params_find(auth->au_params, "username=") : NULL;
+    size_t len = name ? strlen(name) : 0;
+
+    if (len >= 2 && name[0] == '"' && name[len - 1] == '"') {
+        name++;
+        len -= 2;
+    }
+    snprintf(out, size, "%.*s", (int)len, name ? name : "");
+}
+
+/* --- answering here ---------------------------------------------------------------------------------------
+ */
+
+/* The rules, one a line. What the PBX authenticated is the pair of contact and flow: a request that comes
+ * over the same flow for the same contact, next in the same row of REGISTERs, is that phone's refresh. Over
+ * UDP a flow is only a pair of addresses, so the request must also look the same in all that a neighbour
+ * behind the same NAT would get wrong. */
+static bool is_refresh(const struct kg_binding *b, const struct kg_exchange *x, const struct kg_register *r)
+{
+    char auth_user[128];
+
+    kg_front_auth_user(x->sip, auth_user, sizeof auth_user);
+    return kg_flow_same(&b->flow, x->flow) && kg_flow_is_up(&b->flow) &&
+           strcmp(b->uri, r->wish[0].uri) == 0 && strcmp(b->call_id, r->call_id) == 0 && r->cseq >= b->cseq &&
+           (!auth_user[0] || !b->auth_user[0] || strcmp(auth_user, b->auth_user) == 0);
+}
+
+/* The PBX still has the registration, as far as anybody can know, and will until well after the phone's next
+ * refresh. */
+static bool is_sure_of_pbx(const struct kg_front *front, const struct kg_binding *b, uint32_t granted_s,
+                           int64_t now_ms)
+{
+    return kg_pbxes_is_up(front->pbxes, b->pbx) && b->pbx_epoch == kg_pbxes_epoch(front->pbxes, b->pbx) &&
+           b->pbx_until_ms - now_ms > (int64_t)(granted_s + KG_PBX_MARGIN_S) * 1000;
+}
+
+static void answer_ok(struct kg_registrar *registrar, struct kg_exchange *x, const char *user, int64_t now_ms)
+{
+    char contacts[8192];
+
+    kg_register_contacts(registrar, user, now_ms, contacts, sizeof contacts);
+    kg_counters.registers_ok++;
+    kg_exchange_reply(x, SIP_200_OK, TAG_IF(contacts[0], SIPTAG_CONTACT_STR(contacts)), TAG_END());
+}
+
+bool kg_front_refresh(struct kg_front *front, struct kg_exchange *x)
+{
+    struct kg_registrar *registrar = front->registrar;
+    int64_t now_ms = kg_mono_ms();
+    struct kg_register r;
+    struct kg_contact contact;
+    struct kg_binding *b;
+    const char *phrase;
+    uint32_t granted_s;
+
+    if (kg_register_parse(x->sip, &r, &phrase) || r.count != 1 || r.wish[0].expires_s == 0)
+        return false;
+    contact = kg_register_contact(&r, &r.wish[0], x->flow);
+    b = kg_bindings_find(registrar->bindings, &contact);
+    if (!b || !is_refresh(b, x, &r))
+        return false;
+    granted_s = kg_register_grant(r.wish[0].expires_s, kg_registrar_ceiling(registrar, x->flow, b->nat),
+                                  kg_random_u32());
+    if (!is_sure_of_pbx(front, b, granted_s, now_ms))
+        return false;
+    /* The same CSeq again is a retransmission: answered alike, nothing prolonged. */
+    if (r.cseq > b->cseq) {
+        if (!kg_bindings_put(registrar->bindings, b, b->token, &contact, now_ms + (int64_t)granted_s * 1000))
+            return false;
+        kg_persist_put(registrar, b);
+    }
+    kg_counters.registers_local++;
+    answer_ok(registrar, x, r.user, now_ms);
+    return true;
+}
+
+/* --- asking the PBX ---------------------------------------------------------------------------------------
+ */
+
+/* The name under which the PBX knows this contact, or will. */
+static void token_of(struct kg_registrar *registrar, const struct kg_binding *b,
+                     const struct kg_contact *contact, char out[static KG_TOKEN_SIZE])
+{
+    if (b)
+        memcpy(out, b->token, KG_TOKEN_SIZE);
+    else
+        kg_registrar_token(registrar, contact, out);
+}
+
+void kg_front_register(struct kg_front *front, struct kg_exchange *x)
+{
+    struct kg_registrar *registrar = front->registrar;
+    char token[KG_WISHES_MAX][KG_TOKEN_SIZE];
+    uint32_t pbx = KG_PBX_NONE;
+    struct kg_register r;
+    const char *phrase;
+    int status = kg_register_parse(x->sip, &r, &phrase);
+
+    if (status) {
+        kg_exchange_reply(x, status, phrase,
+                          TAG_IF(status == 423, SIPTAG_MIN_EXPIRES_STR(KG_EXPIRES_MIN_TEXT)), TAG_END());
+        return;
+    }
+    for (unsigned i = 0; i < r.count; i++) {
+        const struct kg_contact contact = kg_register_contact(&r, &r.wish[i], x->flow);
+        const struct kg_binding *b = kg_bindings_find(registrar->bindings, &contact);
+
+        token_of(registrar, b, &contact, token[i]);
+        if (b)
+            pbx = b->pbx;
+    }
+    kg_forward_start(front, x, &r, token, pbx);
+}
+
+/* What the PBX granted our contact. Seconds. */
+static uint32_t granted_by_pbx(const struct kg_front *front, const sip_t *answer, const char *token)
+{
+    for (const sip_contact_t *c = answer->sip_contact; c; c = c->m_next) {
+        if (c->m_url->url_user && strcmp(c->m_url->url_user, token) == 0 && c->m_expires)
+            return (uint32_t)strtoul(c->m_expires, NULL, 10);
+    }
+    return answer->sip_expires ? (uint32_t)answer->sip_expires->ex_delta : front->expires_s;
+}
+
+static void remove_wish(struct kg_registrar *registrar, struct kg_binding *b)
+{
+    if (b)
+        kg_registrar_drop(registrar, b, NULL);
+}
+
+/* What the phone gets: its own short time, and never more than the PBX gave us. Seconds. */
+static uint32_t granted_to_phone(struct kg_registrar *registrar, const struct kg_forward *f, int64_t wish_s,
+                                 bool nat, uint32_t pbx_s)
+{
+    uint32_t granted_s =
+        kg_register_grant(wish_s, kg_registrar_ceiling(registrar, &f->flow, nat), kg_random_u32());
+
+    return granted_s < pbx_s ? granted_s : pbx_s;
+}
+
+static bool keep_wish(struct kg_front *front, const struct kg_forward *f, unsigned i, const sip_t *answer,
+                      int64_t now_ms)
+{
+    struct kg_registrar *registrar = front->registrar;
+    const struct kg_wish *wish = &f->wanted.wish[i];
+    const struct kg_contact contact = kg_register_contact(&f->wanted, wish, &f->flow);
+    struct kg_binding *b = kg_bindings_find(registrar->bindings, &contact);
+    uint32_t pbx_s = granted_by_pbx(front, answer, f->token[i]), phone_s;
+    bool changed = !b || !kg_flow_same(&b->flow, &f->flow) || strcmp(b->uri, wish->uri) != 0;
+    bool nat = changed ? kg_registrar_is_behind_nat(f->sip, &f->flow, NULL) : b->nat;
+    bool is_new = !b;
+
+    if (wish->expires_s == 0 || pbx_s == 0) {
+        remove_wish(registrar, b);
+        return true;
+    }
+    /* Two REGISTERs crossed: what counts is the name the PBX has just accepted. */
+    if (b && strcmp(b->token, f->token[i]) != 0) {
+        kg_registrar_drop(registrar, b, "makes room for its newer self");
+        b = NULL;
+    }
+    if (!b)
+        b = kg_bindings_by_token(registrar->bindings, f->token[i]);
+    phone_s = granted_to_phone(registrar, f, wish->expires_s, nat, pbx_s);
+    b = kg_bindings_put(registrar->bindings, b, f->token[i], &contact, now_ms + (int64_t)phone_s * 1000);
+    if (!b || !kg_binding_set(&b->auth_user, f->auth_user))
+        return false;
+    b->pbx = f->pbx;
+    b->pbx_epoch = kg_pbxes_epoch(front->pbxes, f->pbx);
+    b->pbx_until_ms = now_ms + (int64_t)pbx_s * 1000;
+    if (!b->registered_ms)
+        b->registered_ms = kg_wall_ms();
+    kg_registrar_assess(registrar, b, f->sip, changed, now_ms);
+    kg_persist_put(registrar, b);
+    if (is_new) {
+        char from[KG_ADDR_STR];
+
+        kg_info("registrar", "%s registered from %s %s%s, with the PBX at %s for %u s", b->user,
+                kg_transport_name(f->flow.transport), kg_addr_format(&f->flow.remote, from),
+                nat ? ", behind a NAT" : "", kg_pbxes_name(front->pbxes, f->pbx), pbx_s);
+        kg_registrar_limit(registrar, f->wanted.user);
+    }
+    return true;
+}
+
+bool kg_front_accept(struct kg_front *front, const struct kg_forward *f, const sip_t *answer, int64_t now_ms)
+{
+    struct kg_binding *b;
+
+    while (f->wanted.all && (b = kg_bindings_of_user(front->registrar->bindings, f->wanted.user)))
+        kg_registrar_drop(front->registrar, b, NULL);
+    for (unsigned i = 0; i < f->wanted.count; i++)
+        if (!keep_wish(front, f, i, answer, now_ms))
+            return false;
+    return true;
 }

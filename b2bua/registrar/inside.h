@@ -64,19 +64,22 @@ void kg_embedded_register(struct kg_registrar *registrar, struct kg_exchange *x)
 void kg_register_contacts(const struct kg_registrar *registrar, const char *user, int64_t now_ms, char *out,
                           size_t size);
 
+/* See front.h. */
 struct kg_front *kg_front_new(struct kg_registrar *registrar);
 void kg_front_free(struct kg_front *front);
 void kg_front_register(struct kg_front *front, struct kg_exchange *x);
 /* True when it was answered from what is known, without the PBX. */
 bool kg_front_refresh(struct kg_front *front, struct kg_exchange *x);
 void kg_front_tick(struct kg_front *front, int64_t now_ms);
+/* An answer without a transaction; true if it was to one of the front's own. */
+bool kg_front_stray(struct kg_front *front, const char *call_id);
 
 /* --- keepalive.c --- */
 /* When the first one is due: somewhere within the interval. */
 void kg_keepalive_start(struct kg_registrar *registrar, struct kg_binding *binding, int64_t now_ms);
 void kg_keepalive_due(struct kg_registrar *registrar, struct kg_binding *binding, int64_t now_ms);
-/* The agent's default callback: answers that belong to no transaction. */
-int kg_keepalive_answer(nta_outgoing_magic_t *magic, nta_outgoing_t *orq, const sip_t *sip);
+/* An answer without a transaction; true if it was to a keepalive. */
+bool kg_keepalive_answer(struct kg_registrar *registrar, const char *call_id);
 
 /* --- persist.c --- */
 void kg_persist_put(struct kg_registrar *registrar, const struct kg_binding *binding);

@@ -94,19 +94,16 @@ void kg_keepalive_due(struct kg_registrar *registrar, struct kg_binding *b, int6
     kg_bindings_moved(registrar->bindings, b);
 }
 
-int kg_keepalive_answer(nta_outgoing_magic_t *magic, nta_outgoing_t *orq, const sip_t *sip)
+bool kg_keepalive_answer(struct kg_registrar *registrar, const char *call_id)
 {
-    struct kg_registrar *registrar = (struct kg_registrar *)magic;
-    const char *call_id = sip && sip->sip_status && sip->sip_call_id ? sip->sip_call_id->i_id : "";
     struct kg_binding *b;
 
-    (void)orq;
     if (strncmp(call_id, CALL_ID_PREFIX, sizeof CALL_ID_PREFIX - 1) != 0)
-        return 0;
+        return false;
     b = kg_bindings_by_token(registrar->bindings, call_id + sizeof CALL_ID_PREFIX - 1);
     if (b) {
         b->unanswered = 0;
         b->ever_answered = true;
     }
-    return 0;
+    return true;
 }

@@ -51,6 +51,18 @@ static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *a
         kg_front_tick(registrar->front, now_ms);
 }
 
+/* Answers that belong to no transaction: to keepalives and probes, which have none. */
+static int on_stray(nta_outgoing_magic_t *magic, nta_outgoing_t *orq, const sip_t *sip)
+{
+    struct kg_registrar *registrar = (struct kg_registrar *)magic;
+    const char *call_id = sip && sip->sip_status && sip->sip_call_id ? sip->sip_call_id->i_id : "";
+
+    (void)orq;
+    if (!kg_keepalive_answer(registrar, call_id) && registrar->front)
+        kg_front_stray(registrar->front, call_id);
+    return 0;
+}
+
 /* --- making and ending ------------------------------------------------------------------------------------
  */
 
@@ -88,8 +100,8 @@ struct kg_registrar *kg_registrar_new(struct kg_server *server)
     }
     kg_persist_load(registrar);
     if (kg_registrar_agent(registrar))
-        registrar->strays = nta_outgoing_default(kg_registrar_agent(registrar), kg_keepalive_answer,
-                                                 (nta_outgoing_magic_t *)registrar);
+        registrar->strays =
+            nta_outgoing_default(kg_registrar_agent(registrar), on_stray, (nta_outgoing_magic_t *)registrar);
     su_timer_set_for_ever(registrar->timer, on_tick, (su_timer_arg_t *)registrar);
     return registrar;
 }

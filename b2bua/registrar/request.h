@@ -28,7 +28,8 @@ void kg_exchange_reply(struct kg_exchange *x, int status, const char *phrase, ta
 #define KG_WISHES_MAX 4
 /* Below this a phone would spend its life registering (RFC 3261 10.3 step 7: 423 Interval Too Brief).
  * Seconds. */
-#define KG_EXPIRES_MIN 30
+#define KG_EXPIRES_MIN      30
+#define KG_EXPIRES_MIN_TEXT "30"
 
 /* What the phone asks for one of its contacts. */
 struct kg_wish {

@@ -1,0 +1,280 @@
+/* A REGISTER to the PBX and its answer back: a leg of ours on each side. What the PBX must see to check the
+ * digest goes end to end (user, URIs, credentials); where the phone is does not. */
+#include <sofia-sip/nta_tag.h>
+#include <sofia-sip/sip_protos.h>
+#include <sofia-sip/sip_status.h>
+#include <sofia-sip/sip_tag.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "b2bua/registrar/front.h"
+#include "b2bua/sip/sip.h"
+#include "conf/clock.h"
+#include "conf/log.h"
+
+/* When a phone that found no PBX should try again: spread over half a minute. Seconds. */
+#define RETRY_AFTER_MIN 10
+#define RETRY_AFTER_MAX 40
+
+static int on_answer(nta_outgoing_magic_t *magic, nta_outgoing_t *orq, const sip_t *sip);
+
+static void refuse(struct kg_exchange *x)
+{
+    char seconds[16];
+
+    snprintf(seconds, sizeof seconds, "%u",
+             RETRY_AFTER_MIN + kg_random_u32() % (RETRY_AFTER_MAX - RETRY_AFTER_MIN + 1));
+    kg_exchange_reply(x, SIP_503_SERVICE_UNAVAILABLE, SIPTAG_RETRY_AFTER_STR(seconds), TAG_END());
+}
+
+static struct kg_exchange exchange_of(struct kg_forward *f)
+{
+    struct kg_exchange x = {
+        .agent = kg_registrar_agent(f->front->registrar), .irq = f->irq, .sip = f->sip, .flow = &f->flow};
+
+    f->irq = NULL;
+    return x;
+}
+
+void kg_forward_free(struct kg_forward *f)
+{
+    DL_DELETE(f->front->forwards, f);
+    f->front->forward_count--;
+    if (f->orq)
+        nta_outgoing_destroy(f->orq);
+    if (f->irq)
+        nta_incoming_destroy(f->irq); /* answers 500 */
+    if (f->request)
+        msg_destroy(f->request);
+    kg_flow_clear(&f->flow);
+    free(f);
+}
+
+/* --- to the PBX -------------------------------------------------------------------------------------------
+ */
+
+/* A URI of the phone's request as the PBX shall see it. A phone that knows kedge by an address means the PBX
+ * by it; a name stays, it is the PBX's domain. */
+static void write_uri(const struct kg_front *front, const url_t *url, const struct kg_flow *flow,
+                      char out[static 512])
+{
+    char host[KG_ADDR_STR], bracketed[KG_ADDR_STR + 2], port[16];
+    struct kg_addr numeric;
+    url_t copy = *url;
+
+    if (url->url_host && kg_addr_parse_host(url->url_host, 0, &numeric) == 0 &&
+        kg_sip_is_us(front->registrar->server->sip, url)) {
+        kg_addr_format_host(&flow->remote, host);
+        snprintf(bracketed, sizeof bracketed, strchr(host, ':') ? "[%s]" : "%s", host);
+        snprintf(port, sizeof port, "%u", kg_addr_port(&flow->remote));
+        copy.url_host = bracketed;
+        copy.url_port = url->url_user ? NULL : port;
+        copy.url_params = NULL;
+    }
+    if (url_e(out, 512, &copy) >= 512)
+        out[511] = '\0';
+}
+
+static void write_contacts(const struct kg_forward *f, const struct kg_flow *flow, char *out, size_t size)
+{
+    const struct kg_front *front = f->front;
+    size_t used = 0;
+
+    out[0] = '\0';
+    if (f->wanted.all)
+        snprintf(out, size, "*");
+    for (unsigned i = 0; i < f->wanted.count && used < size; i++) {
+        char url[KG_CONTACT_URL];
+
+        kg_flow_contact_url(&front->registrar->server->config, flow, f->token[i], url);
+        used += (size_t)snprintf(out + used, size - used, "%s<%s>;expires=%u", i ? ", " : "", url,
+                                 f->wanted.wish[i].expires_s == 0 ? 0 : front->expires_s);
+    }
+}
+
+/* Expires goes with *, where there is no parameter to say it. */
+static const char *expires_of(const struct kg_forward *f)
+{
+    return f->wanted.all ? "0" : NULL;
+}
+
+static nta_outgoing_t *send_to(struct kg_forward *f, const struct kg_flow *flow)
+{
+    struct kg_registrar *registrar = f->front->registrar;
+    nta_agent_t *agent = kg_registrar_agent(registrar);
+    const sip_t *sip = f->sip;
+    char request_uri[512], from_uri[512], to_uri[512], route[KG_FLOW_URL],
+        contacts[KG_WISHES_MAX * (KG_CONTACT_URL + 32)];
+    char from[560], to[560], id[640], call_id[33], tag[17], cseq[32], hops[16];
+    msg_t *msg = nta_msg_create(agent, 0);
+    sip_request_t *request;
+    nta_outgoing_t *orq;
+
+    write_uri(f->front, sip->sip_request->rq_url, flow, request_uri);
+    write_uri(f->front, sip->sip_from->a_url, flow, from_uri);
+    write_uri(f->front, sip->sip_to->a_url, flow, to_uri);
+    write_contacts(f, flow, contacts, sizeof contacts);
+    /* The same for every REGISTER in this row of the phone's (RFC 3261 10.2), with the phone's growing CSeqs,
+     * also after a restart of kedge; and nobody can tell the phone's Call-ID from it. */
+    snprintf(id, sizeof id, "%s\n%s", f->wanted.user, f->wanted.call_id);
+    kg_digest_name(registrar->digest, "call-id", id, call_id, sizeof call_id);
+    kg_digest_name(registrar->digest, "from-tag", id, tag, sizeof tag);
+    snprintf(from, sizeof from, "<%s>;tag=%s", from_uri, tag);
+    snprintf(to, sizeof to, "<%s>", to_uri);
+    snprintf(cseq, sizeof cseq, "%u REGISTER", f->wanted.cseq);
+    snprintf(hops, sizeof hops, "%lu", sip->sip_max_forwards ? sip->sip_max_forwards->mf_count - 1 : 70);
+    request = msg ? sip_request_create(msg_home(msg), SIP_METHOD_REGISTER, (url_string_t *)request_uri, NULL)
+                  : NULL;
+    if (!request) {
+        msg_destroy(msg);
+        return NULL;
+    }
+    sip_header_insert(msg, sip_object(msg), (sip_header_t *)request);
+    orq = nta_outgoing_mcreate(
+        agent, on_answer, (nta_outgoing_magic_t *)f, URL_STRING_MAKE(kg_flow_route_url(flow, route)), msg,
+        NTATAG_TPORT(flow->tport), SIPTAG_FROM_STR(from), SIPTAG_TO_STR(to), SIPTAG_CALL_ID_STR(call_id),
+        SIPTAG_CSEQ_STR(cseq), SIPTAG_MAX_FORWARDS_STR(hops),
+        TAG_IF(contacts[0], SIPTAG_CONTACT_STR(contacts)), SIPTAG_EXPIRES_STR(expires_of(f)),
+        SIPTAG_AUTHORIZATION(sip->sip_authorization),
+        SIPTAG_PROXY_AUTHORIZATION(sip->sip_proxy_authorization), SIPTAG_USER_AGENT(sip->sip_user_agent),
+        TAG_END());
+    if (!orq)
+        msg_destroy(msg);
+    return orq;
+}
+
+/* Asks the best PBX that was not asked yet; without one the phone gets 503 and f is gone. */
+static void ask(struct kg_forward *f, uint32_t preferred)
+{
+    struct kg_front *front = f->front;
+    struct kg_exchange x;
+
+    for (;;) {
+        const struct kg_flow *flow;
+
+        f->pbx = kg_pbxes_pick(front->pbxes, preferred, f->tried);
+        if (f->pbx == KG_PBX_NONE)
+            break;
+        f->tried |= 1u << f->pbx;
+        flow = kg_pbxes_flow(front->pbxes, f->pbx);
+        f->give_up_ms = kg_mono_ms() + KG_PBX_ANSWER_MS;
+        DL_DELETE(front->forwards, f);
+        DL_APPEND(front->forwards, f);
+        if (flow && (f->orq = send_to(f, flow)))
+            return;
+        kg_pbxes_failed(front->pbxes, f->pbx);
+    }
+    x = exchange_of(f);
+    refuse(&x);
+    kg_forward_free(f);
+}
+
+void kg_forward_start(struct kg_front *front, struct kg_exchange *x, const struct kg_register *wanted,
+                      char token[KG_WISHES_MAX][KG_TOKEN_SIZE], uint32_t preferred_pbx)
+{
+    uint32_t configured_s = front->registrar->server->config.registration.pbx_expires_ms / 1000;
+    struct kg_forward *f = front->forward_count < KG_FORWARDS_MAX ? calloc(1, sizeof *f) : NULL;
+
+    if (!f) {
+        refuse(x);
+        return;
+    }
+    if (front->expires_s < configured_s)
+        front->expires_s = configured_s;
+    f->front = front;
+    f->irq = x->irq;
+    f->request = nta_incoming_getrequest(x->irq);
+    f->sip = x->sip;
+    f->wanted = *wanted;
+    memcpy(f->token, token, sizeof f->token);
+    kg_flow_copy(&f->flow, x->flow);
+    kg_front_auth_user(x->sip, f->auth_user, sizeof f->auth_user);
+    DL_APPEND(front->forwards, f);
+    front->forward_count++;
+    x->irq = NULL;
+    ask(f, preferred_pbx);
+}
+
+/* --- and back ---------------------------------------------------------------------------------------------
+ */
+
+static void next_pbx(struct kg_forward *f)
+{
+    kg_pbxes_failed(f->front->pbxes, f->pbx);
+    if (f->orq)
+        nta_outgoing_destroy(f->orq);
+    f->orq = NULL;
+    ask(f, KG_PBX_NONE);
+}
+
+void kg_forward_tick(struct kg_front *front, int64_t now_ms)
+{
+    for (int i = 0; i < KG_FORWARDS_MAX && front->forwards && front->forwards->give_up_ms <= now_ms; i++)
+        next_pbx(front->forwards);
+}
+
+static void pass_ok(struct kg_forward *f, const sip_t *answer)
+{
+    struct kg_registrar *registrar = f->front->registrar;
+    int64_t now_ms = kg_mono_ms();
+    bool ok = kg_front_accept(f->front, f, answer, now_ms);
+    struct kg_exchange x = exchange_of(f);
+    char contacts[8192];
+
+    if (!ok) {
+        refuse(&x);
+        return;
+    }
+    kg_counters.registers_ok++;
+    kg_register_contacts(registrar, f->wanted.user, now_ms, contacts, sizeof contacts);
+    kg_exchange_reply(&x, SIP_200_OK, TAG_IF(contacts[0], SIPTAG_CONTACT_STR(contacts)),
+                      SIPTAG_AUTHENTICATION_INFO(answer->sip_authentication_info), TAG_END());
+}
+
+/* Refusals go back as they are: challenges unchanged, or the digest would not fit; nothing that names the
+ * PBX's host. */
+static void pass_back(struct kg_forward *f, const sip_t *answer)
+{
+    struct kg_front *front = f->front;
+    int status = answer->sip_status->st_status;
+    struct kg_exchange x = exchange_of(f);
+
+    if (status == 401 || status == 407)
+        kg_counters.challenges++;
+    /* 10.3 step 7: our time was too short for the PBX. The phone, told so, asks again, and then we ask for
+     * more. */
+    if (status == 423 && answer->sip_min_expires && answer->sip_min_expires->me_delta > front->expires_s)
+        front->expires_s = (uint32_t)answer->sip_min_expires->me_delta;
+    /* RFC 4320 4.2: no 408 to anything but INVITE. A redirection would lead the phone past kedge. */
+    if (status == 408 || status < 400)
+        kg_exchange_reply(&x, SIP_503_SERVICE_UNAVAILABLE, TAG_END());
+    else
+        kg_exchange_reply(
+            &x, status, answer->sip_status->st_phrase, SIPTAG_WWW_AUTHENTICATE(answer->sip_www_authenticate),
+            SIPTAG_PROXY_AUTHENTICATE(answer->sip_proxy_authenticate),
+            SIPTAG_RETRY_AFTER(answer->sip_retry_after), SIPTAG_MIN_EXPIRES(answer->sip_min_expires),
+            SIPTAG_UNSUPPORTED(answer->sip_unsupported), TAG_END());
+}
+
+static int on_answer(nta_outgoing_magic_t *magic, nta_outgoing_t *orq, const sip_t *sip)
+{
+    struct kg_forward *f = (struct kg_forward *)magic;
+    int status = nta_outgoing_status(orq);
+    bool is_silence = !sip || !sip->sip_status || nta_sip_is_internal(sip);
+
+    if (status < 200)
+        return 0;
+    if (is_silence ||
+        (status == 503 && kg_pbxes_pick(f->front->pbxes, KG_PBX_NONE, f->tried) != KG_PBX_NONE)) {
+        next_pbx(f);
+        return 0;
+    }
+    if (status < 300)
+        pass_ok(f, sip);
+    else
+        pass_back(f, sip);
+    kg_forward_free(f);
+    return 0;
+}

@@ -1,0 +1,53 @@
+/* In front of a PBX: what front.c (the rules), forward.c (the way to the PBX and back) and nobody else
+ * shares. */
+#ifndef KG_FRONT_H
+#define KG_FRONT_H
+
+#include "b2bua/registrar/inside.h"
+#include "b2bua/registrar/pbx.h"
+
+/* More REGISTERs than this wait for the PBX: the next one is told to come back (503). */
+#define KG_FORWARDS_MAX 4096
+/* A PBX has this long to answer before the next one is tried. RFC 3261 would wait 32 s (timer F); the phone
+ * does not. */
+#define KG_PBX_ANSWER_MS 4000
+/* A refresh is answered here only if the PBX's own registration outlives the phone's by this. */
+#define KG_PBX_MARGIN_S 30
+
+/* One REGISTER on its way to the PBX. */
+struct kg_forward {
+    struct kg_front *front;
+    nta_incoming_t *irq; /* the phone's */
+    nta_outgoing_t *orq; /* ours to the PBX */
+    msg_t *request;      /* keeps the phone's headers alive */
+    const sip_t *sip;
+    struct kg_flow flow;
+    struct kg_register wanted;
+    char token[KG_WISHES_MAX][KG_TOKEN_SIZE]; /* what the PBX knows each wish by */
+    char auth_user[128];
+    uint32_t pbx, tried; /* the one asked now; a bit for each one asked */
+    int64_t give_up_ms;
+    struct kg_forward *prev, *next; /* in order of give_up_ms */
+};
+
+struct kg_front {
+    struct kg_registrar *registrar;
+    struct kg_pbxes *pbxes;
+    struct kg_forward *forwards;
+    unsigned forward_count;
+    uint32_t expires_s; /* asked of the PBX; more than configured after a 423 */
+};
+
+/* forward.c. Takes x over. tokens as in struct kg_forward. */
+void kg_forward_start(struct kg_front *front, struct kg_exchange *x, const struct kg_register *wanted,
+                      char token[KG_WISHES_MAX][KG_TOKEN_SIZE], uint32_t preferred_pbx);
+void kg_forward_tick(struct kg_front *front, int64_t now_ms);
+void kg_forward_free(struct kg_forward *forward);
+
+/* front.c: the PBX said 200. Brings the bindings up to date; false: no memory. */
+bool kg_front_accept(struct kg_front *front, const struct kg_forward *forward, const sip_t *answer,
+                     int64_t now_ms);
+/* The digest user name in a request, "" if none. */
+void kg_front_auth_user(const sip_t *sip, char *out, size_t size);
+
+#endif
