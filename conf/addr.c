@@ -296,7 +296,7 @@ bool kg_addr_is_usable(const struct kg_addr *addr)
 
 int kg_addr_local_for(const struct kg_addr *remote, struct kg_addr *out)
 {
-    struct sockaddr_storage local;
+    struct sockaddr_storage local = {0};
     socklen_t len = sizeof local;
     struct kg_addr to = *remote;
     int error = 0;

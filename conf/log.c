@@ -92,7 +92,7 @@ static size_t utf8_printable(const unsigned char *at, size_t left)
     return len;
 }
 
-size_t kg_log_escape(const char *text, char *line, size_t size)
+size_t kg_log_escape(const char *text, char *out, size_t size)
 {
     const unsigned char *at = (const unsigned char *)text;
     size_t left = strlen(text), used = 0;
@@ -100,20 +100,20 @@ size_t kg_log_escape(const char *text, char *line, size_t size)
     while (left > 0 && used + 5 < size) {
         size_t len = *at >= 0x20 && *at < 0x7f ? 1 : utf8_printable(at, left);
         if (len > 0) {
-            memcpy(line + used, at, len);
+            memcpy(out + used, at, len);
             used += len;
         } else {
             char plain = *at == '\n' ? 'n' : *at == '\r' ? 'r' : *at == '\t' ? 't' : '\0';
             if (plain != '\0')
-                used += (size_t)snprintf(line + used, 5, "\\%c", plain);
+                used += (size_t)snprintf(out + used, 5, "\\%c", plain);
             else
-                used += (size_t)snprintf(line + used, 5, "\\x%02x", *at);
+                used += (size_t)snprintf(out + used, 5, "\\x%02x", *at);
             len = 1;
         }
         at += len;
         left -= len;
     }
-    line[used] = '\0';
+    out[used] = '\0';
     return used;
 }
 

@@ -139,7 +139,7 @@ int kg_client_ask(const char *socket_path, const char *method, const char *path,
     if (error == 0 && (text = receive_all(fd, &len)) == NULL)
         error = errno;
     close(fd);
-    if (error != 0) {
+    if (error != 0 || text == NULL) {
         fprintf(stderr, "kedgectl: kedge did not answer on %s: %s\n", socket_path,
                 error == EAGAIN ? "it took too long" : strerror(error));
         free(text);
