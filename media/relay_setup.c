@@ -1,0 +1,224 @@
+/* Relays as signalling shapes them: construction, descriptions, statistics. The packet path is relay.c. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "media/relay.h"
+
+static const struct kg_addr none;
+
+struct kg_relay *kg_relay_new(void *owner, int64_t now_ms)
+{
+    struct kg_relay *relay = calloc(1, sizeof *relay);
+    if (relay) {
+        relay->owner = owner;
+        relay->created_ms = relay->alive_ms = now_ms;
+    }
+    return relay;
+}
+
+void kg_stream_free(struct kg_stream *stream)
+{
+    if (stream == NULL)
+        return;
+    free(stream->leg[0].codec);
+    free(stream->leg[1].codec);
+    free(stream);
+}
+
+void kg_relay_free(struct kg_relay *relay)
+{
+    if (relay == NULL)
+        return;
+    for (unsigned i = 0; i < KG_MEDIA_STREAMS_MAX; i++)
+        kg_stream_free(relay->stream[i]);
+    free(relay);
+}
+
+struct kg_stream *kg_stream_new(uint8_t index, const char *kind)
+{
+    struct kg_stream *stream = calloc(1, sizeof *stream);
+    if (stream == NULL)
+        return NULL;
+    stream->index = index;
+    snprintf(stream->kind, sizeof stream->kind, "%s", kind);
+    /* T.38 (ITU-T T.38 annex D) runs over UDPTL, which has no header to check. */
+    stream->any_payload = strcmp(kind, "image") == 0;
+    for (unsigned side = 0; side < 2; side++) {
+        struct kg_leg *leg = &stream->leg[side];
+        leg->stream = stream;
+        leg->side = (uint8_t)side;
+        leg->rtt_us = -1;
+        leg->rtp = (struct kg_flow){.leg = leg, .fd = -1};
+        leg->rtcp = (struct kg_flow){.leg = leg, .fd = -1, .rtcp = true};
+    }
+    return stream;
+}
+
+void kg_relay_add_stream(struct kg_relay *relay, struct kg_stream *stream)
+{
+    stream->relay = relay;
+    relay->stream[stream->index] = stream;
+    if (relay->stream_count <= stream->index)
+        relay->stream_count = (uint8_t)(stream->index + 1);
+}
+
+/* media/README.md, "Who is believed": what this side's SDP and the source of its SIP make plausible. */
+static struct kg_latch_rules rtp_rules(const struct kg_media_side *side, const struct kg_media_stream *line)
+{
+    bool at_signalling = kg_addr_is_set(&line->rtp) && kg_addr_same_host(&line->rtp, &side->signalling);
+    return (struct kg_latch_rules){
+        .sdp = kg_addr_is_usable(&line->rtp) ? line->rtp : none,
+        .host = side->signalling,
+        /* A private host in SDP means nothing to us unless signalling comes from it: it could be any
+           machine's. */
+        .sdp_host_plausible = at_signalling || side->trusted || !kg_addr_is_private(&line->rtp),
+        .first_packets = side->first_packets,
+        .send_early = at_signalling || side->trusted,
+    };
+}
+
+static struct kg_latch_rules rtcp_rules(const struct kg_leg *leg, const struct kg_latch_rules *rtp,
+                                        const struct kg_media_stream *line)
+{
+    bool latched = leg->rtp.latch.proof != KG_PROOF_NONE;
+    const struct kg_addr *remote = &leg->rtp.latch.remote;
+    return (struct kg_latch_rules){
+        .sdp = kg_addr_is_usable(&line->rtcp) ? line->rtcp : none,
+        .host = latched ? *remote : none,
+        .send_early = (rtp->send_early && kg_addr_same_host(&line->rtcp, &line->rtp)) ||
+                      (latched && kg_addr_same_host(&line->rtcp, remote)),
+    };
+}
+
+static void describe_leg(struct kg_leg *leg, const struct kg_media_side *side,
+                         const struct kg_media_stream *line, struct kg_media_codec *codec, int64_t now_ms)
+{
+    struct kg_latch_rules rtp = rtp_rules(side, line);
+    bool rtp_moved = !kg_addr_equal(&rtp.sdp, &leg->rtp.rules.sdp);
+    leg->rtp.rules = rtp;
+    kg_latch_reopen(&leg->rtp.latch, &rtp, rtp_moved, now_ms);
+    struct kg_latch_rules rtcp = rtcp_rules(leg, &rtp, line);
+    bool rtcp_moved = !kg_addr_equal(&rtcp.sdp, &leg->rtcp.rules.sdp);
+    leg->rtcp.rules = rtcp;
+    kg_latch_reopen(&leg->rtcp.latch, &rtcp, rtcp_moved, now_ms);
+    leg->described = true;
+    leg->enabled = line->enabled;
+    leg->rtcp_mux = line->rtcp_mux;
+    leg->trusted = side->trusted;
+    leg->signalling = side->signalling;
+    leg->direction = (uint8_t)line->direction;
+    free(leg->codec);
+    leg->codec = codec;
+    leg->codec_count = codec ? line->codec_count : 0;
+    leg->has_type = false; /* look its clock up again */
+}
+
+/* On hold: no enabled line flows both ways. */
+static void update_hold(struct kg_relay *relay, int64_t now_ms)
+{
+    bool any = false, talk = false;
+    for (unsigned i = 0; i < relay->stream_count; i++) {
+        const struct kg_stream *stream = relay->stream[i];
+        if (stream == NULL || !stream->leg[0].enabled || !stream->leg[1].enabled)
+            continue;
+        any = true;
+        talk |= stream->leg[0].direction == KG_SENDRECV && stream->leg[1].direction == KG_SENDRECV;
+    }
+    bool on_hold = any && !talk;
+    if (on_hold != relay->on_hold) {
+        relay->on_hold = on_hold;
+        relay->alive_ms = now_ms;
+        relay->silent = false;
+    }
+}
+
+int kg_relay_describe(struct kg_relay *relay, enum kg_side side, const struct kg_media_side *what,
+                      int64_t now_ms)
+{
+    struct kg_media_codec *codec[KG_MEDIA_STREAMS_MAX] = {0};
+    unsigned count = what->stream_count < relay->stream_count ? what->stream_count : relay->stream_count;
+    for (unsigned i = 0; i < count; i++) {
+        const struct kg_media_stream *line = &what->stream[i];
+        if (line->codec_count == 0 || relay->stream[i] == NULL)
+            continue;
+        codec[i] = malloc(line->codec_count * sizeof *codec[i]);
+        if (codec[i] == NULL) {
+            while (i-- > 0)
+                free(codec[i]);
+            return ENOMEM;
+        }
+        memcpy(codec[i], line->codec, line->codec_count * sizeof *codec[i]);
+    }
+    for (unsigned i = 0; i < relay->stream_count; i++) {
+        if (relay->stream[i] == NULL)
+            continue;
+        struct kg_leg *leg = &relay->stream[i]->leg[side];
+        if (i < count)
+            describe_leg(leg, what, &what->stream[i], codec[i], now_ms);
+        else
+            leg->enabled = false;
+    }
+    update_hold(relay, now_ms);
+    return 0;
+}
+
+void kg_relay_set_answered(struct kg_relay *relay, bool answered, int64_t now_ms)
+{
+    if (relay->answered == answered)
+        return;
+    relay->answered = answered;
+    relay->alive_ms = now_ms;
+    relay->silent = false;
+}
+
+void kg_relay_restore(struct kg_flow *flow, const struct kg_addr *remote, enum kg_proof proof, int64_t now_ms)
+{
+    kg_latch_restore(&flow->latch, remote, proof, now_ms);
+    if (flow->latch.proof == KG_PROOF_NONE || flow->rtcp)
+        return;
+    struct kg_latch_rules *rtcp = &flow->leg->rtcp.rules;
+    rtcp->host = *remote;
+    rtcp->send_early |= kg_addr_same_host(&rtcp->sdp, remote);
+}
+
+static const char *codec_name(const struct kg_leg *leg)
+{
+    for (unsigned side = 0; side < 2; side++) {
+        const struct kg_leg *from = side == 0 ? leg : &leg->stream->leg[kg_other_side(leg->side)];
+        for (unsigned i = 0; i < from->codec_count; i++) {
+            if (from->codec[i].payload_type == leg->last_type &&
+                strcmp(from->codec[i].name, "telephone-event") != 0)
+                return from->codec[i].name;
+        }
+    }
+    return "";
+}
+
+void kg_leg_stats(const struct kg_leg *leg, int64_t now_ms, struct kg_media_stats *out)
+{
+    const struct kg_addr *target = kg_latch_target(&leg->rtp.latch, &leg->rtp.rules);
+    uint64_t expected = kg_quality_expected(&leg->quality), lost = kg_quality_lost(&leg->quality);
+    *out = (struct kg_media_stats){
+        .remote = target ? *target : none,
+        .proof = leg->rtp.latch.proof,
+        .packets_in = leg->packets_in,
+        .packets_out = leg->packets_out,
+        .bytes_in = leg->bytes_in,
+        .bytes_out = leg->bytes_out,
+        .dropped = leg->dropped,
+        .lost = lost,
+        .jitter_ms = kg_quality_jitter_ms(&leg->quality),
+        .rtt_ms = leg->rtt_us < 0 ? -1 : (double)leg->rtt_us / 1000,
+        .last_packet_ms_ago = leg->last_packet_ms ? now_ms - leg->last_packet_ms : -1,
+        .first_packet_ms = leg->first_packet_ms ? leg->first_packet_ms - leg->stream->relay->created_ms : -1,
+    };
+    snprintf(out->kind, sizeof out->kind, "%s", leg->stream->kind);
+    if (leg->packets_in > 0 && !leg->stream->any_payload) {
+        snprintf(out->codec, sizeof out->codec, "%s", codec_name(leg));
+        if (strcmp(leg->stream->kind, "audio") == 0 && expected > 0)
+            out->mos =
+                kg_quality_mos(out->codec, (double)lost / (double)expected, out->jitter_ms, out->rtt_ms);
+    }
+}

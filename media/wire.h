@@ -1,0 +1,51 @@
+/* Between the structs of media/client.h and the messages of media/control.proto. Nothing here calls malloc:
+ * messages are built in and parsed into an arena that is emptied for the next one. */
+#ifndef KG_MEDIA_WIRE_H
+#define KG_MEDIA_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "media/client.h"
+#include "media/control.pb-c.h"
+
+#define KG_WIRE_VERSION     1
+#define KG_WIRE_MESSAGE_MAX 65535
+/* Reply.error beyond enum kg_media_error: a port of a session to make again is still busy. */
+#define KG_WIRE_PORT_BUSY 100
+
+struct kg_arena {
+    size_t used;
+    ProtobufCAllocator allocator; /* of this arena, for unpacking */
+    /* A parsed message takes a few times its packed size; one that takes more is refused. */
+    _Alignas(16) uint8_t bytes[512 * 1024];
+};
+/* Returns NULL without memory; free() it. */
+struct kg_arena *kg_arena_new(void);
+void kg_arena_reset(struct kg_arena *arena);
+/* Zeroed; NULL when the arena is full. */
+void *kg_arena_take(struct kg_arena *arena, size_t size);
+
+/* Resets the arena. NULL: not a message, or too large. Lives until the next reset. */
+Kg__Message *kg_wire_parse(struct kg_arena *arena, const uint8_t *data, size_t len);
+
+/* Builders return NULL when the arena is full (or for an address that is not set). */
+Kg__Address *kg_wire_from_addr(struct kg_arena *arena, const struct kg_addr *addr);
+struct kg_addr kg_wire_to_addr(const Kg__Address *address); /* NULL and nonsense: none */
+Kg__Side *kg_wire_from_side(struct kg_arena *arena, const struct kg_media_side *side);
+/* Returns 0, EINVAL, or E2BIG for more lines or codecs than we hold. */
+int kg_wire_to_side(const Kg__Side *side, struct kg_media_side *out);
+Kg__Stats *kg_wire_from_stats(struct kg_arena *arena, const struct kg_media_stats *stats);
+void kg_wire_to_stats(const Kg__Stats *stats, struct kg_media_stats *out);
+
+/* A copy on the heap of bytes that outlive the arena. */
+struct kg_blob {
+    size_t len;
+    uint8_t *data; /* owned; NULL when len is 0 */
+};
+/* Returns 0, or ENOMEM with the blob as before. */
+int kg_blob_set(struct kg_blob *blob, const void *data, size_t len);
+void kg_blob_clear(struct kg_blob *blob);
+
+#endif

@@ -1,0 +1,419 @@
+#include "media/worker.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "conf/clock.h"
+#include "conf/log.h"
+#include "media/batch.h"
+#include "media/ring.h"
+#include "media/socket.h"
+
+#define COMMANDS 1024 /* queue lengths */
+#define NOTICES  1024
+#define EVENTS   256 /* sockets taken from epoll at once */
+#define TICK_MS  500
+/* A silent session that nobody ends: said again after this, and ended by us after as many reminders. */
+#define REMIND_MS  10000
+#define REMIND_MAX 3
+
+struct kg_worker {
+    pthread_t thread;
+    unsigned index;
+    int epoll_fd, command_fd, wake_fd;
+    struct kg_ring command_ring, notice_ring;
+    struct kg_command *command[COMMANDS];
+    struct kg_notice notice[NOTICES];
+    _Atomic uint32_t beat;
+    /* The worker thread's alone: */
+    bool stopping, notified;
+    struct kg_limits limits;
+    struct kg_relay *relays;
+    struct kg_command *finished; /* waiting for room among the notices */
+    int64_t next_tick_ms;
+    struct kg_batch batch;
+};
+
+void kg_command_free(struct kg_command *command)
+{
+    if (command == NULL)
+        return;
+    free(command->side[0]);
+    free(command->side[1]);
+    for (unsigned i = 0; i < KG_MEDIA_STREAMS_MAX; i++)
+        kg_stream_free(command->stream[i]);
+    free(command->restore);
+    free(command);
+}
+
+static bool notify(struct kg_worker *worker, const struct kg_notice *notice)
+{
+    int64_t slot = kg_ring_write_slot(&worker->notice_ring);
+    if (slot < 0)
+        return false;
+    worker->notice[slot] = *notice;
+    kg_ring_commit(&worker->notice_ring);
+    worker->notified = true;
+    return true;
+}
+
+static void finish(struct kg_worker *worker, struct kg_command *command)
+{
+    command->next = NULL;
+    struct kg_command **last = &worker->finished;
+    while (*last)
+        last = &(*last)->next;
+    *last = command;
+}
+
+static void flush_finished(struct kg_worker *worker)
+{
+    while (worker->finished) {
+        struct kg_command *command = worker->finished;
+        if (!notify(worker, &(struct kg_notice){.type = KG_NOTICE_DONE, .command = command}))
+            return;
+        worker->finished = command->next;
+    }
+}
+
+/* Says where a latch moved. Without room among the notices the tick says it later. */
+static void tell_latched(struct kg_worker *worker, struct kg_flow *flow)
+{
+    const struct kg_leg *leg = flow->leg;
+    struct kg_notice notice = {.type = KG_NOTICE_LATCHED,
+                               .owner = leg->stream->relay->owner,
+                               .side = leg->side,
+                               .stream = leg->stream->index,
+                               .rtcp = flow->rtcp,
+                               .proof = flow->latch.proof,
+                               .addr = flow->latch.remote};
+    if (notify(worker, &notice))
+        flow->untold = false;
+}
+
+static void read_flow(struct kg_worker *worker, struct kg_flow *flow, int64_t now_us)
+{
+    kg_batch_relay(&worker->batch, flow, &worker->limits, now_us);
+    if (flow->untold)
+        tell_latched(worker, flow);
+}
+
+static void grant(struct kg_worker *worker, struct kg_relay *relay, const struct kg_grant *g)
+{
+    struct kg_leg *leg = &relay->stream[g->stream]->leg[g->side];
+    struct kg_flow *flow[2] = {&leg->rtp, &leg->rtcp};
+    for (int i = 0; i < 2; i++) {
+        flow[i]->fd = g->fd[i];
+        flow[i]->ipv6 = g->ipv6;
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = flow[i]};
+        if (epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, g->fd[i], &event) != 0)
+            kg_error("worker",
+                     "a media socket cannot be watched (%s): one stream of a call stays silent; raise "
+                     "fs.epoll.max_user_watches",
+                     strerror(errno));
+    }
+}
+
+static void restore(struct kg_relay *relay, const struct kg_latched *latched, int64_t now_ms)
+{
+    for (unsigned side = 0; side < 2; side++) {
+        for (unsigned i = 0; i < relay->stream_count; i++) {
+            if (relay->stream[i] == NULL)
+                continue;
+            struct kg_leg *leg = &relay->stream[i]->leg[side];
+            kg_relay_restore(&leg->rtp, &latched->addr[side][i][0], latched->proof[side][i][0], now_ms);
+            kg_relay_restore(&leg->rtcp, &latched->addr[side][i][1], latched->proof[side][i][1], now_ms);
+        }
+    }
+}
+
+static void change(struct kg_worker *worker, struct kg_command *command, int64_t now_ms)
+{
+    struct kg_relay *relay = command->relay;
+    if (command->adopt) {
+        relay->next = worker->relays;
+        relay->prev = &worker->relays;
+        if (relay->next)
+            relay->next->prev = &relay->next;
+        worker->relays = relay;
+    }
+    for (unsigned i = 0; i < KG_MEDIA_STREAMS_MAX; i++) {
+        if (command->stream[i])
+            kg_relay_add_stream(relay, command->stream[i]);
+        command->stream[i] = NULL;
+    }
+    /* Described before the first packet is read. */
+    for (unsigned side = 0; side < 2; side++) {
+        if (command->side[side] && kg_relay_describe(relay, side, command->side[side], now_ms) != 0)
+            kg_error("worker", "out of memory: a change of a call's media was ignored");
+    }
+    kg_relay_set_answered(relay, command->answered, now_ms);
+    if (command->restore)
+        restore(relay, command->restore, now_ms);
+    for (unsigned i = 0; i < command->grant_count; i++)
+        grant(worker, relay, &command->grant[i]);
+    kg_command_free(command);
+}
+
+static void fill_report(const struct kg_relay *relay, struct kg_report *report, int64_t now_ms)
+{
+    report->stream_count = relay->stream_count;
+    for (unsigned i = 0; i < relay->stream_count; i++) {
+        const struct kg_stream *stream = relay->stream[i];
+        for (unsigned side = 0; stream && side < 2; side++) {
+            const struct kg_leg *leg = &stream->leg[side];
+            kg_leg_stats(leg, now_ms, &report->stats[side][i]);
+            report->latched.addr[side][i][0] = leg->rtp.latch.remote;
+            report->latched.addr[side][i][1] = leg->rtcp.latch.remote;
+            report->latched.proof[side][i][0] = leg->rtp.latch.proof;
+            report->latched.proof[side][i][1] = leg->rtcp.latch.proof;
+        }
+    }
+}
+
+static void close_sockets(struct kg_relay *relay)
+{
+    for (unsigned i = 0; i < relay->stream_count; i++) {
+        for (unsigned side = 0; relay->stream[i] && side < 2; side++) {
+            struct kg_leg *leg = &relay->stream[i]->leg[side];
+            kg_socket_close_pair((int[2]){leg->rtp.fd, leg->rtcp.fd}); /* leaves the epoll set with it */
+        }
+    }
+}
+
+static void remove_relay(struct kg_relay *relay)
+{
+    close_sockets(relay);
+    *relay->prev = relay->next;
+    if (relay->next)
+        relay->next->prev = relay->prev;
+    kg_relay_free(relay);
+}
+
+static void execute(struct kg_worker *worker, struct kg_command *command, int64_t now_ms)
+{
+    switch (command->type) {
+    case KG_COMMAND_CHANGE:
+        change(worker, command, now_ms);
+        return;
+    case KG_COMMAND_REMOVE:
+        fill_report(command->relay, command->report, now_ms);
+        remove_relay(command->relay);
+        finish(worker, command);
+        return;
+    case KG_COMMAND_REPORT:
+        fill_report(command->relay, command->report, now_ms);
+        finish(worker, command);
+        return;
+    case KG_COMMAND_LIMITS:
+        worker->limits = command->limits;
+        break;
+    case KG_COMMAND_STOP:
+        worker->stopping = true;
+        break;
+    }
+    kg_command_free(command);
+}
+
+static void run_commands(struct kg_worker *worker, int64_t now_ms)
+{
+    uint64_t count;
+    if (read(worker->command_fd, &count, sizeof count) < 0 && errno != EAGAIN)
+        kg_error("worker", "reading the command eventfd failed: %s", strerror(errno));
+    int64_t slot;
+    while ((slot = kg_ring_read_slot(&worker->command_ring)) >= 0) {
+        struct kg_command *command = worker->command[slot];
+        kg_ring_done(&worker->command_ring);
+        execute(worker, command, now_ms);
+    }
+}
+
+static void tell_untold(struct kg_worker *worker, struct kg_relay *relay)
+{
+    for (unsigned i = 0; i < relay->stream_count; i++) {
+        for (unsigned side = 0; relay->stream[i] && side < 2; side++) {
+            struct kg_leg *leg = &relay->stream[i]->leg[side];
+            if (leg->rtp.untold)
+                tell_latched(worker, &leg->rtp);
+            if (leg->rtcp.untold)
+                tell_latched(worker, &leg->rtcp);
+        }
+    }
+}
+
+static void tick(struct kg_worker *worker, int64_t now_ms)
+{
+    worker->next_tick_ms = now_ms + TICK_MS;
+    for (struct kg_relay *relay = worker->relays; relay; relay = relay->next) {
+        tell_untold(worker, relay);
+        struct kg_notice notice = {.type = KG_NOTICE_SILENT, .owner = relay->owner};
+        notice.reason = kg_relay_silence(relay, &worker->limits, now_ms);
+        if (notice.reason == NULL && relay->silent && now_ms - relay->silent_ms >= REMIND_MS) {
+            relay->silent_ms = now_ms;
+            notice.reason = "still no packet, and signalling did not end the call";
+            if (++relay->reminders >= REMIND_MAX)
+                notice.type = KG_NOTICE_ABANDONED;
+        }
+        if (notice.reason && !notify(worker, &notice))
+            relay->silent = false; /* no room: say it at the next tick */
+        if (!relay->silent)
+            relay->reminders = 0;
+    }
+}
+
+static void *work(void *arg)
+{
+    struct kg_worker *worker = arg;
+    struct epoll_event event[EVENTS];
+    while (!worker->stopping) {
+        int count = epoll_wait(worker->epoll_fd, event, EVENTS, TICK_MS);
+        int64_t now_us = kg_mono_us();
+        bool commanded = false;
+        for (int i = 0; i < count; i++) {
+            if (event[i].data.ptr == NULL)
+                commanded = true;
+            else
+                read_flow(worker, event[i].data.ptr, now_us);
+        }
+        /* After the packets: a command may free flows that this round's events point to. */
+        if (commanded)
+            run_commands(worker, now_us / 1000);
+        if (now_us / 1000 >= worker->next_tick_ms)
+            tick(worker, now_us / 1000);
+        flush_finished(worker);
+        if (worker->notified) {
+            worker->notified = false;
+            if (write(worker->wake_fd, &(uint64_t){1}, sizeof(uint64_t)) < 0 && errno != EAGAIN)
+                kg_error("worker", "cannot wake the control thread: %s", strerror(errno));
+        }
+        atomic_fetch_add_explicit(&worker->beat, 1, memory_order_relaxed);
+    }
+    return NULL;
+}
+
+static void discard(struct kg_worker *worker)
+{
+    int64_t slot;
+    while ((slot = kg_ring_read_slot(&worker->command_ring)) >= 0) {
+        struct kg_command *command = worker->command[slot];
+        kg_ring_done(&worker->command_ring);
+        for (unsigned i = 0; i < command->grant_count; i++)
+            kg_socket_close_pair(command->grant[i].fd);
+        if (command->type == KG_COMMAND_CHANGE && command->adopt)
+            kg_relay_free(command->relay);
+        free(command->report);
+        kg_command_free(command);
+    }
+    struct kg_notice notice;
+    while (kg_worker_take_notice(worker, &notice)) {
+        if (notice.type != KG_NOTICE_DONE)
+            continue;
+        free(notice.command->report);
+        kg_command_free(notice.command);
+    }
+    while (worker->finished) {
+        struct kg_command *command = worker->finished;
+        worker->finished = command->next;
+        free(command->report);
+        kg_command_free(command);
+    }
+    while (worker->relays)
+        remove_relay(worker->relays);
+}
+
+static void destroy(struct kg_worker *worker)
+{
+    if (worker->epoll_fd >= 0)
+        close(worker->epoll_fd);
+    if (worker->command_fd >= 0)
+        close(worker->command_fd);
+    kg_batch_free(&worker->batch);
+    free(worker);
+}
+
+struct kg_worker *kg_worker_new(unsigned index, const struct kg_limits *limits, int wake_fd)
+{
+    struct kg_worker *worker = calloc(1, sizeof *worker);
+    if (worker == NULL)
+        return NULL;
+    worker->index = index;
+    worker->limits = *limits;
+    worker->wake_fd = wake_fd;
+    worker->command_ring.capacity = COMMANDS;
+    worker->notice_ring.capacity = NOTICES;
+    worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    worker->command_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    int error = 0;
+    if (worker->epoll_fd < 0 || worker->command_fd < 0 ||
+        epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, worker->command_fd, &event) != 0)
+        error = errno;
+    if (error == 0)
+        error = kg_batch_init(&worker->batch);
+    if (error == 0)
+        error = pthread_create(&worker->thread, NULL, work, worker);
+    if (error != 0) {
+        destroy(worker);
+        errno = error;
+        return NULL;
+    }
+    char name[16];
+    snprintf(name, sizeof name, "kedge-media-%u", index % 1000);
+    pthread_setname_np(worker->thread, name);
+    return worker;
+}
+
+void kg_worker_stop(struct kg_worker *worker)
+{
+    struct kg_command *stop = calloc(1, sizeof *stop);
+    if (stop == NULL || kg_worker_room(worker) == 0)
+        abort(); /* the thread still uses what we would free */
+    stop->type = KG_COMMAND_STOP;
+    kg_worker_send(worker, stop);
+    pthread_join(worker->thread, NULL);
+}
+
+void kg_worker_free(struct kg_worker *worker)
+{
+    if (worker == NULL)
+        return;
+    discard(worker);
+    destroy(worker);
+}
+
+uint32_t kg_worker_room(const struct kg_worker *worker)
+{
+    return kg_ring_room(&worker->command_ring);
+}
+
+void kg_worker_send(struct kg_worker *worker, struct kg_command *command)
+{
+    int64_t slot = kg_ring_write_slot(&worker->command_ring);
+    if (slot < 0)
+        abort(); /* the caller asked for room before */
+    worker->command[slot] = command;
+    kg_ring_commit(&worker->command_ring);
+    if (write(worker->command_fd, &(uint64_t){1}, sizeof(uint64_t)) < 0 && errno != EAGAIN)
+        kg_error("worker", "cannot wake worker %u: %s", worker->index, strerror(errno));
+}
+
+bool kg_worker_take_notice(struct kg_worker *worker, struct kg_notice *out)
+{
+    int64_t slot = kg_ring_read_slot(&worker->notice_ring);
+    if (slot < 0)
+        return false;
+    *out = worker->notice[slot];
+    kg_ring_done(&worker->notice_ring);
+    return true;
+}
+
+uint32_t kg_worker_beat(const struct kg_worker *worker)
+{
+    return atomic_load_explicit(&worker->beat, memory_order_relaxed);
+}
