@@ -130,7 +130,8 @@ class KedgeSystem(System):
 
     def __init__(self, net, folder, accounts=()):
         config = {"sip": {"listen": [f"udp:{FRONT}:5060", f"udp:{BACK}:5060"]},
-                  "media": {"address": "auto", "ports": f"{PORTS[0]}-{PORTS[1]}"}}
+                  "media": {"address": "auto", "ports": f"{PORTS[0]}-{PORTS[1]}",
+                            "port_quarantine": 1}}  # at the highest rates 10 s of quarantine would use up the range
         if not accounts:
             config["pbx"] = ["udp:" + NEXT]
         self.kedge = Kedge(folder, net.middle, config, dict(accounts))

@@ -32,6 +32,7 @@ DECODE = {0: [_ulaw(b) for b in range(256)], 8: [_alaw(b) for b in range(256)]}
 class Ear:
     def __init__(self, host, keep=200000):
         self.datagrams = []
+        self.started = time.monotonic()
         self._keep = keep
         self._socket = socket_in(host, socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))  # ETH_P_ALL
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)

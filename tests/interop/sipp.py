@@ -1,0 +1,178 @@
+"""SIPp scenarios in a few lines each: a caller and a callee with kedge in between (kedge in front of a PBX; SIPp is the PBX).
+
+A scenario is a list of steps; every message that the scenario does not name makes SIPp count the call as failed.
+"""
+import os
+import re
+import subprocess
+
+from .hosts import stop
+
+OFFER = """v=0
+o=- 20518 {version} IN IP4 {host}
+s=-
+c=IN IP4 {host}
+t=0 0
+m=audio {port} RTP/AVP {codecs}
+{maps}a={direction}
+"""
+MAPS = {"0": "a=rtpmap:0 PCMU/8000\n", "8": "a=rtpmap:8 PCMA/8000\n", "9": "a=rtpmap:9 G722/8000\n"}
+
+
+def sdp(host="[local_ip]", port=20000, codecs="0 8", direction="sendrecv", version=0):
+    maps = "".join(MAPS[c] for c in codecs.split())
+    return OFFER.format(host=host, port=port, codecs=codecs, maps=maps, direction=direction, version=version)
+
+
+def _step(name, attributes, inner=""):
+    text = "".join(f' {k.rstrip("_")}="{v}"' for k, v in attributes.items())
+    return f"  <{name}{text}>{inner}</{name}>\n" if inner else f"  <{name}{text}/>\n"
+
+
+def send(text, **attributes):
+    head, _, body = text.partition("\n\n")
+    kind = "Content-Type: application/sdp\n" if body else ""
+    return _step("send", attributes, f"<![CDATA[\n{head}\n{kind}Content-Length: [len]\n\n{body}]]>")
+
+
+def recv(what, save=False, **attributes):
+    """A response code or a request's method. save: remember its From and To for requests of our own."""
+    attributes = {("response" if what.isdigit() else "request"): what, **attributes}
+    take = ('<action><ereg regexp=".*" search_in="hdr" header="From:" assign_to="caller"/>'
+            '<ereg regexp=".*" search_in="hdr" header="To:" assign_to="callee"/></action>') if save else ""
+    return _step("recv", attributes, take)
+
+
+def maybe(what, **attributes):
+    return recv(what, optional="true", **attributes)
+
+
+def pause(ms):
+    return _step("pause", {"milliseconds": ms})
+
+
+def label(number):
+    return _step("label", {"id": number})
+
+
+# The caller's requests
+
+def invite(body=sdp(), max_forwards=70, **attributes):
+    attributes.setdefault("retrans", "500")
+    return send("INVITE sip:service@[remote_ip]:[remote_port] SIP/2.0\n"
+                "Via: SIP/2.0/UDP [local_ip]:[local_port];rport;branch=z9hG4bK-[pid]-[call_number]-i\n"
+                f"Max-Forwards: {max_forwards}\n"
+                "From: <sip:sipp@[local_ip]:[local_port]>;tag=a[pid]-[call_number]\nTo: <sip:service@[remote_ip]>\n"
+                "Call-ID: [call_id]\nCSeq: 1 INVITE\nContact: <sip:sipp@[local_ip]:[local_port]>\n\n" + body, **attributes)
+
+
+def _early(method):
+    """CANCEL and ACK of a refusal belong to the INVITE's own transaction."""
+    tag = "[peer_tag_param]" if method == "ACK" else ""
+    return (f"{method} sip:service@[remote_ip]:[remote_port] SIP/2.0\n"
+            "Via: SIP/2.0/UDP [local_ip]:[local_port];rport;branch=z9hG4bK-[pid]-[call_number]-i\nMax-Forwards: 70\n"
+            f"From: <sip:sipp@[local_ip]:[local_port]>;tag=a[pid]-[call_number]\nTo: <sip:service@[remote_ip]>{tag}\n"
+            f"Call-ID: [call_id]\nCSeq: 1 {method}\n\n")
+
+
+def cancel():
+    return send(_early("CANCEL"), retrans="500")
+
+
+def ack_refusal():
+    return send(_early("ACK"))
+
+
+def from_caller(method, cseq, body="", **attributes):
+    if method not in ("ACK",):
+        attributes.setdefault("retrans", "500")
+    contact = "Contact: <sip:sipp@[local_ip]:[local_port]>\n" if method == "INVITE" else ""
+    return send(f"{method} [next_url] SIP/2.0\n"
+                f"Via: SIP/2.0/UDP [local_ip]:[local_port];rport;branch=z9hG4bK-[pid]-[call_number]-{method}{cseq}\n[routes]\n"
+                "Max-Forwards: 70\nFrom: <sip:sipp@[local_ip]:[local_port]>;tag=a[pid]-[call_number]\n"
+                f"To: <sip:service@[remote_ip]>[peer_tag_param]\nCall-ID: [call_id]\nCSeq: {cseq} {method}\n{contact}\n" + body,
+                **attributes)
+
+
+# The callee's messages
+
+def reply(status, body="", contact=True, **attributes):
+    tag = "" if status == "100" else ";tag=b[pid]-[call_number]"
+    return send(f"SIP/2.0 {status} Answer\n[last_Via:]\n[last_Record-Route:]\n[last_From:]\n[last_To:]{tag}\n[last_Call-ID:]\n"
+                "[last_CSeq:]\n" + ("Contact: <sip:callee@[local_ip]:[local_port]>\n" if contact else "") + "\n" + body,
+                **attributes)
+
+
+def reply_again(status, body="", **attributes):
+    """To a request inside of the dialog, whose To has a tag already."""
+    return send(f"SIP/2.0 {status} Answer\n[last_Via:]\n[last_From:]\n[last_To:]\n[last_Call-ID:]\n[last_CSeq:]\n"
+                "Contact: <sip:callee@[local_ip]:[local_port]>\n\n" + body, **attributes)
+
+
+def reply_invite_late(status, body=""):
+    """To the INVITE after a CANCEL came in between: the headers that recv(save=True) kept, the INVITE's Via and CSeq."""
+    return send(f"SIP/2.0 {status} Answer\nVia: [$via]\nFrom:[$caller]\nTo:[$callee];tag=b[pid]-[call_number]\n[last_Call-ID:]\n"
+                "CSeq: [$cseq]\nContact: <sip:callee@[local_ip]:[local_port]>\n\n" + body,
+                **({"retrans": "500"} if status == "200" else {}))
+
+
+def recv_invite():
+    """The first INVITE, everything of it kept."""
+    kept = "".join(f'<ereg regexp="[^ ].*" search_in="hdr" header="{header}:" assign_to="{name}"/>'
+                   for header, name in (("From", "caller"), ("To", "callee"), ("Via", "via"), ("CSeq", "cseq")))
+    return _step("recv", {"request": "INVITE", "rrs": "true"}, f"<action>{kept}</action>")
+
+
+def from_callee(method, cseq, body="", **attributes):
+    """After recv(save=True) of the ACK: its To is ours, its From the peer."""
+    if method != "ACK":
+        attributes.setdefault("retrans", "500")
+    contact = "Contact: <sip:callee@[local_ip]:[local_port]>\n" if method == "INVITE" else ""
+    return send(f"{method} [next_url] SIP/2.0\n"
+                f"Via: SIP/2.0/UDP [local_ip]:[local_port];rport;branch=z9hG4bK-[pid]-[call_number]-s{method}{cseq}\n[routes]\n"
+                f"Max-Forwards: 70\nFrom:[$callee]\nTo:[$caller]\nCall-ID: [call_id]\nCSeq: {cseq} {method}\n{contact}\n" + body,
+                **attributes)
+
+
+class Sipp:
+    def __init__(self, folder):
+        self.folder = str(folder)
+        self.processes = []
+
+    def _start(self, host, name, steps, port, *options):
+        path = os.path.join(self.folder, name + ".xml")
+        used = [v for v in ("caller", "callee", "via", "cseq") if f'assign_to="{v}"' in "".join(steps)]
+        quiet = f'  <Reference variables="{",".join(used)}"/>\n' if used else ""
+        with open(path, "w", encoding="ascii") as f:
+            f.write('<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE scenario SYSTEM "sipp.dtd">\n'
+                    f'<scenario name="{name}">\n' + "".join(steps) + quiet + "</scenario>\n")
+        argv = ["/usr/bin/sipp", "-sf", path, "-i", host.addr, "-p", str(port), "-nostdin", "-trace_err", "-error_file",
+                os.path.join(self.folder, name + ".err"), "-trace_msg", "-message_file",
+                os.path.join(self.folder, name + ".msg"), "-aa", *options]
+        with open(os.path.join(self.folder, name + ".log"), "wb") as log:
+            process = host.popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder)
+        self.processes.append(process)
+        return process
+
+    def stop(self):
+        for process in self.processes:
+            stop(process)
+
+    def run(self, caller_host, callee_host, server, caller, callee, calls=10, rate=10, timeout=40, callee_port=5060):
+        """Both scenarios to their end; fails with SIPp's own words."""
+        count = ["-m", str(calls), "-timeout", f"{timeout}s", "-timeout_error"]
+        far = callee and self._start(callee_host, "callee", callee, callee_port, *count)
+        near = self._start(caller_host, "caller", caller, 5070, server, "-r", str(rate), "-recv_timeout", "10000", *count)
+        status = near.wait(timeout + 20), far.wait(timeout + 20) if far else 0
+        assert status == (0, 0), f"SIPp ended with {status} (caller, callee)\n{self.errors()}\nlogs in {self.folder}"
+
+    def errors(self):
+        out = ""
+        for name in ("caller", "callee"):
+            for suffix in (".err", ".log"):
+                path = os.path.join(self.folder, name + suffix)
+                if os.path.exists(path):
+                    with open(path, encoding="utf-8", errors="replace") as f:
+                        text = f.read()
+                    out += f"--- {name}{suffix}\n{text[-1500:]}\n" if suffix == ".err" or "rror" in text else ""
+        return out

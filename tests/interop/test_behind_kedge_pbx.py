@@ -1,0 +1,114 @@
+"""Kamailio is the PBX: registrar and proxy with its own passwords; kedge stands between it and the phones."""
+import pytest
+
+from interop.agent import Dialog, talk
+from interop.hosts import until
+from interop.pbx import Kamailio
+from interop.phone import Phone
+
+PAIRS = (("full-cone", "symmetric"), ("address-restricted", "port-restricted"), ("symmetric", "symmetric"),
+         ("port-restricted", "full-cone"))
+
+
+@pytest.fixture(scope="module")
+def world(lab, long_stage):
+    server, pbx_host = lab.public_host("kedge"), lab.public_host("pbx")
+    names = [f"{side}{i}" for i in range(len(PAIRS)) for side in "ab"] + ["agent", "other"]
+    passwords = {name: "pw-" + name for name in names}
+    pbx = long_stage.add(Kamailio(long_stage.folder / "pbx", passwords, pbx_host)).start()
+    kedge = long_stage.kedge(server, config={"pbx": [f"udp:{pbx_host.addr}:5060"]})
+    return kedge, pbx, passwords
+
+
+@pytest.mark.parametrize("pair", range(len(PAIRS)), ids=["-to-".join(p) for p in PAIRS])
+def test_both_hear_each_other(lab, stage, world, pair):
+    kedge, _, passwords = world
+    phones = []
+    for side, nat, hz in zip("ab", PAIRS[pair], (400, 700)):
+        user = f"{side}{pair}"
+        phones.append(stage.add(Phone(stage.folder / user, user, f"{kedge.host.addr}:5060", hz,
+                                      lab.natted_host(user, nat=nat), password=passwords[user],
+                                      domain="pbx.test")).start())
+    for phone in phones:
+        phone.registered(15)
+    a, b = phones
+    a.call(b.user)
+    assert a.hears(b.hz), f"the caller does not hear {b.hz} Hz in {a.recording()}"
+    assert b.hears(a.hz), f"the callee does not hear {a.hz} Hz in {b.recording()}"
+    # a call through the PBX passes kedge twice: from the phone to the PBX, and from the PBX to the phone
+    calls = kedge.calls()
+    assert len(calls) == 2 and all(c["path"] == "anchored" for c in calls), calls
+    mark = a.mark()
+    b.hangup()
+    a.wait("CALL_CLOSED", mark)
+    kedge.no_calls()
+
+
+def agent(stage, kedge, host, user="agent", password=None):
+    return stage.agent(host, user, password or "pw-" + user, (kedge.host.addr, 5060), "pbx.test")
+
+
+def test_refresh_is_answered_locally_only_on_the_authenticated_flow(lab, stage, world):
+    kedge, _, _ = world
+    phone = agent(stage, kedge, lab.public_host("refresher"))
+    first = phone.register(expires=600)
+    assert first.status == 200, first
+    before = kedge.stats()["registers_local"]
+    again = phone.register(expires=600, auth=False)
+    assert again.status == 200, f"a refresh on the flow that was authenticated: {again}"
+    assert kedge.stats()["registers_local"] == before + 1
+
+    stranger = agent(stage, kedge, lab.public_host("stranger"))
+    refused = stranger.register(expires=600, contact=phone.contact, auth=False)
+    assert refused.status == 401, f"the same REGISTER from another place: {refused}"
+    assert kedge.stats()["registers_local"] == before + 1
+
+
+def test_wrong_password_is_refused_by_the_pbx(lab, stage, world):
+    kedge, _, _ = world
+    phone = agent(stage, kedge, lab.public_host("guesser"), password="wrong")
+    before = {r["user"] for r in kedge.registrations()}
+    answer = phone.register()
+    assert answer.status in (401, 403), answer
+    assert {r["user"] for r in kedge.registrations()} == before
+
+
+def test_unregister_reaches_the_pbx(lab, stage, world):
+    kedge, _, _ = world
+    callee = agent(stage, kedge, lab.public_host("leaver"), "other")
+    caller = agent(stage, kedge, lab.public_host("seeker"))
+    assert callee.register().status == 200 and caller.register().status == 200
+    assert any(r["user"] == "other" for r in kedge.registrations())
+    assert callee.register(expires=0).status == 200
+    assert until(lambda: not any(r["user"] == "other" for r in kedge.registrations()), 5)
+    answer = Dialog(caller, stage.rtp(caller.host)).call("other")
+    assert answer.status == 404, f"the PBX must not know the phone any more: {answer}"
+
+
+def test_after_a_restart_of_the_pbx_the_phone_registers_again(lab, stage, world):
+    """Kamailio keeps registrations in memory here. The phone's next REGISTER must reach it and be challenged."""
+    kedge, pbx, _ = world
+    a = agent(stage, kedge, lab.public_host("survivor"))
+    b = agent(stage, kedge, lab.public_host("witness"), "other")
+    assert a.register().status == 200 and b.register().status == 200
+    pbx.stop()
+    gone = a.register(expires=0, timeout=10)
+    assert gone is None or gone.status >= 400 or gone.status == 200
+    pbx.start()
+    assert a.register().status == 200 and b.register(expires=0).status in (200, 401, 403)
+    assert b.register().status == 200
+    talk(a, b, stage.rtp(a.host), stage.rtp(b.host, hz=700))
+
+
+def test_topology_of_each_side_stays_hidden(lab, stage, world):
+    """Nothing of the caller's network may be seen by the callee, and the other way round."""
+    kedge, pbx, _ = world
+    a = agent(stage, kedge, lab.natted_host("hidden-a", nat="symmetric"))
+    b = agent(stage, kedge, lab.natted_host("hidden-b", nat="port-restricted"), "other")
+    assert a.register().status == 200 and b.register().status == 200
+    talk(a, b, stage.rtp(a.host), stage.rtp(b.host, hz=700))
+    for seen, hidden in ((b, a), (a, b)):
+        for message in seen.log:
+            text = "\r\n".join([message.start, *(f"{n}: {v}" for n, v in message.headers), message.body])
+            for address in (hidden.host.addr, hidden.host.external, pbx.host.addr):
+                assert address not in text, f"{seen.user} sees {address}:\n{text}"

@@ -1,0 +1,234 @@
+"""The embedded registrar: digest, nonces, several contacts, what survives a restart (RFC 3261 10 and 22, 8760, 7616)."""
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from interop.agent import digest, talk
+from interop.hosts import until
+
+
+@pytest.fixture(scope="module")
+def world(lab, long_stage):
+    return long_stage.kedge(lab.public_host("kedge"), accounts={"alice": "a-word", "bob": "b-word"})
+
+
+@pytest.fixture
+def alice(lab, stage, world):
+    made = phone(lab, stage, world, "alice")
+    yield made
+    made.request("REGISTER", "sip:kedge.test", ["Contact: *", "Expires: 0"], to="<sip:alice@kedge.test>")
+
+
+hosts = {}
+
+
+def phone(lab, stage, kedge, user, **kw):
+    """On one host per name, so that the laboratory does not grow with every test."""
+    name = kw.pop("on", user)
+    if name not in hosts:
+        hosts[name] = lab.public_host(name)
+    return stage.agent(hosts[name], user, kw.pop("password", user[0] + "-word"), (kedge.host.addr, 5060), **kw)
+
+
+def challenge(agent):
+    """Both challenges of a REGISTER without credentials."""
+    answer = agent.register(auth=False)
+    assert answer.status == 401, answer
+    return answer.all("WWW-Authenticate")
+
+
+def register_with(agent, value, cseq=None, contact=None):
+    return agent.request("REGISTER", f"sip:{agent.domain}", [f"Contact: {contact or agent.contact}", "Expires: 300",
+                         "Authorization: " + value], to=f"<sip:{agent.user}@{agent.domain}>", auth=False, cseq=cseq)
+
+
+def contacts(kedge, user):
+    return [r for r in kedge.registrations() if r["user"] == user]
+
+
+def test_sha256_is_offered_first_and_both_algorithms_work(alice, world):
+    offered = challenge(alice)
+    algorithms = [re.search(r"algorithm=([\w-]+)", c).group(1) for c in offered]
+    assert algorithms == ["SHA-256", "MD5"], "RFC 8760 2.4: the strongest first"
+    for value in offered:
+        assert 'qop="auth"' in value or "qop=auth" in value, value
+        ok = register_with(alice, digest(value, "alice", "a-word", "REGISTER", "sip:kedge.test"))
+        assert ok.status == 200, (value, ok)
+
+
+def test_granted_expires_and_all_contacts_are_in_the_answer(alice, world):
+    ok = alice.register(expires=7200)
+    assert ok.status == 200
+    [contact] = ok.all("contact")
+    granted = int(re.search(r"expires=(\d+)", contact).group(1))
+    assert 30 <= granted <= 600
+    assert alice.at in contact
+
+
+def test_forged_nonce_is_challenged_again(alice, world):
+    """A nonce that kedge did not make is worth nothing, although the digest over it is right."""
+    [_, md5] = challenge(alice)
+    nonce = re.search(r'nonce="([^"]+)"', md5).group(1)
+    other = ("0" if nonce[-1] != "0" else "1")
+    forged = digest(md5.replace(nonce, nonce[:-1] + other), "alice", "a-word", "REGISTER", "sip:kedge.test")
+    answer = register_with(alice, forged)
+    assert answer.status == 401, answer
+
+
+def test_old_nonce_is_stale_not_wrong(lab, stage):
+    """RFC 7616 3.3: stale=true tells the phone to use the new nonce without asking its user."""
+    kedge = stage.kedge(lab.public_host("kedge-stale"), config={"registration": {"nonce_lifetime": 10}},
+                        accounts={"alice": "a-word"})
+    a = stage.agent(lab.public_host("alice-stale"), "alice", "a-word", (kedge.host.addr, 5060))
+    [_, md5] = challenge(a)
+    time.sleep(11)
+    answer = register_with(a, digest(md5, "alice", "a-word", "REGISTER", "sip:kedge.test"))
+    assert answer.status == 401 and re.search("stale=true", answer.get("WWW-Authenticate"), re.I), answer
+    assert a.register().status == 200
+
+
+def test_replayed_nonce_count_is_refused(alice, world):
+    [_, md5] = challenge(alice)
+    first = digest(md5, "alice", "a-word", "REGISTER", "sip:kedge.test", nc=1, cnonce="abc")
+    assert register_with(alice, first).status == 200
+    replay = register_with(alice, first)
+    assert replay.status == 401, f"the same nc again: {replay}"
+    assert "stale=true" in replay.get("WWW-Authenticate").replace("TRUE", "true"), "the digest was right, the nonce is used up"
+    second = digest(md5, "alice", "a-word", "REGISTER", "sip:kedge.test", nc=2, cnonce="abc")
+    assert register_with(alice, second).status == 200, "the next nc must do"
+
+
+def test_captured_register_cannot_be_used_from_elsewhere(lab, stage, alice, world):
+    [_, md5] = challenge(alice)
+    value = digest(md5, "alice", "a-word", "REGISTER", "sip:kedge.test")
+    assert register_with(alice, value).status == 200
+    thief = phone(lab, stage, world, "alice", on="thief")
+    stolen = register_with(thief, value, contact=thief.contact)
+    assert stolen.status == 401, stolen
+    assert all(thief.at not in r["contact"] for r in contacts(world, "alice"))
+
+
+def test_user_cannot_register_for_another(lab, stage, alice, world):
+    bob = phone(lab, stage, world, "bob")
+    answer = bob.request("REGISTER", "sip:kedge.test", [f"Contact: {bob.contact}", "Expires: 300"],
+                         to="<sip:alice@kedge.test>")
+    assert answer.status == 403, answer
+    assert contacts(world, "alice") == []
+
+
+def test_several_contacts_ring_and_go_one_by_one(lab, stage, alice, world):
+    second = phone(lab, stage, world, "alice", on="alice2")
+    assert alice.register().status == 200 and second.register().status == 200
+    assert len(contacts(world, "alice")) == 2
+    answer = second.register(expires=0)
+    assert answer.status == 200
+    assert [r["remote"] for r in contacts(world, "alice")] == [alice.at]
+
+
+def test_star_removes_all_and_needs_expires_0(lab, stage, alice, world):
+    """RFC 3261 10.3 step 6."""
+    second = phone(lab, stage, world, "alice", on="alice2")
+    assert alice.register().status == 200 and second.register().status == 200
+    bad = alice.request("REGISTER", "sip:kedge.test", ["Contact: *", "Expires: 60"], to="<sip:alice@kedge.test>")
+    assert bad.status == 400, bad
+    assert len(contacts(world, "alice")) == 2
+    good = alice.request("REGISTER", "sip:kedge.test", ["Contact: *", "Expires: 0"], to="<sip:alice@kedge.test>")
+    assert good.status == 200 and contacts(world, "alice") == []
+
+
+def test_query_without_contact_lists_bindings_and_changes_nothing(alice, world):
+    assert alice.register().status == 200
+    before = contacts(world, "alice")
+    answer = alice.request("REGISTER", "sip:kedge.test", to="<sip:alice@kedge.test>")
+    assert answer.status == 200 and alice.at in answer.get("contact")
+    assert len(contacts(world, "alice")) == len(before)
+
+
+def test_too_many_contacts_do_not_pile_up(lab, stage, alice, world):
+    for i in range(30):
+        alice.register(contact=f"<sip:alice@{alice.ip}:{20000 + i}>")
+    assert len(contacts(world, "alice")) <= 10
+
+
+def test_closed_tcp_flow_takes_its_contact_away(lab, stage, world):
+    tcp = phone(lab, stage, world, "bob", on="bob-tcp", transport="tcp")
+    assert tcp.register().status == 200
+    assert [r["transport"] for r in contacts(world, "bob")] == ["tcp"]
+    tcp.close()
+    assert until(lambda: contacts(world, "bob") == [], 5), contacts(world, "bob")
+
+
+def test_crlf_keepalive_on_tcp_is_answered(lab, stage, world):
+    """RFC 5626 3.5.1: double CRLF, one CRLF back."""
+    import socket
+    from interop.hosts import socket_in
+    if "pinger" not in hosts:
+        hosts["pinger"] = lab.public_host("pinger")
+    with socket_in(hosts["pinger"], socket.AF_INET, socket.SOCK_STREAM) as s:
+        s.settimeout(3)
+        s.connect((world.host.addr, 5060))
+        s.sendall(b"\r\n\r\n")
+        assert s.recv(16) == b"\r\n"
+
+
+def test_keepalives_reach_a_udp_phone(lab, stage):
+    """A NAT mapping must see a packet in time: every keepalive interval one goes to the phone."""
+    kedge = stage.kedge(lab.public_host("kedge-keepalive"), config={"registration": {"keepalive_udp": 1}},
+                        accounts={"bob": "b-word"})
+    bob = stage.agent(lab.natted_host("bob-nat", nat="port-restricted"), "bob", "b-word", (kedge.host.addr, 5060))
+    assert bob.register().status == 200
+    assert until(lambda: kedge.stats()["keepalives_sent"] >= 2, 8, 0.2), "no keepalive was sent"
+
+
+def test_phone_whose_nat_forgot_it_is_noticed(lab, stage):
+    """OPTIONS unanswered: the contact goes before its expiry says so, so that callers are told at once."""
+    kedge = stage.kedge(lab.public_host("kedge-gone"), config={"registration": {"keepalive_udp": 1}},
+                        accounts={"bob": "b-word"})
+    bob = stage.agent(lab.natted_host("bob-gone", nat="port-restricted"), "bob", "b-word", (kedge.host.addr, 5060))
+    assert bob.register().status == 200
+    bob.answer_options = False
+    bob.close()
+    gone = until(lambda: kedge.registrations() == [], 60, 0.5)
+    assert gone, kedge.registrations()
+
+
+def restart(kedge, sig):
+    """Of everything: a power cut takes the children as well."""
+    if sig == signal.SIGKILL:
+        for pid in (kedge.supervisor, kedge.role("signalling"), kedge.role("media")):
+            os.kill(pid, sig)
+    kedge.process.send_signal(sig)
+    kedge.process.wait(15)
+    kedge.spawn().ready()
+
+
+@pytest.mark.parametrize("sig", (signal.SIGTERM, signal.SIGKILL), ids=("clean", "killed"))
+def test_bindings_and_nonces_survive_a_restart(lab, stage, sig):
+    """No storm of 401s: the phone's next REGISTER with its old nonce and the next nc is simply good."""
+    kedge = stage.kedge(lab.public_host("kedge-restart"), accounts={"alice": "a-word", "bob": "b-word"})
+    a, b = (stage.agent(lab.public_host(f"{u}-restart"), u, u[0] + "-word", (kedge.host.addr, 5060)) for u in ("alice", "bob"))
+    [_, md5] = challenge(a)
+    assert register_with(a, digest(md5, "alice", "a-word", "REGISTER", "sip:kedge.test", nc=1)).status == 200
+    assert b.register().status == 200
+    before = {(r["user"], r["contact"], r["remote"]) for r in kedge.registrations()}
+    time.sleep(1.5)  # the store is written behind
+    restart(kedge, sig)
+    assert {(r["user"], r["contact"], r["remote"]) for r in kedge.registrations()} == before
+    challenges = kedge.stats()["challenges"]
+    again = register_with(a, digest(md5, "alice", "a-word", "REGISTER", "sip:kedge.test", nc=2))
+    assert again.status == 200, f"the old nonce after the restart: {again}"
+    assert kedge.stats()["challenges"] == challenges
+    talk(b, a, stage.rtp(b.host), stage.rtp(a.host, hz=700))
+
+
+def test_registrations_of_many_phones_at_once(lab, stage, world):
+    """100 REGISTERs from one place, each challenged and then accepted."""
+    many = phone(lab, stage, world, "bob", on="crowd")
+    start = time.monotonic()
+    for i in range(100):
+        assert many.register(contact=f"<sip:bob@{many.at};n={i % 3}>").status == 200
+    assert time.monotonic() - start < 10
+    many.request("REGISTER", "sip:kedge.test", ["Contact: *", "Expires: 0"], to="<sip:bob@kedge.test>")

@@ -1,0 +1,186 @@
+"""Each of kedge's processes is killed or frozen in the middle of a call: audio goes on, the call stays a call."""
+import os
+import signal
+import time
+
+import pytest
+
+from interop.agent import talk
+from interop.hosts import until
+from interop.phone import Phone
+
+GAP_SIGNALLING_MS = 200  # promised are 40 ms; a busy test machine is given more
+GAP_MEDIA_MS = 2000      # promised is 1 s
+
+
+@pytest.fixture
+def call(lab, stage):
+    """A fresh kedge and an established call between two agents; each end's RTP notes when packets came."""
+    server = lab.public_host("kedge-" + os.urandom(3).hex())
+    kedge = stage.kedge(server, accounts={"alice": "a-word", "bob": "b-word"})
+    agents = [stage.agent(lab.public_host(f"{user}-" + os.urandom(3).hex()), user, word, (server.addr, 5060))
+              for user, word in (("alice", "a-word"), ("bob", "b-word"))]
+    for agent in agents:
+        assert agent.register().status == 200
+    rtps = [stage.rtp(agent.host, hz=hz) for agent, hz in zip(agents, (400, 700))]
+    a, b = talk(*agents, *rtps)
+    time.sleep(0.5)
+    return kedge, a, b
+
+
+def gaps(a, b, since, seconds):
+    time.sleep(max(0, since + seconds - time.monotonic()))
+    now = time.monotonic()
+    return [d.rtp.gap_ms(since, now) for d in (a, b)]
+
+
+def restarted(kedge, role, old, timeout=15):
+    assert until(lambda: kedge.role(role) not in (None, old), timeout, 0.05), f"{role} was not started again"
+    assert until(lambda: kedge.try_ctl("version").returncode == 0, timeout, 0.1)
+    assert until(lambda: len(kedge.calls()) == 1, timeout, 0.1), f"calls after the restart: {kedge.calls()}"
+
+
+def answer_reinvite(dialog):
+    request = dialog.agent.expect("INVITE")
+    dialog.agent.reply(request, 200, dialog.body())
+    dialog._listen(request)
+    dialog.agent.expect("ACK")
+
+
+def reinvite(a, b):
+    """a sends a re-INVITE, b answers it; returns a's response."""
+    import threading
+    thread = threading.Thread(target=answer_reinvite, args=(b,), daemon=True)
+    thread.start()
+    response = a.reinvite()
+    thread.join(10)
+    return response
+
+
+def check_in_dialog(kedge, a, b):
+    """re-INVITE from both sides, and BYE."""
+    for first, second in ((a, b), (b, a)):
+        response = reinvite(first, second)
+        assert response is not None and response.status == 200, f"re-INVITE after the restart: {response}"
+    mark = time.monotonic()
+    assert a.rtp.got(mark, 200) and b.rtp.got(mark, 200), "no audio after the re-INVITE"
+    done = a.bye()
+    assert done is not None and done.status == 200, f"BYE after the restart: {done}"
+    bye = b.agent.expect("BYE")
+    b.agent.reply(bye, 200)
+    kedge.no_calls()
+
+
+def test_signalling_killed_audio_goes_on_and_the_call_is_taken_over(call):
+    kedge, a, b = call
+    old, at = kedge.role("signalling"), time.monotonic()
+    os.kill(old, signal.SIGKILL)
+    longest = gaps(a, b, at, 3)
+    assert max(longest) < GAP_SIGNALLING_MS, f"gaps in the audio: {longest} ms"
+    restarted(kedge, "signalling", old)
+    assert kedge.stats()["calls_recovered"] == 1
+    check_in_dialog(kedge, a, b)
+
+
+def test_signalling_killed_the_callee_hangs_up(call):
+    kedge, a, b = call
+    old = kedge.role("signalling")
+    os.kill(old, signal.SIGKILL)
+    restarted(kedge, "signalling", old)
+    assert b.bye().status == 200
+    a.agent.reply(a.agent.expect("BYE"), 200)
+    kedge.no_calls()
+
+
+def test_signalling_killed_registrations_stay_without_a_storm(call):
+    """The binding is still there: a call reaches the phone before it registers again."""
+    kedge, a, b = call
+    assert a.bye().status == 200
+    b.agent.reply(b.agent.expect("BYE"), 200)
+    old = kedge.role("signalling")
+    os.kill(old, signal.SIGKILL)
+    assert until(lambda: kedge.role("signalling") not in (None, old), 15)
+    assert until(lambda: kedge.try_ctl("version").returncode == 0, 15, 0.1)
+    assert {r["user"] for r in kedge.registrations()} == {"alice", "bob"}
+    answer = b.agent.register()
+    assert answer.status == 200
+    talk(b.agent, a.agent, b.rtp, a.rtp)
+
+
+def test_media_killed_audio_comes_back_within_a_second(call):
+    kedge, a, b = call
+    old, at = kedge.role("media"), time.monotonic()
+    os.kill(old, signal.SIGKILL)
+    longest = gaps(a, b, at, 5)
+    assert max(longest) < GAP_MEDIA_MS, f"gaps in the audio: {longest} ms"
+    restarted(kedge, "media", old)
+    check_in_dialog(kedge, a, b)
+
+
+def test_supervisor_killed_the_call_goes_on_and_a_new_one_takes_over(call):
+    kedge, a, b = call
+    at = time.monotonic()
+    orphans = [kedge.role("signalling"), kedge.role("media")]
+    os.kill(kedge.supervisor, signal.SIGKILL)
+    kedge.process.wait()
+    longest = gaps(a, b, at, 2)
+    assert max(longest) < GAP_SIGNALLING_MS, f"gaps in the audio: {longest} ms"
+    at = time.monotonic()
+    try:
+        kedge.spawn().ready()
+        longest = gaps(a, b, at, 2)
+        assert max(longest) < GAP_MEDIA_MS, f"gaps in the audio while the new supervisor took over: {longest} ms"
+        assert until(lambda: len(kedge.calls()) == 1, 10, 0.1), kedge.calls()
+        check_in_dialog(kedge, a, b)
+    finally:
+        # whatever was not taken over must not outlive the test
+        kedge.stop()
+        left = until(lambda: not [p for p in orphans if os.path.exists(f"/proc/{p}")], 5)
+        for pid in orphans:
+            if os.path.exists(f"/proc/{pid}"):
+                os.kill(pid, signal.SIGKILL)
+    assert left, "a process of the old kedge outlived the new one's clean end"
+
+
+@pytest.mark.parametrize("role", ("signalling", "media"))
+def test_frozen_child_is_restarted_by_the_watchdog(call, role):
+    kedge, a, b = call
+    old = kedge.role(role)
+    os.kill(old, signal.SIGSTOP)
+    try:
+        at = time.monotonic()
+        assert until(lambda: kedge.role(role) not in (None, old), 12, 0.05), f"{role} was not restarted"
+        took = time.monotonic() - at
+    finally:
+        try:
+            os.kill(old, signal.SIGCONT)
+        except ProcessLookupError:
+            pass
+    assert took < 7, f"the watchdog took {took:.1f} s"
+    restarted(kedge, role, old)
+    mark = time.monotonic()
+    assert a.rtp.got(mark, 500) and b.rtp.got(mark, 500), "no audio after the restart"
+    check_in_dialog(kedge, a, b)
+
+
+def test_baresip_phones_hear_each_other_after_each_kill(lab, stage):
+    """The same with phones people use: kill signalling, then media; the tones are found after each."""
+    server = lab.public_host("kedge-phones")
+    kedge = stage.kedge(server, accounts={"alice": "a-word", "bob": "b-word"})
+    phones = [stage.add(Phone(stage.folder / user, user, f"{server.addr}:5060", hz, lab.natted_host(user, nat=nat),
+                              password=user[0] + "-word", domain="kedge.test")).start()
+              for user, hz, nat in (("alice", 400, "symmetric"), ("bob", 700, "port-restricted"))]
+    for phone in phones:
+        phone.registered(15)
+    a, b = phones
+    a.call("bob")
+    assert a.hears(700) and b.hears(400)
+    for role in ("signalling", "media"):
+        old, starts = kedge.role(role), [p.position() for p in phones]
+        os.kill(old, signal.SIGKILL)
+        assert a.hears(700, 1500, starts[0]) and b.hears(400, 1500, starts[1]), f"silence after the death of {role}"
+        restarted(kedge, role, old)
+    mark = b.mark()
+    a.hangup()
+    b.wait("CALL_CLOSED", mark)
+    kedge.no_calls()
