@@ -387,3 +387,8 @@ int kg_registrar_account_remove(struct kg_registrar *registrar, const char *name
         kg_registrar_drop(registrar, b, "went with its account");
     return err;
 }
+
+bool kg_registrar_has_account(const struct kg_registrar *registrar, const char *name)
+{
+    return registrar->accounts && kg_accounts_find(registrar->accounts, name);
+}

@@ -1,0 +1,806 @@
+/* The state machine of a call: ordinary calls, the races of RFC 3261, and every event in every state. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "b2bua/call/fsm.h"
+
+#define A KG_SIDE_A
+#define B KG_SIDE_B
+
+/* ---- scripts: "event -> actions", one line a step ---- */
+
+static const char *const event_names[KG_EV_COUNT] = {
+    [KG_EV_INVITE] = "invite",     [KG_EV_MEDIA] = "media",
+    [KG_EV_PROVISIONAL] = "1xx",   [KG_EV_ANSWER] = "2xx",
+    [KG_EV_REJECT] = "reject",     [KG_EV_ACK] = "ack",
+    [KG_EV_ACK_TIMEOUT] = "noack", [KG_EV_CANCEL] = "cancel",
+    [KG_EV_REINVITE] = "reinvite", [KG_EV_BYE] = "bye",
+    [KG_EV_BYE_DONE] = "byedone",  [KG_EV_FLOW_LOST] = "flowlost",
+    [KG_EV_SILENCE] = "silence",   [KG_EV_MEDIA_LOST] = "medialost",
+    [KG_EV_HANGUP] = "hangup",     [KG_EV_SHUTDOWN] = "shutdown",
+    [KG_EV_TIMER] = "timer",
+};
+static const char *const action_names[] = {
+    [KG_DO_APPLY] = "apply",       [KG_DO_RESTORE] = "restore", [KG_DO_INVITE] = "INVITE", [KG_DO_DROP] = "drop",
+    [KG_DO_PROGRESS] = "progress", [KG_DO_ANSWER] = "200",      [KG_DO_REFUSE] = "refuse", [KG_DO_TURN_AWAY] = "away",
+    [KG_DO_ACK] = "ACK",           [KG_DO_CANCEL] = "CANCEL",   [KG_DO_BYE] = "BYE",       [KG_DO_ANSWERED] = "talk",
+    [KG_DO_RELEASE] = "release",   [KG_DO_FREE] = "free",
+};
+
+struct run {
+    struct kg_fsm fsm;
+    int64_t now;
+    unsigned last_seq;
+};
+
+static struct run start(unsigned targets, bool to_pbx)
+{
+    struct run run = {.now = 1000};
+    kg_fsm_init(&run.fsm, targets, to_pbx);
+    return run;
+}
+
+/* "A 1xx 183 sdp": side, event, status, "sdp", "fail", "old" (a media reply that was overtaken), "+N": N ms later. */
+static struct kg_fsm_event parse_event(struct run *run, const char *text)
+{
+    struct kg_fsm_event event = {.type = KG_EV_COUNT, .ok = true, .seq = run->last_seq};
+    char copy[80], *save = NULL;
+    snprintf(copy, sizeof copy, "%s", text);
+    for (char *word = strtok_r(copy, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
+        if (strcmp(word, "A") == 0 || strcmp(word, "B") == 0)
+            event.side = word[0] == 'A' ? A : B;
+        else if (strcmp(word, "sdp") == 0)
+            event.sdp = true;
+        else if (strcmp(word, "fail") == 0)
+            event.ok = false;
+        else if (strcmp(word, "old") == 0)
+            event.seq = run->last_seq - 1;
+        else if (word[0] == '+')
+            run->now += strtol(word + 1, NULL, 10);
+        else if (word[0] >= '1' && word[0] <= '9' && strlen(word) == 3 && strspn(word, "0123456789") == 3)
+            event.status = (int)strtol(word, NULL, 10);
+        else
+            for (int i = 0; i < KG_EV_COUNT; i++)
+                if (strcmp(word, event_names[i]) == 0)
+                    event.type = (enum kg_fsm_event_type)i;
+    }
+    assert_int_not_equal(event.type, KG_EV_COUNT);
+    return event;
+}
+
+static void step(struct run *run, const char *event_text, const char *expected, const char *file, int line)
+{
+    struct kg_fsm_action action[KG_FSM_ACTIONS_MAX];
+    char got[400] = "";
+    struct kg_fsm_event event = parse_event(run, event_text);
+    size_t count = kg_fsm_run(&run->fsm, &event, run->now, action), len = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct kg_fsm_action *a = &action[i];
+        bool sided = a->type != KG_DO_RELEASE && a->type != KG_DO_FREE && a->type != KG_DO_RESTORE &&
+                     a->type != KG_DO_ANSWERED;
+        len += (size_t)snprintf(got + len, sizeof got - len, "%s%s%s", i ? ", " : "", action_names[a->type],
+                                !sided ? "" : a->side == A ? " A" : " B");
+        if (a->type == KG_DO_PROGRESS || a->type == KG_DO_REFUSE || a->type == KG_DO_TURN_AWAY)
+            len += (size_t)snprintf(got + len, sizeof got - len, " %d%s%s", a->status, a->sdp ? " sdp" : "",
+                                    a->retry_after ? " later" : "");
+        if (a->type == KG_DO_APPLY)
+            run->last_seq = a->seq;
+    }
+    if (strcmp(got, expected) != 0)
+        fail_msg("%s:%d: after \"%s\": got \"%s\", expected \"%s\"", file, line, event_text, got, expected);
+}
+#define STEP(event, expected) step(&run, event, expected, __FILE__, __LINE__)
+
+static void assert_ended(const struct run *run)
+{
+    assert_int_equal(run->fsm.state, KG_CALL_ENDED);
+}
+
+/* ---- ordinary calls ---- */
+
+static void ringing(struct run *run_)
+{
+    struct run run = *run_;
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("B 1xx 180", "progress A 180");
+    *run_ = run;
+}
+
+static void talking(struct run *run_)
+{
+    ringing(run_);
+    struct run run = *run_;
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("media", "200 A");
+    STEP("A ack", "talk");
+    assert_int_equal(run.fsm.state, KG_CALL_TALK);
+    *run_ = run;
+}
+
+static void test_call_and_bye_by_caller(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("A bye", "BYE B, release");
+    STEP("B byedone", "free");
+    assert_ended(&run);
+}
+
+static void test_call_and_bye_by_callee(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("B bye", "BYE A, release");
+    STEP("A byedone", "free");
+    assert_ended(&run);
+}
+
+static void test_early_media_then_changed_answer(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("B 1xx 100", "");
+    STEP("B 1xx 183 sdp", "apply B");
+    STEP("media", "progress A 183 sdp");
+    STEP("B 1xx 180", "progress A 180");
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("media", "200 A");
+    STEP("A ack", "talk");
+}
+
+/* The 200 comes while the engine still works on the 183: only the 200's reply counts. */
+static void test_answer_overtakes_early_media(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("B 1xx 183 sdp", "apply B");
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("media old", "");
+    STEP("media", "200 A");
+    STEP("A ack", "talk");
+}
+
+static void test_invite_without_sdp(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    STEP("A invite", "refuse A 488, release, free");
+    assert_ended(&run);
+}
+
+static void test_answer_without_sdp(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    ringing(&run);
+    STEP("B 2xx", "ACK B, refuse A 502, BYE B, release");
+    STEP("B byedone", "free");
+}
+
+/* ---- CANCEL (RFC 3261 9) ---- */
+
+static void test_cancel(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    ringing(&run);
+    STEP("A cancel", "refuse A 487, CANCEL B, release");
+    STEP("B reject 487", "free");
+    assert_ended(&run);
+}
+
+static void test_cancel_crosses_200(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    ringing(&run);
+    STEP("A cancel", "refuse A 487, CANCEL B, release");
+    STEP("B 2xx sdp", "ACK B, BYE B");
+    STEP("B byedone", "free");
+}
+
+static void test_cancel_while_answer_is_with_the_engine(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    ringing(&run);
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("A cancel", "refuse A 487, BYE B, release");
+    STEP("media", "");
+    STEP("B byedone", "free");
+}
+
+static void test_cancel_after_200_is_too_late(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    ringing(&run);
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("media", "200 A");
+    STEP("A cancel", "");
+    STEP("A ack", "talk");
+}
+
+static void test_cancel_before_the_engine_answers(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    STEP("A invite sdp", "apply A");
+    STEP("A cancel", "refuse A 487, release, free");
+    assert_ended(&run);
+}
+
+static void test_cancelled_callee_never_answers(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    ringing(&run);
+    STEP("A cancel", "refuse A 487, CANCEL B, release");
+    STEP("timer", "");
+    STEP("timer +36000", "free");
+}
+
+/* ---- BYE (RFC 3261 15) ---- */
+
+static void test_byes_cross(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("A bye", "BYE B, release");
+    STEP("B bye", "free");
+    STEP("B byedone", "");
+    assert_ended(&run);
+}
+
+/* The callee hangs up before the caller's ACK came: the caller may not be sent BYE yet. */
+static void test_bye_waits_for_ack(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    ringing(&run);
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("media", "200 A");
+    STEP("B bye", "release");
+    STEP("A ack", "BYE A");
+    STEP("A byedone", "free");
+}
+
+static void test_bye_waits_for_ack_that_never_comes(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    ringing(&run);
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("media", "200 A");
+    STEP("B bye", "release");
+    STEP("A noack", "BYE A");
+    STEP("timer +5000", "free");
+}
+
+static void test_no_ack(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    ringing(&run);
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("media", "200 A");
+    STEP("A noack", "BYE A, BYE B, release");
+    STEP("A byedone", "");
+    STEP("B byedone", "free");
+}
+
+static void test_bye_in_early_dialog(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    ringing(&run);
+    STEP("A bye", "refuse A 487, CANCEL B, release");
+    STEP("B reject 487", "free");
+}
+
+static void test_bye_while_answer_is_with_the_engine(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    ringing(&run);
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("B bye", "refuse A 480, release, free");
+}
+
+static void test_unanswered_bye(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("B bye", "BYE A, release");
+    STEP("timer +3999", "");
+    STEP("timer +2", "free");
+}
+
+/* ---- re-INVITE (RFC 3261 14) ---- */
+
+static void test_reinvite(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    const char *const script[][2][2] = {{{"A", "B"}}, {{"B", "A"}}};
+    for (size_t i = 0; i < 2; i++) {
+        char event[40], expected[60];
+        const char *from = script[i][0][0], *to = script[i][0][1];
+        snprintf(event, sizeof event, "%s reinvite sdp", from);
+        snprintf(expected, sizeof expected, "apply %s", from);
+        STEP(event, expected);
+        snprintf(expected, sizeof expected, "INVITE %s", to);
+        STEP("media", expected);
+        snprintf(event, sizeof event, "%s 1xx 180", to);
+        STEP(event, "");
+        snprintf(event, sizeof event, "%s 2xx sdp", to);
+        snprintf(expected, sizeof expected, "ACK %s, apply %s", to, to);
+        STEP(event, expected);
+        snprintf(expected, sizeof expected, "200 %s", from);
+        STEP("media", expected);
+        snprintf(event, sizeof event, "%s ack", from);
+        STEP(event, "");
+        assert_int_equal(run.fsm.re, KG_RE_NONE);
+    }
+    assert_int_equal(run.fsm.state, KG_CALL_TALK);
+}
+
+static void test_reinvite_refused_keeps_the_call(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("A reinvite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("B reject 488", "refuse A 488, restore");
+    assert_int_equal(run.fsm.state, KG_CALL_TALK);
+    STEP("A reinvite sdp", "apply A");
+}
+
+static void test_reinvite_to_a_lost_dialog(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("A reinvite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("B reject 481", "refuse A 500, BYE A, BYE B, release");
+}
+
+static void test_glare(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("A reinvite sdp", "apply A");
+    STEP("B reinvite sdp", "away B 491");
+    STEP("media", "INVITE B");
+    STEP("B reinvite sdp", "away B 491");
+    STEP("A reinvite sdp", "away A 500 later");
+    STEP("B reject 491", "refuse A 491, restore"); /* B had the same thought */
+    STEP("B reinvite sdp", "apply B");
+}
+
+static void test_reinvite_before_ack(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    ringing(&run);
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("B reinvite sdp", "away B 491");
+    STEP("media", "200 A");
+    STEP("B reinvite sdp", "away B 491");
+    STEP("A reinvite sdp", "away A 500 later");
+    STEP("A ack", "talk");
+}
+
+static void test_reinvite_cancelled(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("A reinvite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("A cancel", "CANCEL B");
+    STEP("A cancel", "");
+    STEP("B reject 487", "refuse A 487, restore");
+    STEP("A reinvite sdp", "apply A");
+    STEP("A cancel", "refuse A 487, restore");
+    STEP("media", "");
+    assert_int_equal(run.fsm.state, KG_CALL_TALK);
+}
+
+static void test_reinvite_cancel_crosses_200(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("A reinvite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("A cancel", "CANCEL B");
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("media", "200 A");
+    STEP("A ack", "");
+}
+
+static void test_reinvite_crosses_bye(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("A reinvite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("B bye", "refuse A 487, BYE A, release");
+    STEP("B 2xx sdp", "ACK B");
+    STEP("A byedone", "free");
+}
+
+static void test_reinvite_without_sdp(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("B reinvite", "away B 488");
+    assert_int_equal(run.fsm.state, KG_CALL_TALK);
+}
+
+static void test_reinvite_without_ports(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("A reinvite sdp", "apply A");
+    STEP("media fail", "refuse A 503 later, restore");
+    assert_int_equal(run.fsm.state, KG_CALL_TALK);
+}
+
+static void test_reinvite_never_acknowledged(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("B reinvite sdp", "apply B");
+    STEP("media", "INVITE A");
+    STEP("A 2xx sdp", "ACK A, apply A");
+    STEP("media", "200 B");
+    STEP("B noack", "BYE A, BYE B, release");
+}
+
+/* ---- failures ---- */
+
+static void test_no_ports(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    STEP("A invite sdp", "apply A");
+    STEP("media fail", "refuse A 503 later, release, free");
+    assert_ended(&run);
+}
+
+static void test_engine_fails_at_the_answer(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    ringing(&run);
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("media fail", "refuse A 503 later, BYE B, release");
+}
+
+static void test_engine_silent(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    STEP("A invite sdp", "apply A");
+    STEP("timer +10001", "refuse A 503 later, release, free");
+}
+
+static void test_next_contact(void **state)
+{
+    (void)state;
+    struct run run = start(3, false);
+    ringing(&run);
+    STEP("B reject 480", "INVITE B");
+    STEP("timer +4001", "drop B, INVITE B");
+    STEP("B 1xx 180", "progress A 180");
+    STEP("B reject 480", "refuse A 480, release, free");
+}
+
+static void test_busy_ends_the_search(void **state)
+{
+    (void)state;
+    struct run run = start(3, false);
+    ringing(&run);
+    STEP("B reject 486", "refuse A 486, release, free");
+}
+
+static void test_dead_pbx(void **state)
+{
+    (void)state;
+    struct run run = start(1, true);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("timer +4001", "drop B, refuse A 503 later, release, free");
+}
+
+static void test_dead_phone(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("timer +4001", "drop B, refuse A 408, release, free");
+}
+
+static void test_nobody_picks_up(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    ringing(&run);
+    STEP("timer +179000", "");
+    STEP("timer +2000", "refuse A 408, CANCEL B, release");
+    STEP("B reject 487", "free");
+}
+
+static void test_challenge_of_the_pbx_passes(void **state)
+{
+    (void)state;
+    struct run run = start(1, true);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("B reject 407", "refuse A 407, release, free");
+}
+
+static void test_status_map(void **state)
+{
+    (void)state;
+    assert_int_equal(kg_fsm_map_status(302, false), 480);
+    assert_int_equal(kg_fsm_map_status(401, false), 480); /* a phone's challenge never reaches the other side */
+    assert_int_equal(kg_fsm_map_status(407, false), 480);
+    assert_int_equal(kg_fsm_map_status(401, true), 401);
+    assert_int_equal(kg_fsm_map_status(404, true), 404);
+    assert_int_equal(kg_fsm_map_status(486, false), 486);
+    assert_int_equal(kg_fsm_map_status(481, false), 500);
+    assert_int_equal(kg_fsm_map_status(603, false), 603);
+    assert_int_equal(kg_fsm_map_status(699, false), 699);
+    assert_int_equal(kg_fsm_map_status(700, false), 500);
+    assert_int_equal(kg_fsm_map_status(0, false), 500);
+}
+
+static void test_silence(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("silence", "BYE A, BYE B, release");
+    STEP("B byedone", "");
+    STEP("A byedone", "free");
+}
+
+static void test_lost_flows(void **state)
+{
+    (void)state;
+    struct run run = start(2, false);
+    ringing(&run);
+    STEP("B flowlost", "drop B, INVITE B");
+    STEP("A flowlost", "refuse A 487, CANCEL B, release");
+    run = start(1, false);
+    talking(&run);
+    STEP("A flowlost", ""); /* media goes on; the phone may come back */
+    assert_int_equal(run.fsm.state, KG_CALL_TALK);
+}
+
+static void test_ended_from_outside(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    ringing(&run);
+    STEP("shutdown", "refuse A 503 later, CANCEL B, release");
+    STEP("shutdown", "");
+    run = start(1, false);
+    talking(&run);
+    STEP("hangup", "BYE A, BYE B, release");
+    run = start(1, false);
+    talking(&run);
+    STEP("medialost", "BYE A, BYE B, release");
+}
+
+static void test_taken_over_call(void **state)
+{
+    (void)state;
+    struct run run = {.now = 5};
+    kg_fsm_init_talk(&run.fsm);
+    STEP("B reinvite sdp", "apply B");
+    STEP("media", "INVITE A");
+    STEP("A 2xx sdp", "ACK A, apply A");
+    STEP("media", "200 B");
+    STEP("B ack", "");
+    STEP("A bye", "BYE B, release");
+    STEP("B byedone", "free");
+}
+
+/* ---- every event in every state ----
+ * A seeded walk over all events with all variants. Watched: nothing is done twice that may be done once, an INVITE is
+ * refused or answered once, nothing follows FREE, and from any state the call ends when the timers fire. */
+
+struct watch {
+    bool a_final, released, freed, bye[2], acked_or_dropped;
+    int re_open[2];
+};
+
+static uint64_t next_random(uint64_t *seed)
+{
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    return *seed;
+}
+
+static void check_actions(struct watch *watch, const struct kg_fsm_event *event, const struct kg_fsm_action *action,
+                          size_t count)
+{
+    assert_true(count < KG_FSM_ACTIONS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        const struct kg_fsm_action *a = &action[i];
+        assert_false(watch->freed);
+        switch (a->type) {
+        case KG_DO_REFUSE:
+        case KG_DO_ANSWER:
+            assert_true(a->type == KG_DO_ANSWER || (a->status >= 300 && a->status <= 699));
+            if (a->side == A && !watch->a_final) {
+                watch->a_final = true;
+            } else { /* of a re-INVITE: there must be one */
+                assert_true(watch->re_open[a->side] > 0);
+                watch->re_open[a->side]--;
+            }
+            break;
+        case KG_DO_APPLY:
+            if (a->purpose == KG_APPLY_RE_OFFER)
+                watch->re_open[a->side]++;
+            break;
+        case KG_DO_BYE:
+            assert_false(watch->bye[a->side]);
+            watch->bye[a->side] = true;
+            break;
+        case KG_DO_RELEASE:
+            assert_false(watch->released);
+            watch->released = true;
+            break;
+        case KG_DO_FREE:
+            watch->freed = true;
+            assert_int_equal(i, count - 1);
+            break;
+        case KG_DO_TURN_AWAY:
+            assert_int_equal(event->type, KG_EV_REINVITE);
+            break;
+        case KG_DO_ACK:
+            assert_int_equal(event->type, KG_EV_ANSWER);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+static void feed(struct kg_fsm *fsm, struct watch *watch, const struct kg_fsm_event *event, int64_t now)
+{
+    struct kg_fsm_action action[KG_FSM_ACTIONS_MAX];
+    size_t count = kg_fsm_run(fsm, event, now, action);
+    check_actions(watch, event, action, count);
+    /* A re-INVITE is served or turned away, never neither, while there is a call. */
+    if (event->type == KG_EV_REINVITE && !watch->freed)
+        assert_true(count > 0);
+}
+
+static void test_every_event_in_every_state(void **state)
+{
+    (void)state;
+    bool seen[KG_CALL_ENDED + 1][KG_EV_COUNT] = {{false}};
+    for (uint64_t walk = 1; walk <= 60000; walk++) {
+        uint64_t seed = walk * 0x9E3779B97F4A7C15u;
+        struct kg_fsm fsm;
+        struct watch watch = {0};
+        int64_t now = 0;
+        kg_fsm_init(&fsm, (unsigned)(next_random(&seed) % 3), next_random(&seed) % 2);
+        feed(&fsm, &watch, &(struct kg_fsm_event){.type = KG_EV_INVITE, .sdp = true}, now);
+        for (int i = 0; i < 24; i++) {
+            uint64_t r = next_random(&seed);
+            struct kg_fsm_event event = {.type = (enum kg_fsm_event_type)(r % KG_EV_COUNT),
+                                         .side = (enum kg_side)(r >> 8 & 1),
+                                         .status = (int)((const int[]){100, 180, 183, 302, 401, 408, 480, 481, 486, 487,
+                                                                       491, 503, 603}[(r >> 16) % 13]),
+                                         .sdp = (r >> 24) % 4 != 0,
+                                         .ok = (r >> 28) % 8 != 0,
+                                         .seq = fsm.apply_seq - ((r >> 32) % 8 == 0)};
+            if (i < 4 && r >> 60) /* most walks get as far as talk: else the late states are rarely met */
+                event = (struct kg_fsm_event[]){{.type = KG_EV_MEDIA, .seq = fsm.apply_seq, .ok = true},
+                                                {.type = KG_EV_ANSWER, .side = B, .sdp = true},
+                                                {.type = KG_EV_MEDIA, .seq = fsm.apply_seq, .ok = true},
+                                                {.type = KG_EV_ACK, .side = A}}[i];
+            now += (int64_t)((r >> 40) % 3000);
+            seen[fsm.state][event.type] = true;
+            feed(&fsm, &watch, &event, now);
+        }
+        /* Silence of everybody: an admin's hangup and the clock end it. */
+        feed(&fsm, &watch, &(struct kg_fsm_event){.type = KG_EV_HANGUP}, now);
+        for (int i = 0; i < 4 && fsm.state != KG_CALL_ENDED; i++) {
+            now += KG_CALL_FINAL_MS + 1;
+            feed(&fsm, &watch, &(struct kg_fsm_event){.type = KG_EV_TIMER}, now);
+        }
+        assert_int_equal(fsm.state, KG_CALL_ENDED);
+        assert_true(watch.freed && watch.released && watch.a_final);
+        assert_int_equal(watch.re_open[A] + watch.re_open[B], 0);
+    }
+    for (int s = KG_CALL_SETUP; s <= KG_CALL_ENDED; s++)
+        for (int e = 0; e < KG_EV_COUNT; e++)
+            if (!seen[s][e])
+                fail_msg("%s was never tried in state %d", event_names[e], s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_call_and_bye_by_caller),
+        cmocka_unit_test(test_call_and_bye_by_callee),
+        cmocka_unit_test(test_early_media_then_changed_answer),
+        cmocka_unit_test(test_answer_overtakes_early_media),
+        cmocka_unit_test(test_invite_without_sdp),
+        cmocka_unit_test(test_answer_without_sdp),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_cancel_crosses_200),
+        cmocka_unit_test(test_cancel_while_answer_is_with_the_engine),
+        cmocka_unit_test(test_cancel_after_200_is_too_late),
+        cmocka_unit_test(test_cancel_before_the_engine_answers),
+        cmocka_unit_test(test_cancelled_callee_never_answers),
+        cmocka_unit_test(test_byes_cross),
+        cmocka_unit_test(test_bye_waits_for_ack),
+        cmocka_unit_test(test_bye_waits_for_ack_that_never_comes),
+        cmocka_unit_test(test_no_ack),
+        cmocka_unit_test(test_bye_in_early_dialog),
+        cmocka_unit_test(test_bye_while_answer_is_with_the_engine),
+        cmocka_unit_test(test_unanswered_bye),
+        cmocka_unit_test(test_reinvite),
+        cmocka_unit_test(test_reinvite_refused_keeps_the_call),
+        cmocka_unit_test(test_reinvite_to_a_lost_dialog),
+        cmocka_unit_test(test_glare),
+        cmocka_unit_test(test_reinvite_before_ack),
+        cmocka_unit_test(test_reinvite_cancelled),
+        cmocka_unit_test(test_reinvite_cancel_crosses_200),
+        cmocka_unit_test(test_reinvite_crosses_bye),
+        cmocka_unit_test(test_reinvite_without_sdp),
+        cmocka_unit_test(test_reinvite_without_ports),
+        cmocka_unit_test(test_reinvite_never_acknowledged),
+        cmocka_unit_test(test_no_ports),
+        cmocka_unit_test(test_engine_fails_at_the_answer),
+        cmocka_unit_test(test_engine_silent),
+        cmocka_unit_test(test_next_contact),
+        cmocka_unit_test(test_busy_ends_the_search),
+        cmocka_unit_test(test_dead_pbx),
+        cmocka_unit_test(test_dead_phone),
+        cmocka_unit_test(test_nobody_picks_up),
+        cmocka_unit_test(test_challenge_of_the_pbx_passes),
+        cmocka_unit_test(test_status_map),
+        cmocka_unit_test(test_silence),
+        cmocka_unit_test(test_lost_flows),
+        cmocka_unit_test(test_ended_from_outside),
+        cmocka_unit_test(test_taken_over_call),
+        cmocka_unit_test(test_every_event_in_every_state),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
