@@ -655,9 +655,10 @@ static void try_connect(struct kg_media_client *client)
         return;
     client->reconnect_ms = client->now_ms + RECONNECT_MS;
     struct sockaddr_un at = {.sun_family = AF_UNIX};
-    if (strlen(client->path) >= sizeof at.sun_path)
+    size_t len = strlen(client->path);
+    if (len >= sizeof at.sun_path)
         return;
-    snprintf(at.sun_path, sizeof at.sun_path, "%s", client->path);
+    memcpy(at.sun_path, client->path, len);
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return;

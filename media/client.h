@@ -1,11 +1,13 @@
-/* Media control client: what signalling knows of the media engine. The only header of media/ that b2bua/ includes.
+/* Media control client: what signalling knows of the media engine. The only header of media/ that b2bua/
+ * includes.
  *
- * One UNIX seqpacket connection (media/control.proto). Asynchronous, single-threaded, no clock of its own: the owner
- * polls kg_media_client_fd() and calls kg_media_client_run() when it is ready or the deadline has passed.
+ * One UNIX seqpacket connection (media/control.proto). Asynchronous, single-threaded, no clock of its own:
+ * the owner polls kg_media_client_fd() and calls kg_media_client_run() when it is ready or the deadline has
+ * passed.
  *
- * The client mirrors every session it created (last descriptions, local ports, latched addresses). When the engine
- * was restarted it creates them all again on the same ports, so that talk goes on; when signalling was restarted it
- * reads the sessions back from the engine and hands out their snapshots (`recovered`).
+ * The client mirrors every session it created (last descriptions, local ports, latched addresses). When the
+ * engine was restarted it creates them all again on the same ports, so that talk goes on; when signalling was
+ * restarted it reads the sessions back from the engine and hands out their snapshots (`recovered`).
  */
 #ifndef KG_MEDIA_CLIENT_H
 #define KG_MEDIA_CLIENT_H
@@ -40,7 +42,8 @@ enum kg_proof {
     KG_PROOF_SRTP,          /* reserved for SRTP authentication */
     KG_PROOF_ICE,           /* reserved for ICE checks */
 };
-const char *kg_proof_name(enum kg_proof proof); /* "none", "first-packets", "same-address", "sdp", "srtp", "ice" */
+const char *
+kg_proof_name(enum kg_proof proof); /* "none", "first-packets", "same-address", "sdp", "srtp", "ice" */
 
 struct kg_media_codec {
     uint8_t payload_type;
@@ -50,11 +53,11 @@ struct kg_media_codec {
 
 /* What one side's SDP says about one m-line. */
 struct kg_media_stream {
-    bool enabled;     /* port not 0 */
-    char kind[12];    /* "audio", "video", "image" ... */
+    bool enabled;        /* port not 0 */
+    char kind[12];       /* "audio", "video", "image" ... */
     struct kg_addr rtp;  /* c= and m=; none where the side only reserved the line */
     struct kg_addr rtcp; /* a=rtcp or port + 1; equal to rtp with rtcp-mux */
-    bool rtcp_mux;    /* agreed (in an answer) or offered (in an offer) */
+    bool rtcp_mux;       /* agreed (in an answer) or offered (in an offer) */
     enum kg_direction direction;
     struct kg_media_codec codec[KG_MEDIA_CODECS_MAX];
     uint8_t codec_count;
@@ -74,9 +77,9 @@ struct kg_media_change {
     char id[KG_MEDIA_ID_MAX];
     struct kg_addr bind[2]; /* local host for each side (port 0); used when a stream is first allocated */
     const struct kg_media_side *side[2];
-    bool answered;             /* the call is in talk: silence and hold timeouts apply */
-    const void *snapshot;      /* NULL: as before */
-    size_t snapshot_len;       /* at most KG_MEDIA_SNAPSHOT_MAX */
+    bool answered;        /* the call is in talk: silence and hold timeouts apply */
+    const void *snapshot; /* NULL: as before */
+    size_t snapshot_len;  /* at most KG_MEDIA_SNAPSHOT_MAX */
 };
 
 struct kg_media_local {
@@ -86,11 +89,11 @@ struct kg_media_local {
 /* One stream on one side, as counted by the engine. */
 struct kg_media_stats {
     char kind[12];
-    char codec[16];             /* last seen payload type's name, "" before any packet */
+    char codec[16];               /* last seen payload type's name, "" before any packet */
     struct kg_addr local, remote; /* remote: where we send; none until proven */
     enum kg_proof proof;
     uint64_t packets_in, packets_out, bytes_in, bytes_out; /* RTP, bytes of UDP payload */
-    uint64_t dropped;           /* arrived from an unproven source, or not RTP */
+    uint64_t dropped;                                      /* arrived from an unproven source, or not RTP */
     uint64_t lost;              /* of what this side sent us, by sequence numbers */
     double jitter_ms;           /* RFC 3550 6.4.1 */
     double rtt_ms;              /* from RTCP; negative: unknown */
@@ -161,9 +164,10 @@ bool kg_media_client_is_up(const struct kg_media_client *client);
 /* Reads, writes, (re)connects, expires requests; calls back. Returns ms until it wants to run again. */
 int64_t kg_media_client_run(struct kg_media_client *client, int64_t now_ms);
 
-/* Sends nothing itself (run does, or the write at once when the socket takes it). Returns 0 or ENOMEM/EMSGSIZE/ENOBUFS
- * (queue full: refuse the call); then done is not called. done may be NULL. */
-int kg_media_apply(struct kg_media_client *client, const struct kg_media_change *change, kg_media_done *done, void *ctx);
+/* Sends nothing itself (run does, or the write at once when the socket takes it). Returns 0 or
+ * ENOMEM/EMSGSIZE/ENOBUFS (queue full: refuse the call); then done is not called. done may be NULL. */
+int kg_media_apply(struct kg_media_client *client, const struct kg_media_change *change, kg_media_done *done,
+                   void *ctx);
 /* Ends the session; the reply carries its last statistics. */
 int kg_media_delete(struct kg_media_client *client, const char *id, kg_media_done *done, void *ctx);
 /* One session, or with id NULL every one: done is called for each, and last with info NULL. */

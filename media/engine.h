@@ -11,8 +11,8 @@ struct kg_media_engine;
 /* listen_fd: a listening UNIX seqpacket socket (control connections). Starts the worker threads.
  * heartbeat is called about once a second from the control thread while ALL workers make progress: the
  * supervisor's watchdog hears of it. Returns NULL with a logged reason. */
-struct kg_media_engine *kg_media_engine_new(const struct kg_config *config, int listen_fd, void (*heartbeat)(void *),
-                                            void *ctx);
+struct kg_media_engine *kg_media_engine_new(const struct kg_config *config, int listen_fd,
+                                            void (*heartbeat)(void *), void *ctx);
 /* Runs the control loop until kg_media_engine_stop (safe from a signal handler or another thread). */
 void kg_media_engine_run(struct kg_media_engine *engine);
 void kg_media_engine_stop(struct kg_media_engine *engine);
