@@ -25,7 +25,7 @@
 
 /* A child sends a heartbeat a second; promised is a restart of a hung one within 5 s (threats.md, "hung
  * loop"). */
-#define HEARTBEAT_LIMIT_MS 4000
+#define HEARTBEAT_LIMIT_MS 3500
 /* Starting may take longer: binding ports, reading the store. */
 #define START_LIMIT_MS 20000
 /* A child that lived this long starts again at once; one that keeps dying waits longer each time. */
