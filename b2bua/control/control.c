@@ -48,7 +48,7 @@ struct kg_control {
     kg_control_reload *reload;
     void *reload_ctx;
     char path[KG_PATH_MAX];
-    struct kg_control_socket socket;
+    int listen_fd;
     struct kg_mailbox *to_signalling, *to_edge;
     int su_index; /* of to_signalling in the su_root; 0: none */
     /* edge thread until it has stopped, then signalling thread */
@@ -288,7 +288,7 @@ static void start_on_edge(void *arg)
     struct kg_control *control = arg;
 
     control->http = evhttp_new(control->base);
-    if (control->http == NULL || evhttp_accept_socket(control->http, control->socket.fd) != 0) {
+    if (control->http == NULL || evhttp_accept_socket(control->http, control->listen_fd) != 0) {
         kg_error("control", "cannot serve %s: out of memory; kedgectl will not work", control->path);
         return;
     }
@@ -424,7 +424,7 @@ struct kg_control *kg_control_new(struct kg_server *server, struct event_base *b
     control->to_signalling = kg_mailbox_new(OPEN_MAX);
     control->to_edge = kg_mailbox_new(OPEN_MAX + 2); /* and start, stop */
     if (control->to_signalling == NULL || control->to_edge == NULL ||
-        kg_control_socket_open(control->path, &control->socket, error, size) != 0) {
+        kg_control_socket_open(control->path, &control->listen_fd, error, size) != 0) {
         control_destroy(control);
         return NULL;
     }
@@ -432,8 +432,8 @@ struct kg_control *kg_control_new(struct kg_server *server, struct event_base *b
         snprintf(error, size, "cannot serve the control socket: no event loop takes it");
         if (control->su_index > 0)
             su_root_deregister(server->root, control->su_index);
-        kg_control_socket_remove(control->path, &control->socket);
-        close(control->socket.fd);
+        unlink(control->path);
+        close(control->listen_fd);
         control_destroy(control);
         return NULL;
     }
@@ -458,7 +458,7 @@ void kg_control_free(struct kg_control *control)
 {
     if (control == NULL)
         return;
-    kg_control_socket_remove(control->path, &control->socket);
+    unlink(control->path);
     su_root_deregister(control->server->root, control->su_index);
     /* Without the edge's word its half may still be in use: then the memory stays, the process is ending
      * anyway. */

@@ -40,10 +40,9 @@ static int clear_way(const struct sockaddr_un *un, char *error, size_t size)
     return 0;
 }
 
-int kg_control_socket_open(const char *path, struct kg_control_socket *out, char *error, size_t size)
+int kg_control_socket_open(const char *path, int *out, char *error, size_t size)
 {
     struct sockaddr_un un = {.sun_family = AF_UNIX};
-    struct stat st;
     int fd, code;
 
     if (strlen(path) >= sizeof un.sun_path)
@@ -56,20 +55,12 @@ int kg_control_socket_open(const char *path, struct kg_control_socket *out, char
     /* The mode of the descriptor becomes the mode of the file (unix(7)): at no moment is it open to others.
      */
     if (fd < 0 || fchmod(fd, 0600) != 0 || bind(fd, (struct sockaddr *)&un, sizeof un) != 0 ||
-        listen(fd, BACKLOG) != 0 || lstat(path, &st) != 0) {
+        listen(fd, BACKLOG) != 0) {
         code = fail(errno, error, size, path, strerror(errno));
         if (fd >= 0)
             close(fd);
         return code;
     }
-    *out = (struct kg_control_socket){fd, st.st_dev, st.st_ino};
+    *out = fd;
     return 0;
-}
-
-void kg_control_socket_remove(const char *path, const struct kg_control_socket *socket)
-{
-    struct stat st;
-
-    if (lstat(path, &st) == 0 && st.st_dev == socket->device && st.st_ino == socket->inode)
-        unlink(path);
 }
