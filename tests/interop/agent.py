@@ -94,10 +94,13 @@ def digest(challenge, user, password, method, uri, nc=1, cnonce=None, algorithm=
     cnonce = cnonce or token()
     ha1, ha2 = h(f"{user}:{p['realm']}:{password}"), h(f"{method}:{uri}")
     out = f'Digest username="{user}", realm="{p["realm"]}", nonce="{p["nonce"]}", uri="{uri}", algorithm={algorithm}'
+    nonce, count = p["nonce"], f"{nc:08x}"
     if "qop" in p:
-        out += f', qop=auth, nc={nc:08x}, cnonce="{cnonce}", response="{h(f"{ha1}:{p["nonce"]}:{nc:08x}:{cnonce}:auth:{ha2}")}"'
+        proof = h(f"{ha1}:{nonce}:{count}:{cnonce}:auth:{ha2}")
+        out += f', qop=auth, nc={count}, cnonce="{cnonce}", response="{proof}"'
     else:
-        out += f', response="{h(f"{ha1}:{p["nonce"]}:{ha2}")}"'
+        proof = h(f"{ha1}:{nonce}:{ha2}")
+        out += f', response="{proof}"'
     return out + (f', opaque="{p["opaque"]}"' if "opaque" in p else "")
 
 
