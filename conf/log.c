@@ -121,15 +121,19 @@ static size_t append_prefix(char *line, enum kg_log_level level, const char *are
 {
     struct timespec now;
     struct tm local;
-    char stamp[32];
+    char stamp[32], who[64];
 
+    if (strcmp(process_name, area) == 0)
+        snprintf(who, sizeof who, "%s", process_name);
+    else
+        snprintf(who, sizeof who, "%s %.40s", process_name, area);
     if (to_journal)
-        return (size_t)snprintf(line, 128, "<%d>%s %.40s: ", levels[level].priority, process_name, area);
+        return (size_t)snprintf(line, 128, "<%d>%s: ", levels[level].priority, who);
     clock_gettime(CLOCK_REALTIME, &now);
     localtime_r(&now.tv_sec, &local);
     strftime(stamp, sizeof stamp, "%Y-%m-%d %H:%M:%S", &local);
-    return (size_t)snprintf(line, 128, "%s.%03ld %-5s %s %.40s: ", stamp, now.tv_nsec / 1000000,
-                            levels[level].name, process_name, area);
+    return (size_t)snprintf(line, 128, "%s.%03ld %-5s %s: ", stamp, now.tv_nsec / 1000000, levels[level].name,
+                            who);
 }
 
 void kg_log(enum kg_log_level level, const char *area, const char *format, ...)
