@@ -9,6 +9,11 @@
 
 #include <sofia-sip/msg_addr.h>
 
+#include "conf/clock.h"
+
+/* How long a look at the interfaces holds. */
+#define NETWORKS_MS 5000
+
 /* ---- making ---- */
 
 static enum kg_transport transport_of(const tport_t *tport)
@@ -131,19 +136,33 @@ static bool prefix_matches(const struct kg_addr *a, const struct sockaddr *b, co
     return true;
 }
 
+/* This machine's networks, read anew now and then. Signalling thread only. */
+static const struct ifaddrs *networks(void)
+{
+    static struct ifaddrs *known;
+    static int64_t known_ms;
+    int64_t now_ms = kg_mono_ms();
+    if (known && now_ms - known_ms < NETWORKS_MS)
+        return known;
+    struct ifaddrs *fresh = NULL;
+    if (getifaddrs(&fresh) == 0) {
+        if (known)
+            freeifaddrs(known);
+        known = fresh;
+        known_ms = now_ms;
+    }
+    return known;
+}
+
 /* True when the peer is on a network of this machine: no 1:1 NAT lies between, so it must see the address we
  * have and not the one we advertise. */
 static bool is_on_link(const struct kg_addr *remote)
 {
-    struct ifaddrs *all = NULL;
-    bool found = false;
-    if (getifaddrs(&all) != 0)
-        return false;
-    for (const struct ifaddrs *i = all; i && !found; i = i->ifa_next)
-        found = i->ifa_addr && i->ifa_netmask && i->ifa_addr->sa_family == kg_addr_family(remote) &&
-                prefix_matches(remote, i->ifa_addr, i->ifa_netmask);
-    freeifaddrs(all);
-    return found;
+    for (const struct ifaddrs *i = networks(); i; i = i->ifa_next)
+        if (i->ifa_addr && i->ifa_netmask && i->ifa_addr->sa_family == kg_addr_family(remote) &&
+            prefix_matches(remote, i->ifa_addr, i->ifa_netmask))
+            return true;
+    return false;
 }
 
 static size_t put_user(const char *user, char *out, size_t size)

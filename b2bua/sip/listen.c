@@ -10,6 +10,7 @@
 
 #include "b2bua/sip/stack.h"
 #include "b2bua/sip/streams.h"
+#include "conf/log.h"
 
 #define UDP_BUFFER_BYTES (4 * 1024 * 1024)
 #define SEND_QUEUE       1024
@@ -170,6 +171,17 @@ static int add_listener(struct kg_sip *sip, const struct kg_endpoint *configured
     return failed ? explain(&at, failed, error, size) : 0;
 }
 
+/* README.md, "The edge": who answers there is not verified. */
+static void warn_about_pbx(const struct kg_endpoint *pbx)
+{
+    char text[KG_ADDR_STR];
+    if (pbx->transport == KG_TLS)
+        kg_warn("tls",
+                "the connection to the PBX %s is encrypted, but its certificate is not verified: use it "
+                "inside a network that you trust",
+                kg_addr_format(&pbx->addr, text));
+}
+
 /* A PBX reached by TCP or TLS needs a transport of that kind even where no listener has it. */
 static int add_for_pbx(struct kg_sip *sip, const struct kg_endpoint *pbx)
 {
@@ -201,8 +213,10 @@ int kg_sip_listen(struct kg_sip *sip, char *error, size_t size)
     int failed = kg_streams_new(sip, &sip->streams, error, size);
     for (size_t i = 0; !failed && i < config->sip.listen_count; i++)
         failed = add_listener(sip, &config->sip.listen[i], interfaces, error, size);
-    for (size_t i = 0; !failed && i < config->pbx_count; i++)
+    for (size_t i = 0; !failed && i < config->pbx_count; i++) {
+        warn_about_pbx(&config->pbx[i]);
         failed = add_for_pbx(sip, &config->pbx[i]);
+    }
     freeifaddrs(interfaces);
     if (!failed)
         hide_idents(sip);

@@ -49,7 +49,7 @@ static int make_agent(struct kg_sip *sip)
         NTATAG_CLIENT_RPORT(1), NTATAG_USE_NAPTR(0), NTATAG_USE_SRV(0), NTATAG_PRELOAD(PRELOAD_BYTES),
         NTATAG_MAXSIZE(KG_SIP_MESSAGE_MAX),
         NTATAG_UDP_MTU(KG_SIP_MESSAGE_MAX), /* never change from UDP to TCP behind the phone's back */
-        NTATAG_MAX_PROCEEDING(sip->config.limits.calls), TAG_END());
+        TAG_END());
     if (!sip->agent)
         return ENOMEM;
     sip->allow = sip_allow_make(sip->home, KG_SIP_ALLOW);
@@ -144,7 +144,6 @@ int kg_sip_reload(struct kg_sip *sip, const struct kg_config *config, char *erro
     if (failed)
         return EINVAL;
     sip->config = *config;
-    nta_agent_set_params(sip->agent, NTATAG_MAX_PROCEEDING(config->limits.calls), TAG_END());
     return 0;
 }
 

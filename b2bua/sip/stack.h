@@ -42,6 +42,8 @@ int kg_sip_listen(struct kg_sip *sip, char *error, size_t size);
 /* The transport for this local address, else one of the same family; NULL if there is none. */
 struct kg_local *kg_sip_local(struct kg_sip *sip, enum kg_transport transport, const struct kg_addr *addr);
 
+/* Makes the library use our own UDP transport type from now on (admit.c). 0, ENOSYS or ENOMEM. */
+int kg_sip_admit_udp(void);
 /* nta's message callback: everything that belongs to no dialog and no transaction. */
 int kg_sip_dispatch(nta_agent_magic_t *magic, nta_agent_t *agent, msg_t *msg, sip_t *sip);
 

@@ -147,17 +147,18 @@ static tport_t *connect_stream(void *primary, su_addrinfo_t *info, tp_name_t con
     return tport;
 }
 
-static int register_type(char *error, size_t size)
+static int register_types(char *error, size_t size)
 {
     if (edge_type.name)
         return 0;
     edge_type = tport_tcp_vtable;
     if (edge_type.primary_size != KG_TPORT_PRIMARY_SIZE ||
         edge_type.secondary_size != KG_TPORT_SECONDARY_SIZE || strcmp(edge_type.name, "tcp") != 0 ||
-        edge_type.public_kind != 0 || !edge_type.recv || !edge_type.send) {
-        snprintf(error, size,
-                 "This libsofia-sip-ua has another layout than Debian 12's, for which kedge is made: TCP "
-                 "and TLS cannot work with it. Install Debian 12's libsofia-sip-ua0.");
+        edge_type.public_kind != 0 || !edge_type.recv || !edge_type.send || kg_sip_admit_udp() != 0) {
+        snprintf(
+            error, size,
+            "This libsofia-sip-ua has another layout than Debian 12's 64-bit one, for which kedge is made. "
+            "Install Debian 12's libsofia-sip-ua0.");
         edge_type.name = NULL;
         return ENOSYS;
     }
@@ -235,7 +236,7 @@ static bool has_tls_listener(const struct kg_config *config)
 int kg_streams_new(struct kg_sip *sip, struct kg_streams **out, char *error, size_t size)
 {
     SSL_CTX *tls = NULL;
-    int failed = register_type(error, size);
+    int failed = register_types(error, size);
     if (failed)
         return failed;
     if (has_tls_listener(&sip->config) && !(tls = kg_tls_server(&sip->config, error, size)))

@@ -31,7 +31,7 @@ struct kg_tport_type {
     void (*wakeup)(void);
     void (*recv)(void);
     void (*send)(void);
-    void (*deliver)(void);
+    void (*deliver)(tport_t *tport, msg_t *msg, su_time_t now);
     void (*prepare)(void);
     void (*keepalive)(void);
     void (*stun_response)(void);
@@ -56,7 +56,7 @@ struct kg_tport_head {
     unsigned is_connected : 1;
 };
 
-extern struct kg_tport_type const tport_tcp_vtable;
+extern struct kg_tport_type const tport_tcp_vtable, tport_udp_vtable;
 
 int tport_register_type(struct kg_tport_type const *type);
 tport_t *tport_alloc_secondary(void *primary, int socket, int accepted, char const **culprit);
@@ -64,6 +64,7 @@ int tport_register_secondary(tport_t *self, su_wakeup_f wakeup, int events);
 int tport_setname(tport_t *self, char const *protocol, su_addrinfo_t const *info, char const *canonical);
 int tport_wakeup(su_root_magic_t *magic, su_wait_t *wait, tport_t *self);
 int tport_set_secondary_timer(tport_t *self);
+void tport_base_deliver(tport_t *self, msg_t *msg, su_time_t now);
 void tport_close(tport_t *self);
 void tport_zap_secondary(tport_t *self);
 

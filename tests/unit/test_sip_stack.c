@@ -15,6 +15,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -396,6 +397,38 @@ static void send_form(int fd, const char *form)
 #define HEADERS                                                                                              \
     "Via: SIP/2.0/UDP 10.9.9.9:5070;branch=z9hG4bKh#\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\nCall-ID: " \
     "h#\r\n"
+
+/* Nothing in a request can send its answer to a third party. */
+static void no_reflection(void **state)
+{
+    struct world *w = *state;
+    static const struct {
+        const char *version, *via, *cseq; /* # is the third party's port */
+    } rows[] = {
+        {"SIP/7.0", "SIP/2.0/UDP 127.0.0.1:#", "1 INVITE"},
+        {"SIP/2.0", "SIP/2.0/TCP 127.0.0.1:#", "x"},
+        {"SIP/2.0", "SIP/2.0/UDP 127.0.0.1:#;maddr=127.0.0.1", "1 INVITE"},
+        {"SIP/2.0", "SIP/2.0/UDP 127.0.0.1:#;received=127.0.0.1", "x"},
+        {"SIP/2.0", "SIP/2.0/UDP 127.0.0.1:#", "x"},
+    };
+    int fd = phone(SOCK_DGRAM, "127.0.0.1", first_port());
+    int third = phone(SOCK_DGRAM, "127.0.0.1", first_port());
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char text[600], via[100];
+        fill_in(rows[i].via, own_port(third), via, sizeof via);
+        snprintf(
+            text, sizeof text,
+            "INVITE sip:b@c %s\r\nVia: %s;branch=z9hG4bKv%zu\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\n"
+            "Call-ID: v%zu\r\nCSeq: %s\r\nMax-Forwards: 9\r\nl: 0\r\n\r\n",
+            rows[i].version, via, i, i, rows[i].cseq);
+        send_text(fd, text);
+        if (run_until(w, third, NULL, 0, QUIET_MS))
+            fail_msg("row %zu: %s", i, answer(w, third));
+    }
+    close(fd);
+    close(third);
+    assert_alive(w);
+}
 
 static void malformed(void **state)
 {
@@ -821,6 +854,64 @@ static void too_many(void **state)
     world_free(w);
 }
 
+/* No descriptors: the loop does not spin, and goes on when there are some again. */
+static void no_descriptors(void **state)
+{
+    struct world *w = *state;
+    struct rlimit before, none;
+    struct timespec start, end;
+    struct kg_addr to;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(kg_addr_parse_host("127.0.0.1", first_port(), &to), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = (rlim_t)fd + 1; /* fd is the lowest free number, so every one below is taken */
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    assert_int_equal(dup(fd), -1);
+    assert_int_equal(connect(fd, &to.sa, kg_addr_len(&to)), 0); /* the kernel completes it, accept cannot */
+    send_text(fd, request("OPTIONS", "TCP", "sip:example.org", ""));
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &start);
+    assert_false(run_until(w, fd, NULL, 0, 500));
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &end);
+    int64_t cpu_ms = (end.tv_sec - start.tv_sec) * 1000 + (end.tv_nsec - start.tv_nsec) / 1000000;
+    assert_true(cpu_ms < 200);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_has(answers(w, fd, 1), "200 OK");
+    close(fd);
+}
+
+/* ---- behind a 1:1 NAT ---- */
+
+static void with_advertise(struct kg_config *config)
+{
+    assert_int_equal(kg_addr_parse("203.0.113.5", &config->sip.advertise), 0);
+}
+
+static void advertise(void **state)
+{
+    struct world *w = world_new(with_advertise);
+    char contact[KG_CONTACT_URL], expected[64];
+    struct kg_flow flow = {.transport = KG_UDP};
+    su_home_t home[1] = {SU_HOME_INIT(home)};
+    (void)state;
+    assert_int_equal(kg_addr_parse("192.168.77.1:5060", &flow.local), 0);
+    assert_int_equal(kg_addr_parse("198.51.100.9:4444", &flow.remote), 0);
+    assert_string_equal(kg_flow_contact_url(&w->config, &flow, "x", contact), "sip:x@203.0.113.5:5060");
+    assert_int_equal(kg_addr_parse("127.0.0.9:4444", &flow.remote),
+                     0); /* a network of ours: no NAT between */
+    assert_string_equal(kg_flow_contact_url(&w->config, &flow, "x", contact), "sip:x@192.168.77.1:5060");
+    assert_int_equal(kg_addr_parse("[2001:db8::2]:5060", &flow.local), 0);
+    assert_int_equal(kg_addr_parse("[2001:db8:1::9]:4444", &flow.remote), 0); /* IPv6 has no 1:1 NAT */
+    assert_string_equal(kg_flow_contact_url(&w->config, &flow, NULL, contact), "sip:[2001:db8::2]:5060");
+    snprintf(expected, sizeof expected, "sip:203.0.113.5:%u", first_port());
+    su_home_init(home);
+    assert_true(kg_sip_is_us(w->sip, url_make(home, expected)));
+    su_home_deinit(home);
+    assert_alive(w);
+    world_free(w);
+}
+
 /* ---- what used to be dangerous ---- */
 
 static void hostile_streams(void **state)
@@ -996,6 +1087,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(udp_right_source, setup, teardown),
         cmocka_unit_test_setup_teardown(dispatch, setup, teardown),
         cmocka_unit_test_setup_teardown(malformed, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_reflection, setup, teardown),
         cmocka_unit_test_setup_teardown(is_us, setup, teardown),
         cmocka_unit_test_setup_teardown(tcp_pipelined, setup, teardown),
         cmocka_unit_test_setup_teardown(tcp_send_and_close, setup, teardown),
@@ -1005,6 +1097,8 @@ int main(void)
         cmocka_unit_test(pbx_by_stream),
         cmocka_unit_test(deadlines),
         cmocka_unit_test(too_many),
+        cmocka_unit_test_setup_teardown(no_descriptors, setup, teardown),
+        cmocka_unit_test(advertise),
         cmocka_unit_test_setup_teardown(hostile_streams, setup, teardown),
         cmocka_unit_test_setup_teardown(no_name_lookup, setup, teardown),
         cmocka_unit_test_setup_teardown(large_and_nested, setup, teardown),
