@@ -75,10 +75,10 @@ static void finish(struct kg_worker *worker, struct kg_command *command)
 static void flush_finished(struct kg_worker *worker)
 {
     while (worker->finished) {
-        struct kg_command *command = worker->finished;
+        struct kg_command *command = worker->finished, *next = command->next;
         if (!notify(worker, &(struct kg_notice){.type = KG_NOTICE_DONE, .command = command}))
             return;
-        worker->finished = command->next;
+        worker->finished = next; /* command is the control thread's from here on */
     }
 }
 
