@@ -17,21 +17,19 @@
 /* ---- scripts: "event -> actions", one line a step ---- */
 
 static const char *const event_names[KG_EV_COUNT] = {
-    [KG_EV_INVITE] = "invite",     [KG_EV_MEDIA] = "media",
-    [KG_EV_PROVISIONAL] = "1xx",   [KG_EV_ANSWER] = "2xx",
-    [KG_EV_REJECT] = "reject",     [KG_EV_ACK] = "ack",
-    [KG_EV_ACK_TIMEOUT] = "noack", [KG_EV_CANCEL] = "cancel",
-    [KG_EV_REINVITE] = "reinvite", [KG_EV_BYE] = "bye",
-    [KG_EV_BYE_DONE] = "byedone",  [KG_EV_FLOW_LOST] = "flowlost",
-    [KG_EV_SILENCE] = "silence",   [KG_EV_MEDIA_LOST] = "medialost",
-    [KG_EV_HANGUP] = "hangup",     [KG_EV_SHUTDOWN] = "shutdown",
-    [KG_EV_TIMER] = "timer",
+    [KG_EV_INVITE] = "invite",     [KG_EV_MEDIA] = "media",          [KG_EV_PROVISIONAL] = "1xx",
+    [KG_EV_ANSWER] = "2xx",        [KG_EV_REJECT] = "reject",        [KG_EV_ACK] = "ack",
+    [KG_EV_ACK_TIMEOUT] = "noack", [KG_EV_CANCEL] = "cancel",        [KG_EV_REINVITE] = "reinvite",
+    [KG_EV_BYE] = "bye",           [KG_EV_BYE_DONE] = "byedone",     [KG_EV_FLOW_LOST] = "flowlost",
+    [KG_EV_SILENCE] = "silence",   [KG_EV_MEDIA_LOST] = "medialost", [KG_EV_HANGUP] = "hangup",
+    [KG_EV_SHUTDOWN] = "shutdown", [KG_EV_TIMER] = "timer",
 };
 static const char *const action_names[] = {
-    [KG_DO_APPLY] = "apply",       [KG_DO_RESTORE] = "restore", [KG_DO_INVITE] = "INVITE", [KG_DO_DROP] = "drop",
-    [KG_DO_PROGRESS] = "progress", [KG_DO_ANSWER] = "200",      [KG_DO_REFUSE] = "refuse", [KG_DO_TURN_AWAY] = "away",
-    [KG_DO_ACK] = "ACK",           [KG_DO_CANCEL] = "CANCEL",   [KG_DO_BYE] = "BYE",       [KG_DO_ANSWERED] = "talk",
-    [KG_DO_RELEASE] = "release",   [KG_DO_FREE] = "free",
+    [KG_DO_APPLY] = "apply",     [KG_DO_RESTORE] = "restore",   [KG_DO_INVITE] = "INVITE",
+    [KG_DO_DROP] = "drop",       [KG_DO_PROGRESS] = "progress", [KG_DO_ANSWER] = "200",
+    [KG_DO_REFUSE] = "refuse",   [KG_DO_TURN_AWAY] = "away",    [KG_DO_ACK] = "ACK",
+    [KG_DO_CANCEL] = "CANCEL",   [KG_DO_BYE] = "BYE",           [KG_DO_ANSWERED] = "talk",
+    [KG_DO_RELEASE] = "release", [KG_DO_FREE] = "free",
 };
 
 struct run {
@@ -47,7 +45,8 @@ static struct run start(unsigned targets, bool to_pbx)
     return run;
 }
 
-/* "A 1xx 183 sdp": side, event, status, "sdp", "fail", "old" (a media reply that was overtaken), "+N": N ms later. */
+/* "A 1xx 183 sdp": side, event, status, "sdp", "fail", "old" (a media reply that was overtaken), "+N": N ms
+ * later. */
 static struct kg_fsm_event parse_event(struct run *run, const char *text)
 {
     struct kg_fsm_event event = {.type = KG_EV_COUNT, .ok = true, .seq = run->last_seq};
@@ -86,7 +85,9 @@ static void step(struct run *run, const char *event_text, const char *expected, 
         bool sided = a->type != KG_DO_RELEASE && a->type != KG_DO_FREE && a->type != KG_DO_RESTORE &&
                      a->type != KG_DO_ANSWERED;
         len += (size_t)snprintf(got + len, sizeof got - len, "%s%s%s", i ? ", " : "", action_names[a->type],
-                                !sided ? "" : a->side == A ? " A" : " B");
+                                !sided         ? ""
+                                : a->side == A ? " A"
+                                               : " B");
         if (a->type == KG_DO_PROGRESS || a->type == KG_DO_REFUSE || a->type == KG_DO_TURN_AWAY)
             len += (size_t)snprintf(got + len, sizeof got - len, " %d%s%s", a->status, a->sdp ? " sdp" : "",
                                     a->retry_after ? " later" : "");
@@ -571,7 +572,8 @@ static void test_status_map(void **state)
 {
     (void)state;
     assert_int_equal(kg_fsm_map_status(302, false), 480);
-    assert_int_equal(kg_fsm_map_status(401, false), 480); /* a phone's challenge never reaches the other side */
+    assert_int_equal(kg_fsm_map_status(401, false),
+                     480); /* a phone's challenge never reaches the other side */
     assert_int_equal(kg_fsm_map_status(407, false), 480);
     assert_int_equal(kg_fsm_map_status(401, true), 401);
     assert_int_equal(kg_fsm_map_status(404, true), 404);
@@ -636,8 +638,9 @@ static void test_taken_over_call(void **state)
 }
 
 /* ---- every event in every state ----
- * A seeded walk over all events with all variants. Watched: nothing is done twice that may be done once, an INVITE is
- * refused or answered once, nothing follows FREE, and from any state the call ends when the timers fire. */
+ * A seeded walk over all events with all variants. Watched: nothing is done twice that may be done once, an
+ * INVITE is refused or answered once, nothing follows FREE, and from any state the call ends when the timers
+ * fire. */
 
 struct watch {
     bool a_final, released, freed, bye[2], acked_or_dropped;
@@ -652,8 +655,8 @@ static uint64_t next_random(uint64_t *seed)
     return *seed;
 }
 
-static void check_actions(struct watch *watch, const struct kg_fsm_event *event, const struct kg_fsm_action *action,
-                          size_t count)
+static void check_actions(struct watch *watch, const struct kg_fsm_event *event,
+                          const struct kg_fsm_action *action, size_t count)
 {
     assert_true(count < KG_FSM_ACTIONS_MAX);
     for (size_t i = 0; i < count; i++) {
@@ -723,8 +726,9 @@ static void test_every_event_in_every_state(void **state)
             uint64_t r = next_random(&seed);
             struct kg_fsm_event event = {.type = (enum kg_fsm_event_type)(r % KG_EV_COUNT),
                                          .side = (enum kg_side)(r >> 8 & 1),
-                                         .status = (int)((const int[]){100, 180, 183, 302, 401, 408, 480, 481, 486, 487,
-                                                                       491, 503, 603}[(r >> 16) % 13]),
+                                         .status =
+                                             (int)((const int[]){100, 180, 183, 302, 401, 408, 480, 481, 486,
+                                                                 487, 491, 503, 603}[(r >> 16) % 13]),
                                          .sdp = (r >> 24) % 4 != 0,
                                          .ok = (r >> 28) % 8 != 0,
                                          .seq = fsm.apply_seq - ((r >> 32) % 8 == 0)};

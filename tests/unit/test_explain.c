@@ -1,0 +1,303 @@
+/* Where a call goes (route), what is said of it (explain, JSON), and the notes that snapshots are made of. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "b2bua/call/notes.h"
+#include "b2bua/call/record.h"
+#include "b2bua/route/route.h"
+
+/* ---- route ---- */
+
+static struct kg_route_facts embedded(void)
+{
+    return (struct kg_route_facts){.to_us = true,
+                                   .user = "bob",
+                                   .from_user = "alice",
+                                   .auth_user = "alice",
+                                   .user_exists = true,
+                                   .contacts = 1};
+}
+
+static void test_embedded_routes(void **state)
+{
+    (void)state;
+    struct kg_route_facts facts = embedded();
+    assert_int_equal(kg_route_decide(&facts).verdict, KG_ROUTE_PHONE);
+
+    facts.auth_user = NULL; /* nobody learns anything before authenticating */
+    facts.user_exists = false;
+    facts.to_us = false;
+    assert_int_equal(kg_route_decide(&facts).verdict, KG_ROUTE_AUTHENTICATE);
+
+    const struct {
+        const char *from_user;
+        bool to_us;
+        const char *user;
+        bool user_exists;
+        size_t contacts;
+        int status;
+    } row[] = {
+        {"carol", true, "bob", true, 1, 403},  /* authenticated as alice */
+        {"alice", false, "bob", true, 1, 403}, /* another domain */
+        {"alice", true, "", false, 0, 404},    /* nobody named */
+        {"alice", true, "nobody", false, 0, 404}, {"alice", true, "bob", true, 0, 480}, /* no phone */
+    };
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
+        facts = embedded();
+        facts.from_user = row[i].from_user;
+        facts.to_us = row[i].to_us;
+        facts.user = row[i].user;
+        facts.user_exists = row[i].user_exists;
+        facts.contacts = row[i].contacts;
+        struct kg_route_decision way = kg_route_decide(&facts);
+        assert_int_equal(way.verdict, KG_ROUTE_REFUSE);
+        assert_int_equal(way.status, row[i].status);
+        assert_non_null(way.why);
+    }
+}
+
+static void test_pbx_routes(void **state)
+{
+    (void)state;
+    struct kg_route_facts facts = {
+        .has_pbx = true, .source = KG_FROM_PHONE, .user = "200", .from_user = "100"};
+    assert_int_equal(kg_route_decide(&facts).verdict,
+                     KG_ROUTE_PBX); /* also a stranger's: the PBX challenges */
+    facts.source = KG_FROM_PBX;
+    assert_int_equal(kg_route_decide(&facts).status, 404);
+    facts.contacts = 1;
+    assert_int_equal(kg_route_decide(&facts).verdict, KG_ROUTE_PHONE);
+}
+
+static struct kg_addr addr(const char *text)
+{
+    struct kg_addr out = {0};
+    assert_int_equal(kg_addr_parse(text, &out), 0);
+    return out;
+}
+
+static void test_pbx_is_known_by_its_host(void **state)
+{
+    (void)state;
+    static struct kg_config config;
+    config.pbx[0].addr = addr("192.0.2.10:5060");
+    config.pbx[1].addr = addr("[2001:db8::10]:5060");
+    config.pbx_count = 2;
+    assert_int_equal(kg_route_source(&config, &(struct kg_addr){0}), KG_FROM_PHONE);
+    struct kg_addr other_port = addr("192.0.2.10:40000"), second = addr("[2001:db8::10]:5060"),
+                   stranger = addr("192.0.2.11:5060");
+    assert_int_equal(kg_route_source(&config, &other_port), KG_FROM_PBX);
+    assert_int_equal(kg_route_source(&config, &second), KG_FROM_PBX);
+    assert_int_equal(kg_route_source(&config, &stranger), KG_FROM_PHONE);
+    config.pbx_count = 0;
+    assert_int_equal(kg_route_source(&config, &other_port), KG_FROM_PHONE);
+}
+
+/* ---- explain ---- */
+
+static struct kg_record *record(void)
+{
+    struct kg_record *r = kg_record_new("0123456789abcdef");
+    r->from = strdup("sip:alice@example.org");
+    r->to = strdup("sip:bob@example.org");
+    r->started_ms = 1700000000000;
+    r->path = "anchored";
+    r->reason = "neither side offered ICE";
+    r->leg[KG_SIDE_A] =
+        (struct kg_record_leg){.user = strdup("alice"),
+                               .call_id = strdup("a@b"),
+                               .remote = addr("203.0.113.5:5060"),
+                               .nat = true,
+                               .nat_reasons = strdup("Contact says 10.0.0.5\nSDP says 10.0.0.5")};
+    r->leg[KG_SIDE_B] = (struct kg_record_leg){.user = strdup("bob"), .remote = addr("198.51.100.7:5060")};
+    return r;
+}
+
+static void set_media(struct kg_record *r, struct kg_media_stats a, struct kg_media_stats b)
+{
+    struct kg_media_session_info info = {.stream_count = 1};
+    memcpy(a.kind, "audio", 6);
+    memcpy(b.kind, "audio", 6);
+    a.local = addr("192.0.2.1:30000");
+    b.local = addr("192.0.2.1:30002");
+    info.stats[KG_SIDE_A][0] = a;
+    info.stats[KG_SIDE_B][0] = b;
+    kg_record_set_stats(r, &info);
+}
+
+static bool says(const json_t *list, const char *part)
+{
+    size_t i;
+    json_t *line;
+    json_array_foreach(list, i, line)
+    {
+        if (strstr(json_string_value(line), part))
+            return true;
+    }
+    return false;
+}
+
+static void assert_says(struct kg_record *r, const char *part)
+{
+    json_t *list = kg_record_explain(r, "talk");
+    if (!says(list, part)) {
+        char *text = json_dumps(list, JSON_INDENT(1));
+        fail_msg("\"%s\" is not in %s", part, text);
+    }
+    json_decref(list);
+}
+
+static void test_explains_a_good_call(void **state)
+{
+    (void)state;
+    struct kg_record *r = record();
+    r->answered_ms = r->started_ms + 2500;
+    set_media(r,
+              (struct kg_media_stats){.packets_in = 100,
+                                      .packets_out = 90,
+                                      .proof = KG_PROOF_SAME_ADDRESS,
+                                      .remote = addr("203.0.113.5:4000")},
+              (struct kg_media_stats){.packets_in = 90,
+                                      .packets_out = 100,
+                                      .proof = KG_PROOF_SDP,
+                                      .remote = addr("198.51.100.7:4000")});
+    assert_says(r, "alice called bob");
+    assert_says(r, "alice is a phone at 203.0.113.5:5060, signalling over udp, behind a NAT");
+    assert_says(r, "SDP says 10.0.0.5");
+    assert_says(r, "Media is anchored: neither side offered ICE.");
+    assert_says(r, "bob hears alice: 100 audio packets");
+    assert_says(r, "alice hears bob: 90 audio packets");
+    assert_says(r, "proven by packets from exactly the address in its SDP");
+    r->ended_ms = r->answered_ms + 60000;
+    r->why = "the caller hung up";
+    assert_says(r, "answered after 2.5 s and lasted 60.0 s; it ended because the caller hung up");
+    kg_record_free(r);
+}
+
+static void test_explains_one_way_audio(void **state)
+{
+    (void)state;
+    struct kg_record *r = record();
+    r->answered_ms = r->started_ms + 1;
+    set_media(r, (struct kg_media_stats){.packets_in = 100}, (struct kg_media_stats){.packets_in = 0});
+    assert_says(r, "alice does not hear bob because no packet arrived from bob's phone at 192.0.2.1:30002");
+    assert_says(
+        r, "bob does not hear alice: packets arrive from alice, but kedge does not know yet where to send");
+    set_media(r, (struct kg_media_stats){.packets_in = 100, .packets_out = 100},
+              (struct kg_media_stats){.dropped = 7});
+    assert_says(r, "7 packets reached 192.0.2.1:30002, but from addresses that neither bob's SDP nor");
+    set_media(r, (struct kg_media_stats){.packets_in = 100, .packets_out = 10, .last_packet_ms_ago = 42000},
+              (struct kg_media_stats){.packets_in = 10, .packets_out = 100});
+    assert_says(r, "bob hears nothing from alice at the moment: the last packet came 42 s ago");
+    kg_record_free(r);
+}
+
+static void test_explains_failures(void **state)
+{
+    (void)state;
+    struct kg_record *r = record();
+    r->ended_ms = r->started_ms + 100;
+    r->status = 486;
+    assert_says(r, "It failed: the callee's side answered 486.");
+    r->why = "the caller hung up before the answer";
+    assert_says(r, "It failed with status 486: the caller hung up before the answer.");
+    free(r->leg[KG_SIDE_A].user);
+    r->leg[KG_SIDE_A].user = strdup("al\xff"
+                                    "ice"); /* not UTF-8 */
+    assert_says(r, "al?ice called bob");
+    kg_record_free(r);
+}
+
+static void test_json_has_what_scripts_need(void **state)
+{
+    (void)state;
+    struct kg_record *r = record();
+    set_media(r, (struct kg_media_stats){.packets_in = 3, .rtt_ms = -1}, (struct kg_media_stats){.mos = 4.4});
+    json_t *json = kg_record_json(r, "talk");
+    static const char *const call_keys[] = {"id", "state", "from", "to", "started", "path", "reason", "legs"};
+    static const char *const leg_keys[] = {"user", "call_id", "transport", "remote", "nat", "media"};
+    static const char *const medium_keys[] = {"kind",      "local",      "remote",      "proof",
+                                              "codec",     "packets_in", "packets_out", "bytes_in",
+                                              "bytes_out", "lost",       "jitter_ms",   "mos"};
+    json_t *leg = json_array_get(json_object_get(json, "legs"), 0);
+    json_t *medium = json_array_get(json_object_get(leg, "media"), 0);
+    for (size_t i = 0; i < sizeof call_keys / sizeof call_keys[0]; i++)
+        assert_non_null(json_object_get(json, call_keys[i]));
+    for (size_t i = 0; i < sizeof leg_keys / sizeof leg_keys[0]; i++)
+        assert_non_null(json_object_get(leg, leg_keys[i]));
+    for (size_t i = 0; i < sizeof medium_keys / sizeof medium_keys[0]; i++)
+        assert_non_null(json_object_get(medium, medium_keys[i]));
+    assert_string_equal(json_string_value(json_object_get(json, "started")), "2023-11-14T22:13:20.000Z");
+    assert_int_equal(json_integer_value(json_object_get(medium, "packets_in")), 3);
+    assert_int_equal(json_array_size(json_object_get(leg, "nat_reasons")), 2);
+    json_decref(json);
+    kg_record_free(r);
+}
+
+/* ---- notes ---- */
+
+static void test_notes_keep_any_text(void **state)
+{
+    (void)state;
+    char buf[256];
+    struct kg_notes notes = {.buf = buf, .size = sizeof buf};
+    kg_notes_put(&notes, "sdp", "v=0\r\nsdp 3\nabc\n");
+    kg_notes_put(&notes, "none", NULL);
+    kg_notes_put(&notes, "empty", "");
+    kg_notes_put_number(&notes, "n", UINT64_MAX);
+    assert_false(notes.full);
+    char *sdp = kg_notes_get(buf, notes.len, "sdp"), *empty = kg_notes_get(buf, notes.len, "empty");
+    assert_string_equal(sdp, "v=0\r\nsdp 3\nabc\n");
+    assert_string_equal(empty, "");
+    assert_null(kg_notes_get(buf, notes.len, "none"));
+    assert_null(kg_notes_get(buf, notes.len, "sd"));
+    assert_true(kg_notes_get_number(buf, notes.len, "n") == UINT64_MAX);
+    free(sdp);
+    free(empty);
+}
+
+static void test_notes_that_do_not_fit(void **state)
+{
+    (void)state;
+    char buf[8];
+    struct kg_notes notes = {.buf = buf, .size = sizeof buf};
+    kg_notes_put(&notes, "a", "bc"); /* "a 2\nbc\n": 7 bytes */
+    assert_false(notes.full);
+    kg_notes_put(&notes, "d", "");
+    assert_true(notes.full);
+    assert_int_equal(notes.len, 7);
+}
+
+static void test_damaged_notes(void **state)
+{
+    (void)state;
+    static const char *const text[] = {"",          "a",         "a ",
+                                       "a 1",       "a 1\n",     "a 9\nbc\n",
+                                       "a x\nb\n",  "a -1\nb\n", "a 18446744073709551615\nb\n",
+                                       "a 1\nbc\n", "\n\n",      "a 99999999999999999999\n"};
+    for (size_t i = 0; i < sizeof text / sizeof text[0]; i++)
+        assert_null(kg_notes_get(text[i], strlen(text[i]), "a"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_embedded_routes),
+        cmocka_unit_test(test_pbx_routes),
+        cmocka_unit_test(test_pbx_is_known_by_its_host),
+        cmocka_unit_test(test_explains_a_good_call),
+        cmocka_unit_test(test_explains_one_way_audio),
+        cmocka_unit_test(test_explains_failures),
+        cmocka_unit_test(test_json_has_what_scripts_need),
+        cmocka_unit_test(test_notes_keep_any_text),
+        cmocka_unit_test(test_notes_that_do_not_fit),
+        cmocka_unit_test(test_damaged_notes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
