@@ -36,7 +36,7 @@ class Ear:
         self._keep = keep
         self._socket = socket_in(host, socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))  # ETH_P_ALL
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
-                self._socket.settimeout(0.2)
+        self._socket.settimeout(0.2)
         self._open = True
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
