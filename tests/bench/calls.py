@@ -8,7 +8,7 @@ from interop.hosts import socket_in
 SDP = ("v=0\r\no=- 1 1 IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nt=0 0\r\nm=audio {1} RTP/AVP 0\r\n"
        "a=rtpmap:0 PCMU/8000\r\na=sendrecv\r\n")
 WINDOW = 50  # calls in set-up at once
-PORT_A, PORT_B = 10000, 20000  # of call 0; RTP of call i at + 2 i
+PORT_A, PORT_B = 10000, 20000  # one socket of rtpload a side: a relay tells calls apart by its own ports
 
 
 def header(text, name):
@@ -58,7 +58,7 @@ class Calls:
             if "tag=" not in to:
                 to += f";tag=b{i}"
             self.relay.setdefault(i, [None, None])[1] = media_of(text)
-            body = SDP.format(self.hosts[1], PORT_B + 2 * i)
+            body = SDP.format(self.hosts[1], PORT_B)
         host, port = self.ends[1].getsockname()
         self.ends[1].sendto((f"SIP/2.0 200 OK\r\n{copied}To: {to}\r\nContact: <sip:callee@{host}:{port}>\r\n"
                              + ("Content-Type: application/sdp\r\n" if body else "")
@@ -97,20 +97,20 @@ class Calls:
         started, idle = 0, 0
         while len(self.dialog) < count:
             while started < count and started - len(self.dialog) < WINDOW:
-                body = SDP.format(self.hosts[0], PORT_A + 2 * started)
+                body = SDP.format(self.hosts[0], PORT_A)
                 self._request("INVITE", started, 1, uri.format(started), body=body)
                 started += 1
             idle = 0 if self._pump(0.5) else idle + 1
             if idle > 3:  # a request was lost: again
                 for i in set(range(started)) - set(self.dialog):
-                    self._request("INVITE", i, 1, uri.format(i), body=SDP.format(self.hosts[0], PORT_A + 2 * i))
+                    self._request("INVITE", i, 1, uri.format(i), body=SDP.format(self.hosts[0], PORT_A))
             assert idle < 12, f"only {len(self.dialog)} of {count} calls were answered"
         while self._pump(0.1):
             pass
         lines = ""
         for i in range(count):
             (host_a, port_a), (host_b, port_b) = self.relay[i]
-            lines += f"{PORT_A + 2 * i} {host_a} {port_a} {PORT_B + 2 * i} {host_b} {port_b}\n"
+            lines += f"{host_a} {port_a} {host_b} {port_b}\n"
         return lines
 
     def end(self):

@@ -1,13 +1,13 @@
 /* rtpload: a paced RTP load and its measurement, in one thread.
  *
- * Plays both ends of many relayed calls: end A lives in one network namespace, end B in another. Each end of
- * each call has a socket of its own, sends a packet of 172 bytes every 20 ms to its address at the relay and
- * counts what arrives. Payload: call, direction, number, time of sending. Latency is from just before the
- * send to the kernel's receive time stamp, so the load's own queueing on the receiving side does not count as
- * the relay's.
+ * Plays both ends of many relayed calls: all ends A share one socket in one network namespace, all ends B one
+ * in another, since a relay tells calls apart by its own ports. Each end of each call sends a packet of 172
+ * bytes every 20 ms to its port at the relay and counts what comes from there. Payload: call, direction, time
+ * of sending. Latency is from just before the send to the kernel's receive time stamp, so the load's own
+ * queueing on the receiving side does not count as the relay's.
  *
- * usage: rtpload NS_A ADDR_A NS_B ADDR_B SECONDS [OVERLOAD_SECONDS AFTER_SECONDS]  < calls
- * calls: one line a call: PORT_A RELAY_A_HOST RELAY_A_PORT PORT_B RELAY_B_HOST RELAY_B_PORT
+ * usage: rtpload NS_A ADDR_A PORT_A NS_B ADDR_B PORT_B SECONDS [OVERLOAD_SECONDS AFTER_SECONDS]  < calls
+ * calls: one line a call: RELAY_A_HOST RELAY_A_PORT RELAY_B_HOST RELAY_B_PORT
  * Prints one JSON object. With an overload: SECONDS at the usual pace, then as fast as the thread can, then
  * the usual pace again, and the time after the overload from which on nothing was lost. */
 #include <arpa/inet.h>
@@ -15,47 +15,47 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 enum {
-    CALLS_MAX = 4000,
+    CALLS_MAX = 10000,
     PTIME_MS = 20,
-    PACKET = 172,           /* 12 RTP + 160 PCMU, as a phone sends it */
-    WARMUP_MS = 1500,       /* latching and first wake-ups: sent, not measured */
-    RECEIVE_BUFFER = 16384, /* bytes a socket, so that what an overload leaves there is quickly read */
-    OVERLOAD_BATCH = 8,
-    DRAIN_MS = 500, /* for the last packets to arrive */
-    BUCKET_MS = 20, /* resolution of "time to zero loss" */
+    PACKET = 172,     /* 12 RTP + 160 PCMU, as a phone sends it */
+    BATCH = 64,       /* messages a system call */
+    WARMUP_MS = 1500, /* latching and first wake-ups: sent, not measured */
+    DRAIN_MS = 500,   /* for the last packets to arrive */
+    BUCKET_MS = 20,   /* resolution of "time to zero loss" */
     BUCKETS = 1 << 13,
     LATENCY_MAX_US = 1 << 20,
+    OVERLOAD_SEGMENTS = 8,     /* packets a send in an overload */
+    RECEIVE_BUFFER = 16 << 20, /* bytes */
 };
 
 struct stamp {        /* after the RTP header */
     uint64_t sent_ns; /* CLOCK_REALTIME, as SO_TIMESTAMPNS */
     uint32_t bucket;  /* of the time of sending; UINT32_MAX: not measured */
     uint32_t call;
-    uint32_t from_b;
+    uint32_t side; /* of the sender */
 };
 
 struct end {
-    int fd;
-    struct sockaddr_in relay;
+    struct sockaddr_in relay; /* where it sends to and hears from */
     uint16_t seq;
     uint32_t ssrc;
 };
 
-static struct end ends[CALLS_MAX * 2]; /* A of call i at 2i, B at 2i + 1 */
-static unsigned end_count;
+static int fds[2];
+static struct end ends[2][CALLS_MAX];
+static unsigned calls;
 static uint32_t latency_us[LATENCY_MAX_US]; /* histogram */
 static uint32_t sent_in[BUCKETS], got_in[BUCKETS];
 static uint64_t sent, received, strangers, overload_sent, send_errors;
@@ -73,58 +73,51 @@ static uint64_t clock_ns(clockid_t clock)
     return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
 }
 
-static void enter(const char *ns)
+static uint32_t bucket_of(uint64_t now_ns, uint64_t origin_ns)
+{
+    return (uint32_t)((now_ns - origin_ns) / (BUCKET_MS * 1000000U));
+}
+
+static struct sockaddr_in address(const char *host, const char *port)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)strtoul(port, NULL, 10))};
+    if (inet_pton(AF_INET, host, &at.sin_addr) != 1)
+        die(host);
+    return at;
+}
+
+static int open_side(const char *ns, const char *host, const char *port)
 {
     char path[256];
     snprintf(path, sizeof path, "/run/netns/%s", ns);
-    int fd = open(path, O_RDONLY);
-    if (fd < 0 || setns(fd, CLONE_NEWNET))
+    int netns = open(path, O_RDONLY);
+    if (netns < 0 || setns(netns, CLONE_NEWNET))
         die(path);
-    close(fd);
-}
-
-static int open_end(const char *host, unsigned port)
-{
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    if (inet_pton(AF_INET, host, &at.sin_addr) != 1)
-        die(host);
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
-    int on = 1, size = RECEIVE_BUFFER;
+    close(netns);
+    struct sockaddr_in at = address(host, port);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0), on = 1, size = RECEIVE_BUFFER;
     if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) ||
         setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) ||
-        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size))
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) ||
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size))
         die("socket");
     return fd;
 }
 
-static void read_calls(const char *ns[2], const char *host[2])
+static void read_calls(void)
 {
-    static struct {
-        unsigned port[2], relay_port[2];
-        char relay[2][64];
-    } line[CALLS_MAX];
-    unsigned count = 0;
-    while (count < CALLS_MAX && scanf("%u %63s %u %u %63s %u", &line[count].port[0], line[count].relay[0],
-                                      &line[count].relay_port[0], &line[count].port[1], line[count].relay[1],
-                                      &line[count].relay_port[1]) == 6)
-        count++;
-    for (int side = 0; side < 2; side++) {
-        enter(ns[side]);
-        for (unsigned i = 0; i < count; i++) {
-            struct end *end = &ends[2 * i + (unsigned)side];
-            end->fd = open_end(host[side], line[i].port[side]);
-            end->ssrc = 0x10000000U * (unsigned)(side + 1) + i;
-            end->relay = (struct sockaddr_in){.sin_family = AF_INET,
-                                              .sin_port = htons((uint16_t)line[i].relay_port[side])};
-            if (inet_pton(AF_INET, line[i].relay[side], &end->relay.sin_addr) != 1)
-                die(line[i].relay[side]);
-        }
+    char host[2][64], port[2][8];
+    while (calls < CALLS_MAX && scanf("%63s %7s %63s %7s", host[0], port[0], host[1], port[1]) == 4) {
+        for (unsigned side = 0; side < 2; side++)
+            ends[side][calls] = (struct end){.relay = address(host[side], port[side]),
+                                             .ssrc = 0x10000000U * (side + 1) + calls};
+        calls++;
     }
-    end_count = count * 2;
 }
 
-static void write_packet(struct end *end, unsigned index, uint32_t bucket, uint8_t *packet)
+static void write_packet(unsigned side, unsigned call, uint32_t bucket, uint8_t *packet)
 {
+    struct end *end = &ends[side][call];
     uint16_t seq = htons(end->seq++);
     uint32_t ts = htonl((uint32_t)end->seq * 160U), ssrc = htonl(end->ssrc);
     packet[0] = 0x80;
@@ -132,35 +125,51 @@ static void write_packet(struct end *end, unsigned index, uint32_t bucket, uint8
     memcpy(packet + 2, &seq, 2);
     memcpy(packet + 4, &ts, 4);
     memcpy(packet + 8, &ssrc, 4);
-    struct stamp stamp = {clock_ns(CLOCK_REALTIME), bucket, index / 2, index & 1};
+    struct stamp stamp = {clock_ns(CLOCK_REALTIME), bucket, call, side};
     memcpy(packet + 12, &stamp, sizeof stamp);
 }
 
-static void send_one(unsigned index, uint32_t bucket)
+/* One packet of each call `first`, `first + PTIME_MS`, ... of one side. */
+static void send_slot(unsigned side, unsigned first, uint32_t bucket)
 {
-    struct end *end = &ends[index];
-    uint8_t packet[PACKET] = {0};
-    write_packet(end, index, bucket, packet);
-    if (sendto(end->fd, packet, sizeof packet, 0, (struct sockaddr *)&end->relay, sizeof end->relay) < 0) {
-        send_errors++;
-        return;
-    }
-    if (bucket != UINT32_MAX) {
-        sent++;
-        sent_in[bucket % BUCKETS]++;
+    static uint8_t packet[BATCH][PACKET];
+    struct iovec iov[BATCH];
+    struct mmsghdr msg[BATCH];
+    for (unsigned call = first; call < calls;) {
+        unsigned n = 0;
+        for (; n < BATCH && call < calls; n++, call += PTIME_MS) {
+            write_packet(side, call, bucket, packet[n]);
+            iov[n] = (struct iovec){packet[n], PACKET};
+            msg[n] = (struct mmsghdr){.msg_hdr = {.msg_iov = &iov[n],
+                                                  .msg_iovlen = 1,
+                                                  .msg_name = &ends[side][call].relay,
+                                                  .msg_namelen = sizeof ends[side][call].relay}};
+        }
+        for (unsigned done = 0; done < n;) {
+            int r = sendmmsg(fds[side], msg + done, n - done, 0);
+            if (r < 0)
+                send_errors++;
+            done += r > 0 ? (unsigned)r : 1;
+            if (r > 0 && bucket != UINT32_MAX) {
+                sent += (unsigned)r;
+                sent_in[bucket % BUCKETS] += (unsigned)r;
+            }
+        }
     }
 }
 
-static void count(unsigned index, const uint8_t *packet, ssize_t len, uint64_t at_ns)
+static void count(unsigned side, const struct sockaddr_in *from, const uint8_t *packet, unsigned len,
+                  uint64_t at_ns)
 {
     struct stamp stamp;
-    if (len < (ssize_t)(12 + sizeof stamp)) {
+    if (len < 12 + sizeof stamp) {
         strangers++;
         return;
     }
     memcpy(&stamp, packet + 12, sizeof stamp);
-    if (stamp.call != index / 2 || stamp.from_b == (index & 1)) {
-        strangers++; /* somebody else's packet */
+    if (stamp.call >= calls || stamp.side == side ||
+        from->sin_port != ends[side][stamp.call].relay.sin_port) {
+        strangers++; /* not what the other end of this call sent */
         return;
     }
     if (stamp.bucket == UINT32_MAX)
@@ -171,92 +180,90 @@ static void count(unsigned index, const uint8_t *packet, ssize_t len, uint64_t a
     latency_us[us < LATENCY_MAX_US ? us : LATENCY_MAX_US - 1]++;
 }
 
-static void receive(unsigned index)
+/* Up to one batch; returns how many came. */
+static int receive(unsigned side)
 {
-    enum { BATCH = 8 };
     static uint8_t packet[BATCH][512], control[BATCH][64];
+    static struct sockaddr_in from[BATCH];
     struct iovec iov[BATCH];
     struct mmsghdr msg[BATCH];
     for (int i = 0; i < BATCH; i++) {
         iov[i] = (struct iovec){packet[i], sizeof packet[i]};
         msg[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &iov[i],
                                               .msg_iovlen = 1,
+                                              .msg_name = &from[i],
+                                              .msg_namelen = sizeof from[i],
                                               .msg_control = control[i],
                                               .msg_controllen = sizeof control[i]}};
     }
-    int got = recvmmsg(ends[index].fd, msg, BATCH, MSG_DONTWAIT, NULL);
+    int got = recvmmsg(fds[side], msg, BATCH, MSG_DONTWAIT, NULL);
     for (int i = 0; i < got; i++) {
         struct timespec at = {0};
         for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg[i].msg_hdr); c; c = CMSG_NXTHDR(&msg[i].msg_hdr, c))
             if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPNS)
                 memcpy(&at, CMSG_DATA(c), sizeof at);
-        count(index, packet[i], msg[i].msg_len, (uint64_t)at.tv_sec * 1000000000U + (uint64_t)at.tv_nsec);
+        count(side, &from[i], packet[i], msg[i].msg_len,
+              (uint64_t)at.tv_sec * 1000000000U + (uint64_t)at.tv_nsec);
     }
+    return got;
 }
 
-static void poll_ends(int epoll, int timeout_ms)
+/* Sleeps until `until_ns` (monotonic) and reads what has come: once a millisecond is enough, as arrival times
+ * are the kernel's, and the relay's core is not disturbed by a wake-up of ours for each packet. */
+static void receive_until(uint64_t until_ns)
 {
-    struct epoll_event ready[512];
-    int n = epoll_wait(epoll, ready, 512, timeout_ms);
-    for (int i = 0; i < n; i++)
-        receive(ready[i].data.u32);
+    for (unsigned side = 0; side < 2; side++)
+        while (receive(side) == BATCH)
+            ;
+    struct timespec at = {.tv_sec = (time_t)(until_ns / 1000000000U),
+                          .tv_nsec = (long)(until_ns % 1000000000U)};
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
 }
 
 /* The usual pace: every end sends once in 20 ms, spread evenly over the milliseconds. */
-static void paced(int epoll, uint64_t origin_ns, double seconds, bool measured)
+static void paced(uint64_t origin_ns, double seconds, bool measured)
 {
     uint64_t start = clock_ns(CLOCK_MONOTONIC), end = start + (uint64_t)(seconds * 1e9), step = 0;
-    for (;;) {
+    while (start + step * 1000000U < end) {
         uint64_t now = clock_ns(CLOCK_MONOTONIC);
-        if (now >= end)
-            return;
-        while (start + step * 1000000U <= now) {
-            uint32_t bucket = measured ? (uint32_t)((now - origin_ns) / (BUCKET_MS * 1000000U)) : UINT32_MAX;
-            for (unsigned i = (unsigned)(step % PTIME_MS); i < end_count; i += PTIME_MS)
-                send_one(i, bucket);
-            step++;
-        }
-        poll_ends(epoll, 1);
+        for (; start + step * 1000000U <= now && start + step * 1000000U < end; step++)
+            for (unsigned side = 0; side < 2; side++)
+                send_slot(side, (unsigned)(step % PTIME_MS),
+                          measured ? bucket_of(now, origin_ns) : UINT32_MAX);
+        receive_until(start + step * 1000000U);
     }
 }
 
-/* As fast as one thread can send, eight packets a call (UDP_SEGMENT); nobody listens, as nobody has the time.
- */
+/* As fast as one thread can send, eight packets a call (UDP_SEGMENT); what arrives meanwhile is lost in our
+ * buffers. */
 static void overload(double seconds)
 {
-    static uint8_t packets[OVERLOAD_BATCH * PACKET];
+    static uint8_t packets[OVERLOAD_SEGMENTS * PACKET];
     int segment = PACKET;
     uint64_t end = clock_ns(CLOCK_MONOTONIC) + (uint64_t)(seconds * 1e9);
-    for (unsigned i = 0; i < end_count; i++)
-        if (setsockopt(ends[i].fd, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment))
+    for (unsigned side = 0; side < 2; side++)
+        if (setsockopt(fds[side], IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment))
             die("UDP_SEGMENT");
-    while (clock_ns(CLOCK_MONOTONIC) < end)
-        for (unsigned i = 0; i < end_count; i++) {
-            for (unsigned k = 0; k < OVERLOAD_BATCH; k++)
-                write_packet(&ends[i], i, UINT32_MAX, packets + k * PACKET);
-            if (sendto(ends[i].fd, packets, sizeof packets, 0, (struct sockaddr *)&ends[i].relay,
-                       sizeof ends[i].relay) < 0)
-                send_errors++;
-            else
-                overload_sent += OVERLOAD_BATCH;
-        }
+    for (unsigned i = 0; clock_ns(CLOCK_MONOTONIC) < end; i++) {
+        unsigned side = i & 1, call = i / 2 % calls;
+        for (unsigned k = 0; k < OVERLOAD_SEGMENTS; k++)
+            write_packet(side, call, UINT32_MAX, packets + k * PACKET);
+        if (sendto(fds[side], packets, sizeof packets, 0, (struct sockaddr *)&ends[side][call].relay,
+                   sizeof ends[side][call].relay) < 0)
+            send_errors++;
+        else
+            overload_sent += OVERLOAD_SEGMENTS;
+    }
     segment = 0;
-    for (unsigned i = 0; i < end_count; i++)
-        setsockopt(ends[i].fd, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment);
+    for (unsigned side = 0; side < 2; side++)
+        setsockopt(fds[side], IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment);
 }
 
-/* Reads what an overload left in our own sockets, so that it does not push out what is measured next. */
-static void discard(void)
+static void drain(unsigned ms)
 {
-    for (unsigned i = 0; i < end_count; i++)
-        receive(i), receive(i), receive(i), receive(i), receive(i), receive(i);
-}
-
-static void drain(int epoll, unsigned ms)
-{
-    uint64_t end = clock_ns(CLOCK_MONOTONIC) + ms * 1000000ULL;
-    while (clock_ns(CLOCK_MONOTONIC) < end)
-        poll_ends(epoll, 5);
+    uint64_t start = clock_ns(CLOCK_MONOTONIC);
+    for (unsigned i = 1; i <= ms; i++)
+        receive_until(start + i * 1000000ULL);
 }
 
 static unsigned percentile(double share)
@@ -283,40 +290,35 @@ static unsigned recovery_ms(uint32_t from, uint32_t to)
 
 int main(int argc, char **argv)
 {
-    if (argc < 6) {
-        fprintf(stderr, "usage: %s NS_A ADDR_A NS_B ADDR_B SECONDS [OVERLOAD AFTER] < calls\n", argv[0]);
+    if (argc < 8) {
+        fprintf(stderr, "usage: %s NS_A ADDR_A PORT_A NS_B ADDR_B PORT_B SECONDS [OVERLOAD AFTER] < calls\n",
+                argv[0]);
         return 2;
     }
-    struct rlimit files = {2 * CALLS_MAX + 64, 2 * CALLS_MAX + 64};
-    setrlimit(RLIMIT_NOFILE, &files);
-    read_calls((const char *[]){argv[1], argv[3]}, (const char *[]){argv[2], argv[4]});
-    int epoll = epoll_create1(0);
-    for (unsigned i = 0; i < end_count; i++) {
-        struct epoll_event want = {.events = EPOLLIN, .data.u32 = i};
-        if (epoll_ctl(epoll, EPOLL_CTL_ADD, ends[i].fd, &want))
-            die("epoll");
-    }
+    read_calls();
+    fds[0] = open_side(argv[1], argv[2], argv[3]);
+    fds[1] = open_side(argv[4], argv[5], argv[6]);
     uint64_t origin = clock_ns(CLOCK_MONOTONIC);
-    paced(epoll, origin, WARMUP_MS / 1000.0, false);
+    paced(origin, WARMUP_MS / 1000.0, false);
     puts("measuring"); /* whoever samples the relay's CPU starts now ... */
     fflush(stdout);
-    paced(epoll, origin, strtod(argv[5], NULL), true);
+    paced(origin, strtod(argv[7], NULL), true);
     puts("measured"); /* ... and stops here */
     fflush(stdout);
-    uint64_t steady_sent = sent;
-    drain(epoll, DRAIN_MS);
-    uint64_t steady_lost = sent > received ? sent - received : 0;
-    unsigned p50 = percentile(0.50), p99 = percentile(0.99);
-    unsigned recovered = 0;
+    drain(DRAIN_MS);
+    uint64_t steady_sent = sent, steady_lost = sent > received ? sent - received : 0;
+    unsigned p50 = percentile(0.50), p99 = percentile(0.99), recovered = 0;
     uint64_t after_sent = 0, after_lost = 0;
-    if (argc > 7) {
-        overload(strtod(argv[6], NULL));
-        uint32_t from = (uint32_t)((clock_ns(CLOCK_MONOTONIC) - origin) / (BUCKET_MS * 1000000U));
+    if (argc > 9) {
         uint64_t before = received;
-        discard();
-        paced(epoll, origin, strtod(argv[7], NULL), true);
-        uint32_t to = (uint32_t)((clock_ns(CLOCK_MONOTONIC) - origin) / (BUCKET_MS * 1000000U));
-        drain(epoll, DRAIN_MS);
+        overload(strtod(argv[8], NULL));
+        uint32_t from = bucket_of(clock_ns(CLOCK_MONOTONIC), origin);
+        for (unsigned side = 0; side < 2; side++) /* what the overload left in our own buffers */
+            for (unsigned i = 0; i < RECEIVE_BUFFER / (BATCH * 512U) && receive(side) == BATCH; i++)
+                ;
+        paced(origin, strtod(argv[9], NULL), true);
+        uint32_t to = bucket_of(clock_ns(CLOCK_MONOTONIC), origin);
+        drain(DRAIN_MS);
         after_sent = sent - steady_sent;
         after_lost = after_sent - (received - before);
         recovered = recovery_ms(from, to + 1);
@@ -325,7 +327,7 @@ int main(int argc, char **argv)
            "%llu, "
            "\"send_errors\": %llu, \"overload_sent\": %llu, \"after_sent\": %llu, \"after_lost\": %llu, "
            "\"recovery_ms\": %u}\n",
-           end_count / 2, (unsigned long long)steady_sent, (unsigned long long)steady_lost, p50, p99,
+           calls, (unsigned long long)steady_sent, (unsigned long long)steady_lost, p50, p99,
            (unsigned long long)strangers, (unsigned long long)send_errors, (unsigned long long)overload_sent,
            (unsigned long long)after_sent, (unsigned long long)after_lost, recovered);
     return 0;

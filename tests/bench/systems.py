@@ -81,10 +81,6 @@ class System:
 
     relay_pids = pids
 
-    def pin(self, core):
-        for pid in self.pids():
-            subprocess.run(["taskset", "-a", "-p", "-c", core, str(pid)], stdout=subprocess.DEVNULL, check=True)
-
     def stop(self):
         for process in reversed(self.processes):
             stop(process)
