@@ -72,6 +72,9 @@ def main(a, b):
             heard, account = talk(phones, kedge)
         except AssertionError as problem:
             show(middle, *sides, capture.packets())
+            for name, log in (("kedge", kedge.log()), *((n, p.log()) for n, p in phones.items() if p.process)):
+                say(f"\n{name} wrote last:")
+                say("\n".join("  " + line for line in log.splitlines() if "ctrl_tcp" not in line)[-1500:])
             say(f"\nThe call failed: {problem}")
             return 1
         finally:

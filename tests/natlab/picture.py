@@ -116,7 +116,8 @@ def network_map(packets, middle, left, right):
 def crossing(side):
     """What one NAT translated, for how many packets each way, and what it refused."""
     if not side.box:
-        return f"{side.name}: {side.host.addr}, on the Internet as {side.host.external} ({side.kind})"
+        where = "" if side.kind == "public" else f" behind Linux as {side.host.external} ({side.kind})"
+        return f"{side.name}: {side.host.addr}{where or ', no NAT'}"
     stats = side.box.stats()
     out = [f"{side.name}: {side.host.addr} behind a {side.kind} NAT, {side.host.external}",
            f"  {'':5}{'phone':>21}    {'NAT':>21}    {'other side':>21} {'sent':>7} {'received':>9}"]
