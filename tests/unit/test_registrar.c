@@ -1,0 +1,361 @@
+/* The embedded registrar over a real stack: RFC 3261 10.3 and 22, restarts, keepalives. */
+#include "registrar_world.h"
+
+static void add_accounts(struct world *w)
+{
+    assert_int_equal(kg_registrar_account_add(w->server.registrar, "alice", "secret"), 0);
+    assert_int_equal(kg_registrar_account_add(w->server.registrar, "bob", "secret2"), 0);
+}
+
+static int setup(void **state)
+{
+    *state = world_new(NULL);
+    add_accounts(*state);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    world_free(*state);
+    return 0;
+}
+
+static const char *ask(struct phone *p, const char *request)
+{
+    phone_send(p, request);
+    return phone_receive(p, PATIENCE_MS);
+}
+
+/* A REGISTER with credentials, after a challenge if need be. */
+static int enroll(struct phone *p, int expires)
+{
+    if (!p->nonce[0]) {
+        assert_int_equal(status_of(ask(p, phone_request(p, "REGISTER", p->user, expires, ""))), 401);
+        phone_learn(p, p->in);
+    }
+    return status_of(ask(p, phone_request(p, "REGISTER", p->user, expires,
+                                          phone_authorization(p, "Authorization", "REGISTER"))));
+}
+
+static size_t contacts_of(struct world *w, const char *user)
+{
+    struct kg_target target[20];
+    size_t n = kg_registrar_lookup(w->server.registrar, user, target, 20);
+
+    for (size_t i = 0; i < n; i++)
+        kg_flow_clear(&target[i].flow);
+    return n;
+}
+
+static void both_algorithms_register(void **state)
+{
+    struct phone a = phone_new(*state, "alice", "secret"), b = phone_new(*state, "alice", "secret");
+    const char *sha, *md5;
+
+    b.algorithm = KG_DIGEST_MD5;
+    ask(&a, phone_request(&a, "REGISTER", "alice", 3600, ""));
+    assert_int_equal(status_of(a.in), 401);
+    sha = strstr(a.in, "algorithm=SHA-256");
+    md5 = strstr(a.in, "algorithm=MD5");
+    assert_true(sha && md5 && sha < md5); /* RFC 8760 2.4: the better one first */
+    assert_int_equal(enroll(&a, 3600), 200);
+    assert_non_null(strstr(a.in, a.contact));
+    assert_int_equal(enroll(&b, 3600), 200);
+    assert_non_null(strstr(b.in, a.contact)); /* 10.3 step 8: all of them */
+    assert_non_null(strstr(b.in, b.contact));
+    assert_int_equal(contacts_of(*state, "alice"), 2);
+    assert_int_equal(kg_counters.registers_ok, 2);
+    close(a.fd);
+    close(b.fd);
+}
+
+/* threats.md: the same bytes for a wrong password and for a user that does not exist. */
+static void wrong_and_unknown_look_alike(void **state)
+{
+    struct phone a = phone_new(*state, "alice", "wrong"), n = phone_new(*state, "nobody", "wrong");
+
+    assert_int_equal(enroll(&a, 3600), 403);
+    assert_int_equal(enroll(&n, 3600), 403);
+    assert_int_equal(contacts_of(*state, "alice"), 0);
+    assert_int_equal(kg_counters.auth_failures, 2);
+    /* The headers that do not repeat the request are the same. */
+    assert_string_equal(strstr(a.in, "Server:"), strstr(n.in, "Server:"));
+    assert_memory_equal(a.in, n.in, strlen("SIP/2.0 403 Forbidden\r\n"));
+    close(a.fd);
+    close(n.fd);
+}
+
+static void only_ones_own_address(void **state)
+{
+    struct phone b = phone_new(*state, "bob", "secret2");
+
+    ask(&b, phone_request(&b, "REGISTER", "alice", 3600, ""));
+    phone_learn(&b, b.in);
+    ask(&b,
+        phone_request(&b, "REGISTER", "alice", 3600, phone_authorization(&b, "Authorization", "REGISTER")));
+    assert_int_equal(status_of(b.in), 403);
+    assert_int_equal(contacts_of(*state, "alice"), 0);
+    close(b.fd);
+}
+
+/* A copy of a good request from somewhere else changes nothing, whatever its Contact; from the same place it
+ * is a retransmission and gets the same answer. */
+static void replay_is_refused_retransmission_is_not(void **state)
+{
+    struct phone a = phone_new(*state, "alice", "secret"), thief = phone_new(*state, "alice", "?");
+    char recorded[4096], stolen[4096];
+    char *contact;
+
+    assert_int_equal(enroll(&a, 3600), 200);
+    snprintf(
+        recorded, sizeof recorded, "%s",
+        phone_request(&a, "REGISTER", "alice", 3600, phone_authorization(&a, "Authorization", "REGISTER")));
+    assert_int_equal(status_of(ask(&a, recorded)), 200);
+    assert_int_equal(status_of(ask(&a, recorded)), 200);
+    assert_int_equal(contacts_of(*state, "alice"), 1);
+
+    assert_int_equal(status_of(ask(&thief, recorded)), 401);
+    assert_true(phone_learn(&thief, thief.in));
+    snprintf(stolen, sizeof stolen, "%s", recorded);
+    contact = strstr(stolen, "Contact: <sip:alice") + strlen("Contact: <sip:");
+    memcpy(contact, "thief", 5);
+    assert_int_equal(status_of(ask(&thief, stolen)), 401);
+    assert_int_equal(status_of(ask(&a, stolen)), 401);
+    assert_int_equal(contacts_of(*state, "alice"), 1);
+    close(a.fd);
+    close(thief.fd);
+}
+
+static void rfc3261_10_3_order_and_removal(void **state)
+{
+    struct phone a = phone_new(*state, "alice", "secret"), b = phone_new(*state, "alice", "secret");
+
+    assert_int_equal(enroll(&a, 3600), 200);
+    assert_int_equal(enroll(&b, 3600), 200);
+    a.cseq -= 2;
+    assert_int_equal(enroll(&a, 3600), 500); /* step 7: an older CSeq of the same Call-ID */
+    a.cseq += 2;
+    assert_int_equal(enroll(&a, 20), 423);
+    assert_non_null(strstr(a.in, "Min-Expires: 30"));
+    assert_int_equal(enroll(&a, 0), 200);
+    assert_null(strstr(a.in, a.contact));
+    assert_non_null(strstr(a.in, b.contact));
+    snprintf(a.contact, sizeof a.contact, "*");
+    assert_int_equal(enroll(&a, 3600), 400); /* step 6: * only to remove */
+    assert_int_equal(contacts_of(*state, "alice"), 1);
+    assert_int_equal(enroll(&a, 0), 200);
+    assert_int_equal(contacts_of(*state, "alice"), 0);
+    close(a.fd);
+    close(b.fd);
+}
+
+static void few_contacts(struct kg_config *config)
+{
+    config->registration.contacts_per_user = 2;
+}
+
+static int setup_few(void **state)
+{
+    *state = world_new(few_contacts);
+    add_accounts(*state);
+    return 0;
+}
+
+static void oldest_contact_makes_room(void **state)
+{
+    struct phone p[3];
+
+    for (int i = 0; i < 3; i++) {
+        p[i] = phone_new(*state, "alice", "secret");
+        assert_int_equal(enroll(&p[i], 3600), 200);
+    }
+    assert_null(strstr(p[2].in, p[0].contact));
+    assert_non_null(strstr(p[2].in, p[1].contact));
+    assert_non_null(strstr(p[2].in, p[2].contact));
+    for (int i = 0; i < 3; i++)
+        close(p[i].fd);
+}
+
+/* No 401 after a restart: the phone's next nonce count is taken, a recorded request is not. */
+static void restart_without_a_challenge(void **state)
+{
+    struct world *w = *state;
+    struct phone a = phone_new(w, "alice", "secret");
+    struct kg_target target;
+    char recorded[4096];
+
+    assert_int_equal(enroll(&a, 3600), 200);
+    snprintf(
+        recorded, sizeof recorded, "%s",
+        phone_request(&a, "REGISTER", "alice", 3600, phone_authorization(&a, "Authorization", "REGISTER")));
+    assert_int_equal(status_of(ask(&a, recorded)), 200);
+    world_stop(w);
+    world_start(w);
+    assert_int_equal(kg_registrar_lookup(w->server.registrar, "alice", &target, 1), 1);
+    assert_int_equal(kg_addr_port(&target.flow.remote), a.port);
+    assert_non_null(target.flow.tport);
+    kg_flow_clear(&target.flow);
+    assert_int_equal(status_of(ask(&a, recorded)), 200); /* still a retransmission of that phone's */
+    assert_int_equal(enroll(&a, 3600), 200);
+    {
+        struct phone thief = phone_new(w, "alice", "?");
+
+        assert_int_equal(status_of(ask(&thief, recorded)), 401);
+        close(thief.fd);
+    }
+    close(a.fd);
+}
+
+/* An INVITE is challenged once, without a transaction that would send the 407 again. */
+static void invite_is_challenged_once(void **state)
+{
+    struct phone b = phone_new(*state, "bob", "secret2");
+
+    ask(&b, phone_request(&b, "INVITE", "alice", -1, ""));
+    assert_int_equal(status_of(b.in), 407);
+    phone_learn(&b, b.in);
+    assert_string_equal(phone_receive(&b, 700), ""); /* T1 is 500 ms */
+    ask(&b,
+        phone_request(&b, "INVITE", "alice", -1, phone_authorization(&b, "Proxy-Authorization", "INVITE")));
+    while (status_of(b.in) == 100)
+        phone_receive(&b, PATIENCE_MS);
+    assert_int_equal(status_of(b.in), 486);
+    b.password = "wrong";
+    ask(&b,
+        phone_request(&b, "INVITE", "alice", -1, phone_authorization(&b, "Proxy-Authorization", "INVITE")));
+    /* the 486 is sent again, for want of an ACK */
+    while (status_of(b.in) == 486)
+        phone_receive(&b, PATIENCE_MS);
+    assert_int_equal(status_of(b.in), 403);
+    close(b.fd);
+}
+
+static void lookups(void **state)
+{
+    struct world *w = *state;
+    struct phone a = phone_new(w, "alice", "secret");
+    struct kg_target found, by_flow;
+    json_t *json, *accounts;
+
+    assert_int_equal(enroll(&a, 3600), 200);
+    assert_int_equal(kg_registrar_lookup(w->server.registrar, "alice", &found, 1), 1);
+    assert_int_equal(kg_registrar_by_flow(w->server.registrar, &found.flow, "", &by_flow), 0);
+    assert_string_equal(by_flow.user, "alice");
+    kg_flow_clear(&by_flow.flow);
+    assert_int_equal(kg_registrar_by_flow(w->server.registrar, &found.flow, "bob", &by_flow), ENOENT);
+    json = kg_registrar_json(w->server.registrar);
+    assert_int_equal(json_array_size(json), 1);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(json, 0), "user")), "alice");
+    json_decref(json);
+    accounts = kg_registrar_accounts_json(w->server.registrar);
+    assert_int_equal(json_array_size(accounts), 2);
+    json_decref(accounts);
+    kg_flow_clear(&found.flow);
+    assert_int_equal(kg_registrar_account_remove(w->server.registrar, "alice"), 0);
+    assert_int_equal(contacts_of(w, "alice"), 0);
+    assert_int_equal(kg_registrar_account_remove(w->server.registrar, "alice"), ENOENT);
+    assert_int_equal(kg_registrar_account_add(w->server.registrar, "bob", "x"), EEXIST);
+    assert_int_equal(kg_registrar_account_add(w->server.registrar, "b\"b", "x"), EINVAL);
+    assert_int_equal(kg_registrar_account_add(w->server.registrar, "carol", ""), EINVAL);
+    close(a.fd);
+}
+
+/* --- keepalives -------------------------------------------------------------------------------------------
+ */
+
+static void quick_keepalives(struct kg_config *config)
+{
+    config->registration.keepalive_udp_ms = 150;
+}
+
+static int setup_keepalive(void **state)
+{
+    *state = world_new(quick_keepalives);
+    add_accounts(*state);
+    return 0;
+}
+
+static struct phone phone_behind_nat(struct world *w)
+{
+    struct phone a = phone_new(w, "alice", "secret");
+
+    a.via = "192.168.77.5";
+    snprintf(a.contact, sizeof a.contact, "<sip:alice@192.168.77.5:5060>");
+    return a;
+}
+
+/* What a phone says to OPTIONS: any answer will do. */
+static void answer_options(struct phone *p)
+{
+    char text[4096];
+    size_t n = (size_t)snprintf(text, sizeof text, "SIP/2.0 481 Nothing\r\n");
+
+    for (char *line = strtok(p->in, "\r\n"); line; line = strtok(NULL, "\r\n"))
+        if (!strncmp(line, "Via:", 4) || !strncmp(line, "From:", 5) || !strncmp(line, "To:", 3) ||
+            !strncmp(line, "Call-ID:", 8) || !strncmp(line, "CSeq:", 5))
+            n += (size_t)snprintf(text + n, sizeof text - n, "%s\r\n", line);
+    snprintf(text + n, sizeof text - n, "Content-Length: 0\r\n\r\n");
+    phone_send(p, text);
+}
+
+static void phone_that_stops_answering_goes(void **state)
+{
+    struct phone a = phone_behind_nat(*state);
+    unsigned asked = 0;
+
+    assert_int_equal(enroll(&a, 3600), 200);
+    for (int i = 0; i < 5; i++) {
+        assert_memory_equal(phone_receive(&a, PATIENCE_MS), "OPTIONS sip:alice@192.168.77.5:5060 ", 36);
+        answer_options(&a);
+    }
+    assert_int_equal(contacts_of(*state, "alice"), 1);
+    while (strncmp(phone_receive(&a, 600), "OPTIONS", 7) == 0)
+        asked++;
+    assert_int_equal(asked, 3);
+    assert_int_equal(contacts_of(*state, "alice"), 0);
+    assert_int_equal(kg_counters.bindings_expired, 1);
+    close(a.fd);
+}
+
+static void phone_that_never_answers_stays(void **state)
+{
+    struct phone a = phone_behind_nat(*state);
+
+    assert_int_equal(enroll(&a, 3600), 200);
+    for (int i = 0; i < 6; i++)
+        assert_memory_equal(phone_receive(&a, PATIENCE_MS), "OPTIONS", 7);
+    assert_int_equal(contacts_of(*state, "alice"), 1);
+    close(a.fd);
+}
+
+static void phone_without_nat_is_left_alone(void **state)
+{
+    struct phone a = phone_new(*state, "alice", "secret");
+
+    assert_int_equal(enroll(&a, 3600), 200);
+    assert_string_equal(phone_receive(&a, 400), "");
+    assert_int_equal(kg_counters.keepalives_sent, 0);
+    close(a.fd);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(both_algorithms_register, setup, teardown),
+        cmocka_unit_test_setup_teardown(wrong_and_unknown_look_alike, setup, teardown),
+        cmocka_unit_test_setup_teardown(only_ones_own_address, setup, teardown),
+        cmocka_unit_test_setup_teardown(replay_is_refused_retransmission_is_not, setup, teardown),
+        cmocka_unit_test_setup_teardown(rfc3261_10_3_order_and_removal, setup, teardown),
+        cmocka_unit_test_setup_teardown(oldest_contact_makes_room, setup_few, teardown),
+        cmocka_unit_test_setup_teardown(restart_without_a_challenge, setup, teardown),
+        cmocka_unit_test_setup_teardown(invite_is_challenged_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(lookups, setup, teardown),
+        cmocka_unit_test_setup_teardown(phone_that_stops_answering_goes, setup_keepalive, teardown),
+        cmocka_unit_test_setup_teardown(phone_that_never_answers_stays, setup_keepalive, teardown),
+        cmocka_unit_test_setup_teardown(phone_without_nat_is_left_alone, setup_keepalive, teardown),
+    };
+
+    kg_log_init("test", KG_LOG_ERROR);
+    su_init();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
