@@ -140,7 +140,6 @@ void kg_show_stats(const json_t *answer)
         {"uptime_s", "seconds since the signalling process started"},
         {"calls", "calls that are up or being set up"},
         {"registrations", "phones that are registered"},
-        {"streams", "TCP and TLS connections that are open"},
         {"media_up", "the media engine answers"},
         {"store_healthy", "the store can be written"},
         {"store_problem", "why it cannot; registrations go on from memory"},
