@@ -113,7 +113,7 @@ static void session(struct rewrite *r)
 {
     const struct kg_sdp *sdp = r->sdp;
     struct out *out = &r->out;
-    bool time = sdp->has_time, connection = false;
+    bool time = sdp->has_time, connection = false, direction = false;
     if (!sdp->has_name) /* phones forget it, and t= */
         PUT(out, "s=-\r\n");
     for (size_t i = 0; i < sdp->session_end; i++) {
@@ -141,9 +141,13 @@ static void session(struct rewrite *r)
             connection = true;
             break;
         case 'a':
-            if (line->attribute != KG_SDP_ICE && line->attribute != KG_SDP_DROPPED &&
-                line->attribute != KG_SDP_RTCP && line->attribute != KG_SDP_RTCP_MUX)
+            if (line->attribute == KG_SDP_DIRECTION && !direction) {
+                put_direction(out, sdp->direction);
+                direction = true;
+            } else if (line->attribute == KG_SDP_OTHER || line->attribute == KG_SDP_UNTOUCHED ||
+                       line->attribute == KG_SDP_RTPMAP) {
                 put_common(out, line);
+            }
             break;
         default:
             put_common(out, line);
@@ -191,12 +195,15 @@ static void put_media_attribute(struct out *out, struct part *part, const struct
         return;
     case KG_SDP_RTCP_MUX:
         if (part->mux)
-            put_line(out, line);
+            PUT(out, "a=rtcp-mux\r\n");
         part->mux = false;
         return;
     case KG_SDP_RTCP_MUX_ONLY:
         if (part->on && part->local->rtcp_mux)
-            put_line(out, line);
+            PUT(out, "a=rtcp-mux-only\r\n");
+        return;
+    case KG_SDP_BUNDLE_ONLY:
+        PUT(out, "a=bundle-only\r\n");
         return;
     default:
         put_common(out, line);
