@@ -54,11 +54,13 @@ class Lab:
         self.folder = None
 
     def __enter__(self):
-        self.folder = tempfile.mkdtemp(prefix="natlab-")
+        self.folder = tempfile.mkdtemp(prefix=f"natlab-{os.getpid()}-")
         atexit.register(self.close)
         try:
-            for ns in netns.leftovers(r"kl(\d+)-\d+-"):
+            for ns in netns.leftovers("/run/netns", r"kl(\d+)-\d+-"):
                 netns.delete(ns)
+            for folder in netns.leftovers(tempfile.gettempdir(), r"natlab-(\d+)-"):
+                shutil.rmtree(os.path.join(tempfile.gettempdir(), folder), ignore_errors=True)
             self.internet = self._namespace("internet", router=True)
         except BaseException:
             self.close()

@@ -116,11 +116,10 @@ def delete(ns):
     subprocess.run(["ip", "netns", "del", ns], check=False, stderr=subprocess.DEVNULL)
 
 
-def leftovers(pattern):
-    """Names of namespaces that match; group 1 is the process that made them, which no longer lives."""
-    if not os.path.isdir("/run/netns"):
-        return []
-    found = ((name, re.match(pattern, name)) for name in os.listdir("/run/netns"))
+def leftovers(folder, pattern):
+    """Names in the folder that match and whose maker, the process id in group 1, no longer lives."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    found = ((name, re.match(pattern, name)) for name in names)
     return [name for name, m in found if m and not os.path.exists("/proc/" + m.group(1))]
 
 

@@ -2,6 +2,8 @@
 import os
 import select
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -466,3 +468,19 @@ def test_nothing_is_left_after_an_exception():
             raise ZeroDivisionError
     assert process.poll() is not None and box.poll() is not None
     assert not any(os.path.exists("/run/netns/" + n) for n in names) and not os.path.exists(folder)
+
+
+def test_what_a_killed_run_left_is_removed():
+    """A process is killed inside its laboratory: its boxes end by themselves, the next laboratory takes away the rest."""
+    script = ("from natlab.lab import Lab\nwith Lab() as lab:\n    lab.natted_host('orphan')\n"
+              "    print(lab.prefix, lab.folder, lab.boxes[0].process.pid, flush=True)\n    input()\n")
+    tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                               cwd=tests)
+    prefix, folder, box = process.stdout.readline().split()
+    assert os.path.exists(f"/run/netns/{prefix}orphan") and os.path.exists("/proc/" + box)
+    process.kill()
+    process.communicate()
+    assert until(lambda: not os.path.exists("/proc/" + box))
+    with Lab():
+        assert not os.path.exists(f"/run/netns/{prefix}orphan") and not os.path.exists(folder)
