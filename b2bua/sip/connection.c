@@ -213,9 +213,7 @@ static void open_now(struct kg_connection *connection)
 static void on_net_event(struct bufferevent *bev, short what, void *arg)
 {
     struct kg_connection *connection = arg;
-    if (what & BEV_EVENT_CONNECTED) {
-        /* A TLS connection of ours says so twice: TCP is up, then TLS. Opening it early shortens no deadline.
-         */
+    if (what & BEV_EVENT_CONNECTED) { /* for TLS: and the handshake is done */
         open_now(connection);
         return;
     }

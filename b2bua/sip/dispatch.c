@@ -81,7 +81,7 @@ static bool is_foreign_body(const sip_t *sip)
 static bool refuse_by_headers(struct kg_sip *stack, msg_t *msg, const sip_t *sip)
 {
     const sip_request_t *request = sip->sip_request;
-    int scheme = request->rq_url->url_type;
+    signed char scheme = request->rq_url->url_type;
     bool is_call = request->rq_method == sip_method_invite;
     if (scheme != url_sip && scheme != url_sips && !(is_call && scheme == url_tel)) { /* 8.2.2.1 */
         refuse(stack, msg, SIP_416_UNSUPPORTED_URI);

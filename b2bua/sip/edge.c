@@ -69,6 +69,14 @@ void kg_edge_note_refusal(struct kg_edge *edge, const struct kg_addr *remote, co
     if (edge->warned_ms && now_ms - edge->warned_ms < WARN_INTERVAL_MS)
         return;
     edge->warned_ms = now_ms;
+    if (!kg_addr_is_set(remote)) {
+        kg_warn(
+            "edge",
+            "cannot accept connections: %s. Close some, or raise the limit of open files (LimitNOFILE in the "
+            "service file)",
+            why);
+        return;
+    }
     kg_warn("edge",
             "closed a connection from %s: %s (%llu closed so far; further ones within %d s are only counted)",
             kg_addr_format(remote, text), why, (unsigned long long)atomic_load(&edge->refused),

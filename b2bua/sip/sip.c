@@ -44,7 +44,6 @@ static int make_agent(struct kg_sip *sip)
     sip->agent = nta_agent_create(
         sip->root, NO_SOCKET_YET, kg_sip_dispatch, (nta_agent_magic_t *)sip, NTATAG_UA(1),
         NTATAG_STATELESS(1),    /* what belongs to no dialog goes to kg_sip_dispatch without a transaction */
-        NTATAG_MERGE_482(1),    /* RFC 3261 8.2.2.2 */
         NTATAG_SERVER_RPORT(2), /* answer to the source port even when the phone forgot rport (RFC 3581) */
         NTATAG_CLIENT_RPORT(1), NTATAG_USE_NAPTR(0), NTATAG_USE_SRV(0), NTATAG_PRELOAD(PRELOAD_BYTES),
         NTATAG_MAXSIZE(KG_SIP_MESSAGE_MAX),

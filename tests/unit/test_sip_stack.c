@@ -81,7 +81,7 @@ static void on_lost(void *ctx, tport_t *tport)
 
 static uint16_t first_port(void)
 {
-    return (uint16_t)(20000 + getpid() % 5000 * 4);
+    return (uint16_t)(20000 + getpid() % 3000 * 4);
 }
 
 static void listen_at(struct kg_config *config, enum kg_transport transport, const char *host, uint16_t port)
@@ -481,6 +481,55 @@ static void is_us(void **state)
     }
 }
 
+/* ---- requests of ours ---- */
+
+static int on_answer(nta_outgoing_magic_t *magic, nta_outgoing_t *orq, const sip_t *sip)
+{
+    struct world *w = (struct world *)magic;
+    if (nta_outgoing_status(orq) >= 200 && sip)
+        w->answer_status = nta_outgoing_status(orq);
+    return 0;
+}
+
+static nta_outgoing_t *ask(struct world *w, nta_leg_t **leg, const struct kg_flow *flow, const char *uri)
+{
+    char url[KG_FLOW_URL];
+    w->answer_status = 0;
+    *leg = nta_leg_tcreate(kg_sip_agent(w->sip), NULL, NULL, SIPTAG_FROM_STR("<sip:kedge@example.org>"),
+                           SIPTAG_TO_STR("<sip:a@example.org>"), TAG_END());
+    assert_non_null(*leg);
+    nta_leg_tag(*leg, NULL);
+    return nta_outgoing_tcreate(*leg, on_answer, (nta_outgoing_magic_t *)w,
+                                (const url_string_t *)kg_flow_route_url(flow, url), SIP_METHOD_OPTIONS,
+                                (const url_string_t *)uri, NTATAG_TPORT(flow->tport), TAG_END());
+}
+
+static void copy_header(const char *from, const char *name, char *to, size_t size)
+{
+    const char *line = strstr(from, name);
+    assert_non_null(line);
+    size_t used = strlen(to);
+    snprintf(to + used, size - used, "%.*s\r\n", (int)strcspn(line, "\r"), line);
+}
+
+/* 200 OK to a request that kedge sent. */
+static void answer_ok(int fd, const char *asked)
+{
+    char text[2000] = "SIP/2.0 200 OK\r\n";
+    static const char *const names[] = {"Via:", "From:", "To:", "Call-ID:", "CSeq:"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        copy_header(asked, names[i], text, sizeof text);
+    strncat(text, "Content-Length: 0\r\n\r\n", sizeof text - strlen(text) - 1);
+    send_text(fd, text);
+}
+
+static bool got_answer(struct world *w)
+{
+    for (int64_t end = kg_mono_ms() + PATIENCE_MS; !w->answer_status && kg_mono_ms() < end;)
+        su_root_step(w->root, 2);
+    return w->answer_status != 0;
+}
+
 /* ---- streams ---- */
 
 static void tcp_pipelined(void **state)
@@ -513,6 +562,47 @@ static void tcp_pipelined(void **state)
         assert_ptr_equal(w->lost_tport, w->flow.tport);
         assert_false(kg_flow_is_up(&w->flow));
     }
+}
+
+/* A request toward a phone whose stream is gone fails at once: kedge does not connect to it. */
+static void gone_stream(void **state)
+{
+    struct world *w = *state;
+    nta_leg_t *leg;
+    int fd = phone(SOCK_STREAM, "127.0.0.1", first_port());
+    send_text(fd, request("REGISTER", "TCP", "sip:example.org", ""));
+    assert_has(answers(w, fd, 1), "200 OK");
+    unsigned lost = w->lost;
+    close(fd);
+    assert_true(run_until(w, -1, &w->lost, lost, PATIENCE_MS));
+    int64_t start = kg_mono_ms();
+    nta_outgoing_t *orq = ask(w, &leg, &w->flow, "sip:a@10.9.9.9:5070");
+    assert_true(got_answer(w));
+    assert_int_equal(w->answer_status, 503);
+    assert_true(kg_mono_ms() - start < 1000);
+    nta_outgoing_destroy(orq);
+    nta_leg_destroy(leg);
+}
+
+/* A PBX rings two phones behind us: alike but for Request-URI and branch, and both are served. */
+static void forked_by_pbx(void **state)
+{
+    struct world *w = *state;
+    int fd = phone(SOCK_DGRAM, "127.0.0.1", first_port());
+    for (unsigned i = 0; i < 2; i++) {
+        char text[800];
+        unsigned before = w->invites;
+        snprintf(
+            text, sizeof text,
+            "INVITE sip:token%u@example.org SIP/2.0\r\nVia: SIP/2.0/UDP 10.9.9.9;branch=z9hG4bKfork%u\r\n"
+            "From: <sip:a@b>;tag=1\r\nTo: <sip:c@b>\r\nCall-ID: fork\r\nCSeq: 1 INVITE\r\nMax-Forwards: "
+            "70\r\n"
+            "Contact: <sip:a@b>\r\nContent-Length: 0\r\n\r\n",
+            i, i);
+        send_text(fd, text);
+        assert_true(run_until(w, -1, &w->invites, before, PATIENCE_MS));
+    }
+    close(fd);
 }
 
 /* A client that sends its last message and closes at once is still heard. */
@@ -591,54 +681,7 @@ static void tls_register(void **state)
     tls_close(&p);
 }
 
-/* ---- requests of ours down a flow ---- */
-
-static int on_answer(nta_outgoing_magic_t *magic, nta_outgoing_t *orq, const sip_t *sip)
-{
-    struct world *w = (struct world *)magic;
-    if (nta_outgoing_status(orq) >= 200 && sip)
-        w->answer_status = nta_outgoing_status(orq);
-    return 0;
-}
-
-static nta_outgoing_t *ask(struct world *w, nta_leg_t **leg, const struct kg_flow *flow, const char *uri)
-{
-    char url[KG_FLOW_URL];
-    w->answer_status = 0;
-    *leg = nta_leg_tcreate(kg_sip_agent(w->sip), NULL, NULL, SIPTAG_FROM_STR("<sip:kedge@example.org>"),
-                           SIPTAG_TO_STR("<sip:a@example.org>"), TAG_END());
-    assert_non_null(*leg);
-    nta_leg_tag(*leg, NULL);
-    return nta_outgoing_tcreate(*leg, on_answer, (nta_outgoing_magic_t *)w,
-                                (const url_string_t *)kg_flow_route_url(flow, url), SIP_METHOD_OPTIONS,
-                                (const url_string_t *)uri, NTATAG_TPORT(flow->tport), TAG_END());
-}
-
-static void copy_header(const char *from, const char *name, char *to, size_t size)
-{
-    const char *line = strstr(from, name);
-    assert_non_null(line);
-    size_t used = strlen(to);
-    snprintf(to + used, size - used, "%.*s\r\n", (int)strcspn(line, "\r"), line);
-}
-
-/* 200 OK to a request that kedge sent. */
-static void answer_ok(int fd, const char *asked)
-{
-    char text[2000] = "SIP/2.0 200 OK\r\n";
-    static const char *const names[] = {"Via:", "From:", "To:", "Call-ID:", "CSeq:"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        copy_header(asked, names[i], text, sizeof text);
-    strncat(text, "Content-Length: 0\r\n\r\n", sizeof text - strlen(text) - 1);
-    send_text(fd, text);
-}
-
-static bool got_answer(struct world *w)
-{
-    for (int64_t end = kg_mono_ms() + PATIENCE_MS; !w->answer_status && kg_mono_ms() < end;)
-        su_root_step(w->root, 2);
-    return w->answer_status != 0;
-}
+/* ---- down a flow ---- */
 
 static void request_down_the_flow(void **state)
 {
@@ -1090,6 +1133,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(no_reflection, setup, teardown),
         cmocka_unit_test_setup_teardown(is_us, setup, teardown),
         cmocka_unit_test_setup_teardown(tcp_pipelined, setup, teardown),
+        cmocka_unit_test_setup_teardown(gone_stream, setup, teardown),
+        cmocka_unit_test_setup_teardown(forked_by_pbx, setup, teardown),
         cmocka_unit_test_setup_teardown(tcp_send_and_close, setup, teardown),
         cmocka_unit_test_setup_teardown(tls_register, setup, teardown),
         cmocka_unit_test_setup_teardown(request_down_the_flow, setup, teardown),
