@@ -1,0 +1,413 @@
+/* In front of a PBX: which REGISTERs reach it, what they look like there, what comes back. The PBX is a UDP
+ * socket. */
+#include "registrar_world.h"
+
+struct scene {
+    struct world *w;
+    int pbx[2];
+    char seen[8192]; /* the last REGISTER at a PBX */
+};
+
+static uint16_t pbx_port(int i)
+{
+    return (uint16_t)(12000 + getpid() % 5000 * 4 + 1 + i);
+}
+
+static void two_pbxes(struct kg_config *config)
+{
+    config->pbx_count = 2;
+    for (int i = 0; i < 2; i++) {
+        config->pbx[i].transport = KG_UDP;
+        assert_int_equal(kg_addr_parse_host("127.0.0.1", pbx_port(i), &config->pbx[i].addr), 0);
+    }
+    config->registration.phone_expires_lan_ms = 60000;
+    config->registration.pbx_expires_ms = 600000;
+}
+
+static int open_pbx(int i)
+{
+    struct kg_addr here;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    assert_int_equal(kg_addr_parse_host("127.0.0.1", pbx_port(i), &here), 0);
+    assert_int_equal(bind(fd, &here.sa, kg_addr_len(&here)), 0);
+    return fd;
+}
+
+static int setup(void **state)
+{
+    struct scene *s = calloc(1, sizeof *s);
+
+    s->pbx[0] = open_pbx(0);
+    s->pbx[1] = open_pbx(1);
+    s->w = world_new(two_pbxes);
+    *state = s;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct scene *s = *state;
+
+    close(s->pbx[0]);
+    close(s->pbx[1]);
+    world_free(s->w);
+    free(s);
+    return 0;
+}
+
+/* --- the PBX ----------------------------------------------------------------------------------------------
+ */
+
+static void pbx_answer(int fd, const char *request, const struct sockaddr_storage *to, socklen_t len,
+                       const char *status, const char *extra)
+{
+    char copy[8192], text[8192];
+    size_t n = (size_t)snprintf(text, sizeof text, "SIP/2.0 %s\r\n", status);
+
+    snprintf(copy, sizeof copy, "%s", request);
+    for (char *line = strtok(copy, "\r\n"); line; line = strtok(NULL, "\r\n"))
+        if (!strncmp(line, "Via:", 4) || !strncmp(line, "From:", 5) || !strncmp(line, "To:", 3) ||
+            !strncmp(line, "Call-ID:", 8) || !strncmp(line, "CSeq:", 5))
+            n += (size_t)snprintf(text + n, sizeof text - n, "%s%s\r\n", line,
+                                  !strncmp(line, "To:", 3) ? ";tag=pbx" : "");
+    n += (size_t)snprintf(text + n, sizeof text - n, "%sContent-Length: 0\r\n\r\n", extra);
+    assert_int_equal(sendto(fd, text, n, 0, (const struct sockaddr *)to, len), (ssize_t)n);
+}
+
+/* Waits for a REGISTER at this PBX (probes are answered meanwhile) and answers it, unless status is NULL. */
+static bool pbx_serve(struct scene *s, int i, int64_t ms, const char *status, const char *extra)
+{
+    int64_t end = kg_mono_ms() + ms;
+
+    while (kg_mono_ms() < end && run_until_readable(s->w, s->pbx[i], end - kg_mono_ms())) {
+        struct sockaddr_storage from;
+        socklen_t len = sizeof from;
+        ssize_t n = recvfrom(s->pbx[i], s->seen, sizeof s->seen - 1, 0, (struct sockaddr *)&from, &len);
+
+        s->seen[n > 0 ? n : 0] = '\0';
+        if (strncmp(s->seen, "OPTIONS", 7) == 0) {
+            pbx_answer(s->pbx[i], s->seen, &from, len, "200 OK", "");
+        } else {
+            if (status)
+                pbx_answer(s->pbx[i], s->seen, &from, len, status, extra);
+            return true;
+        }
+    }
+    s->seen[0] = '\0';
+    return false;
+}
+
+#define CHALLENGE                                                                                            \
+    "WWW-Authenticate: Digest realm=\"pbx.example\", nonce=\"n1\", algorithm=MD5, qop=\"auth\"\r\n"
+
+static const char *header(const char *text, const char *name)
+{
+    static char values[4][512];
+    static unsigned next;
+    char *value = values[next++ % 4];
+    const char *found = strstr(text, name);
+
+    snprintf(value, 512, "%.*s", found ? (int)strcspn(found, "\r") : 0, found ? found : "");
+    return value;
+}
+
+/* "<sip:TOKEN@..." -> TOKEN of the REGISTER last seen. */
+static const char *token_seen(const struct scene *s)
+{
+    static char token[32];
+    const char *found = strstr(s->seen, "Contact: <sip:");
+
+    snprintf(token, sizeof token, "%.*s", found ? (int)strcspn(found + 14, "@>") : 0,
+             found ? found + 14 : "");
+    return token;
+}
+
+/* The PBX's 200, listing our contact with its time. */
+static const char *granted(const struct scene *s, unsigned seconds)
+{
+    static char text[256];
+
+    snprintf(text, sizeof text, "Contact: <sip:%s@127.0.0.1:%u>;expires=%u\r\n", token_seen(s), s->w->port,
+             seconds);
+    return text;
+}
+
+/* A challenge and a 200 of the PBX. */
+static void enroll(struct scene *s, struct phone *p)
+{
+    p->algorithm = KG_DIGEST_MD5;
+    phone_send(p, phone_request(p, "REGISTER", p->user, 3600, ""));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "401 Unauthorized", CHALLENGE));
+    assert_int_equal(status_of(phone_receive(p, PATIENCE_MS)), 401);
+    phone_learn(p, p->in);
+    phone_send(
+        p, phone_request(p, "REGISTER", p->user, 3600, phone_authorization(p, "Authorization", "REGISTER")));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, NULL, ""));
+    struct kg_addr kedge;
+    assert_int_equal(kg_addr_parse_host("127.0.0.1", s->w->port, &kedge), 0);
+    struct sockaddr_storage to = {0};
+    memcpy(&to, &kedge.sa, kg_addr_len(&kedge));
+    pbx_answer(s->pbx[0], s->seen, &to, kg_addr_len(&kedge), "200 OK", granted(s, 600));
+    assert_int_equal(status_of(phone_receive(p, PATIENCE_MS)), 200);
+}
+
+static int refresh(struct phone *p, const char *extra)
+{
+    phone_send(p, phone_request(p, "REGISTER", p->user, 3600, extra));
+    return status_of(phone_receive(p, QUIET_MS));
+}
+
+/* --- the tests --------------------------------------------------------------------------------------------
+ */
+
+static void passes_digest_and_hides_the_phone(void **state)
+{
+    struct scene *s = *state;
+    struct phone a = phone_new(s->w, "alice", "secret");
+    char first_call_id[512];
+    struct kg_target target;
+
+    phone_send(&a, phone_request(&a, "REGISTER", "alice", 3600, ""));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "401 Unauthorized", CHALLENGE));
+    snprintf(first_call_id, sizeof first_call_id, "%s", header(s->seen, "Call-ID:"));
+    assert_int_equal(status_of(phone_receive(&a, PATIENCE_MS)), 401);
+    assert_non_null(strstr(a.in, CHALLENGE));
+    a.algorithm = KG_DIGEST_MD5;
+    enroll(s, &a);
+    assert_string_equal(header(s->seen, "Call-ID:"), first_call_id); /* RFC 3261 10.2: one row */
+    assert_memory_equal(s->seen, "REGISTER sip:example.org ", 25);
+    assert_non_null(strstr(s->seen, "To: <sip:alice@example.org>"));
+    assert_non_null(strstr(s->seen, "Authorization: Digest username=\"alice\""));
+    assert_non_null(strstr(s->seen, ";expires=600"));
+    assert_null(strstr(s->seen, a.call_id));
+    assert_null(strstr(s->seen, "tag=t\r"));
+    char port[16];
+    snprintf(port, sizeof port, ":%u", a.port);
+    assert_null(strstr(s->seen, port));
+    /* The phone gets its own contact and a short time. */
+    assert_non_null(strstr(a.in, a.contact));
+    assert_in_range(strtol(strstr(a.in, "expires=") + 8, NULL, 10), 54, 60);
+    /* And the PBX's calls find it. */
+    assert_int_equal(kg_registrar_by_token(s->w->server.registrar, token_seen(s), &target), 0);
+    assert_string_equal(target.user, "alice");
+    assert_int_equal(kg_addr_port(&target.flow.remote), a.port);
+    kg_flow_clear(&target.flow);
+    assert_int_equal(kg_registrar_by_token(s->w->server.registrar, "0123456789abcdef01234567", &target),
+                     ENOENT);
+    close(a.fd);
+}
+
+static void refresh_on_the_flow_is_answered_here(void **state)
+{
+    struct scene *s = *state;
+    struct phone a = phone_new(s->w, "alice", "secret");
+
+    enroll(s, &a);
+    assert_int_equal(refresh(&a, ""), 200);
+    assert_int_equal(refresh(&a, phone_authorization(&a, "Authorization", "REGISTER")), 200);
+    assert_int_equal(kg_counters.registers_local, 2);
+    assert_false(pbx_serve(s, 0, QUIET_MS, NULL, ""));
+    close(a.fd);
+}
+
+/* OpenSIPS #3193, #2368: nothing but the authenticated flow is answered here. Each of these goes to the PBX.
+ */
+static void everybody_else_goes_to_the_pbx(void **state)
+{
+    struct scene *s = *state;
+    struct phone a = phone_new(s->w, "alice", "secret"), thief = phone_new(s->w, "alice", "?"), changed;
+    unsigned local;
+
+    enroll(s, &a);
+    local = (unsigned)kg_counters.registers_local;
+
+    /* Another flow that copies all of a's REGISTER. */
+    snprintf(thief.contact, sizeof thief.contact, "%s", a.contact);
+    snprintf(thief.call_id, sizeof thief.call_id, "%s", a.call_id);
+    thief.cseq = a.cseq + 10;
+    phone_send(&thief, phone_request(&thief, "REGISTER", "alice", 3600, ""));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "401 Unauthorized", CHALLENGE));
+    assert_int_equal(status_of(phone_receive(&thief, PATIENCE_MS)), 401);
+
+    /* The same flow: another contact, another Call-ID, another digest user, another address of record. */
+    changed = a;
+    snprintf(changed.contact, sizeof changed.contact, "<sip:alice@127.0.0.1:9>");
+    phone_send(&changed, phone_request(&changed, "REGISTER", "alice", 3600, ""));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "401 Unauthorized", CHALLENGE));
+    phone_receive(&a, PATIENCE_MS);
+    changed = a;
+    snprintf(changed.call_id, sizeof changed.call_id, "another@phone");
+    phone_send(&changed, phone_request(&changed, "REGISTER", "alice", 3600, ""));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "401 Unauthorized", CHALLENGE));
+    phone_receive(&a, PATIENCE_MS);
+    changed = a;
+    changed.cseq += 20;
+    changed.user = "mallory";
+    phone_send(&changed, phone_request(&changed, "REGISTER", "alice", 3600,
+                                       phone_authorization(&changed, "Authorization", "REGISTER")));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "401 Unauthorized", CHALLENGE));
+    phone_receive(&a, PATIENCE_MS);
+    changed = a;
+    changed.cseq += 25;
+    phone_send(&changed, phone_request(&changed, "REGISTER", "bob", 3600, ""));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "401 Unauthorized", CHALLENGE));
+    phone_receive(&a, PATIENCE_MS);
+    assert_int_equal(kg_counters.registers_local, local);
+
+    /* And a itself is as it was. */
+    a.cseq += 30;
+    assert_int_equal(refresh(&a, ""), 200);
+    close(a.fd);
+    close(thief.fd);
+}
+
+/* The PBX's own time runs out: the refresh goes through. */
+static void refresh_goes_through_when_the_pbx_expires(void **state)
+{
+    struct scene *s = *state;
+    struct phone a = phone_new(s->w, "alice", "secret");
+
+    s->w->server.config.registration.phone_expires_lan_ms = 3600000; /* longer than the PBX grants */
+    enroll(s, &a);
+    phone_send(&a, phone_request(&a, "REGISTER", "alice", 3600, ""));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "200 OK", "Expires: 600\r\n"));
+    assert_int_equal(status_of(phone_receive(&a, PATIENCE_MS)), 200);
+    assert_int_equal(kg_counters.registers_local, 0);
+    close(a.fd);
+}
+
+static void unregistering_reaches_the_pbx(void **state)
+{
+    struct scene *s = *state;
+    struct phone a = phone_new(s->w, "alice", "secret");
+    char token[32];
+    struct kg_target target;
+
+    enroll(s, &a);
+    snprintf(token, sizeof token, "%s", token_seen(s));
+    phone_send(
+        &a, phone_request(&a, "REGISTER", "alice", 0, phone_authorization(&a, "Authorization", "REGISTER")));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "200 OK", ""));
+    assert_string_equal(token_seen(s), token);
+    assert_non_null(strstr(s->seen, ";expires=0"));
+    assert_int_equal(status_of(phone_receive(&a, PATIENCE_MS)), 200);
+    assert_null(strstr(a.in, "Contact:"));
+    assert_int_equal(kg_registrar_by_token(s->w->server.registrar, token, &target), ENOENT);
+
+    /* It comes back under the same name: to the PBX the same contact. */
+    enroll(s, &a);
+    assert_string_equal(token_seen(s), token);
+    close(a.fd);
+}
+
+static void refusals_pass_as_they_are(void **state)
+{
+    struct scene *s = *state;
+    struct phone a = phone_new(s->w, "alice", "secret");
+
+    phone_send(&a, phone_request(&a, "REGISTER", "alice", 3600, ""));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "403 Not You", ""));
+    assert_memory_equal(phone_receive(&a, PATIENCE_MS), "SIP/2.0 403 Not You\r\n", 21);
+    /* 423: the phone is told, and the next one asks for more. */
+    phone_send(&a, phone_request(&a, "REGISTER", "alice", 3600, ""));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "423 Interval Too Brief", "Min-Expires: 1800\r\n"));
+    assert_int_equal(status_of(phone_receive(&a, PATIENCE_MS)), 423);
+    assert_non_null(strstr(a.in, "Min-Expires: 1800"));
+    phone_send(&a, phone_request(&a, "REGISTER", "alice", 3600, ""));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "302 Elsewhere", "Contact: <sip:10.0.0.1>\r\n"));
+    assert_non_null(strstr(s->seen, ";expires=1800"));
+    assert_int_equal(status_of(phone_receive(&a, PATIENCE_MS)), 503);
+    assert_null(strstr(a.in, "10.0.0.1"));
+    close(a.fd);
+}
+
+static void silent_pbx_then_the_next(void **state)
+{
+    struct scene *s = *state;
+    struct phone a = phone_new(s->w, "alice", "secret");
+    int64_t start = kg_mono_ms();
+
+    phone_send(&a, phone_request(&a, "REGISTER", "alice", 3600, ""));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, NULL, ""));
+    assert_true(pbx_serve(s, 1, 2 * PATIENCE_MS, "401 Unauthorized", CHALLENGE));
+    assert_in_range(kg_mono_ms() - start, 3900, 5000);
+    assert_int_equal(status_of(phone_receive(&a, PATIENCE_MS)), 401);
+    close(a.fd);
+}
+
+static void unavailable_pbx_then_the_next(void **state)
+{
+    struct scene *s = *state;
+    struct phone a = phone_new(s->w, "alice", "secret");
+
+    phone_send(&a, phone_request(&a, "REGISTER", "alice", 3600, ""));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "503 Service Unavailable", ""));
+    assert_true(pbx_serve(s, 1, PATIENCE_MS, "503 Service Unavailable", "Retry-After: 77\r\n"));
+    assert_int_equal(status_of(phone_receive(&a, PATIENCE_MS)), 503);
+    assert_non_null(strstr(a.in, "Retry-After: 77"));
+    close(a.fd);
+}
+
+/* No PBX answers its probes: refreshes are no longer vouched for, and phones are told when to come back. When
+ * it answers again it may have lost everything: the next REGISTER goes through to it. */
+static void pbx_restart_is_noticed(void **state)
+{
+    struct scene *s = *state;
+    struct phone a = phone_new(s->w, "alice", "secret");
+    int64_t end = kg_mono_ms() + 4 * PATIENCE_MS;
+
+    enroll(s, &a);
+    assert_int_equal(refresh(&a, ""), 200);
+    close(s->pbx[0]);
+    close(s->pbx[1]);
+    do
+        phone_send(&a, phone_request(&a, "REGISTER", "alice", 3600, ""));
+    while (status_of(phone_receive(&a, 2 * PATIENCE_MS)) == 200 && kg_mono_ms() < end);
+    assert_int_equal(status_of(a.in), 503);
+    assert_non_null(strstr(a.in, "Retry-After:"));
+    s->pbx[0] = open_pbx(0);
+    s->pbx[1] = open_pbx(1);
+    pbx_serve(s, 0, 2500, NULL, ""); /* its probe */
+    phone_send(&a, phone_request(&a, "REGISTER", "alice", 3600, ""));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "401 Unauthorized", CHALLENGE));
+    phone_receive(&a, PATIENCE_MS);
+    close(a.fd);
+}
+
+/* A restart of kedge: the phone is reachable by its token at once, its refresh needs no PBX. */
+static void restart_of_kedge(void **state)
+{
+    struct scene *s = *state;
+    struct phone a = phone_new(s->w, "alice", "secret");
+    struct kg_target target;
+
+    enroll(s, &a);
+    world_stop(s->w);
+    world_start(s->w);
+    assert_int_equal(kg_registrar_by_token(s->w->server.registrar, token_seen(s), &target), 0);
+    kg_flow_clear(&target.flow);
+    assert_int_equal(refresh(&a, ""), 200);
+    assert_int_equal(kg_counters.registers_local, 1);
+    close(a.fd);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(passes_digest_and_hides_the_phone, setup, teardown),
+        cmocka_unit_test_setup_teardown(refresh_on_the_flow_is_answered_here, setup, teardown),
+        cmocka_unit_test_setup_teardown(everybody_else_goes_to_the_pbx, setup, teardown),
+        cmocka_unit_test_setup_teardown(refresh_goes_through_when_the_pbx_expires, setup, teardown),
+        cmocka_unit_test_setup_teardown(unregistering_reaches_the_pbx, setup, teardown),
+        cmocka_unit_test_setup_teardown(refusals_pass_as_they_are, setup, teardown),
+        cmocka_unit_test_setup_teardown(silent_pbx_then_the_next, setup, teardown),
+        cmocka_unit_test_setup_teardown(unavailable_pbx_then_the_next, setup, teardown),
+        cmocka_unit_test_setup_teardown(pbx_restart_is_noticed, setup, teardown),
+        cmocka_unit_test_setup_teardown(restart_of_kedge, setup, teardown),
+    };
+
+    kg_log_init("test", KG_LOG_ERROR);
+    su_init();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
