@@ -6,6 +6,6 @@
 
 /* Listens on path, mode 0600. The file a dead kedge left behind is replaced, one that somebody serves is not.
  * Returns 0, or an errno and a sentence. */
-int kg_control_socket_open(const char *path, int *fd, char *error, size_t size);
+int kg_control_socket_open(const char *path, int *out, char *error, size_t size);
 
 #endif
