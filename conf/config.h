@@ -14,6 +14,9 @@ const char *kg_transport_name(enum kg_transport transport);
 
 enum kg_policy { KG_POLICY_AUTO, KG_POLICY_STEER, KG_POLICY_ANCHOR, KG_POLICY_BYPASS };
 
+/* Which algorithms the embedded registrar offers in a challenge (RFC 8760). */
+enum kg_digest_offer { KG_DIGEST_OFFER_MD5, KG_DIGEST_OFFER_SHA256, KG_DIGEST_OFFER_BOTH };
+
 /* "udp:192.0.2.10:5060" */
 struct kg_endpoint {
     enum kg_transport transport;
@@ -61,6 +64,7 @@ struct kg_config {
         uint32_t keepalive_stream_ms;
         uint32_t contacts_per_user;
         uint32_t nonce_lifetime_ms;
+        enum kg_digest_offer digest;
     } registration;
     struct {
         uint32_t calls;   /* at once */

@@ -75,6 +75,10 @@ const struct kg_conf_row kg_conf_rows[] = {
     {"registration.nonce_lifetime", &kg_conf_seconds, "600", FIELD(registration.nonce_lifetime_ms), .min = 10,
      .max = DAY, .reloadable = true,
      .doc = "How long a digest nonce of the embedded registrar is good (RFC 7616)."},
+    {"registration.digest", &kg_conf_digest, "md5", FIELD(registration.digest), .reloadable = true,
+     .doc =
+         "What the embedded registrar's challenge offers: md5, which every phone takes; both, SHA-256 first "
+         "(RFC 8760), at which many phones give up; or sha-256, which also refuses MD5 from then on."},
     {"limits.calls", &kg_conf_count, "10000", FIELD(limits.calls), .min = 1, .max = 1000000,
      .reloadable = true, .doc = "Calls at once; more are answered 503."},
     {"limits.streams", &kg_conf_count, "10000", FIELD(limits.streams), .min = 1, .max = 1000000,

@@ -16,6 +16,11 @@ static const char *const policies[] = {
     [KG_POLICY_ANCHOR] = "anchor",
     [KG_POLICY_BYPASS] = "bypass",
 };
+static const char *const digests[] = {
+    [KG_DIGEST_OFFER_MD5] = "md5",
+    [KG_DIGEST_OFFER_SHA256] = "sha-256",
+    [KG_DIGEST_OFFER_BOTH] = "both",
+};
 static const char *const log_levels[] = {"error", "warn", "info", "debug"};
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -247,26 +252,55 @@ static int level_set(const struct kg_conf_row *row, struct kg_config *config, co
 
 const struct kg_conf_type kg_conf_level = {"error, warn, info or debug", false, level_set, text_format};
 
+/* One of a few names, kept as an enum whose values count from 0. */
+static int enum_set(const char *const *names, size_t count, const struct kg_conf_row *row,
+                    struct kg_config *config, const char *text, char *why, size_t size)
+{
+    char must[120];
+    size_t value = find(names, count, text);
+
+    snprintf(must, sizeof must, "must be %s", row->type->name);
+    if (value == count)
+        return refuse(why, size, text, must);
+    *(unsigned *)kg_conf_field(row, config) = (unsigned)value;
+    return 0;
+}
+
+static bool enum_format(const char *const *names, const struct kg_conf_row *row,
+                        const struct kg_config *config, size_t index, char *out, size_t size)
+{
+    snprintf(out, size, "%s", names[*(const unsigned *)field(row, config)]);
+    return index == 0;
+}
+
 static int policy_set(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
                       size_t size)
 {
-    size_t policy = find(policies, COUNT(policies), text);
-
-    if (policy == COUNT(policies))
-        return refuse(why, size, text, "must be auto, steer, anchor or bypass");
-    *(enum kg_policy *)kg_conf_field(row, config) = (enum kg_policy)policy;
-    return 0;
+    return enum_set(policies, COUNT(policies), row, config, text, why, size);
 }
 
 static bool policy_format(const struct kg_conf_row *row, const struct kg_config *config, size_t index,
                           char *out, size_t size)
 {
-    snprintf(out, size, "%s", policies[*(const enum kg_policy *)field(row, config)]);
-    return index == 0;
+    return enum_format(policies, row, config, index, out, size);
 }
 
 const struct kg_conf_type kg_conf_policy = {"auto, steer, anchor or bypass", false, policy_set,
                                             policy_format};
+
+static int digest_set(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
+                      size_t size)
+{
+    return enum_set(digests, COUNT(digests), row, config, text, why, size);
+}
+
+static bool digest_format(const struct kg_conf_row *row, const struct kg_config *config, size_t index,
+                          char *out, size_t size)
+{
+    return enum_format(digests, row, config, index, out, size);
+}
+
+const struct kg_conf_type kg_conf_digest = {"md5, sha-256 or both", false, digest_set, digest_format};
 
 /* Numbers. */
 

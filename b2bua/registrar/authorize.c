@@ -37,11 +37,13 @@ static bool find_credentials(const struct kg_registrar *registrar, const sip_aut
                              struct kg_credentials *out)
 {
     struct kg_credentials cred;
+    bool md5_refused = registrar->server->config.registration.digest == KG_DIGEST_OFFER_SHA256;
     bool found = false;
 
     for (; list; list = list->au_next) {
         if (!list->au_scheme || strcasecmp(list->au_scheme, "Digest") != 0 ||
             kg_credentials_parse((const char *const *)list->au_params, &cred) ||
+            (cred.algorithm == KG_DIGEST_MD5 && md5_refused) ||
             strcmp(cred.realm, registrar->server->config.sip.domain) != 0)
             continue;
         if (!found || cred.algorithm > out->algorithm)
@@ -80,20 +82,26 @@ enum kg_check kg_authorize_check(struct kg_registrar *registrar, const sip_autho
     return KG_CHECK_DENIED;
 }
 
+/* A phone must skip a challenge whose algorithm it does not know (RFC 8760 2.3), but many give up instead,
+ * whatever else is offered (libre before 2.2, SIPp): hence the setting. Credentials by SHA-256 are good under
+ * each. */
 void kg_authorize_challenge(struct kg_registrar *registrar, struct kg_exchange *x, int status, bool stale)
 {
     const char *realm = registrar->server->config.sip.domain;
+    enum kg_digest_offer offer = registrar->server->config.registration.digest;
     char nonce[KG_NONCE_HEX], md5[512], sha256[512];
+    /* RFC 8760 2.4: the best one first. */
+    const char *first = offer == KG_DIGEST_OFFER_MD5 ? md5 : sha256;
+    const char *second = offer == KG_DIGEST_OFFER_BOTH ? md5 : NULL;
 
     kg_counters.challenges++;
     kg_digest_nonce(registrar->digest, kg_wall_ms(), nonce);
     kg_digest_challenge(KG_DIGEST_SHA256, realm, nonce, stale, sha256, sizeof sha256);
     kg_digest_challenge(KG_DIGEST_MD5, realm, nonce, stale, md5, sizeof md5);
-    /* RFC 8760 2.4: the best one first. */
     if (status == 401)
-        kg_exchange_reply(x, SIP_401_UNAUTHORIZED, SIPTAG_WWW_AUTHENTICATE_STR(sha256),
-                          SIPTAG_WWW_AUTHENTICATE_STR(md5), TAG_END());
+        kg_exchange_reply(x, SIP_401_UNAUTHORIZED, SIPTAG_WWW_AUTHENTICATE_STR(first),
+                          TAG_IF(second, SIPTAG_WWW_AUTHENTICATE_STR(second)), TAG_END());
     else
-        kg_exchange_reply(x, SIP_407_PROXY_AUTH_REQUIRED, SIPTAG_PROXY_AUTHENTICATE_STR(sha256),
-                          SIPTAG_PROXY_AUTHENTICATE_STR(md5), TAG_END());
+        kg_exchange_reply(x, SIP_407_PROXY_AUTH_REQUIRED, SIPTAG_PROXY_AUTHENTICATE_STR(first),
+                          TAG_IF(second, SIPTAG_PROXY_AUTHENTICATE_STR(second)), TAG_END());
 }
