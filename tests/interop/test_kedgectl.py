@@ -7,7 +7,7 @@ import time
 import pytest
 
 from interop.agent import talk
-from interop.kedge import BUILD, Kedge
+from interop.kedge import BUILD, ROOT, Kedge
 from interop.hosts import until
 
 CALL = {"id", "state", "from", "to", "started", "path", "reason", "legs"}
@@ -104,7 +104,7 @@ def test_registrations(world):
 def test_stats_and_version(world):
     kedge, _ = world
     stats = kedge.stats()
-    here = os.path.join(os.path.dirname(BUILD.rstrip("/")), "b2bua/counters.inc")
+    here = os.path.join(ROOT, "b2bua/counters.inc")
     with open(here, encoding="utf-8") as f:
         names = [line[2:line.index(",")] for line in f if line.startswith("C(")]
     assert names and set(names) <= set(stats), set(names) - set(stats)
@@ -208,8 +208,7 @@ def test_check_of_a_good_and_of_a_missing_file(tmp_path):
 
 
 def test_the_example_configuration_is_good():
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    done = subprocess.run([os.path.join(BUILD, "kedge"), "-t", "-c", os.path.join(root, "conf/kedge.yaml")], text=True,
+    done = subprocess.run([os.path.join(BUILD, "kedge"), "-t", "-c", os.path.join(ROOT, "conf/kedge.yaml")], text=True,
                           capture_output=True, check=False, timeout=10)
     assert done.returncode == 0, done
 

@@ -31,6 +31,7 @@ def phone(stage, kedge, host, hz, transport="udp", control=4444, listen=None, se
 
 def check_talk(kedge, a, b):
     """a calls b, both hear, b hangs up. Returns the call as kedge saw it in talk."""
+    b.forget()
     a.call(b.user)
     assert a.hears(b.hz), f"{a.user} does not hear {b.hz} Hz in {a.recording()}"
     assert b.hears(a.hz), f"{b.user} does not hear {a.hz} Hz in {b.recording()}"
