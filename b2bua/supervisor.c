@@ -13,6 +13,7 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "b2bua/link.h"
@@ -20,8 +21,6 @@
 #include "b2bua/runtime.h"
 #include "conf/clock.h"
 #include "conf/log.h"
-
-#define CONFIG_FILE_MAX 65536 /* bytes; far more than any configuration needs */
 
 /* A child sends a heartbeat a second; promised is a restart of a hung one within 5 s (threats.md, "hung
  * loop"). */
@@ -58,44 +57,9 @@ struct supervisor {
     int signal_fd;
     sigset_t old_mask;
     struct child child[CHILDREN];
-    bool stopping;
+    bool announced, stopping;
     int status;
 };
-
-static char *read_file(const char *file, size_t *len)
-{
-    FILE *in = fopen(file, "re");
-    if (!in)
-        return NULL;
-    char *text = malloc(CONFIG_FILE_MAX + 1);
-    if (text)
-        *len = fread(text, 1, CONFIG_FILE_MAX + 1, in);
-    int error = ferror(in) ? EISDIR : *len > CONFIG_FILE_MAX ? EFBIG : 0;
-    fclose(in);
-    if (error) {
-        free(text);
-        errno = error;
-        return NULL;
-    }
-    return text;
-}
-
-static int load(const char *file, struct kg_config *config, struct kg_config_errors *errors)
-{
-    size_t len = 0;
-    errors->count = 0;
-    char *text = read_file(file, &len);
-    if (!text) {
-        errors->count = 1;
-        errors->item[0].line = 0;
-        snprintf(errors->item[0].text, sizeof errors->item[0].text, "cannot read the configuration: %s",
-                 strerror(errno));
-        return EINVAL;
-    }
-    int error = kg_config_parse(text, len, config, errors);
-    free(text);
-    return error;
-}
 
 static void print_errors(const char *file, const struct kg_config_errors *errors)
 {
@@ -110,7 +74,7 @@ static void print_errors(const char *file, const struct kg_config_errors *errors
 int kg_supervisor_load(const char *file, struct kg_config *config)
 {
     struct kg_config_errors errors;
-    int error = load(file, config, &errors);
+    int error = kg_config_load(file, config, &errors);
     if (error)
         print_errors(file, &errors);
     return error;
@@ -222,7 +186,7 @@ static char *reload(struct supervisor *s)
     struct kg_config_errors errors;
     json_t *list = json_array();
     char rows[1024] = "";
-    bool good = load(s->file, &config, &errors) == 0;
+    bool good = kg_config_load(s->file, &config, &errors) == 0;
 
     if (good) {
         size_t restart = kg_config_restart_rows(&s->config, &config, rows, sizeof rows);
@@ -376,16 +340,26 @@ static void raise_descriptor_limit(void)
     }
 }
 
+/* To the service manager, where one started us (sd_notify(3)): serving, and the loop still turns. */
+static void tell_manager(struct supervisor *s)
+{
+    if (!s->announced && s->child[MEDIA].state == CHILD_UP && s->child[SIGNALLING].state == CHILD_UP)
+        s->announced = sd_notify(0, "READY=1") >= 0;
+    sd_notify(0, "WATCHDOG=1");
+}
+
 static void run(struct supervisor *s)
 {
     struct child *media = &s->child[MEDIA], *signalling = &s->child[SIGNALLING];
     while (!s->stopping) {
+        tell_manager(s);
         int64_t now = kg_mono_ms();
         watch(s, media, now);
         if (media->was_up || media->adopted) /* its first connect finds an engine */
             watch(s, signalling, now);
         poll_once(s, media->state == CHILD_DOWN || signalling->state == CHILD_DOWN ? 50 : 1000);
     }
+    sd_notify(0, "STOPPING=1");
     stop_child(s, signalling);
     stop_child(s, media);
 }
