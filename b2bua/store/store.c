@@ -22,6 +22,8 @@
 #define QUEUE_MAX 32768
 /* Writes in one transaction: one fsync-free WAL append of about 1 MB at the most. */
 #define BATCH_MAX 1024
+/* A first write waits so long for others to share its transaction: that is also what a kill -9 may lose. */
+#define GATHER_MS 100
 /* After a failed transaction the next try comes so much later. */
 #define RETRY_MS 2000
 /* kg_store_close gives a failing disk this many tries. */
@@ -30,7 +32,8 @@
 struct kg_store {
     char path[256];
     sqlite3 *db;     /* the caller's thread */
-    sqlite3 *writer; /* the writer's thread */
+    sqlite3 *writer; /* the writer's thread, and so its statements */
+    sqlite3_stmt *put, *del;
     pthread_t thread;
     bool thread_runs;
     pthread_mutex_t lock; /* everything below */
@@ -183,24 +186,18 @@ static int write_one(sqlite3_stmt *put, sqlite3_stmt *del, const struct kg_store
 }
 
 /* One transaction. On failure nothing of it is written. */
-static int write_batch(sqlite3 *db, const struct kg_store_write *first)
+static int write_batch(struct kg_store *store, const struct kg_store_write *first)
 {
-    sqlite3_stmt *put = NULL, *del = NULL;
-    int rc = run(db, "BEGIN IMMEDIATE");
+    int rc = run(store->writer, "BEGIN IMMEDIATE");
 
     if (rc != SQLITE_OK)
         return rc;
-    rc = sqlite3_prepare_v2(db, "INSERT OR REPLACE INTO binding VALUES(?,?,?,?)", -1, &put, NULL);
-    if (rc == SQLITE_OK)
-        rc = sqlite3_prepare_v2(db, "DELETE FROM binding WHERE key = ?", -1, &del, NULL);
     for (const struct kg_store_write *op = first; op && rc == SQLITE_OK; op = op->next)
-        rc = write_one(put, del, op);
-    sqlite3_finalize(put);
-    sqlite3_finalize(del);
+        rc = write_one(store->put, store->del, op);
     if (rc == SQLITE_OK)
-        rc = run(db, "COMMIT");
+        rc = run(store->writer, "COMMIT");
     if (rc != SQLITE_OK)
-        run(db, "ROLLBACK");
+        run(store->writer, "ROLLBACK");
     return rc;
 }
 
@@ -247,11 +244,13 @@ static void *writer_main(void *arg)
 
         while (!store->closing && kg_store_queue_count(&store->queue) == 0)
             pthread_cond_wait(&store->wake, &store->lock);
+        if (!store->closing)
+            wait_a_while(store, GATHER_MS);
         batch = kg_store_queue_take(&store->queue, BATCH_MAX);
         if (!batch)
             break; /* closing, and all is written */
         pthread_mutex_unlock(&store->lock);
-        rc = write_batch(store->writer, batch);
+        rc = write_batch(store, batch);
         pthread_mutex_lock(&store->lock);
         note_outcome(store, rc);
         if (rc == SQLITE_OK) {
@@ -274,6 +273,11 @@ static int start_writer(struct kg_store *store, char *error, size_t size)
 {
     int rc = open_connection(store->path, &store->writer);
 
+    if (rc == SQLITE_OK)
+        rc = sqlite3_prepare_v2(store->writer, "INSERT OR REPLACE INTO binding VALUES(?,?,?,?)", -1,
+                                &store->put, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_prepare_v2(store->writer, "DELETE FROM binding WHERE key = ?", -1, &store->del, NULL);
     if (rc != SQLITE_OK) {
         snprintf(error, size, "the store %s cannot be opened twice: %s", store->path, sqlite3_errstr(rc));
         return EIO;
@@ -325,6 +329,8 @@ void kg_store_close(struct kg_store *store)
         pthread_join(store->thread, NULL);
     }
     kg_store_queue_clear(&store->queue);
+    sqlite3_finalize(store->put);
+    sqlite3_finalize(store->del);
     sqlite3_close(store->writer);
     sqlite3_close(store->db);
     pthread_cond_destroy(&store->wake);
@@ -456,8 +462,8 @@ static int enqueue(struct kg_store *store, const char *key, const char *user, co
 
     pthread_mutex_lock(&store->lock);
     err = kg_store_queue_put(&store->queue, key, user, json, expires_ms);
-    /* While writes fail the writer sleeps until its next try. */
-    if (!err && !store->sick[0])
+    /* Later ones find the writer gathering, or asleep until its next try. */
+    if (!err && kg_store_queue_count(&store->queue) == 1 && !store->sick[0])
         pthread_cond_signal(&store->wake);
     pthread_mutex_unlock(&store->lock);
     return err;
