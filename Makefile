@@ -77,7 +77,7 @@ $(BUILD)/tests/%: tests/natlab/%.c
 	$(CC) $(ALL_CFLAGS) -pie -o $@ $< -lm -lpthread
 $(BUILD)/tests/%: tests/bench/%.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -pie -o $@ $< -lm -lpthread -luring
+	$(CC) $(ALL_CFLAGS) -pie -o $@ $< -lm -lpthread -luring -levent
 natlab: $(NATLAB)
 
 # libFuzzer harnesses: tests/fuzz/fuzz_NAME.c; built in every `make check`, run briefly there and longer here.
