@@ -45,6 +45,7 @@ struct kg_config {
         struct kg_addr advertise; /* none: auto, the same as address */
         uint16_t port_min, port_max;
         enum kg_policy policy;
+        bool first_packets;             /* a source that nothing in signalling makes plausible may latch */
         uint32_t workers;               /* threads; 0: one a core */
         uint32_t latch_packets;         /* window, in packets ... */
         uint32_t latch_window_ms;       /* ... or time, whichever ends first */

@@ -37,6 +37,11 @@ const struct kg_conf_row kg_conf_rows[] = {
     {"media.policy", &kg_conf_policy, "auto", FIELD(media.policy), .reloadable = true,
      .doc = "Which way media goes: through kedge (anchor), direct (steer, bypass), or as the networks allow "
             "(auto)."},
+    {"media.first_packets", &kg_conf_yes, "no", FIELD(media.first_packets), .reloadable = true,
+     .doc = "yes: media may also be learnt from an address that nothing in signalling makes plausible, for "
+            "networks "
+            "whose media leaves through another public address than their SIP. Whoever sends first is "
+            "believed."},
     {"media.workers", &kg_conf_count, "0", FIELD(media.workers), .max = 256,
      .doc = "Threads that relay packets. 0: one a processor core."},
     {"media.latch_packets", &kg_conf_count, "4", FIELD(media.latch_packets), .min = 1, .max = 1000,

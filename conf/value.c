@@ -302,6 +302,32 @@ static bool digest_format(const struct kg_conf_row *row, const struct kg_config 
 
 const struct kg_conf_type kg_conf_digest = {"md5, sha-256 or both", false, digest_set, digest_format};
 
+static const char *const no_yes[] = {"no", "yes"};
+
+static int yes_set(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
+                   size_t size)
+{
+    size_t value = find(no_yes, COUNT(no_yes), text);
+
+    if (value == COUNT(no_yes) && strcmp(text, "true") == 0)
+        value = 1;
+    else if (value == COUNT(no_yes) && strcmp(text, "false") == 0)
+        value = 0;
+    if (value == COUNT(no_yes))
+        return refuse(why, size, text, "must be yes or no");
+    *(bool *)kg_conf_field(row, config) = value == 1;
+    return 0;
+}
+
+static bool yes_format(const struct kg_conf_row *row, const struct kg_config *config, size_t index, char *out,
+                       size_t size)
+{
+    snprintf(out, size, "%s", no_yes[*(const bool *)field(row, config)]);
+    return index == 0;
+}
+
+const struct kg_conf_type kg_conf_yes = {"yes or no", false, yes_set, yes_format};
+
 /* Numbers. */
 
 /* Digits at *text, at most `most` of them; moves *text past them. Returns how many. */

@@ -89,7 +89,7 @@ static int describe(struct kg_leg *leg, const struct kg_sdp *sdp, struct kg_medi
         return failed;
     out->signalling = leg->flow.remote;
     out->trusted = leg->pbx;
-    out->first_packets = false;
+    out->first_packets = !leg->pbx && leg->call->calls->server->config.media.first_packets;
     uint8_t offered = leg->call->leg[kg_other_side(leg->side)].mux;
     bool is_answer = offerer(leg->call) != leg->side;
     leg->mux = 0;
