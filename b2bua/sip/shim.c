@@ -21,8 +21,10 @@ extern void (*_su_time)(su_time_t *tv);
 
 static msg_t *(*real_msg_create)(msg_mclass_t const *, int);
 static int (*real_getaddrinfo)(char const *, char const *, su_addrinfo_t const *, su_addrinfo_t **);
-/* NTP time of monotonic zero: the library's clock starts right and then never steps. */
-static int64_t epoch_us;
+/* NTP time of monotonic zero: the library's clock starts right and then never steps. Whole milliseconds: the
+ * library cuts its waits down to them, and with a finer clock it would spin away the rest before each timer.
+ */
+static int64_t epoch_ms;
 
 static atomic_bool saw_msg_create, saw_getaddrinfo, saw_time;
 
@@ -56,9 +58,9 @@ static void monotonic_time(su_time_t *tv)
     if (!tv)
         return;
     atomic_store_explicit(&saw_time, true, memory_order_relaxed);
-    int64_t now_us = epoch_us + kg_mono_us();
-    tv->tv_sec = (unsigned long)(now_us / 1000000);
-    tv->tv_usec = (unsigned long)(now_us % 1000000);
+    int64_t now_ms = epoch_ms + kg_mono_us() / 1000;
+    tv->tv_sec = (unsigned long)(now_ms / 1000);
+    tv->tv_usec = (unsigned long)(now_ms % 1000) * 1000;
 }
 
 int kg_shim_install(void)
@@ -73,7 +75,7 @@ int kg_shim_install(void)
     if (!create || !getaddr)
         return ENOSYS;
     /* NTP counts seconds from 1900, UNIX from 1970. */
-    epoch_us = (int64_t)SU_TIME_EPOCH * 1000000 + kg_wall_ms() * 1000 - kg_mono_us();
+    epoch_ms = (int64_t)SU_TIME_EPOCH * 1000 + kg_wall_ms() - kg_mono_us() / 1000;
     real_getaddrinfo = getaddr;
     _su_time = monotonic_time;
     real_msg_create = create;
