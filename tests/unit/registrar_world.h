@@ -114,6 +114,7 @@ static struct world *world_new(void (*adjust)(struct kg_config *))
     kg_config_defaults(config);
     snprintf(config->store, sizeof config->store, "%s/kedge.db", w->dir);
     snprintf(config->sip.domain, sizeof config->sip.domain, "example.org");
+    config->registration.digest = KG_DIGEST_OFFER_BOTH;
     config->sip.listen_count = 1;
     config->sip.listen[0].transport = KG_UDP;
     assert_int_equal(kg_addr_parse_host("127.0.0.1", w->port, &config->sip.listen[0].addr), 0);

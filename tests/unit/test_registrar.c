@@ -69,6 +69,25 @@ static void both_algorithms_register(void **state)
     close(b.fd);
 }
 
+/* What is offered is a setting; what is taken is not. */
+static void md5_alone_takes_sha256_too(void **state)
+{
+    struct world *w = *state;
+    struct phone a = phone_new(w, "alice", "secret");
+
+    w->server.config.registration.digest = KG_DIGEST_OFFER_MD5;
+    a.algorithm = KG_DIGEST_MD5;
+    ask(&a, phone_request(&a, "REGISTER", "alice", 3600, ""));
+    assert_null(strstr(a.in, "SHA-256"));
+    phone_learn(&a, a.in);
+    a.algorithm = KG_DIGEST_SHA256;
+    assert_int_equal(enroll(&a, 3600), 200);
+    w->server.config.registration.digest = KG_DIGEST_OFFER_SHA256;
+    ask(&a, phone_request(&a, "REGISTER", "alice", 3600, ""));
+    assert_null(strstr(a.in, "MD5"));
+    close(a.fd);
+}
+
 /* threats.md: the same bytes for a wrong password and for a user that does not exist. */
 static void wrong_and_unknown_look_alike(void **state)
 {
@@ -342,6 +361,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(both_algorithms_register, setup, teardown),
+        cmocka_unit_test_setup_teardown(md5_alone_takes_sha256_too, setup, teardown),
         cmocka_unit_test_setup_teardown(wrong_and_unknown_look_alike, setup, teardown),
         cmocka_unit_test_setup_teardown(only_ones_own_address, setup, teardown),
         cmocka_unit_test_setup_teardown(replay_is_refused_retransmission_is_not, setup, teardown),
