@@ -52,6 +52,7 @@ struct kg_binding {
 
     /* front.c */
     int64_t pbx_until_ms; /* monotonic: the PBX forgets our contact then */
+    int64_t pbx_renew_ms; /* the first REGISTER after this goes to the PBX */
     uint32_t pbx;         /* which one */
     uint32_t pbx_epoch;
     char *auth_user; /* digest user name of the REGISTER the PBX accepted; "" if it asked for none */

@@ -45,9 +45,9 @@ void kg_front_tick(struct kg_front *front, int64_t now_ms)
     kg_forward_tick(front, now_ms);
 }
 
-bool kg_front_stray(struct kg_front *front, const char *call_id)
+bool kg_front_stray(struct kg_front *front, const char *call_id, uint32_t cseq)
 {
-    return kg_pbxes_answer(front->pbxes, call_id);
+    return kg_pbxes_answer(front->pbxes, call_id, cseq);
 }
 
 void kg_front_auth_user(const sip_t *sip, char *out, size_t size)
@@ -81,12 +81,13 @@ static bool is_refresh(const struct kg_binding *b, const struct kg_exchange *x, 
            (!auth_user[0] || !b->auth_user[0] || strcmp(auth_user, b->auth_user) == 0);
 }
 
-/* The PBX still has the registration, as far as anybody can know, and will until well after the phone's next
- * refresh. */
+/* The PBX still has the registration, as far as anybody can know: it has not been silent since, less than
+ * half of its time is over, and the rest outlives the phone's next refresh. */
 static bool is_sure_of_pbx(const struct kg_front *front, const struct kg_binding *b, uint32_t granted_s,
                            int64_t now_ms)
 {
     return kg_pbxes_is_up(front->pbxes, b->pbx) && b->pbx_epoch == kg_pbxes_epoch(front->pbxes, b->pbx) &&
+           now_ms < b->pbx_renew_ms &&
            b->pbx_until_ms - now_ms > (int64_t)(granted_s + KG_PBX_MARGIN_S) * 1000;
 }
 
@@ -224,6 +225,7 @@ static bool keep_wish(struct kg_front *front, const struct kg_forward *f, unsign
     b->pbx = f->pbx;
     b->pbx_epoch = kg_pbxes_epoch(front->pbxes, f->pbx);
     b->pbx_until_ms = now_ms + (int64_t)pbx_s * 1000;
+    b->pbx_renew_ms = now_ms + (int64_t)pbx_s * 500;
     if (!b->registered_ms)
         b->registered_ms = kg_wall_ms();
     kg_registrar_assess(registrar, b, f->sip, changed, now_ms);

@@ -72,7 +72,7 @@ void kg_front_register(struct kg_front *front, struct kg_exchange *x);
 bool kg_front_refresh(struct kg_front *front, struct kg_exchange *x);
 void kg_front_tick(struct kg_front *front, int64_t now_ms);
 /* An answer without a transaction; true if it was to one of the front's own. */
-bool kg_front_stray(struct kg_front *front, const char *call_id);
+bool kg_front_stray(struct kg_front *front, const char *call_id, uint32_t cseq);
 
 /* --- keepalive.c --- */
 /* When the first one is due: somewhere within the interval. */

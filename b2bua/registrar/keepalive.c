@@ -27,9 +27,11 @@ static int64_t interval_ms(const struct kg_registrar *registrar, const struct kg
                                        : config->registration.keepalive_stream_ms;
 }
 
+/* A stream wants one without a NAT, too: one without a byte is closed (limits.stream_idle), here or on the
+ * way. */
 static bool is_wanted(const struct kg_binding *b)
 {
-    return b->nat && b->flow.tport;
+    return b->flow.tport && (b->nat || b->flow.transport != KG_UDP);
 }
 
 void kg_keepalive_start(struct kg_registrar *registrar, struct kg_binding *b, int64_t now_ms)

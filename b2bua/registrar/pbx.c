@@ -14,11 +14,14 @@
 #include "conf/clock.h"
 #include "conf/log.h"
 
-/* An OPTIONS so often. A restart that takes longer is noticed, since a probe goes unanswered; the answer must
- * come before the next probe. */
-#define PROBE_MS 2000
-/* So many probes without an answer: it is down. Until then requests are still sent to it. */
-#define UNANSWERED_MAX 3
+/* An OPTIONS so often. A PBX that is restarted closes its socket for a moment; a probe that falls into it is
+ * lost, and that is how kedge learns of the restart. */
+#define PROBE_MS 500
+/* An answer must come before so many later probes have been sent: 2 s, for a PBX far away or busy. */
+#define LATE_PROBES 4
+/* So many probes in a row without an answer: it is down, 4 s after it fell silent. Until then requests go to
+ * it. */
+#define UNANSWERED_MAX 4
 #define CALL_ID_PREFIX "probe-"
 
 enum state { PBX_UP, PBX_DOUBTFUL, PBX_DOWN };
@@ -29,8 +32,9 @@ struct pbx {
     struct kg_flow flow; /* tport NULL: not found yet */
     char call_id[40];    /* of the probes: nobody can guess it */
     enum state state;
-    bool probe_open; /* the last probe is unanswered so far */
-    uint32_t unanswered, cseq, epoch;
+    uint32_t cseq;     /* of the last probe */
+    uint32_t answered; /* bit n: the probe n before that was */
+    uint32_t unanswered, epoch;
     int64_t probe_ms; /* when the next is due */
 };
 
@@ -54,6 +58,7 @@ struct kg_pbxes *kg_pbxes_new(struct kg_registrar *registrar)
         char addr[KG_ADDR_STR], random[25];
 
         pbx->endpoint = config->pbx[i];
+        pbx->answered = UINT32_MAX;
         kg_random_hex(random, 24);
         snprintf(pbx->call_id, sizeof pbx->call_id, CALL_ID_PREFIX "%s", random);
         snprintf(pbx->name, sizeof pbx->name, "%s %s", kg_transport_name(pbx->endpoint.transport),
@@ -82,14 +87,15 @@ static void doubt(struct pbx *pbx)
     }
 }
 
-static void note_answer(struct pbx *pbx)
+static void note_answer(struct pbx *pbx, uint32_t cseq)
 {
+    if (pbx->cseq - cseq < 32)
+        pbx->answered |= 1u << (pbx->cseq - cseq);
     if (pbx->state == PBX_DOWN)
         kg_warn("registrar", "the PBX at %s answers again: each phone's next REGISTER goes through to it",
                 pbx->name);
     pbx->state = PBX_UP;
     pbx->unanswered = 0;
-    pbx->probe_open = false;
 }
 
 static void note_silence(struct pbx *pbx)
@@ -125,7 +131,7 @@ static void send_probe(struct kg_pbxes *pbxes, struct pbx *pbx, const struct kg_
     kg_flow_contact_url(&registrar->server->config, flow, NULL, from);
     snprintf(from_header, sizeof from_header, "<%s>;tag=%.8s", from, pbx->call_id + sizeof CALL_ID_PREFIX);
     snprintf(to_header, sizeof to_header, "<%s>", route);
-    snprintf(cseq, sizeof cseq, "%u OPTIONS", ++pbx->cseq);
+    snprintf(cseq, sizeof cseq, "%u OPTIONS", pbx->cseq);
     nta_msg_tsend(agent, msg, (url_string_t *)route, NTATAG_TPORT(flow->tport), SIPTAG_FROM_STR(from_header),
                   SIPTAG_TO_STR(to_header), SIPTAG_CALL_ID_STR(pbx->call_id), SIPTAG_CSEQ_STR(cseq),
                   SIPTAG_MAX_FORWARDS_STR("70"), SIPTAG_USER_AGENT_STR(KG_SIP_SERVER), TAG_END());
@@ -139,22 +145,23 @@ void kg_pbxes_tick(struct kg_pbxes *pbxes, int64_t now_ms)
 
         if (now_ms < pbx->probe_ms)
             continue;
-        if (pbx->probe_open)
+        if (!(pbx->answered >> (LATE_PROBES - 1) & 1))
             note_silence(pbx);
         pbx->probe_ms = now_ms + PROBE_MS;
-        pbx->probe_open = true;
+        pbx->answered <<= 1;
+        pbx->cseq++;
         flow = kg_pbxes_flow(pbxes, i);
         if (flow)
             send_probe(pbxes, pbx, flow);
     }
 }
 
-bool kg_pbxes_answer(struct kg_pbxes *pbxes, const char *call_id)
+bool kg_pbxes_answer(struct kg_pbxes *pbxes, const char *call_id, uint32_t cseq)
 {
     for (uint32_t i = 0; i < pbxes->count; i++) {
         if (strcmp(pbxes->pbx[i].call_id, call_id) != 0)
             continue;
-        note_answer(&pbxes->pbx[i]);
+        note_answer(&pbxes->pbx[i], cseq);
         return true;
     }
     return false;

@@ -17,7 +17,7 @@ void kg_pbxes_free(struct kg_pbxes *pbxes);
 /* Probes each of them when its time has come. */
 void kg_pbxes_tick(struct kg_pbxes *pbxes, int64_t now_ms);
 /* An answer without a transaction; true if it was to a probe. */
-bool kg_pbxes_answer(struct kg_pbxes *pbxes, const char *call_id);
+bool kg_pbxes_answer(struct kg_pbxes *pbxes, const char *call_id, uint32_t cseq);
 
 /* The preferred one if it answers, else the first in the order of the configuration that does and that is not
  * in the bit set `tried`; KG_PBX_NONE. */

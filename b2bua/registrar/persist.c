@@ -91,6 +91,7 @@ void kg_persist_put(struct kg_registrar *registrar, const struct kg_binding *b)
         put_string(&t, "auth_user", b->auth_user);
         put_number(&t, "pbx", b->pbx);
         put_number(&t, "pbx_until", b->pbx_until_ms + offset_ms);
+        put_number(&t, "pbx_renew", b->pbx_renew_ms + offset_ms);
     }
     put_raw(&t, "}", 1);
     if (!t.fits)
@@ -205,6 +206,7 @@ static int restore(struct kg_registrar *registrar, const struct kg_store_binding
     kg_binding_set(&b->auth_user, get_string(json, "auth_user"));
     b->pbx = (uint32_t)get_number(json, "pbx");
     b->pbx_until_ms = get_number(json, "pbx_until") - offset_ms;
+    b->pbx_renew_ms = get_number(json, "pbx_renew") - offset_ms;
     kg_keepalive_start(registrar, b, kg_mono_ms());
     return 0;
 }

@@ -59,7 +59,7 @@ static int on_stray(nta_outgoing_magic_t *magic, nta_outgoing_t *orq, const sip_
 
     (void)orq;
     if (!kg_keepalive_answer(registrar, call_id) && registrar->front)
-        kg_front_stray(registrar->front, call_id);
+        kg_front_stray(registrar->front, call_id, sip && sip->sip_cseq ? sip->sip_cseq->cs_seq : 0);
     return 0;
 }
 

@@ -75,26 +75,33 @@ static void pbx_answer(int fd, const char *request, const struct sockaddr_storag
     assert_int_equal(sendto(fd, text, n, 0, (const struct sockaddr *)to, len), (ssize_t)n);
 }
 
-/* Waits for a REGISTER at this PBX (probes are answered meanwhile) and answers it, unless status is NULL. */
+/* What has come to this PBX: a probe is answered, a REGISTER is answered unless status is NULL, and true. */
+static bool pbx_look(struct scene *s, int i, const char *status, const char *extra)
+{
+    struct sockaddr_storage from;
+    socklen_t len = sizeof from;
+    ssize_t n =
+        recvfrom(s->pbx[i], s->seen, sizeof s->seen - 1, MSG_DONTWAIT, (struct sockaddr *)&from, &len);
+    bool is_probe = n > 0 && strncmp(s->seen, "OPTIONS", 7) == 0;
+
+    s->seen[n > 0 ? n : 0] = '\0';
+    if (is_probe)
+        pbx_answer(s->pbx[i], s->seen, &from, len, "200 OK", "");
+    else if (n > 0 && status)
+        pbx_answer(s->pbx[i], s->seen, &from, len, status, extra);
+    return n > 0 && !is_probe;
+}
+
+/* Waits for a REGISTER at this PBX. */
 static bool pbx_serve(struct scene *s, int i, int64_t ms, const char *status, const char *extra)
 {
     int64_t end = kg_mono_ms() + ms;
 
-    while (kg_mono_ms() < end && run_until_readable(s->w, s->pbx[i], end - kg_mono_ms())) {
-        struct sockaddr_storage from;
-        socklen_t len = sizeof from;
-        ssize_t n = recvfrom(s->pbx[i], s->seen, sizeof s->seen - 1, 0, (struct sockaddr *)&from, &len);
-
-        s->seen[n > 0 ? n : 0] = '\0';
-        if (strncmp(s->seen, "OPTIONS", 7) == 0) {
-            pbx_answer(s->pbx[i], s->seen, &from, len, "200 OK", "");
-        } else {
-            if (status)
-                pbx_answer(s->pbx[i], s->seen, &from, len, status, extra);
+    while (kg_mono_ms() < end) {
+        pbx_look(s, !i, NULL, "");
+        if (run_until_readable(s->w, s->pbx[i], 20) && pbx_look(s, i, status, extra))
             return true;
-        }
     }
-    s->seen[0] = '\0';
     return false;
 }
 
@@ -375,6 +382,27 @@ static void pbx_restart_is_noticed(void **state)
     close(a.fd);
 }
 
+/* A PBX that is gone for half a second has forgotten its registrations: the refresh after it is not vouched
+ * for. */
+static void short_pbx_restart_is_noticed(void **state)
+{
+    struct scene *s = *state;
+    struct phone a = phone_new(s->w, "alice", "secret");
+
+    enroll(s, &a);
+    close(s->pbx[0]);
+    pbx_serve(s, 1, 600, NULL, "");
+    s->pbx[0] = open_pbx(0);
+    assert_false(pbx_serve(s, 0, 2500, NULL, ""));
+    phone_send(&a, phone_request(&a, "REGISTER", "alice", 3600, ""));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "200 OK", "Expires: 600\r\n"));
+    assert_int_equal(status_of(phone_receive(&a, PATIENCE_MS)), 200);
+    /* And once is enough. */
+    assert_int_equal(refresh(&a, ""), 200);
+    assert_int_equal(kg_counters.registers_local, 1);
+    close(a.fd);
+}
+
 /* A restart of kedge: the phone is reachable by its token at once, its refresh needs no PBX. */
 static void restart_of_kedge(void **state)
 {
@@ -404,6 +432,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(silent_pbx_then_the_next, setup, teardown),
         cmocka_unit_test_setup_teardown(unavailable_pbx_then_the_next, setup, teardown),
         cmocka_unit_test_setup_teardown(pbx_restart_is_noticed, setup, teardown),
+        cmocka_unit_test_setup_teardown(short_pbx_restart_is_noticed, setup, teardown),
         cmocka_unit_test_setup_teardown(restart_of_kedge, setup, teardown),
     };
 
