@@ -128,7 +128,7 @@ static int build(struct kg_media_engine *engine, const struct kg_config *config,
     uint64_t instance;
     kg_random(&instance, sizeof instance);
     engine->link = kg_link_new(engine->base, listen_fd, instance, engine->arena);
-    struct kg_sessions_handlers handlers = {kg_link_report, kg_link_event, engine->link};
+    struct kg_sessions_handlers handlers = {kg_link_report, kg_link_event, kg_link_wake_soon, engine->link};
     engine->sessions =
         kg_sessions_new(config, engine->worker, engine->worker_count, &handlers, engine->arena);
     engine->wake = event_new(engine->base, engine->wake_fd, EV_READ | EV_PERSIST, on_notices, engine);

@@ -16,6 +16,7 @@
 #define LISTS_MAX   64 /* queries of all sessions at once */
 #define LIST_AHEAD  32 /* reports under way for one of them */
 #define RESUME_MS   5  /* when the workers had no room */
+#define WAKE_MS     5  /* workers' commands share a wake-up */
 #define READ_BURST  64 /* messages before the loop serves others */
 
 struct packet {
@@ -35,7 +36,7 @@ struct list {
 
 struct kg_link {
     struct event_base *base;
-    struct event *accept, *read, *write, *resume;
+    struct event *accept, *read, *write, *resume, *wake;
     int fd; /* -1: nobody */
     bool greeted;
     bool paused; /* workers have no room: reading goes on after kg_link_resume */
@@ -363,6 +364,21 @@ static void on_acceptable(evutil_socket_t listen_fd, short what, void *ctx)
     greet(link);
 }
 
+static void on_wake(evutil_socket_t fd, short what, void *ctx)
+{
+    struct kg_link *link = ctx;
+    (void)fd;
+    (void)what;
+    kg_sessions_wake(link->sessions);
+}
+
+void kg_link_wake_soon(void *ctx)
+{
+    struct kg_link *link = ctx;
+    struct timeval soon = {0, WAKE_MS * 1000};
+    event_add(link->wake, &soon);
+}
+
 static void on_resume(evutil_socket_t fd, short what, void *ctx)
 {
     (void)fd;
@@ -383,7 +399,8 @@ struct kg_link *kg_link_new(struct event_base *base, int listen_fd, uint64_t ins
     evutil_make_socket_nonblocking(listen_fd);
     link->accept = event_new(base, listen_fd, EV_READ | EV_PERSIST, on_acceptable, link);
     link->resume = event_new(base, -1, 0, on_resume, link);
-    if (link->accept == NULL || link->resume == NULL) {
+    link->wake = event_new(base, -1, 0, on_wake, link);
+    if (link->accept == NULL || link->resume == NULL || link->wake == NULL) {
         kg_link_free(link);
         return NULL;
     }
@@ -407,6 +424,8 @@ void kg_link_free(struct kg_link *link)
         event_free(link->accept);
     if (link->resume)
         event_free(link->resume);
+    if (link->wake)
+        event_free(link->wake);
     free(link);
 }
 

@@ -22,6 +22,7 @@ bool kg_link_is_owned(const struct kg_link *link);
 /* For struct kg_sessions_handlers. */
 void kg_link_report(void *link, uint32_t request, void *ctx, Kg__Session *session);
 void kg_link_event(void *link, const Kg__Event *event);
+void kg_link_wake_soon(void *link);
 /* After kg_sessions_collect: go on with whatever waited for room. */
 void kg_link_resume(struct kg_link *link);
 

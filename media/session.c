@@ -41,6 +41,7 @@ struct kg_sessions {
     struct kg_session *by_id;
     struct kg_session **slot;
     uint32_t slot_count;
+    bool waking; /* wake_soon was called */
 };
 
 /* A question to a worker and who asked. */
@@ -104,6 +105,23 @@ void kg_sessions_free(struct kg_sessions *s)
     free(s);
 }
 
+static void send_command(struct kg_sessions *s, struct kg_worker *worker, struct kg_command *command)
+{
+    kg_worker_send(worker, command);
+    if (!s->waking)
+        s->handlers.wake_soon(s->handlers.link);
+    s->waking = true;
+}
+
+void kg_sessions_wake(struct kg_sessions *s)
+{
+    s->waking = false;
+    for (unsigned i = 0; i < s->worker_count; i++) {
+        if (kg_worker_has_commands(s->worker[i]))
+            kg_worker_wake(s->worker[i]);
+    }
+}
+
 void kg_sessions_configure(struct kg_sessions *s, const Kg__Configure *c)
 {
     kg_ports_configure(s->ports, (uint16_t)c->port_min, (uint16_t)c->port_max, c->port_quarantine_ms);
@@ -115,7 +133,7 @@ void kg_sessions_configure(struct kg_sessions *s, const Kg__Configure *c)
         }
         command->type = KG_COMMAND_LIMITS;
         command->limits = limits_of(c);
-        kg_worker_send(s->worker[i], command);
+        send_command(s, s->worker[i], command);
     }
 }
 
@@ -385,7 +403,7 @@ void kg_sessions_apply(struct kg_sessions *s, const Kg__Apply *apply, int64_t no
         free(command->restore);
         command->restore = NULL;
     }
-    kg_worker_send(session->worker, command);
+    send_command(s, session->worker, command);
     command = NULL;
     list_local(s, session, reply);
 out:
@@ -400,7 +418,7 @@ out:
     reply->error = (uint32_t)error;
 }
 
-static enum kg_media_error ask(struct kg_session *session, enum kg_command_type type, bool whole,
+static enum kg_media_error ask(struct kg_sessions *s, struct kg_session *session, enum kg_command_type type, bool whole,
                                uint32_t request, void *ctx)
 {
     struct kg_command *command = calloc(1, sizeof *command);
@@ -417,7 +435,7 @@ static enum kg_media_error ask(struct kg_session *session, enum kg_command_type 
     command->relay = session->relay;
     command->report = report;
     command->ctx = question;
-    kg_worker_send(session->worker, command);
+    send_command(s, session->worker, command);
     return KG_MEDIA_OK;
 }
 
@@ -426,7 +444,7 @@ enum kg_media_error kg_sessions_remove(struct kg_sessions *s, const char *id, ui
     struct kg_session *session = find(s, id);
     if (session == NULL)
         return KG_MEDIA_UNKNOWN;
-    enum kg_media_error error = ask(session, KG_COMMAND_REMOVE, false, request, ctx);
+    enum kg_media_error error = ask(s, session, KG_COMMAND_REMOVE, false, request, ctx);
     if (error != KG_MEDIA_OK)
         return error;
     session->removed = true;
@@ -438,7 +456,7 @@ enum kg_media_error kg_sessions_report(struct kg_sessions *s, const char *id, bo
                                        void *ctx)
 {
     struct kg_session *session = find(s, id);
-    return session ? ask(session, KG_COMMAND_REPORT, whole, request, ctx) : KG_MEDIA_UNKNOWN;
+    return session ? ask(s, session, KG_COMMAND_REPORT, whole, request, ctx) : KG_MEDIA_UNKNOWN;
 }
 
 const char *kg_sessions_next(const struct kg_sessions *s, uint32_t *slot)

@@ -16,6 +16,9 @@ struct kg_sessions_handlers {
     /* message: whole reply, to be sent now. ctx: as given to report/remove. */
     void (*report)(void *link, uint32_t request, void *ctx, Kg__Session *session);
     void (*event)(void *link, const Kg__Event *event);
+    /* Workers have commands: call kg_sessions_wake soon. Waking a thread costs more than most commands do, and the
+     * sockets already hold what arrives, so several commands share one wake-up. */
+    void (*wake_soon)(void *link);
     void *link;
 };
 
@@ -39,6 +42,7 @@ enum kg_media_error kg_sessions_report(struct kg_sessions *sessions, const char 
 /* The session in the first used slot at or after *slot; advances *slot behind it. NULL: no more. */
 const char *kg_sessions_next(const struct kg_sessions *sessions, uint32_t *slot);
 
+void kg_sessions_wake(struct kg_sessions *sessions);
 /* Takes every notice of the workers. owned: signalling is connected, so events have a reader. */
 void kg_sessions_collect(struct kg_sessions *sessions, bool owned, int64_t now_ms);
 

@@ -35,6 +35,7 @@ struct kg_worker {
     bool stopping, notified;
     struct kg_limits limits;
     struct kg_relay *relays;
+    struct kg_relay *removed; /* closed; this round's events may still point to them */
     struct kg_command *finished; /* waiting for room among the notices */
     int64_t next_tick_ms;
     struct kg_batch batch;
@@ -183,17 +184,28 @@ static void close_sockets(struct kg_relay *relay)
         for (unsigned side = 0; relay->stream[i] && side < 2; side++) {
             struct kg_leg *leg = &relay->stream[i]->leg[side];
             kg_socket_close_pair((int[2]){leg->rtp.fd, leg->rtcp.fd}); /* leaves the epoll set with it */
+            leg->rtp.fd = leg->rtcp.fd = -1;
         }
     }
 }
 
-static void remove_relay(struct kg_relay *relay)
+static void remove_relay(struct kg_worker *worker, struct kg_relay *relay)
 {
     close_sockets(relay);
     *relay->prev = relay->next;
     if (relay->next)
         relay->next->prev = relay->prev;
-    kg_relay_free(relay);
+    relay->next = worker->removed;
+    worker->removed = relay;
+}
+
+static void free_removed(struct kg_worker *worker)
+{
+    while (worker->removed) {
+        struct kg_relay *relay = worker->removed;
+        worker->removed = relay->next;
+        kg_relay_free(relay);
+    }
 }
 
 static void execute(struct kg_worker *worker, struct kg_command *command, int64_t now_ms)
@@ -204,7 +216,7 @@ static void execute(struct kg_worker *worker, struct kg_command *command, int64_
         return;
     case KG_COMMAND_REMOVE:
         fill_report(command->relay, command->report, now_ms);
-        remove_relay(command->relay);
+        remove_relay(worker, command->relay);
         finish(worker, command);
         return;
     case KG_COMMAND_REPORT:
@@ -223,9 +235,6 @@ static void execute(struct kg_worker *worker, struct kg_command *command, int64_
 
 static void run_commands(struct kg_worker *worker, int64_t now_ms)
 {
-    uint64_t count;
-    if (read(worker->command_fd, &count, sizeof count) < 0 && errno != EAGAIN)
-        kg_error("worker", "reading the command eventfd failed: %s", strerror(errno));
     int64_t slot;
     while ((slot = kg_ring_read_slot(&worker->command_ring)) >= 0) {
         struct kg_command *command = worker->command[slot];
@@ -267,6 +276,13 @@ static void tick(struct kg_worker *worker, int64_t now_ms)
     }
 }
 
+static void empty_command_fd(const struct kg_worker *worker)
+{
+    uint64_t count;
+    if (read(worker->command_fd, &count, sizeof count) < 0 && errno != EAGAIN)
+        kg_error("worker", "reading the command eventfd failed: %s", strerror(errno));
+}
+
 static void *work(void *arg)
 {
     struct kg_worker *worker = arg;
@@ -274,16 +290,15 @@ static void *work(void *arg)
     while (!worker->stopping) {
         int count = epoll_wait(worker->epoll_fd, event, EVENTS, TICK_MS);
         int64_t now_us = kg_mono_us();
-        bool commanded = false;
+        /* Commands first: a packet that came with them is judged by the newest description. */
+        run_commands(worker, now_us / 1000);
         for (int i = 0; i < count; i++) {
             if (event[i].data.ptr == NULL)
-                commanded = true;
+                empty_command_fd(worker);
             else
                 read_flow(worker, event[i].data.ptr, now_us);
         }
-        /* After the packets: a command may free flows that this round's events point to. */
-        if (commanded)
-            run_commands(worker, now_us / 1000);
+        free_removed(worker);
         if (now_us / 1000 >= worker->next_tick_ms)
             tick(worker, now_us / 1000);
         flush_finished(worker);
@@ -324,7 +339,8 @@ static void discard(struct kg_worker *worker)
         kg_command_free(command);
     }
     while (worker->relays)
-        remove_relay(worker->relays);
+        remove_relay(worker, worker->relays);
+    free_removed(worker);
 }
 
 static void destroy(struct kg_worker *worker)
@@ -376,6 +392,7 @@ void kg_worker_stop(struct kg_worker *worker)
         abort(); /* the thread still uses what we would free */
     stop->type = KG_COMMAND_STOP;
     kg_worker_send(worker, stop);
+    kg_worker_wake(worker);
     pthread_join(worker->thread, NULL);
 }
 
@@ -399,6 +416,15 @@ void kg_worker_send(struct kg_worker *worker, struct kg_command *command)
         abort(); /* the caller asked for room before */
     worker->command[slot] = command;
     kg_ring_commit(&worker->command_ring);
+}
+
+bool kg_worker_has_commands(const struct kg_worker *worker)
+{
+    return kg_ring_room(&worker->command_ring) < COMMANDS;
+}
+
+void kg_worker_wake(struct kg_worker *worker)
+{
     if (write(worker->command_fd, &(uint64_t){1}, sizeof(uint64_t)) < 0 && errno != EAGAIN)
         kg_error("worker", "cannot wake worker %u: %s", worker->index, strerror(errno));
 }
