@@ -40,7 +40,7 @@ struct kg_leg {
     bool lost;               /* its stream was closed; nothing can be sent to it until it comes back */
     nta_leg_t *dialog;       /* NULL before B's INVITE */
     nta_incoming_t *irq;     /* the peer's INVITE that we serve, until its ACK */
-    nta_incoming_t *arrived; /* the re-INVITE being looked at; within one callback only */
+    nta_incoming_t *arrived; /* the re-INVITE being looked at, or that waits for the other side's ACK */
     nta_outgoing_t *invite;  /* our INVITE to the peer, until its final response */
     nta_outgoing_t *bye;
     struct kg_flow flow;
@@ -120,6 +120,7 @@ const char *kg_leg_route_url(const struct kg_leg *leg, char buf[static KG_ROUTE_
 void kg_leg_contact(const struct kg_leg *leg, sip_contact_t contact[1], char buf[static KG_CONTACT_URL]);
 /* nta's callback for requests inside of the dialog. */
 int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, const sip_t *sip);
+void kg_leg_resume(struct kg_leg *leg); /* the re-INVITE that was deferred, if any */
 int kg_leg_ack_or_cancel(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip);
 void kg_leg_set_flow(struct kg_leg *leg, const struct kg_flow *flow);
 

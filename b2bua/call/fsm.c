@@ -335,6 +335,7 @@ static void on_ack(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t no
         *leg = KG_LEG_UP;
         fsm->state = KG_CALL_TALK;
         fsm->deadline_ms = INT64_MAX;
+        fsm->deferred = false;
         add(out, KG_DO_ANSWERED, ev->side);
     } else if (fsm->re == KG_RE_CONFIRMING && ev->side == fsm->re_from) {
         fsm->re = KG_RE_NONE;
@@ -376,11 +377,17 @@ static void on_cancel(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t
 static void on_reinvite(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
 {
     (void)now_ms;
-    bool same_side = fsm->re != KG_RE_NONE && ev->side == fsm->re_from;
+    bool same_side =
+        (fsm->re != KG_RE_NONE && ev->side == fsm->re_from) || (fsm->deferred && ev->side == KG_SIDE_B);
+    bool early = fsm->state == KG_CALL_ANSWERING || fsm->state == KG_CALL_CONFIRMING;
     if (fsm->state == KG_CALL_ENDING || fsm->state == KG_CALL_ENDED || fsm->state == KG_CALL_NEW) {
         turn_away(out, ev->side, 481, 0, NULL);
     } else if (same_side || (fsm->state != KG_CALL_TALK && ev->side == KG_SIDE_A)) {
         turn_away(out, ev->side, 500, 1, NULL); /* RFC 3261 14.2: a second INVITE before the first is done */
+    } else if (early) {
+        /* B was ACKed at once and may go on; for A the call does not stand before its ACK. */
+        fsm->deferred = true;
+        add(out, KG_DO_DEFER, ev->side);
     } else if (fsm->re != KG_RE_NONE || fsm->state != KG_CALL_TALK) {
         turn_away(out, ev->side, 491, 0, NULL); /* RFC 3261 14.2: glare */
     } else if (!ev->sdp) {

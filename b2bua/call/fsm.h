@@ -72,6 +72,7 @@ struct kg_fsm {
     enum kg_re_state re;
     enum kg_side re_from;
     bool re_cancelled;
+    bool deferred;         /* B's re-INVITE waits for A's ACK */
     bool to_pbx;           /* B is a PBX: silence means 503, not 408 */
     unsigned targets_left; /* contacts of B not tried yet */
     unsigned apply_seq;    /* of the last apply; its reply must carry it */
@@ -121,6 +122,7 @@ enum kg_fsm_action_type {
     KG_DO_REFUSE, /* final `status` to `side`'s INVITE; retry_after seconds if not 0; why for Warning and log
                    */
     KG_DO_TURN_AWAY, /* final `status` to the re-INVITE that just came: it is not served */
+    KG_DO_DEFER,     /* keep the re-INVITE that just came until ANSWERED, then hand it in again */
     KG_DO_ACK,       /* to `side`'s 2xx */
     KG_DO_CANCEL,    /* `side`'s INVITE */
     KG_DO_BYE,       /* to `side`; why for the Reason header */

@@ -72,7 +72,9 @@ void kg_leg_close(struct kg_leg *leg)
         nta_outgoing_destroy(leg->bye);
     if (leg->dialog)
         nta_leg_destroy(leg->dialog);
-    leg->irq = NULL;
+    if (leg->arrived)
+        nta_incoming_destroy(leg->arrived);
+    leg->irq = leg->arrived = NULL;
     leg->invite = leg->bye = NULL;
     leg->dialog = NULL;
     kg_flow_clear(&leg->flow);
@@ -170,9 +172,26 @@ static void follow(struct kg_leg *leg, nta_incoming_t *irq)
 
 /* ---- requests inside of the dialog ---- */
 
-static int on_reinvite(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
+/* Hands leg->arrived, whose message is sip, to the state machine. */
+static void offer(struct kg_leg *leg, const sip_t *sip)
 {
     char error[160];
+    bool free_to_serve = leg->call->fsm.state == KG_CALL_TALK && leg->call->fsm.re == KG_RE_NONE;
+    enum kg_sdp_found found = KG_SDP_NONE;
+    if (free_to_serve) /* else it must not touch what is pending */
+        found = kg_talk_take(leg, sip, error, sizeof error);
+    if (found == KG_SDP_BAD) {
+        nta_incoming_t *irq = leg->arrived;
+        leg->arrived = NULL;
+        kg_reply_refuse(irq, leg, &(struct kg_fsm_action){.status = 488, .why = error});
+        return;
+    }
+    kg_call_event(leg->call, &(struct kg_fsm_event){
+                                 .type = KG_EV_REINVITE, .side = leg->side, .sdp = found == KG_SDP_OK});
+}
+
+static int on_reinvite(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
+{
     if (sip->sip_require) { /* RFC 3261 8.2.2.3: kedge knows no extension that could be required */
         su_home_t home[1] = {SU_HOME_INIT(home)};
         nta_incoming_treply(irq, SIP_420_BAD_EXTENSION,
@@ -183,18 +202,21 @@ static int on_reinvite(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip
     follow(leg, irq);
     if (sip->sip_contact) /* target refresh (RFC 3261 12.2.2) */
         nta_leg_server_route(leg->dialog, sip->sip_record_route, sip->sip_contact);
-    bool free_to_serve = leg->call->fsm.state == KG_CALL_TALK && leg->call->fsm.re == KG_RE_NONE;
-    enum kg_sdp_found found = KG_SDP_NONE;
-    if (free_to_serve) /* else it is turned away and must not touch what is pending */
-        found = kg_talk_take(leg, sip, error, sizeof error);
-    if (found == KG_SDP_BAD) {
-        kg_reply_refuse(irq, leg, &(struct kg_fsm_action){.status = 488, .why = error});
-        return 0;
-    }
+    if (leg->arrived && leg->arrived != irq) /* one waits already: this one's turn does not come */
+        return 500;
     leg->arrived = irq;
-    kg_call_event(leg->call, &(struct kg_fsm_event){
-                                 .type = KG_EV_REINVITE, .side = leg->side, .sdp = found == KG_SDP_OK});
+    offer(leg, sip);
     return 0;
+}
+
+/* The re-INVITE that waited for the other side's ACK. */
+void kg_leg_resume(struct kg_leg *leg)
+{
+    msg_t *msg = leg->arrived ? nta_incoming_getrequest(leg->arrived) : NULL;
+    if (!msg)
+        return;
+    offer(leg, sip_object(msg));
+    msg_destroy(msg);
 }
 
 int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, const sip_t *sip)

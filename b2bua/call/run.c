@@ -66,6 +66,14 @@ static void do_turn_away(struct kg_call *call, struct kg_leg *leg, const struct 
     kg_reply_refuse(irq, leg, action);
 }
 
+/* The irq stays where it is: leg->arrived. */
+static void do_defer(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)call;
+    (void)leg;
+    (void)action;
+}
+
 static void do_ack(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
 {
     (void)call;
@@ -95,6 +103,7 @@ static void do_answered(struct kg_call *call, struct kg_leg *leg, const struct k
     kg_counters.calls_answered++;
     kg_info("call", "call %s: answered by %s after %.1f s", record->id, record->leg[KG_SIDE_B].user,
             (double)(record->answered_ms - record->started_ms) / 1000);
+    kg_leg_resume(&call->leg[KG_SIDE_B]);
 }
 
 static void do_release(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
@@ -126,13 +135,11 @@ static void do_free(struct kg_call *call, struct kg_leg *leg, const struct kg_fs
 }
 
 static act *const acts[] = {
-    [KG_DO_APPLY] = do_apply,       [KG_DO_RESTORE] = do_restore,
-    [KG_DO_INVITE] = do_invite,     [KG_DO_DROP] = do_drop,
-    [KG_DO_PROGRESS] = do_progress, [KG_DO_ANSWER] = do_answer,
-    [KG_DO_REFUSE] = do_refuse,     [KG_DO_TURN_AWAY] = do_turn_away,
-    [KG_DO_ACK] = do_ack,           [KG_DO_CANCEL] = do_cancel,
-    [KG_DO_BYE] = do_bye,           [KG_DO_ANSWERED] = do_answered,
-    [KG_DO_RELEASE] = do_release,   [KG_DO_FREE] = do_free,
+    [KG_DO_APPLY] = do_apply,       [KG_DO_RESTORE] = do_restore,     [KG_DO_INVITE] = do_invite,
+    [KG_DO_DROP] = do_drop,         [KG_DO_PROGRESS] = do_progress,   [KG_DO_ANSWER] = do_answer,
+    [KG_DO_REFUSE] = do_refuse,     [KG_DO_TURN_AWAY] = do_turn_away, [KG_DO_DEFER] = do_defer,
+    [KG_DO_ACK] = do_ack,           [KG_DO_CANCEL] = do_cancel,       [KG_DO_BYE] = do_bye,
+    [KG_DO_ANSWERED] = do_answered, [KG_DO_RELEASE] = do_release,     [KG_DO_FREE] = do_free,
 };
 
 static void run_one(struct kg_call *call, const struct kg_fsm_event *event)

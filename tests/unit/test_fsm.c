@@ -25,11 +25,11 @@ static const char *const event_names[KG_EV_COUNT] = {
     [KG_EV_SHUTDOWN] = "shutdown", [KG_EV_TIMER] = "timer",
 };
 static const char *const action_names[] = {
-    [KG_DO_APPLY] = "apply",     [KG_DO_RESTORE] = "restore",   [KG_DO_INVITE] = "INVITE",
-    [KG_DO_DROP] = "drop",       [KG_DO_PROGRESS] = "progress", [KG_DO_ANSWER] = "200",
-    [KG_DO_REFUSE] = "refuse",   [KG_DO_TURN_AWAY] = "away",    [KG_DO_ACK] = "ACK",
-    [KG_DO_CANCEL] = "CANCEL",   [KG_DO_BYE] = "BYE",           [KG_DO_ANSWERED] = "talk",
-    [KG_DO_RELEASE] = "release", [KG_DO_FREE] = "free",
+    [KG_DO_APPLY] = "apply",   [KG_DO_RESTORE] = "restore",   [KG_DO_INVITE] = "INVITE",
+    [KG_DO_DROP] = "drop",     [KG_DO_PROGRESS] = "progress", [KG_DO_ANSWER] = "200",
+    [KG_DO_REFUSE] = "refuse", [KG_DO_TURN_AWAY] = "away",    [KG_DO_DEFER] = "defer",
+    [KG_DO_ACK] = "ACK",       [KG_DO_CANCEL] = "CANCEL",     [KG_DO_BYE] = "BYE",
+    [KG_DO_ANSWERED] = "talk", [KG_DO_RELEASE] = "release",   [KG_DO_FREE] = "free",
 };
 
 struct run {
@@ -405,11 +405,12 @@ static void test_reinvite_before_ack(void **state)
     struct run run = start(1, false);
     ringing(&run);
     STEP("B 2xx sdp", "ACK B, apply B");
-    STEP("B reinvite sdp", "away B 491");
+    STEP("B reinvite", "defer B");
     STEP("media", "200 A");
-    STEP("B reinvite sdp", "away B 491");
+    STEP("B reinvite", "away B 500 later");
     STEP("A reinvite sdp", "away A 500 later");
     STEP("A ack", "talk");
+    STEP("B reinvite sdp", "apply B");
 }
 
 static void test_reinvite_cancelled(void **state)
