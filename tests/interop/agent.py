@@ -187,7 +187,7 @@ class Agent:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
                 self.socket = context.wrap_socket(self.socket, server_hostname=domain)
-        self.socket.settimeout(None)
+        self.socket.settimeout(0.1)
         self.port = self.socket.getsockname()[1]
         self.requests = queue.Queue()  # what came and was not answered by itself
         self.log = []                  # every message received
@@ -196,10 +196,14 @@ class Agent:
         self.answer_options = True
         self.challenge = None          # last one, for games with nonces
         self._open = True
-        threading.Thread(target=self._read, daemon=True).start()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
 
     def close(self):
+        """The thread goes first: a socket in recv would keep its port."""
         self._open = False
+        if self._thread is not threading.current_thread():
+            self._thread.join(2)
         self.socket.close()
 
     @property
@@ -224,6 +228,8 @@ class Agent:
         while self._open:
             try:
                 data, source = self.socket.recvfrom(65536) if self.transport == "udp" else (self.socket.recv(65536), None)
+            except TimeoutError:
+                continue
             except (OSError, ValueError):
                 return
             if self.transport == "udp":
