@@ -87,6 +87,14 @@ static bool parse_wish(const sip_contact_t *contact, const sip_expires_t *expire
     return true;
 }
 
+/* Escapes can hide what no header, log or store should ever hold. */
+static bool has_control_characters(const char *text)
+{
+    while (*text && (unsigned char)*text >= 0x20 && *text != 0x7f)
+        text++;
+    return *text != '\0';
+}
+
 int kg_register_parse(const sip_t *sip, struct kg_register *out, const char **phrase)
 {
     const url_t *aor = sip->sip_to->a_url;
@@ -102,6 +110,8 @@ int kg_register_parse(const sip_t *sip, struct kg_register *out, const char **ph
     if (!aor->url_user || !aor->url_user[0] || strlen(aor->url_user) >= sizeof out->user)
         return 400;
     url_unescape(out->user, aor->url_user);
+    if (has_control_characters(out->user))
+        return 400;
     *phrase = "Bad Contact Header";
     if (strlen(out->call_id) > 255)
         return 400;

@@ -168,6 +168,19 @@ static void rfc3261_10_3_order_and_removal(void **state)
     close(b.fd);
 }
 
+/* Escapes in a user part hide nothing from the log, the store or the PBX. */
+static void control_characters_are_refused(void **state)
+{
+    struct phone a = phone_new(*state, "alice", "secret");
+
+    ask(&a, phone_request(&a, "REGISTER", "alice", 3600, ""));
+    phone_learn(&a, a.in);
+    ask(&a, phone_request(&a, "REGISTER", "alice%0d%0aX:y", 3600,
+                          phone_authorization(&a, "Authorization", "REGISTER")));
+    assert_int_equal(status_of(a.in), 400);
+    close(a.fd);
+}
+
 static void few_contacts(struct kg_config *config)
 {
     config->registration.contacts_per_user = 2;
@@ -366,6 +379,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(only_ones_own_address, setup, teardown),
         cmocka_unit_test_setup_teardown(replay_is_refused_retransmission_is_not, setup, teardown),
         cmocka_unit_test_setup_teardown(rfc3261_10_3_order_and_removal, setup, teardown),
+        cmocka_unit_test_setup_teardown(control_characters_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(oldest_contact_makes_room, setup_few, teardown),
         cmocka_unit_test_setup_teardown(restart_without_a_challenge, setup, teardown),
         cmocka_unit_test_setup_teardown(invite_is_challenged_once, setup, teardown),
