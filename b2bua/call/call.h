@@ -61,7 +61,9 @@ struct kg_call_target {
 };
 
 struct kg_call {
-    UT_hash_handle hh; /* by record->id */
+    UT_hash_handle hh;        /* by record->id */
+    UT_hash_handle hh_invite; /* by invite_key */
+    uint64_t invite_key;      /* of the INVITE that started it; 0: taken over, unknown */
     struct kg_calls *calls;
     struct kg_fsm fsm;
     struct kg_leg leg[2];
@@ -88,6 +90,7 @@ struct kg_calls {
     su_home_t home[1];
     su_timer_t *timer;
     struct kg_call *by_id;
+    struct kg_call *by_invite;
     size_t count;
     size_t unheard;
     struct kg_record *recent[KG_RECENT_MAX]; /* ring */

@@ -48,9 +48,11 @@ struct kg_calls *kg_calls_new(struct kg_server *server)
         kg_calls_free(calls);
         return NULL;
     }
-    /* 100 by nta when 200 ms have passed without an answer of ours (RFC 3261 17.2.1); 487 by us, since the
-     * other side's 200 may cross the CANCEL of a re-INVITE. */
-    nta_agent_set_params(calls->agent, NTATAG_EXTRA_100(1), NTATAG_CANCEL_487(0), TAG_END());
+    /* 100 by nta when 200 ms have passed without an answer of ours (RFC 3261 17.2.1). 487 by us, since the
+     * other side's 200 may cross the CANCEL of a re-INVITE. 482 by us: nta does not look at the request URI,
+     * and a PBX that forks a call to two phones behind kedge would lose one of them. */
+    nta_agent_set_params(calls->agent, NTATAG_EXTRA_100(1), NTATAG_CANCEL_487(0), NTATAG_MERGE_482(0),
+                         TAG_END());
     su_timer_set_interval(calls->timer, on_tick, (su_timer_arg_t *)calls, TICK_MS);
     return calls;
 }
@@ -127,6 +129,8 @@ void kg_call_end(struct kg_call *call)
         return;
     call->over = true;
     HASH_DEL(calls->by_id, call);
+    if (call->invite_key)
+        HASH_DELETE(hh_invite, calls->by_invite, call);
     calls->count--;
     if (call->unheard)
         calls->unheard--;

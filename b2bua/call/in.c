@@ -2,6 +2,7 @@
 #include "b2bua/call/call.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +27,7 @@ struct inquiry {
     const sip_t *sip;
     const struct kg_flow *flow;
     struct kg_route_facts facts;
+    uint64_t key;   /* see invite_key */
     char user[128]; /* of the request URI */
     char from_user[128];
     char caller[128]; /* account of the caller */
@@ -208,6 +210,8 @@ static void start(struct inquiry *in)
         kg_call_end(call);
         return;
     }
+    call->invite_key = in->key;
+    HASH_ADD(hh_invite, in->calls->by_invite, invite_key, sizeof call->invite_key, call);
     kg_counters.calls_started++;
     if (!a->pbx)
         assess(in, &call->record->leg[KG_SIDE_A], a->sdp ? kg_sdp_host(a->sdp) : (struct kg_addr){0});
@@ -215,6 +219,24 @@ static void start(struct inquiry *in)
     kg_fsm_init(&call->fsm, call->target_count, call->leg[KG_SIDE_B].pbx);
     kg_call_event(call,
                   &(struct kg_fsm_event){.type = KG_EV_INVITE, .side = KG_SIDE_A, .sdp = found == KG_SDP_OK});
+}
+
+/* RFC 3261 8.2.2.2: what makes two INVITEs the same one that came over two paths. With the request URI: two
+ * phones behind kedge are two UASes. FNV-1a over the four texts; 0 is never returned. */
+static uint64_t invite_key(const sip_t *sip)
+{
+    char cseq[16];
+    snprintf(cseq, sizeof cseq, "%u", (unsigned)sip->sip_cseq->cs_seq);
+    const url_t *url = sip->sip_request->rq_url;
+    const char *const text[] = {sip->sip_call_id->i_id, sip->sip_from->a_tag, cseq, url->url_user,
+                                url->url_host};
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < sizeof text / sizeof text[0]; i++) {
+        for (const char *c = text[i] ? text[i] : ""; *c; c++)
+            hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
+        hash = (hash ^ 0xff) * 0x100000001b3u; /* between two texts */
+    }
+    return hash ? hash : 1;
 }
 
 void kg_calls_invite(struct kg_calls *calls, nta_incoming_t *irq, const sip_t *sip,
@@ -228,6 +250,13 @@ void kg_calls_invite(struct kg_calls *calls, nta_incoming_t *irq, const sip_t *s
     if (calls->count >= calls->server->config.limits.calls || calls->unheard >= KG_UNHEARD_MAX) {
         kg_counters.calls_refused++;
         refuse(&in, 503, KG_CALL_RETRY_AFTER);
+        return;
+    }
+    struct kg_call *merged = NULL;
+    in.key = invite_key(sip);
+    HASH_FIND(hh_invite, calls->by_invite, &in.key, sizeof in.key, merged);
+    if (merged) {
+        refuse(&in, 482, 0);
         return;
     }
     if (find_way(&in) == 0)

@@ -21,17 +21,21 @@
 
 int kg_leg_accept(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow)
 {
-    char tag[KG_TAG_LEN + 1];
-    kg_random_hex(tag, KG_TAG_LEN);
+    char param[KG_TAG_LEN + 5] = "tag=";
+    const char *tag = param + 4, *params[] = {param, NULL};
+    kg_random_hex(param + 4, KG_TAG_LEN);
     leg->local = kg_name_addr(sip->sip_to->a_display, sip->sip_to->a_url);
     leg->remote = kg_name_addr(sip->sip_from->a_display, sip->sip_from->a_url);
+    /* Our tag from the start and not by nta_leg_tag: nta would hand INVITEs without a To tag to this dialog
+     * too. */
+    sip_to_t us = *sip->sip_to;
+    us.a_params = params;
+    us.a_tag = tag;
     leg->dialog =
         nta_leg_tcreate(leg->call->calls->agent, kg_leg_request, leg, SIPTAG_CALL_ID(sip->sip_call_id),
-                        SIPTAG_FROM((sip_from_t *)sip->sip_to), SIPTAG_TO((sip_to_t *)sip->sip_from),
+                        SIPTAG_FROM((sip_from_t *)&us), SIPTAG_TO((sip_to_t *)sip->sip_from),
                         NTATAG_REMOTE_CSEQ(sip->sip_cseq->cs_seq), TAG_END());
-    if (!leg->local || !leg->remote || !leg->dialog)
-        return ENOMEM;
-    if (!nta_incoming_tag(irq, tag) || !nta_leg_tag(leg->dialog, tag))
+    if (!leg->local || !leg->remote || !leg->dialog || !nta_incoming_tag(irq, tag))
         return ENOMEM;
     if (nta_leg_server_route(leg->dialog, sip->sip_record_route, sip->sip_contact) < 0)
         return ENOMEM;
@@ -43,16 +47,20 @@ int kg_leg_accept(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip, con
 
 int kg_leg_open(struct kg_leg *leg, const sip_from_t *from, const sip_to_t *to)
 {
-    char call_id[KG_CALL_ID_HEX + 1], tag[KG_TAG_LEN + 1];
+    char call_id[KG_CALL_ID_HEX + 1], param[KG_TAG_LEN + 5] = "tag=";
+    const char *params[] = {param, NULL};
     kg_random_hex(call_id, KG_CALL_ID_HEX);
-    kg_random_hex(tag, KG_TAG_LEN);
+    kg_random_hex(param + 4, KG_TAG_LEN);
     free(leg->local);
     free(leg->remote);
     leg->local = kg_name_addr(from->a_display, from->a_url);
     leg->remote = kg_name_addr(to->a_display, to->a_url);
+    sip_from_t us = *from;
+    us.a_params = params;
+    us.a_tag = param + 4;
     leg->dialog = nta_leg_tcreate(leg->call->calls->agent, kg_leg_request, leg, SIPTAG_CALL_ID_STR(call_id),
-                                  SIPTAG_FROM(from), SIPTAG_TO(to), TAG_END());
-    if (!leg->local || !leg->remote || !leg->dialog || !nta_leg_tag(leg->dialog, tag))
+                                  SIPTAG_FROM(&us), SIPTAG_TO(to), TAG_END());
+    if (!leg->local || !leg->remote || !leg->dialog)
         return ENOMEM;
     struct kg_record_leg *record = &leg->call->record->leg[leg->side];
     free(record->call_id);
