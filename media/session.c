@@ -27,7 +27,8 @@ struct kg_session {
     struct kg_blob side[2]; /* packed Side, as it came */
     struct kg_blob snapshot;
     struct line {
-        bool made;               /* has a kg_stream */
+        bool made; /* has a kg_stream */
+        bool audio;
         struct kg_addr local[2]; /* RTP; none: no sockets */
     } * line;                    /* [line_count] */
 };
@@ -220,7 +221,8 @@ static enum kg_media_error open_leg(struct kg_sessions *s, struct kg_session *se
     struct kg_grant *grant = &command->grant[command->grant_count];
     const struct kg_addr *host = &session->bind[side];
     uint16_t exactly = restored_port(apply, side, line), port;
-    enum kg_media_error error = kg_socket_open_pair(s->ports, host, exactly, now_ms, grant->fd, &port);
+    enum kg_media_error error =
+        kg_socket_open_pair(s->ports, host, session->line[line].audio, exactly, now_ms, grant->fd, &port);
     if (error != KG_MEDIA_OK)
         return exactly && error == KG_MEDIA_NO_PORTS ? (enum kg_media_error)KG_WIRE_PORT_BUSY : error;
     grant->stream = (uint8_t)line;
@@ -286,6 +288,7 @@ static enum kg_media_error open_lines(struct kg_sessions *s, struct kg_session *
             if (command->stream[i] == NULL)
                 return KG_MEDIA_NO_SOCKETS;
             session->line[i].made = true;
+            session->line[i].audio = strcmp(kind, "audio") == 0;
         }
         for (unsigned side = 0; error == KG_MEDIA_OK && side < 2; side++) {
             if (!kg_addr_is_set(&session->line[i].local[side]) && kg_addr_is_set(&session->bind[side]))
@@ -418,8 +421,8 @@ out:
     reply->error = (uint32_t)error;
 }
 
-static enum kg_media_error ask(struct kg_sessions *s, struct kg_session *session, enum kg_command_type type, bool whole,
-                               uint32_t request, void *ctx)
+static enum kg_media_error ask(struct kg_sessions *s, struct kg_session *session, enum kg_command_type type,
+                               bool whole, uint32_t request, void *ctx)
 {
     struct kg_command *command = calloc(1, sizeof *command);
     struct kg_report *report = calloc(1, sizeof *report);

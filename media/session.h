@@ -16,8 +16,8 @@ struct kg_sessions_handlers {
     /* message: whole reply, to be sent now. ctx: as given to report/remove. */
     void (*report)(void *link, uint32_t request, void *ctx, Kg__Session *session);
     void (*event)(void *link, const Kg__Event *event);
-    /* Workers have commands: call kg_sessions_wake soon. Waking a thread costs more than most commands do, and the
-     * sockets already hold what arrives, so several commands share one wake-up. */
+    /* Workers have commands: call kg_sessions_wake soon. Waking a thread costs more than most commands do,
+     * and the sockets already hold what arrives, so several commands share one wake-up. */
     void (*wake_soon)(void *link);
     void *link;
 };

@@ -9,17 +9,18 @@
 
 /* Attempts at ports that some other program holds, before we call the range full. */
 #define TRIES 64
-/* Receive buffer as the kernel counts it (it doubles the number): some 40 small packets, 0.8 s of one audio
- * stream, a few large video frames. What waits longer is of no use to a listener; a longer queue would only
- * turn an overload into delay. */
-#define RECEIVE_BUFFER (32 * 1024)
+/* Receive buffers; the kernel takes twice the number and counts its own overhead. For audio some 40 packets
+ * of 20 ms: what waits longer is of no use to a listener, and a longer queue would only turn an overload into
+ * delay. For video about 100 full packets, a large frame. */
+#define AUDIO_BUFFER (16 * 1024)
+#define OTHER_BUFFER (128 * 1024)
 
-static int open_one(const struct kg_addr *at)
+static int open_one(const struct kg_addr *at, int buffer)
 {
     int fd = socket(kg_addr_family(at), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
-    int one = 1, buffer = RECEIVE_BUFFER;
+    int one = 1;
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
     if (kg_addr_family(at) == AF_INET6) {
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
@@ -36,15 +37,15 @@ static int open_one(const struct kg_addr *at)
     return fd;
 }
 
-static int open_at(const struct kg_addr *host, uint16_t port, int fd[2])
+static int open_at(const struct kg_addr *host, uint16_t port, int buffer, int fd[2])
 {
     struct kg_addr at = *host;
     kg_addr_set_port(&at, port);
-    fd[0] = open_one(&at);
+    fd[0] = open_one(&at, buffer);
     if (fd[0] < 0)
         return errno;
     kg_addr_set_port(&at, (uint16_t)(port + 1));
-    fd[1] = open_one(&at);
+    fd[1] = open_one(&at, buffer);
     if (fd[1] < 0) {
         int saved = errno;
         close(fd[0]);
@@ -71,8 +72,8 @@ static enum kg_media_error error_of(int error)
     }
 }
 
-enum kg_media_error kg_socket_open_pair(struct kg_ports *ports, const struct kg_addr *host, uint16_t exactly,
-                                        int64_t now_ms, int fd[2], uint16_t *port)
+enum kg_media_error kg_socket_open_pair(struct kg_ports *ports, const struct kg_addr *host, bool audio,
+                                        uint16_t exactly, int64_t now_ms, int fd[2], uint16_t *port)
 {
     int error = EADDRINUSE;
     for (int i = 0; i < TRIES && error == EADDRINUSE; i++) {
@@ -83,7 +84,7 @@ enum kg_media_error kg_socket_open_pair(struct kg_ports *ports, const struct kg_
             even = 0;
         if (even == 0)
             return KG_MEDIA_NO_PORTS;
-        error = open_at(host, even, fd);
+        error = open_at(host, even, audio ? AUDIO_BUFFER : OTHER_BUFFER, fd);
         if (error == 0) {
             *port = even;
             return KG_MEDIA_OK;

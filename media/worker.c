@@ -35,7 +35,7 @@ struct kg_worker {
     bool stopping, notified;
     struct kg_limits limits;
     struct kg_relay *relays;
-    struct kg_relay *removed; /* closed; this round's events may still point to them */
+    struct kg_relay *removed;    /* closed; this round's events may still point to them */
     struct kg_command *finished; /* waiting for room among the notices */
     int64_t next_tick_ms;
     struct kg_batch batch;

@@ -73,8 +73,8 @@ void kg_worker_stop(struct kg_worker *worker);
 /* After stop: closes and frees all. */
 void kg_worker_free(struct kg_worker *worker);
 
-/* Control thread only. Commands that can still be queued; send needs at least one. A worker looks at its commands
- * whenever packets or its timer wake it; wake makes it look now. */
+/* Control thread only. Commands that can still be queued; send needs at least one. A worker looks at its
+ * commands whenever packets or its timer wake it; wake makes it look now. */
 uint32_t kg_worker_room(const struct kg_worker *worker);
 void kg_worker_send(struct kg_worker *worker, struct kg_command *command);
 bool kg_worker_has_commands(const struct kg_worker *worker); /* not yet taken */
