@@ -181,7 +181,9 @@ static void b_failed(struct kg_fsm *fsm, struct out *out, int64_t now_ms, int st
         return;
     }
     fsm->leg[KG_SIDE_B] = KG_LEG_DOWN;
-    int mapped = kg_fsm_map_status(status, fsm->to_pbx);
+    /* RFC 3261 16.7 step 6: 503 would say that kedge itself is unavailable; nta also makes it of an ICMP
+     * error. */
+    int mapped = status == 503 && !fsm->to_pbx ? 480 : kg_fsm_map_status(status, fsm->to_pbx);
     finish(fsm, out, now_ms, mapped, mapped == 503 ? KG_CALL_RETRY_AFTER : 0, why);
 }
 

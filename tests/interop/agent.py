@@ -354,7 +354,7 @@ class Agent:
         lines += headers
         if body:
             lines.append("Content-Type: application/sdp")
-        text = "\r\n".join(lines + [f"Content-Length: {len(body)}", "", body])
+        text = "\r\n".join(lines + [f"Content-Length: {len(body.encode())}", "", body])
         self.send(text, request.source)
         return text
 
@@ -444,7 +444,7 @@ class Dialog:
         lines += headers
         if body:
             lines.append("Content-Type: application/sdp")
-        text = "\r\n".join(lines + [f"Content-Length: {len(body)}", "", body])
+        text = "\r\n".join(lines + [f"Content-Length: {len(body.encode())}", "", body])
         self.sent = text
         if send_only:
             self.agent.send(text)

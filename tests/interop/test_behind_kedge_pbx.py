@@ -1,7 +1,9 @@
 """Kamailio is the PBX: registrar and proxy with its own passwords; kedge stands between it and the phones."""
+import threading
+
 import pytest
 
-from interop.agent import Dialog, talk
+from interop.agent import Dialog, talk, token
 from interop.hosts import until
 from interop.pbx import Kamailio
 from interop.phone import Phone
@@ -13,7 +15,7 @@ PAIRS = (("full-cone", "symmetric"), ("address-restricted", "port-restricted"), 
 @pytest.fixture(scope="module")
 def world(lab, long_stage):
     server, pbx_host = lab.public_host("kedge"), lab.public_host("pbx")
-    names = [f"{side}{i}" for i in range(len(PAIRS)) for side in "ab"] + ["agent", "other"]
+    names = [f"{side}{i}" for i in range(len(PAIRS)) for side in "ab"] + ["agent", "other", "secret", "twice"]
     passwords = {name: "pw-" + name for name in names}
     pbx = long_stage.add(Kamailio(long_stage.folder / "pbx", passwords, pbx_host)).start()
     kedge = long_stage.kedge(server, config={"pbx": [f"udp:{pbx_host.addr}:5060"]})
@@ -48,18 +50,23 @@ def agent(stage, kedge, host, user="agent", password=None):
     return stage.agent(host, user, password or "pw-" + user, (kedge.host.addr, 5060), "pbx.test")
 
 
+def hang_up(a, b):
+    assert a.bye().status == 200
+    b.agent.reply(b.agent.expect("BYE"), 200)
+
+
 def test_refresh_is_answered_locally_only_on_the_authenticated_flow(lab, stage, world):
     kedge, _, _ = world
     phone = agent(stage, kedge, lab.public_host("refresher"))
-    first = phone.register(expires=600)
-    assert first.status == 200, first
+    ids = {"call_id": token(), "from_tag": token()}
+    assert phone.register(expires=600, **ids).status == 200
     before = kedge.stats()["registers_local"]
-    again = phone.register(expires=600, auth=False)
+    again = phone.register(expires=600, auth=False, **ids)
     assert again.status == 200, f"a refresh on the flow that was authenticated: {again}"
     assert kedge.stats()["registers_local"] == before + 1
 
     stranger = agent(stage, kedge, lab.public_host("stranger"))
-    refused = stranger.register(expires=600, contact=phone.contact, auth=False)
+    refused = stranger.register(expires=600, contact=phone.contact, auth=False, cseq=50, **ids)
     assert refused.status == 401, f"the same REGISTER from another place: {refused}"
     assert kedge.stats()["registers_local"] == before + 1
 
@@ -97,14 +104,42 @@ def test_after_a_restart_of_the_pbx_the_phone_registers_again(lab, stage, world)
     pbx.start()
     assert a.register().status == 200 and b.register(expires=0).status in (200, 401, 403)
     assert b.register().status == 200
-    talk(a, b, stage.rtp(a.host), stage.rtp(b.host, hz=700))
+    hang_up(*talk(a, b, stage.rtp(a.host), stage.rtp(b.host, hz=700)))
+    kedge.no_calls()
+
+
+def test_pbx_that_forks_rings_both_phones(lab, stage, world):
+    """Two contacts of one user: two INVITEs with one Call-ID, which are two calls. The phone that answers is connected, the
+    other one is cancelled."""
+    kedge, _, _ = world
+    caller = agent(stage, kedge, lab.public_host("fork-caller"))
+    first = agent(stage, kedge, lab.public_host("fork-1"), "twice")
+    second = agent(stage, kedge, lab.natted_host("fork-2", nat="symmetric"), "twice")
+    assert all(x.register().status == 200 for x in (caller, first, second))
+    dialog, result = Dialog(caller, stage.rtp(caller.host)), []
+    calling = threading.Thread(target=lambda: result.append(dialog.call("twice")))
+    calling.start()
+    rings = [x.expect("INVITE") for x in (first, second)]
+    for x, ring in zip((first, second), rings):
+        x.reply(ring, 180)
+    answered = Dialog(second, stage.rtp(second.host, hz=700))
+    answered.answer(rings[1])
+    calling.join()
+    assert result[0].status == 200, result
+    first.reply(first.expect("CANCEL"), 200)
+    first.reply(rings[0], 487)
+    first.expect("ACK")
+    assert answered.rtp.got(ms=300) and dialog.rtp.got(ms=300)
+    assert dialog.bye().status == 200
+    second.reply(second.expect("BYE"), 200)
+    kedge.no_calls()
 
 
 def test_topology_of_each_side_stays_hidden(lab, stage, world):
     """Nothing of the caller's network may be seen by the callee, and the other way round."""
     kedge, pbx, _ = world
     a = agent(stage, kedge, lab.natted_host("hidden-a", nat="symmetric"))
-    b = agent(stage, kedge, lab.natted_host("hidden-b", nat="port-restricted"), "other")
+    b = agent(stage, kedge, lab.natted_host("hidden-b", nat="port-restricted"), "secret")
     assert a.register().status == 200 and b.register().status == 200
     talk(a, b, stage.rtp(a.host), stage.rtp(b.host, hz=700))
     for seen, hidden in ((b, a), (a, b)):

@@ -11,7 +11,7 @@ from interop.hosts import socket_in, until
 
 
 def make(lab, stage, name, config=None, start=True, accounts=("alice", "bob", "carol", "dave")):
-    server = lab.public_host("kedge-" + name)
+    server = lab.public_host(f"kedge-{name}-{os.urandom(2).hex()}")
     return stage.kedge(server, config=config, accounts={a: "pw-" + a for a in accounts}, start=start)
 
 
