@@ -131,9 +131,10 @@ struct kg_media_reply {
 typedef void kg_media_done(void *ctx, const struct kg_media_reply *reply);
 
 enum kg_media_event_type {
-    KG_MEDIA_LATCHED,   /* side, stream, rtcp, proof, addr */
-    KG_MEDIA_SILENCE,   /* no packet within the timeout that applied: `reason` says which */
-    KG_MEDIA_LOST,      /* the engine was restarted and this session could not be made again: `reason` */
+    KG_MEDIA_LATCHED, /* side, stream, rtcp, proof, addr */
+    KG_MEDIA_SILENCE, /* no packet within the timeout that applied: `reason` says which */
+    KG_MEDIA_LOST, /* the session is gone: the restarted engine could not make it again, or it ended a silent
+                      one that nobody deleted: `reason` */
     KG_MEDIA_RECOVERED, /* signalling was restarted: the engine holds this session (info with snapshot) */
     KG_MEDIA_UP,        /* connected; all sessions recovered or made again. No id. */
     KG_MEDIA_DOWN,      /* connection lost; requests wait. No id. */

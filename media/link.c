@@ -342,8 +342,11 @@ static void on_acceptable(evutil_socket_t listen_fd, short what, void *ctx)
     (void)what;
     int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
-        if (errno != EAGAIN && errno != ECONNABORTED)
-            kg_error("media", "cannot accept signalling's connection: %s", strerror(errno));
+        if (errno == EAGAIN || errno == ECONNABORTED)
+            return;
+        kg_error("media", "cannot accept signalling's connection: %s; trying again in a second",
+                 strerror(errno));
+        event_del(link->accept); /* or the loop would spin; kg_link_resume adds it again */
         return;
     }
     drop(link, "a newer one took its place");
@@ -437,6 +440,7 @@ bool kg_link_is_owned(const struct kg_link *link)
 void kg_link_resume(struct kg_link *link)
 {
     go_on_all(link);
+    event_add(link->accept, NULL);
     if (!link->paused)
         return;
     struct timeval soon = {0, RESUME_MS * 1000};

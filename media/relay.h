@@ -24,9 +24,8 @@ struct kg_flow {
     int fd; /* -1: none */
     bool rtcp;
     bool ipv6;
-    uint8_t tos;  /* as set on fd: traffic class of the latest packet sent */
-    uint8_t told; /* enum kg_proof last reported to signalling */
-    bool untold;  /* remote moved and signalling does not know yet */
+    uint8_t tos; /* as set on fd: traffic class of the latest packet sent */
+    bool untold; /* remote moved and signalling does not know yet */
     struct kg_latch latch;
     struct kg_latch_rules rules;
 };
@@ -38,14 +37,12 @@ struct kg_leg {
     bool described; /* this side's SDP is known */
     bool enabled;
     bool rtcp_mux;
-    bool trusted;
     uint8_t direction; /* enum kg_direction */
     uint8_t codec_count;
     uint8_t last_type; /* payload type of the latest packet */
     bool has_type;
     uint32_t clock_rate; /* of last_type; 0: unknown or events */
     struct kg_media_codec *codec;
-    struct kg_addr signalling;
     struct kg_flow rtp, rtcp;
     struct kg_quality quality; /* of what arrives from this side */
     uint64_t packets_in, packets_out, bytes_in, bytes_out, dropped;

@@ -64,50 +64,59 @@ void kg_relay_add_stream(struct kg_relay *relay, struct kg_stream *stream)
         relay->stream_count = (uint8_t)(stream->index + 1);
 }
 
-/* media/README.md, "Who is believed": what this side's SDP and the source of its SIP make plausible. */
-static struct kg_latch_rules rtp_rules(const struct kg_media_side *side, const struct kg_media_stream *line)
+/* Where SDP says it receives. c=0.0.0.0, the hold of RFC 2543, and a reserved line say nothing new. */
+static struct kg_addr told_addr(const struct kg_addr *told, const struct kg_addr *before)
 {
-    bool at_signalling = kg_addr_is_set(&line->rtp) && kg_addr_same_host(&line->rtp, &side->signalling);
+    return kg_addr_is_usable(told) ? *told : *before;
+}
+
+/* media/README.md, "Who is believed": what this side's SDP and the source of its SIP make plausible. */
+static struct kg_latch_rules rtp_rules(const struct kg_media_side *side, const struct kg_addr *sdp)
+{
+    bool at_signalling = kg_addr_is_set(sdp) && kg_addr_same_host(sdp, &side->signalling);
     return (struct kg_latch_rules){
-        .sdp = kg_addr_is_usable(&line->rtp) ? line->rtp : none,
+        .sdp = *sdp,
         .host = side->signalling,
         /* A private host in SDP means nothing to us unless signalling comes from it: it could be any
            machine's. */
-        .sdp_host_plausible = at_signalling || side->trusted || !kg_addr_is_private(&line->rtp),
+        .sdp_host_plausible = at_signalling || side->trusted || !kg_addr_is_private(sdp),
         .first_packets = side->first_packets,
         .send_early = at_signalling || side->trusted,
     };
 }
 
-static struct kg_latch_rules rtcp_rules(const struct kg_leg *leg, const struct kg_latch_rules *rtp,
-                                        const struct kg_media_stream *line)
+static struct kg_latch_rules rtcp_rules(const struct kg_leg *leg, const struct kg_addr *sdp)
 {
+    const struct kg_latch_rules *rtp = &leg->rtp.rules;
     bool latched = leg->rtp.latch.proof != KG_PROOF_NONE;
     const struct kg_addr *remote = &leg->rtp.latch.remote;
     return (struct kg_latch_rules){
-        .sdp = kg_addr_is_usable(&line->rtcp) ? line->rtcp : none,
+        .sdp = *sdp,
         .host = latched ? *remote : none,
-        .send_early = (rtp->send_early && kg_addr_same_host(&line->rtcp, &line->rtp)) ||
-                      (latched && kg_addr_same_host(&line->rtcp, remote)),
+        .send_early = (rtp->send_early && kg_addr_same_host(sdp, &rtp->sdp)) ||
+                      (latched && kg_addr_same_host(sdp, remote)),
     };
+}
+
+static void describe_flow(struct kg_flow *flow, const struct kg_latch_rules *rules, int64_t now_ms)
+{
+    bool moved = !kg_addr_equal(&rules->sdp, &flow->rules.sdp);
+    flow->rules = *rules;
+    kg_latch_reopen(&flow->latch, rules, moved, now_ms);
 }
 
 static void describe_leg(struct kg_leg *leg, const struct kg_media_side *side,
                          const struct kg_media_stream *line, struct kg_media_codec *codec, int64_t now_ms)
 {
-    struct kg_latch_rules rtp = rtp_rules(side, line);
-    bool rtp_moved = !kg_addr_equal(&rtp.sdp, &leg->rtp.rules.sdp);
-    leg->rtp.rules = rtp;
-    kg_latch_reopen(&leg->rtp.latch, &rtp, rtp_moved, now_ms);
-    struct kg_latch_rules rtcp = rtcp_rules(leg, &rtp, line);
-    bool rtcp_moved = !kg_addr_equal(&rtcp.sdp, &leg->rtcp.rules.sdp);
-    leg->rtcp.rules = rtcp;
-    kg_latch_reopen(&leg->rtcp.latch, &rtcp, rtcp_moved, now_ms);
+    struct kg_addr rtp_at = told_addr(&line->rtp, &leg->rtp.rules.sdp);
+    struct kg_addr rtcp_at = told_addr(&line->rtcp, &leg->rtcp.rules.sdp);
+    struct kg_latch_rules rtp = rtp_rules(side, &rtp_at);
+    describe_flow(&leg->rtp, &rtp, now_ms);
+    struct kg_latch_rules rtcp = rtcp_rules(leg, &rtcp_at);
+    describe_flow(&leg->rtcp, &rtcp, now_ms);
     leg->described = true;
     leg->enabled = line->enabled;
     leg->rtcp_mux = line->rtcp_mux;
-    leg->trusted = side->trusted;
-    leg->signalling = side->signalling;
     leg->direction = (uint8_t)line->direction;
     free(leg->codec);
     leg->codec = codec;

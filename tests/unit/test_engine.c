@@ -1,6 +1,7 @@
 /* The engine as a whole on loopback: address families, rtcp-mux, traffic class, silence, settings, watchdog.
  */
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 
 #include "tests/unit/media_fixture.h"
 
@@ -203,6 +204,35 @@ static void test_bad_local_address(void **state)
     fixture_free(f);
 }
 
+/* threats.md: a new call is refused, established calls are untouched. */
+static void test_no_descriptors(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new();
+    struct pair p;
+    pair_open(&p, f);
+    pair_call(&p, true);
+    struct rlimit all, few;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &all), 0);
+    few = all;
+    few.rlim_cur = (rlim_t)p.b + 8; /* what is open now, give or take one socket */
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    enum kg_media_error error = KG_MEDIA_OK;
+    for (int i = 0; i < 16 && error == KG_MEDIA_OK; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "more%d", i);
+        error = apply(f, id, p.side_a, p.side_b, false, NULL);
+    }
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &all), 0);
+    assert_int_equal(error, KG_MEDIA_NO_SOCKETS);
+    uint8_t heard[256];
+    phone_talk(p.a, &p.to_a, 1, 1);
+    assert_int_equal(phone_hear(p.b, heard, sizeof heard, WAIT_MS), 172);
+    assert_int_equal(apply(f, "after", p.side_a, p.side_b, false, NULL), KG_MEDIA_OK);
+    pair_close(&p);
+    fixture_free(f);
+}
+
 static int watched_reads;
 static void on_watched(void *ctx)
 {
@@ -267,6 +297,7 @@ int main(void)
         cmocka_unit_test(test_engine_ends_a_silent_call_that_nobody_owns),
         cmocka_unit_test(test_second_stream_later_and_rejected_line),
         cmocka_unit_test(test_bad_local_address),
+        cmocka_unit_test(test_no_descriptors),
         cmocka_unit_test(test_heartbeat_and_watch),
         cmocka_unit_test(test_nonsense_on_the_control_socket),
     };

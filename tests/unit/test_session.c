@@ -270,6 +270,26 @@ static void test_silence_on_hold_and_before_answer(void **state)
     kg_relay_free(relay);
 }
 
+/* RFC 2543 hold: c=0.0.0.0 opens nothing to another port of the phone's host, and forgets nothing. */
+static void test_old_notation_of_hold_says_nothing_new(void **state)
+{
+    (void)state;
+    struct kg_relay *relay = make("audio", 1000);
+    struct kg_leg *a = leg(relay, KG_SIDE_A), *b = leg(relay, KG_SIDE_B);
+    for (int i = 0; i < 4; i++)
+        receive(&b->rtp, rtp, sizeof rtp, "203.0.113.2:33000", 1000, NULL);
+    struct kg_media_side hold = side_at("0.0.0.0:4000", "203.0.113.2", "audio");
+    hold.stream[0].direction = KG_INACTIVE;
+    assert_int_equal(kg_relay_describe(relay, KG_SIDE_B, &hold, 1010), 0);
+    assert_true(relay->on_hold);
+    assert_null(receive(&b->rtp, rtp, sizeof rtp, "203.0.113.2:33002", 1020, NULL));
+    assert_null(
+        receive(&b->rtp, rtp, sizeof rtp, "192.168.0.2:9999", 1020, NULL)); /* its SDP host, private */
+    assert_ptr_equal(receive(&a->rtp, rtp, sizeof rtp, "198.51.100.1:4000", 1030, "203.0.113.2:33000"),
+                     &b->rtp);
+    kg_relay_free(relay);
+}
+
 static void test_description_with_fewer_lines_disables_the_rest(void **state)
 {
     (void)state;
@@ -301,6 +321,7 @@ int main(void)
         cmocka_unit_test(test_round_trip_from_reports),
         cmocka_unit_test(test_silence_in_talk),
         cmocka_unit_test(test_silence_on_hold_and_before_answer),
+        cmocka_unit_test(test_old_notation_of_hold_says_nothing_new),
         cmocka_unit_test(test_description_with_fewer_lines_disables_the_rest),
         cmocka_unit_test(test_a_call_is_small),
     };
