@@ -95,6 +95,8 @@ struct kg_calls {
     size_t unheard;
     struct kg_record *recent[KG_RECENT_MAX]; /* ring */
     size_t recent_next;
+    uint8_t chance[1024]; /* random bytes not given out yet */
+    size_t chance_left;
     sip_content_type_t *content_type; /* application/sdp */
     sip_allow_t *allow;
 };
@@ -105,6 +107,11 @@ struct kg_call *kg_call_new(struct kg_calls *calls, const char *id); /* id NULL:
 void kg_call_end(struct kg_call *call);
 void kg_call_unhold(struct kg_call *call);
 struct kg_call *kg_calls_find(struct kg_calls *calls, const char *id);
+
+/* len is at most KG_CALL_ID_HEX; for hex, digits, and a NUL is added. */
+void kg_calls_random(struct kg_calls *calls, void *out, size_t len);
+void kg_calls_random_hex(struct kg_calls *calls, char *out, size_t len);
+struct kg_sdp_origin kg_calls_new_origin(struct kg_calls *calls);
 
 /* ---- run.c ---- */
 /* Feeds one event and carries the actions out. The call may be gone afterwards. */

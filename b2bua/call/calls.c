@@ -76,10 +76,39 @@ void kg_calls_free(struct kg_calls *calls)
 
 /* ---- one call's life ---- */
 
+/* From a pool, so that the kernel is asked once for many calls. What was given out is wiped. */
+void kg_calls_random(struct kg_calls *calls, void *out, size_t len)
+{
+    if (calls->chance_left < len) {
+        kg_random(calls->chance, sizeof calls->chance);
+        calls->chance_left = sizeof calls->chance;
+    }
+    calls->chance_left -= len;
+    memcpy(out, calls->chance + calls->chance_left, len);
+    memset(calls->chance + calls->chance_left, 0, len);
+}
+
+void kg_calls_random_hex(struct kg_calls *calls, char *out, size_t len)
+{
+    static const char digit[] = "0123456789abcdef";
+    uint8_t byte[KG_CALL_ID_HEX];
+    kg_calls_random(calls, byte, len);
+    for (size_t i = 0; i < len; i++)
+        out[i] = digit[byte[i] & 15];
+    out[len] = '\0';
+}
+
+struct kg_sdp_origin kg_calls_new_origin(struct kg_calls *calls)
+{
+    uint32_t id;
+    kg_calls_random(calls, &id, sizeof id);
+    return (struct kg_sdp_origin){.id = id >> 1, .version = 1};
+}
+
 struct kg_call *kg_call_new(struct kg_calls *calls, const char *id)
 {
     char fresh[KG_CALL_ID_LEN + 1];
-    kg_random_hex(fresh, KG_CALL_ID_LEN);
+    kg_calls_random_hex(calls, fresh, KG_CALL_ID_LEN);
     struct kg_call *call = calloc(1, sizeof *call);
     struct kg_record *record = kg_record_new(id ? id : fresh);
     if (!call || !record) {
@@ -93,7 +122,7 @@ struct kg_call *kg_call_new(struct kg_calls *calls, const char *id)
     for (int side = 0; side < 2; side++) {
         call->leg[side].call = call;
         call->leg[side].side = (enum kg_side)side;
-        call->leg[side].origin = (struct kg_sdp_origin){.id = kg_random_u32() >> 1, .version = 1};
+        call->leg[side].origin = kg_calls_new_origin(calls);
     }
     HASH_ADD_STR(calls->by_id, record->id, call);
     calls->count++;

@@ -166,15 +166,15 @@ static void invite_b(struct kg_fsm *fsm, struct out *out, int64_t now_ms)
     fsm->deadline_ms = now_ms + KG_CALL_UNHEARD_MS;
 }
 
-/* Nobody at this contact; another one of the same user may do. */
-static bool is_retryable(int status)
+/* Nobody at this contact; another one of the same user may do. Of a PBX only: it is not there. */
+static bool is_retryable(const struct kg_fsm *fsm, int status)
 {
-    return status == 408 || status == 430 || status == 480 || status == 503;
+    return status == 503 || (!fsm->to_pbx && (status == 408 || status == 430 || status == 480));
 }
 
 static void b_failed(struct kg_fsm *fsm, struct out *out, int64_t now_ms, int status, const char *why)
 {
-    if (is_retryable(status) && fsm->targets_left > 0) {
+    if (is_retryable(fsm, status) && fsm->targets_left > 0) {
         fsm->targets_left--;
         fsm->applying = false; /* early media of the contact that failed */
         invite_b(fsm, out, now_ms);

@@ -95,11 +95,12 @@ static int find_way(struct inquiry *in)
     if (way.verdict == KG_ROUTE_PHONE)
         return 0;
     if (way.verdict == KG_ROUTE_PBX) {
-        const struct kg_endpoint *pbx = &server->config.pbx[0];
-        if (kg_flow_to(in->calls->agent, pbx->transport, &pbx->addr, &in->target[0].flow) == 0) {
-            in->target_count = 1;
+        const struct kg_flow *pbx[KG_TARGETS_MAX];
+        in->target_count = kg_registrar_pbx_flows(server->registrar, in->flow, pbx, KG_TARGETS_MAX);
+        for (size_t i = 0; i < in->target_count; i++)
+            kg_flow_copy(&in->target[i].flow, pbx[i]);
+        if (in->target_count > 0)
             return 0;
-        }
         way.status = 503;
         way.why = "the PBX cannot be reached: no listener or route fits its address";
     }

@@ -23,7 +23,7 @@ int kg_leg_accept(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip, con
 {
     char param[KG_TAG_LEN + 5] = "tag=";
     const char *tag = param + 4, *params[] = {param, NULL};
-    kg_random_hex(param + 4, KG_TAG_LEN);
+    kg_calls_random_hex(leg->call->calls, param + 4, KG_TAG_LEN);
     leg->local = kg_name_addr(sip->sip_to->a_display, sip->sip_to->a_url);
     leg->remote = kg_name_addr(sip->sip_from->a_display, sip->sip_from->a_url);
     /* Our tag from the start and not by nta_leg_tag: nta would hand INVITEs without a To tag to this dialog
@@ -49,8 +49,8 @@ int kg_leg_open(struct kg_leg *leg, const sip_from_t *from, const sip_to_t *to)
 {
     char call_id[KG_CALL_ID_HEX + 1], param[KG_TAG_LEN + 5] = "tag=";
     const char *params[] = {param, NULL};
-    kg_random_hex(call_id, KG_CALL_ID_HEX);
-    kg_random_hex(param + 4, KG_TAG_LEN);
+    kg_calls_random_hex(leg->call->calls, call_id, KG_CALL_ID_HEX);
+    kg_calls_random_hex(leg->call->calls, param + 4, KG_TAG_LEN);
     free(leg->local);
     free(leg->remote);
     leg->local = kg_name_addr(from->a_display, from->a_url);
@@ -66,7 +66,7 @@ int kg_leg_open(struct kg_leg *leg, const sip_from_t *from, const sip_to_t *to)
     free(record->call_id);
     record->call_id = strdup(call_id);
     /* A new dialog starts a new o= line. */
-    leg->origin = (struct kg_sdp_origin){.id = kg_random_u32() >> 1, .version = 1};
+    leg->origin = kg_calls_new_origin(leg->call->calls);
     return 0;
 }
 

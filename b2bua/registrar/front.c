@@ -252,3 +252,21 @@ bool kg_front_accept(struct kg_front *front, const struct kg_forward *f, const s
             return false;
     return true;
 }
+
+size_t kg_registrar_pbx_flows(struct kg_registrar *registrar, const struct kg_flow *phone,
+                              const struct kg_flow **out, size_t max)
+{
+    struct kg_pbxes *pbxes = registrar->front ? registrar->front->pbxes : NULL;
+    const struct kg_binding *b = kg_bindings_on_flow(registrar->bindings, phone);
+    uint32_t preferred = b ? b->pbx : KG_PBX_NONE, tried = 0, index;
+    size_t count = 0;
+
+    while (pbxes && count < max && (index = kg_pbxes_pick(pbxes, preferred, tried)) != KG_PBX_NONE) {
+        tried |= 1u << index;
+        out[count] = kg_pbxes_flow(pbxes, index);
+        count += out[count] != NULL;
+    }
+    if (pbxes && count == 0 && max > 0 && (out[0] = kg_pbxes_flow(pbxes, 0)) != NULL)
+        count = 1;
+    return count;
+}

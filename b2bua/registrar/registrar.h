@@ -50,6 +50,11 @@ int kg_registrar_by_token(struct kg_registrar *registrar, const char *token, str
 int kg_registrar_by_flow(struct kg_registrar *registrar, const struct kg_flow *flow, const char *user,
                          struct kg_target *out);
 
+/* PBX mode: the ways to the PBXes that answer, the one this phone is registered with first; when none answers, the
+ * first of the configuration. The flows are the registrar's: copy what is kept. Returns how many. */
+size_t kg_registrar_pbx_flows(struct kg_registrar *registrar, const struct kg_flow *phone,
+                              const struct kg_flow **out, size_t max);
+
 /* [{user, contact, transport, remote, local, nat, nat_reasons[], user_agent, expires_in, registered,
  * keepalive_s, reachable, unanswered}], in PBX mode also token and pbx_expires_in. registered is in ms since
  * 1970. */

@@ -541,6 +541,23 @@ static void test_dead_pbx(void **state)
     STEP("timer +4001", "drop B, refuse A 503 later, release, free");
 }
 
+/* Another PBX is tried when one is not there; what a PBX says of a callee is final. */
+static void test_next_pbx(void **state)
+{
+    (void)state;
+    struct run run = start(3, true);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("timer +4001", "drop B, INVITE B");
+    STEP("B reject 503", "INVITE B");
+    STEP("B 1xx 100", "");
+    STEP("B reject 480", "refuse A 480, release, free");
+    run = start(3, true);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("B reject 408", "refuse A 408, release, free");
+}
+
 static void test_dead_phone(void **state)
 {
     (void)state;
@@ -797,6 +814,7 @@ int main(void)
         cmocka_unit_test(test_next_contact),
         cmocka_unit_test(test_busy_ends_the_search),
         cmocka_unit_test(test_dead_pbx),
+        cmocka_unit_test(test_next_pbx),
         cmocka_unit_test(test_dead_phone),
         cmocka_unit_test(test_nobody_picks_up),
         cmocka_unit_test(test_challenge_of_the_pbx_passes),
