@@ -314,7 +314,7 @@ char *kg_sdp_rewrite(const struct kg_sdp *sdp, const struct kg_sdp_local *local,
                      struct kg_sdp_origin *origin, size_t *len)
 {
     struct rewrite r = {.sdp = sdp, .local = local};
-    if (count != sdp->media_count)
+    if (count < sdp->media_count)
         return NULL;
     r.out.size = HEAD_MAX + sdp->text_len + 2 * sdp->line_count + (sdp->media_count + 1) * GAIN_MAX;
     r.out.s = malloc(r.out.size);

@@ -50,8 +50,9 @@ struct kg_sdp_local {
 /* Writes the description anew for the other side: o= and c= are ours, each enabled m-line gets our port,
  * a=rtcp where it is not port + 1, rtcp-mux as told, hold by c=0.0.0.0 becomes a direction attribute, what
  * only makes sense end to end (ICE attributes until ice/ is there) is dropped. Nothing of the writer's
- * addresses survives. origin is brought up to date. Rejected lines stay rejected. Returns malloc'd
- * NUL-terminated text, or NULL (ENOMEM, or count differs). */
+ * addresses survives. origin is brought up to date. Rejected lines stay rejected. count may be larger than
+ * the number of m-lines: ports that a refused offer of one more line has left. Returns malloc'd
+ * NUL-terminated text, or NULL (ENOMEM, or count is smaller). */
 char *kg_sdp_rewrite(const struct kg_sdp *sdp, const struct kg_sdp_local *local, size_t count,
                      struct kg_sdp_origin *origin, size_t *len);
 

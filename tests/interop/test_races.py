@@ -290,6 +290,36 @@ def test_reinvites_from_both_sides_at_once(ends, stage):
     kedge.no_calls()
 
 
+def test_hold_works_after_a_refused_offer_of_video(ends, stage):
+    """RFC 3264 8, RFC 3261 14.1: a refused re-INVITE leaves the session as it was, so the next offer has one m-line less
+    than the refused one, and must pass all the same."""
+    kedge, a, b = ends
+    da, db = Dialog(a, stage.rtp(a.host)), Dialog(b, stage.rtp(b.host))
+    done = []
+    thread = threading.Thread(target=lambda: done.append(da.call("someone")))
+    thread.start()
+    db.answer(b.expect("INVITE"))
+    thread.join()
+    video = da.body() + "m=video 40000 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n"
+    thread = threading.Thread(target=lambda: done.append(da.reinvite(body=video)))
+    thread.start()
+    b.reply(b.expect("INVITE"), 488)
+    thread.join()
+    assert done[1].status == 488, done
+    b.expect("ACK")
+    thread = threading.Thread(target=lambda: done.append(da.reinvite(direction="sendonly")))
+    thread.start()
+    request = b.expect("INVITE")
+    assert "a=sendonly" in request.body and "m=video" not in request.body, request.body
+    b.reply(request, 200, db.body(direction="recvonly"))
+    thread.join()
+    assert done[2].status == 200, done
+    b.expect("ACK")
+    assert da.bye().status == 200
+    b.reply(b.expect("BYE"), 200)
+    kedge.no_calls()
+
+
 def test_request_for_an_unknown_dialog_gets_481(ends):
     _, a, _ = ends
     answer = a.request("BYE", f"sip:x@{a.server[0]}", to="<sip:x@kedge.test>;tag=nobody", auth=False)
