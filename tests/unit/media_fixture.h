@@ -28,6 +28,7 @@
 
 struct fixture {
     char dir[64], path[96];
+    char host[20]; /* the engine's loopback address, of this process alone: others may run at the same time */
     struct kg_config config;
     int listen_fd;
     struct kg_media_engine *engine;
@@ -126,8 +127,11 @@ static inline struct fixture *fixture_new(void)
     snprintf(f->path, sizeof f->path, "%s/media.sock", f->dir);
     kg_log_init("test", KG_LOG_ERROR);
     kg_config_defaults(&f->config);
-    f->config.media.port_min = 42000;
-    f->config.media.port_max = 42399;
+    unsigned pid = (unsigned)getpid();
+    snprintf(f->host, sizeof f->host, "127.%u.%u.%u", 64 + (pid >> 16) % 64, pid >> 8 & 255, pid & 255);
+    /* below the ports that the kernel gives to phones */
+    f->config.media.port_min = 17000;
+    f->config.media.port_max = 17399;
     f->config.media.workers = 2;
     f->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     struct sockaddr_un at = {.sun_family = AF_UNIX};
@@ -229,7 +233,7 @@ static inline enum kg_media_error apply(struct fixture *f, const char *id, const
                                         const struct kg_media_side *b, bool answered, const char *snapshot)
 {
     struct kg_media_change change = {
-        .bind = {at("127.0.0.1"), at("127.0.0.1")}, .side = {a, b}, .answered = answered};
+        .bind = {at(f->host), at(f->host)}, .side = {a, b}, .answered = answered};
     snprintf(change.id, sizeof change.id, "%s", id);
     change.snapshot = snapshot;
     change.snapshot_len = snapshot ? strlen(snapshot) : 0;

@@ -13,7 +13,7 @@ static void test_ipv4_to_ipv6(void **state)
     int a = phone_open("127.0.0.1", &four), b = phone_open("::1", &six);
     struct kg_media_side *side_a = describe(&four, "127.0.0.1"), *side_b = describe(&six, "::1");
     struct kg_media_change change = {
-        .id = "v6", .bind = {at("127.0.0.1"), at("::1")}, .side = {side_a, side_b}, .answered = true};
+        .id = "v6", .bind = {at(f->host), at("::1")}, .side = {side_a, side_b}, .answered = true};
     assert_int_equal(kg_media_apply(f->client, &change, fixture_done, f), 0);
     fixture_until(f, f->replies == 1);
     assert_int_equal(f->reply.error, KG_MEDIA_OK);

@@ -50,7 +50,7 @@ static void spray(struct scene *s, int fd)
 {
     uint8_t rtp[172], rtcp[8] = {0x80, 201, 0, 1, 0xde, 0xad, 0xbe, 0xef};
     for (unsigned port = s->f->config.media.port_min; port <= s->f->config.media.port_max; port++) {
-        struct kg_addr to = at("127.0.0.1:0");
+        struct kg_addr to = at(s->f->host);
         kg_addr_set_port(&to, (uint16_t)port);
         sendto(fd, rtp, rtp_packet(rtp, 0, (uint16_t)port, 0xdeadbeef), 0, &to.sa, kg_addr_len(&to));
         sendto(fd, rtcp, sizeof rtcp, 0, &to.sa, kg_addr_len(&to));

@@ -213,8 +213,7 @@ static void test_requests_wait_for_the_engine_then_expire(void **state)
     struct call c;
     call_make(&c, f, "ff01");
     fixture_stop_engine(f);
-    struct kg_media_change change = {
-        .id = "ff02", .bind = {at("127.0.0.1"), at("127.0.0.1")}, .side = {c.side[0]}};
+    struct kg_media_change change = {.id = "ff02", .bind = {at(f->host), at(f->host)}, .side = {c.side[0]}};
     int before = f->replies;
     assert_int_equal(kg_media_apply(f->client, &change, fixture_done, f), 0);
     int64_t now = kg_mono_ms();
