@@ -167,6 +167,37 @@ def test_host_names_where_a_library_would_resolve_and_block(call, via):
     prompt(kedge, carol)
 
 
+@pytest.mark.parametrize("contact", ("third", "<sip:x@no-such-name.kedge.test>", "*", "<tel:+1>"))
+def test_second_answer_of_a_fork_is_ended_down_its_own_flow(call, stage, contact):
+    """A second 200 with another tag (RFC 3261 13.2.2.4) is ACKed and its dialog ended. Both requests go back to where the
+    answer came from, not to where it points, and nothing is looked up."""
+    kedge, a, b, carol, stranger = call
+    third = socket_in(stranger)
+    third.bind((stranger.addr, 0))
+    third.settimeout(0.5)
+    if contact == "third":
+        contact = f"<sip:x@{stranger.addr}:{third.getsockname()[1]}>"
+    d, e = Dialog(a.agent), Dialog(carol)
+    body = a.body()
+    thread = threading.Thread(target=lambda: d.call("carol", body=body))
+    thread.start()
+    invite = carol.expect("INVITE")
+    e.answer(invite, body=b.body())
+    thread.join()
+    to = invite.get("to") + ";tag=other"
+    carol.send("\r\n".join(["SIP/2.0 200 OK", *("Via: " + v for v in invite.all("via")), "From: " + invite.get("from"),
+                            "To: " + to, "Call-ID: " + invite.get("call-id"), "CSeq: " + invite.get("cseq"),
+                            "Contact: " + contact, "Content-Length: 0", "", ""]))
+    for method in ("ACK", "BYE"):
+        assert carol.expect(method).tag("to") == "other"
+    prompt(kedge, carol)
+    with pytest.raises(TimeoutError):
+        third.recvfrom(65536)
+    third.close()
+    assert d.bye().status == 200
+    carol.reply(carol.expect("BYE"), 200)
+
+
 def test_header_with_many_list_items(call):
     """65 KB of list items by UDP, and 200,000 of them by TCP."""
     kedge, _, _, carol, stranger = call
