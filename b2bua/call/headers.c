@@ -100,7 +100,7 @@ char *kg_name_addr(const char *display, const url_t *url)
     if (!text)
         return NULL;
     size_t n = (size_t)snprintf(text, size, "%s%s<", has_name ? display : "", has_name ? " " : "");
-    url_e(text + n, url_size, url);
-    strcat(text + n, ">"); /* room for it is in size */
+    n += (size_t)url_e(text + n, url_size, url);
+    snprintf(text + n, size - n, ">");
     return text;
 }
