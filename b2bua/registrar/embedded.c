@@ -163,7 +163,7 @@ void kg_embedded_register(struct kg_registrar *registrar, struct kg_exchange *x)
         deny(registrar, x, "wrong password or unknown user", cred.username);
         return;
     }
-    status = kg_register_parse(sip, &r, &phrase);
+    status = kg_register_parse(sip, false, &r, &phrase);
     if (status) {
         kg_exchange_reply(x, status, phrase,
                           TAG_IF(status == 423, SIPTAG_MIN_EXPIRES_STR(KG_EXPIRES_MIN_TEXT)), TAG_END());

@@ -107,7 +107,7 @@ static nta_outgoing_t *send_to(struct kg_forward *f, const struct kg_flow *flow)
     const sip_t *sip = f->sip;
     char request_uri[512], from_uri[512], to_uri[512], route[KG_FLOW_URL],
         contacts[KG_WISHES_MAX * (KG_CONTACT_URL + 32)];
-    char from[560], to[560], id[640], call_id[33], tag[17], cseq[32], hops[16];
+    char from[560], to[560], id[KG_AOR_SIZE + 256], call_id[33], tag[17], cseq[32], hops[16];
     msg_t *msg = nta_msg_create(agent, 0);
     sip_request_t *request;
     nta_outgoing_t *orq;

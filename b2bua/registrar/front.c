@@ -110,7 +110,7 @@ bool kg_front_refresh(struct kg_front *front, struct kg_exchange *x)
     const char *phrase;
     uint32_t granted_s;
 
-    if (kg_register_parse(x->sip, &r, &phrase) || r.count != 1 || r.wish[0].expires_s == 0)
+    if (kg_register_parse(x->sip, true, &r, &phrase) || r.count != 1 || r.wish[0].expires_s == 0)
         return false;
     contact = kg_register_contact(&r, &r.wish[0], x->flow);
     b = kg_bindings_find(registrar->bindings, &contact);
@@ -151,7 +151,7 @@ void kg_front_register(struct kg_front *front, struct kg_exchange *x)
     uint32_t pbx = KG_PBX_NONE;
     struct kg_register r;
     const char *phrase;
-    int status = kg_register_parse(x->sip, &r, &phrase);
+    int status = kg_register_parse(x->sip, true, &r, &phrase);
 
     if (status) {
         kg_exchange_reply(x, status, phrase,

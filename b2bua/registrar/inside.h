@@ -33,6 +33,8 @@ nta_agent_t *kg_registrar_agent(const struct kg_registrar *registrar);
 void kg_registrar_assess(struct kg_registrar *registrar, struct kg_binding *binding, const sip_t *sip,
                          bool changed, int64_t now_ms);
 bool kg_registrar_is_behind_nat(const sip_t *sip, const struct kg_flow *flow, struct kg_nat_verdict *verdict);
+/* Bytes of a binding's address of record that are the user part. */
+size_t kg_registrar_user_part(const struct kg_registrar *registrar, const struct kg_binding *b);
 /* The most a phone is granted over this flow, in seconds. */
 uint32_t kg_registrar_ceiling(const struct kg_registrar *registrar, const struct kg_flow *flow, bool nat);
 /* A contact goes, here and in the store. why: for the log, after "the contact of ..."; NULL: it left by

@@ -225,7 +225,7 @@ void kg_registrar_limit(struct kg_registrar *registrar, const char *user)
 void kg_registrar_token(const struct kg_registrar *registrar, const struct kg_contact *contact,
                         char out[static KG_TOKEN_SIZE])
 {
-    char text[1024];
+    char text[2048];
 
     for (unsigned i = 0;; i++) {
         snprintf(text, sizeof text, "%s\n%s\n%s\n%u\n%u", contact->user, contact->key, contact->instance,
@@ -328,23 +328,55 @@ static bool is_reachable(const struct kg_binding *b)
     return b->flow.tport && kg_flow_is_up(&b->flow);
 }
 
-static void fill_target(const struct kg_binding *b, struct kg_target *out)
+size_t kg_registrar_user_part(const struct kg_registrar *registrar, const struct kg_binding *b)
 {
-    snprintf(out->user, sizeof out->user, "%s", b->user);
+    const char *at = registrar->front ? strrchr(b->user, '@') : NULL;
+
+    return at ? (size_t)(at - b->user) : strlen(b->user);
+}
+
+static bool is_user(const struct kg_registrar *registrar, const struct kg_binding *b, const char *user)
+{
+    size_t len = kg_registrar_user_part(registrar, b);
+
+    return strlen(user) == len && memcmp(user, b->user, len) == 0;
+}
+
+static void fill_target(const struct kg_registrar *registrar, const struct kg_binding *b,
+                        struct kg_target *out)
+{
+    snprintf(out->user, sizeof out->user, "%.*s", (int)kg_registrar_user_part(registrar, b), b->user);
     snprintf(out->contact, sizeof out->contact, "%s", b->uri);
     kg_flow_copy(&out->flow, &b->flow);
     out->nat = b->nat;
 }
 
+/* In front of a PBX, rarely: the only address of record with this user part, or none. */
+static const char *find_aor(const struct kg_registrar *registrar, const char *user)
+{
+    const char *aor = NULL;
+
+    for (struct kg_binding *b = kg_bindings_next(registrar->bindings, NULL); b;
+         b = kg_bindings_next(registrar->bindings, b)) {
+        if (!is_user(registrar, b, user))
+            continue;
+        if (aor && strcmp(aor, b->user) != 0)
+            return "";
+        aor = b->user;
+    }
+    return aor ? aor : "";
+}
+
 size_t kg_registrar_lookup(struct kg_registrar *registrar, const char *user, struct kg_target *out,
                            size_t max)
 {
+    const char *aor = registrar->front ? find_aor(registrar, user) : user;
     size_t count = 0;
 
-    for (const struct kg_binding *b = kg_bindings_of_user(registrar->bindings, user); b && count < max;
+    for (const struct kg_binding *b = kg_bindings_of_user(registrar->bindings, aor); b && count < max;
          b = b->user_next)
         if (is_reachable(b))
-            fill_target(b, &out[count++]);
+            fill_target(registrar, b, &out[count++]);
     return count;
 }
 
@@ -354,7 +386,7 @@ int kg_registrar_by_token(struct kg_registrar *registrar, const char *token, str
 
     if (!b || !is_reachable(b))
         return ENOENT;
-    fill_target(b, out);
+    fill_target(registrar, b, out);
     return 0;
 }
 
@@ -362,9 +394,9 @@ int kg_registrar_by_flow(struct kg_registrar *registrar, const struct kg_flow *f
                          struct kg_target *out)
 {
     for (const struct kg_binding *b = kg_bindings_on_flow(registrar->bindings, flow); b; b = b->flow_next) {
-        if (user[0] && strcmp(user, b->user) != 0)
+        if (user[0] && !is_user(registrar, b, user))
             continue;
-        fill_target(b, out);
+        fill_target(registrar, b, out);
         return 0;
     }
     return ENOENT;

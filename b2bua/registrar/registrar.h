@@ -39,8 +39,8 @@ struct kg_target {
     struct kg_flow flow;
     bool nat; /* its Contact or Via showed a NAT in between */
 };
-/* The user's contacts, most recently registered first. The caller clears each target's flow. Returns how
- * many. */
+/* The user's contacts, most recently registered first; in PBX mode none if the user part stands in more than
+ * one domain. The caller clears each target's flow. Returns how many. */
 size_t kg_registrar_lookup(struct kg_registrar *registrar, const char *user, struct kg_target *out,
                            size_t max);
 /* PBX mode: the contact that our token (the user part we registered with the PBX) stands for. 0 or ENOENT. */
@@ -50,14 +50,15 @@ int kg_registrar_by_token(struct kg_registrar *registrar, const char *token, str
 int kg_registrar_by_flow(struct kg_registrar *registrar, const struct kg_flow *flow, const char *user,
                          struct kg_target *out);
 
-/* PBX mode: the ways to the PBXes that answer, the one this phone is registered with first; when none answers, the
- * first of the configuration. The flows are the registrar's: copy what is kept. Returns how many. */
+/* PBX mode: the ways to the PBXes that answer, the one this phone is registered with first; when none
+ * answers, the first of the configuration. The flows are the registrar's: copy what is kept. Returns how
+ * many. */
 size_t kg_registrar_pbx_flows(struct kg_registrar *registrar, const struct kg_flow *phone,
                               const struct kg_flow **out, size_t max);
 
 /* [{user, contact, transport, remote, local, nat, nat_reasons[], user_agent, expires_in, registered,
- * keepalive_s, reachable, unanswered}], in PBX mode also token and pbx_expires_in. registered is in ms since
- * 1970. */
+ * keepalive_s, reachable, unanswered}], in PBX mode also domain, token and pbx_expires_in. registered is in
+ * ms since 1970. */
 json_t *kg_registrar_json(const struct kg_registrar *registrar);
 
 /* Accounts. Return 0, EEXIST, ENOENT, EINVAL (name), EIO (store not writable: see log), ENOTSUP (in front of

@@ -1,5 +1,6 @@
 #include "b2bua/registrar/request.h"
 
+#include <ctype.h>
 #include <sofia-sip/msg_header.h>
 #include <sofia-sip/nta_stateless.h>
 #include <sofia-sip/nta_tag.h>
@@ -10,6 +11,8 @@
 #include <string.h>
 
 #include "b2bua/sip/sip.h"
+
+#define USER_MAX 127 /* bytes of a user part: names of accounts have room for as many */
 
 void kg_exchange_reply(struct kg_exchange *x, int status, const char *phrase, tag_type_t tag,
                        tag_value_t value, ...)
@@ -95,9 +98,29 @@ static bool has_control_characters(const char *text)
     return *text != '\0';
 }
 
-int kg_register_parse(const sip_t *sip, struct kg_register *out, const char **phrase)
+/* The user part unescaped; "@" and the host in lower case behind it, if wanted (KG_AOR_SIZE). */
+static bool copy_aor(const url_t *url, bool with_domain, char out[static KG_AOR_SIZE])
 {
-    const url_t *aor = sip->sip_to->a_url;
+    const char *host = with_domain && url->url_host ? url->url_host : "";
+    size_t len;
+
+    if (!url->url_user || !url->url_user[0] || strlen(url->url_user) > USER_MAX ||
+        strlen(host) >= KG_AOR_SIZE - USER_MAX - 1)
+        return false;
+    url_unescape(out, url->url_user);
+    if (has_control_characters(out))
+        return false;
+    len = strlen(out);
+    if (with_domain)
+        out[len++] = '@';
+    do
+        out[len++] = (char)tolower((unsigned char)*host);
+    while (*host++);
+    return true;
+}
+
+int kg_register_parse(const sip_t *sip, bool with_domain, struct kg_register *out, const char **phrase)
+{
     const sip_contact_t *contact;
 
     out->count = 0;
@@ -107,10 +130,7 @@ int kg_register_parse(const sip_t *sip, struct kg_register *out, const char **ph
     out->user_agent =
         sip->sip_user_agent && sip->sip_user_agent->g_string ? sip->sip_user_agent->g_string : "";
     *phrase = "Bad To Header";
-    if (!aor->url_user || !aor->url_user[0] || strlen(aor->url_user) >= sizeof out->user)
-        return 400;
-    url_unescape(out->user, aor->url_user);
-    if (has_control_characters(out->user))
+    if (!copy_aor(sip->sip_to->a_url, with_domain, out->user))
         return 400;
     *phrase = "Bad Contact Header";
     if (strlen(out->call_id) > 255)

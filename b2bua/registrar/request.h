@@ -41,8 +41,12 @@ struct kg_wish {
     int64_t expires_s; /* -1: it named none */
 };
 
+/* An address of record: a user part, and in front of a PBX "@" and the domain, since extension 100 of one
+ * company is not extension 100 of another. */
+#define KG_AOR_SIZE 384
+
 struct kg_register {
-    char user[128];                   /* of the To: the address of record */
+    char user[KG_AOR_SIZE];           /* of the To: the address of record */
     const char *call_id, *user_agent; /* borrowed from the message */
     uint32_t cseq;
     bool all;       /* Contact: *, Expires: 0 */
@@ -50,8 +54,8 @@ struct kg_register {
     struct kg_wish wish[KG_WISHES_MAX];
 };
 
-/* 0, or the status to refuse it with and its phrase. */
-int kg_register_parse(const sip_t *sip, struct kg_register *out, const char **phrase);
+/* 0, or the status to refuse it with and its phrase. with_domain: as in front of a PBX. */
+int kg_register_parse(const sip_t *sip, bool with_domain, struct kg_register *out, const char **phrase);
 struct kg_contact kg_register_contact(const struct kg_register *r, const struct kg_wish *wish,
                                       const struct kg_flow *flow);
 /* RFC 3261 10.3 step 7: of one Call-ID only growing CSeqs count. */

@@ -1,5 +1,6 @@
 /* Registrations and accounts as JSON, for kedgectl and the API. */
 #include <jansson.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "b2bua/registrar/inside.h"
@@ -41,8 +42,11 @@ static json_t *binding_of(const struct kg_registrar *registrar, const struct kg_
     char remote[KG_ADDR_STR], local[KG_ADDR_STR];
     uint32_t keepalive_ms = b->flow.transport == KG_UDP ? config->registration.keepalive_udp_ms
                                                         : config->registration.keepalive_stream_ms;
+    char user[KG_AOR_SIZE];
+    size_t user_len = kg_registrar_user_part(registrar, b);
+    snprintf(user, sizeof user, "%.*s", (int)user_len, b->user);
     json_t *json = json_pack(
-        "{s:o, s:o, s:s, s:s, s:s, s:b, s:o, s:o, s:I, s:I, s:i, s:b, s:i}", "user", string_of(b->user),
+        "{s:o, s:o, s:s, s:s, s:s, s:b, s:o, s:o, s:I, s:I, s:i, s:b, s:i}", "user", string_of(user),
         "contact", string_of(b->uri), "transport", kg_transport_name(b->flow.transport), "remote",
         kg_addr_format(&b->flow.remote, remote), "local", kg_addr_format(&b->flow.local, local), "nat",
         b->nat, "nat_reasons", lines_of(b->nat_reasons), "user_agent", string_of(b->user_agent), "expires_in",
@@ -51,6 +55,7 @@ static json_t *binding_of(const struct kg_registrar *registrar, const struct kg_
         b->flow.tport && kg_flow_is_up(&b->flow), "unanswered", (int)b->unanswered);
 
     if (json && registrar->front) {
+        json_object_set_new(json, "domain", string_of(b->user[user_len] ? b->user + user_len + 1 : ""));
         json_object_set_new(json, "token", string_of(b->token));
         json_object_set_new(json, "pbx_expires_in", json_integer((b->pbx_until_ms - now_ms) / 1000));
     }

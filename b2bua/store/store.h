@@ -19,8 +19,8 @@ struct kg_store_account {
 };
 
 struct kg_store_binding {
-    char key[160]; /* the registrar's own key of a contact */
-    char user[128];
+    char key[160];      /* the registrar's own key of a contact */
+    char user[384];     /* its address of record */
     char json[4096];    /* what the registrar needs to serve it again; its own business */
     int64_t expires_ms; /* wall clock */
 };

@@ -218,6 +218,42 @@ static void refresh_on_the_flow_is_answered_here(void **state)
     close(a.fd);
 }
 
+/* Extension 100 of one company is not extension 100 of another: neither takes the other's contact over, sees
+ * it, nor removes it. */
+static void the_same_user_part_in_two_domains(void **state)
+{
+    struct scene *s = *state;
+    struct phone a = phone_new(s->w, "100", "secret"), b = phone_new(s->w, "100", "secret");
+    char token[32], text[4096];
+    struct kg_target target;
+
+    enroll(s, &a);
+    snprintf(token, sizeof token, "%s", token_seen(s));
+    snprintf(b.contact, sizeof b.contact, "%s", a.contact);
+    snprintf(text, sizeof text, "%s", phone_request(&b, "REGISTER", "100", 3600, ""));
+    for (char *found; (found = strstr(text, "example.org"));)
+        memcpy(found, "example.net", 11);
+    phone_send(&b, text);
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, NULL, ""));
+    assert_non_null(strstr(s->seen, "To: <sip:100@example.net>"));
+    assert_string_not_equal(token_seen(s), token);
+    struct kg_addr kedge;
+    assert_int_equal(kg_addr_parse_host("127.0.0.1", s->w->port, &kedge), 0);
+    struct sockaddr_storage to = {0};
+    memcpy(&to, &kedge.sa, kg_addr_len(&kedge));
+    pbx_answer(s->pbx[0], s->seen, &to, kg_addr_len(&kedge), "200 OK", granted(s, 600));
+    const char *answer = phone_receive(&b, PATIENCE_MS);
+    assert_int_equal(status_of(answer), 200);
+    assert_null(strstr(strstr(answer, "Contact:") + 1, "Contact:"));
+    assert_null(strchr(strstr(answer, "Contact:"), ','));
+    assert_int_equal(kg_registrar_by_token(s->w->server.registrar, token, &target), 0);
+    assert_string_equal(target.user, "100");
+    assert_int_equal(kg_addr_port(&target.flow.remote), a.port);
+    kg_flow_clear(&target.flow);
+    close(a.fd);
+    close(b.fd);
+}
+
 /* OpenSIPS #3193, #2368: nothing but the authenticated flow is answered here. Each of these goes to the PBX.
  */
 static void everybody_else_goes_to_the_pbx(void **state)
@@ -425,6 +461,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(passes_digest_and_hides_the_phone, setup, teardown),
         cmocka_unit_test_setup_teardown(refresh_on_the_flow_is_answered_here, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_same_user_part_in_two_domains, setup, teardown),
         cmocka_unit_test_setup_teardown(everybody_else_goes_to_the_pbx, setup, teardown),
         cmocka_unit_test_setup_teardown(refresh_goes_through_when_the_pbx_expires, setup, teardown),
         cmocka_unit_test_setup_teardown(unregistering_reaches_the_pbx, setup, teardown),
