@@ -34,6 +34,7 @@ struct fixture {
     struct kg_media_engine *engine;
     pthread_t thread;
     struct kg_media_client *client;
+    int64_t wait_ms; /* the client's wish */
     _Atomic int beats;
     /* what the callbacks saw */
     int events[KG_MEDIA_DOWN + 1];
@@ -94,12 +95,12 @@ static inline void fixture_stop_engine(struct fixture *f)
     f->engine = NULL;
 }
 
-/* One turn of the client, at most 20 ms. */
+/* One turn of the client: until there is something to do, at most 20 ms, then doing it. */
 static inline void fixture_turn(struct fixture *f)
 {
-    int64_t wait = kg_media_client_run(f->client, kg_mono_ms());
     struct pollfd p = {.fd = kg_media_client_fd(f->client), .events = POLLIN};
-    poll(&p, 1, wait < 20 ? (int)wait : 20);
+    poll(&p, 1, f->wait_ms < 20 ? (int)f->wait_ms : 20);
+    f->wait_ms = kg_media_client_run(f->client, kg_mono_ms());
 }
 
 #define fixture_until(f, condition)                                                                          \
@@ -115,6 +116,7 @@ static inline void fixture_new_client(struct fixture *f)
     f->client = kg_media_client_new(f->path, fixture_event, f);
     assert_non_null(f->client);
     int before = f->events[KG_MEDIA_UP];
+    f->wait_ms = 0;
     fixture_until(f, f->events[KG_MEDIA_UP] > before);
 }
 
