@@ -8,9 +8,9 @@ VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.
 PKG_BUILD := gcc make pkg-config libsofia-sip-ua-dev libevent-dev libssl-dev libyaml-dev libjansson-dev \
              libsqlite3-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler uthash-dev
 PKG_TEST  := libcmocka-dev python3 python3-pytest iproute2 nftables sip-tester baresip-core sox coturn kamailio \
-             kamailio-extra-modules kamailio-presence-modules openssl clang liburing-dev
-PKG_LINT  := clang-format clang-tidy
-PKG_BENCH := $(PKG_TEST) rtpengine kamailio-tls-modules
+             kamailio-extra-modules kamailio-presence-modules openssl clang libclang-rt-dev liburing-dev tcpdump
+PKG_LINT  := clang-format clang-tidy git
+PKG_BENCH := $(PKG_TEST) rtpengine-daemon kamailio-tls-modules
 
 LIBS      := sofia-sip-ua libevent libevent_openssl libevent_pthreads openssl yaml-0.1 jansson sqlite3 libsystemd libprotobuf-c
 WARN      := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2
