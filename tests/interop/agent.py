@@ -277,7 +277,7 @@ class Agent:
         if "contact" not in names and method in ("INVITE", "REGISTER"):
             lines.append(f"Contact: {self.contact}")
         lines += headers
-        if body:
+        if body and "content-type" not in names:
             lines.append("Content-Type: application/sdp")
         return "\r\n".join(lines + [f"Content-Length: {len(body.encode())}", "", body])
 

@@ -71,6 +71,8 @@ def test_phone_behind_the_kernels_sip_alg(lab, stage, world):
     """The ALG rewrites Via, Contact and SDP, and lets RTP in from the signalling address only: here they are one."""
     a = phone(stage, world, lab.linux_sip_alg_host("alg"), 400)
     b = phone(stage, world, lab.natted_host("plain", nat="port-restricted"), 700)
+    [shown] = [r for r in world.registrations() if r["user"] == a.user]
+    assert a.host.external in shown["contact"], "the ALG did not rewrite the Contact: this would show nothing"
     check_talk(world, a, b)
     check_talk(world, b, a)
 
