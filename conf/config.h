@@ -68,8 +68,9 @@ struct kg_config {
         enum kg_digest_offer digest;
     } registration;
     struct {
-        uint32_t calls;   /* at once */
-        uint32_t streams; /* TCP and TLS connections at once */
+        uint32_t calls;              /* at once */
+        uint32_t unregistered_calls; /* a second, in front of a PBX */
+        uint32_t streams;            /* TCP and TLS connections at once */
         uint32_t streams_per_source;
         uint32_t stream_idle_ms;    /* a stream without any byte */
         uint32_t stream_message_ms; /* from the first byte of a message to its last */

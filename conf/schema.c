@@ -86,6 +86,10 @@ const struct kg_conf_row kg_conf_rows[] = {
          "(RFC 8760), at which many phones give up; or sha-256, which also refuses MD5 from then on."},
     {"limits.calls", &kg_conf_count, "10000", FIELD(limits.calls), .min = 1, .max = 1000000,
      .reloadable = true, .doc = "Calls at once; more are answered 503."},
+    {"limits.unregistered_calls", &kg_conf_count, "50", FIELD(limits.unregistered_calls), .min = 0,
+     .max = 1000000, .reloadable = true,
+     .doc = "In front of a PBX: INVITEs a second, all together, from where no phone is registered; more are "
+            "answered 503. The PBX challenges them only after they have cost ports and memory."},
     {"limits.streams", &kg_conf_count, "10000", FIELD(limits.streams), .min = 1, .max = 1000000,
      .reloadable = true, .doc = "TCP and TLS connections at once."},
     {"limits.streams_per_source", &kg_conf_count, "200", FIELD(limits.streams_per_source), .min = 1,

@@ -24,6 +24,10 @@ struct kg_registrar {
         int64_t second;
         unsigned count, held_back;
     } complaints; /* limits what strangers can make us log */
+    struct {
+        int64_t second;
+        uint32_t count;
+    } strangers; /* INVITEs from where no phone is registered */
 };
 
 /* --- registrar.c --- */

@@ -18,6 +18,8 @@
 #define TICK_WORK_MAX 1000
 /* Lines a second about what strangers send. */
 #define COMPLAINTS_MAX 5
+/* RFC 3261 21.5.4: when a caller beyond limits.unregistered_calls may come back. Seconds. */
+#define RETRY_AFTER "5"
 
 nta_agent_t *kg_registrar_agent(const struct kg_registrar *registrar)
 {
@@ -250,6 +252,40 @@ void kg_registrar_register(struct kg_registrar *registrar, nta_incoming_t *irq, 
         kg_embedded_register(registrar, &x);
 }
 
+static bool is_pbx(const struct kg_config *config, const struct kg_addr *source)
+{
+    for (size_t i = 0; i < config->pbx_count; i++)
+        if (kg_addr_same_host(&config->pbx[i].addr, source))
+            return true;
+    return false;
+}
+
+/* In front of a PBX nobody can be challenged here. So that a flood of INVITEs, whose source may be anybody's
+ * address, takes neither ports nor memory from those who are known, only so many a second pass. */
+static bool refuse_stranger(struct kg_registrar *registrar, struct kg_exchange *x)
+{
+    const struct kg_config *config = &registrar->server->config;
+    int64_t second = kg_mono_ms() / 1000;
+
+    if (is_pbx(config, &x->flow->remote) || kg_bindings_on_flow(registrar->bindings, x->flow))
+        return false;
+    if (registrar->strangers.second != second) {
+        registrar->strangers.second = second;
+        registrar->strangers.count = 0;
+    }
+    if (registrar->strangers.count < config->limits.unregistered_calls) {
+        registrar->strangers.count++;
+        return false;
+    }
+    kg_counters.calls_refused++;
+    kg_registrar_complain(registrar,
+                          "call refused: too many from where no phone is registered "
+                          "(limits.unregistered_calls)",
+                          "unknown", x->flow);
+    kg_exchange_reply(x, SIP_503_SERVICE_UNAVAILABLE, SIPTAG_RETRY_AFTER_STR(RETRY_AFTER), TAG_END());
+    return true;
+}
+
 bool kg_registrar_answer(struct kg_registrar *registrar, msg_t *msg, const sip_t *sip,
                          const struct kg_flow *flow)
 {
@@ -263,8 +299,10 @@ bool kg_registrar_answer(struct kg_registrar *registrar, msg_t *msg, const sip_t
         kg_embedded_register(registrar, &x);
         return true;
     }
-    if (registrar->front || sip->sip_request->rq_method != sip_method_invite)
+    if (sip->sip_request->rq_method != sip_method_invite)
         return false;
+    if (registrar->front)
+        return refuse_stranger(registrar, &x);
     /* A 407 with a transaction would be sent again and again until its ACK: to whoever the source address
      * names. */
     check = kg_authorize_check(registrar, sip->sip_proxy_authorization, sip, false, &cred);

@@ -20,8 +20,8 @@ void kg_registrar_register(struct kg_registrar *registrar, nta_incoming_t *irq, 
                            const struct kg_flow *flow);
 /* Before a transaction is made of a request: answers what needs none, so that it costs no memory and is never
  * retransmitted (RFC 3261 17.2: a transaction would live 32 s): every REGISTER in embedded mode, local
- * refreshes in PBX mode, challenges to INVITEs. True: answered, msg is gone. False: untouched; make a
- * transaction and go on. */
+ * refreshes in PBX mode, challenges to INVITEs, INVITEs beyond limits.unregistered_calls. True: answered, msg
+ * is gone. False: untouched; make a transaction and go on. */
 bool kg_registrar_answer(struct kg_registrar *registrar, msg_t *msg, const sip_t *sip,
                          const struct kg_flow *flow);
 /* kg_sip_handlers.on_flow_lost: contacts that were reachable only over it go. */

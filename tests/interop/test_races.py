@@ -320,6 +320,33 @@ def test_hold_works_after_a_refused_offer_of_video(ends, stage):
     kedge.no_calls()
 
 
+def test_flood_of_invites_from_strangers_in_front_of_a_pbx(hosts, stage):
+    """Only so many a second reach the PBX and cost ports; the rest is refused at once and never retransmitted. A call from the
+    PBX to nobody's token, and a registered phone, are no strangers."""
+    server, caller, pbx = hosts
+    kedge = stage.kedge(server, config={"pbx": [f"udp:{pbx.addr}:5060"], "limits": {"unregistered_calls": 5}})
+    a = stage.agent(caller, "caller", "", (server.addr, 5060))
+    b = stage.agent(pbx, "callee", "", (server.addr, 5060), port=5060)
+    texts = [place(a) for _ in range(100)]
+    for text in texts:
+        a.send(text)
+    until(lambda: sum(m.status == 503 for m in a.log) >= 85, 5)
+    refused = [m.get("call-id") for m in a.log if m.status == 503]
+    assert 85 <= len(refused) <= 95 and len(set(refused)) == len(refused)
+    assert kedge.stats()["calls_started"] <= 15
+    time.sleep(1.2)
+    assert len([m for m in a.log if m.status == 503]) == len(refused), "a refusal was retransmitted"
+    thread = threading.Thread(target=a.register)
+    thread.start()
+    register = b.expect("REGISTER")
+    b.reply(register, 200, headers=["Contact: " + register.get("contact")])
+    thread.join()
+    started = kedge.stats()["calls_started"]
+    for text in [place(a) for _ in range(20)]:
+        a.send(text)
+    assert until(lambda: kedge.stats()["calls_started"] == started + 20, 5)
+
+
 def test_request_for_an_unknown_dialog_gets_481(ends):
     _, a, _ = ends
     answer = a.request("BYE", f"sip:x@{a.server[0]}", to="<sip:x@kedge.test>;tag=nobody", auth=False)
