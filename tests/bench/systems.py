@@ -109,6 +109,7 @@ class KamailioRtpengine(System):
             f.write(text)
         self._run("rtpengine", ["/usr/bin/rtpengine", "--table=-1", "--foreground", "--log-stderr", "--log-level=3",
                                 "--listen-ng=127.0.0.1:2223", f"--interface=front/{FRONT}", f"--interface=back/{BACK}",
+                                "--delete-delay=0",  # ports come back at once: 30 s would use up the range
                                 f"--port-min={PORTS[0]}", f"--port-max={PORTS[1]}", "--config-file=none"])
         self._run("kamailio", ["/usr/sbin/kamailio", "-f", config, "-DD", "-E", "-m", "512", "-M", "16", "-w", self.folder,
                                "-Y", self.folder, "-P", os.path.join(self.folder, "pid")])
