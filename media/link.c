@@ -16,7 +16,7 @@
 #define LISTS_MAX   64 /* queries of all sessions at once */
 #define LIST_AHEAD  32 /* reports under way for one of them */
 #define RESUME_MS   5  /* when the workers had no room */
-#define WAKE_MS     5  /* workers' commands share a wake-up */
+#define WAKE_MS     10 /* workers' commands share a wake-up */
 #define READ_BURST  64 /* messages before the loop serves others */
 
 struct packet {

@@ -1,6 +1,7 @@
 #include "media/session.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,7 @@ struct kg_sessions {
     struct kg_session **slot;
     uint32_t slot_count;
     bool waking; /* wake_soon was called */
+    struct kg_media_side scratch;
 };
 
 /* A question to a worker and who asked. */
@@ -306,10 +308,15 @@ static enum kg_media_error parse_side(struct kg_sessions *s, ProtobufCBinaryData
     Kg__Side *side = kg__side__unpack(&s->arena->allocator, packed.len, packed.data);
     if (side == NULL)
         return KG_MEDIA_NO_SOCKETS;
-    *out = malloc(sizeof **out);
+    if (kg_wire_to_side(side, &s->scratch) != 0)
+        return KG_MEDIA_TOO_BIG;
+    /* A side with room for every line is 5 kB, and many commands can wait: only the lines there are. */
+    size_t size = offsetof(struct kg_media_side, stream) + side->n_line * sizeof s->scratch.stream[0];
+    *out = malloc(size);
     if (*out == NULL)
         return KG_MEDIA_NO_SOCKETS;
-    return kg_wire_to_side(side, *out) == 0 ? KG_MEDIA_OK : KG_MEDIA_TOO_BIG;
+    memcpy(*out, &s->scratch, size);
+    return KG_MEDIA_OK;
 }
 
 static void take_latched(struct kg_latched *latched, unsigned side, Kg__Place **place, size_t count)

@@ -43,7 +43,7 @@ struct kg_command {
     struct kg_relay *relay;
     bool adopt, answered;
     uint8_t grant_count;
-    struct kg_media_side *side[2];                  /* owned; NULL: as before */
+    struct kg_media_side *side[2];                  /* owned, stream[stream_count] long; NULL: as before */
     struct kg_stream *stream[KG_MEDIA_STREAMS_MAX]; /* new ones, owned */
     struct kg_grant grant[KG_GRANTS_MAX];
     struct kg_latched *restore; /* owned; may be NULL */
