@@ -138,6 +138,8 @@ install: all
 	install -D -m 644 conf/kedge.yaml $(DESTDIR)/etc/kedge/kedge.yaml.example
 	install -d $(DESTDIR)/lib/systemd/system
 	sed 's|@PREFIX@|$(PREFIX)|g' contrib/systemd/kedge.service > $(DESTDIR)/lib/systemd/system/kedge.service
+	@echo 'Next: cp -n /etc/kedge/kedge.yaml.example /etc/kedge/kedge.yaml, edit it, then'
+	@echo '      systemctl daemon-reload && systemctl enable --now kedge && kedgectl account add 1001 --generate'
 
 clean:
 	rm -rf build

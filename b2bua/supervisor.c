@@ -151,7 +151,9 @@ static void stop(struct supervisor *s, int status)
 static void child_exited(struct supervisor *s, struct child *child, int wait_status, int64_t now)
 {
     bool useless = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == KG_EXIT_CANNOT_START;
-    if (child->state != CHILD_STOPPING) {
+    /* A service manager or `timeout` may send SIGTERM to the children, too: then they end in any order. */
+    bool expected = child->state == CHILD_STOPPING || (s->stopping && wait_status == 0);
+    if (!expected) {
         if (useless && !child->was_up) {
             kg_error("supervisor", "the %s process cannot start (see above); ending", child->role);
             stop(s, 1);
@@ -204,7 +206,10 @@ static char *reload(struct supervisor *s)
             kg_info("supervisor", "reloaded %s", s->file);
     } else {
         for (size_t i = 0; i < errors.count; i++) {
-            kg_error("supervisor", "%s:%d: %s", s->file, errors.item[i].line, errors.item[i].text);
+            if (errors.item[i].line)
+                kg_error("supervisor", "%s:%d: %s", s->file, errors.item[i].line, errors.item[i].text);
+            else
+                kg_error("supervisor", "%s: %s", s->file, errors.item[i].text);
             json_array_append_new(
                 list, json_pack("{s:i,s:s}", "line", errors.item[i].line, "text", errors.item[i].text));
         }

@@ -104,7 +104,7 @@ static int find_way(struct inquiry *in)
         way.status = 503;
         way.why = "the PBX cannot be reached: no listener or route fits its address";
     }
-    kg_info("call", "%s may not call %s: %d, %s", in->caller, in->user, way.status, way.why);
+    kg_info("call", "%s cannot call %s: %d, %s", in->caller, in->user, way.status, way.why);
     refuse(in, way.status, way.status == 503 ? KG_CALL_RETRY_AFTER : 0);
     return EHOSTUNREACH;
 }
@@ -205,7 +205,7 @@ static void start(struct inquiry *in)
     }
     enum kg_sdp_found found = kg_talk_take(a, in->sip, error, sizeof error);
     if (found == KG_SDP_BAD) {
-        kg_info("call", "%s may not call %s: its SDP cannot be understood: %s", in->caller, in->user, error);
+        kg_info("call", "%s cannot call %s: its SDP cannot be understood: %s", in->caller, in->user, error);
         a->irq = NULL;
         kg_reply_refuse(in->irq, a, &(struct kg_fsm_action){.status = 488, .why = error});
         kg_call_end(call);

@@ -258,7 +258,11 @@ static int run(struct command *command, char **words, int count)
         command->name = commands[i].named ? words[used] : NULL;
         return commands[i].run(command);
     }
-    return count > 0 ? wrong("there is no such command:", words[0]) : wrong("a command is missing", "");
+    if (count == 0)
+        return wrong("a command is missing", "");
+    if (strcmp(words[0], "account") == 0)
+        return wrong("account needs add, list or remove after it", "");
+    return wrong("there is no such command:", words[0]);
 }
 
 int kg_kedgectl_main(int argc, char **argv)

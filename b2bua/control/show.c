@@ -78,6 +78,10 @@ void kg_show_calls(const json_t *answer)
         json_object_set_new(row, "b_sent", json_integer(packets_of(json_array_get(legs, 1), &mos)));
         if (mos > 0)
             json_object_set_new(row, "mos", json_real(mos));
+        if (json_is_null(json_object_get(row, "why")) && json_is_null(json_object_get(row, "answered")))
+            json_object_set_new(row, "why",
+                                json_sprintf("the callee's side answered %d",
+                                             (int)json_integer_value(json_object_get(row, "status"))));
         json_array_append_new(rows, row);
     }
     /* Calls that are up have no reason of their end. */
@@ -175,8 +179,11 @@ bool kg_show_reload(const json_t *answer)
     json_array_foreach(json_object_get(answer, "errors"), index, error)
     {
         const char *text = json_string_value(json_object_get(error, "text"));
-        fprintf(stderr, "%s:%d: %s\n", file != NULL ? file : "configuration",
-                (int)json_integer_value(json_object_get(error, "line")), text != NULL ? text : "");
+        int line = (int)json_integer_value(json_object_get(error, "line"));
+        fprintf(stderr, "%s:", file != NULL ? file : "configuration");
+        if (line > 0)
+            fprintf(stderr, "%d:", line);
+        fprintf(stderr, " %s\n", text != NULL ? text : "");
     }
     fprintf(stderr, "kedgectl: nothing was changed; the old configuration stays in force\n");
     return false;

@@ -24,8 +24,10 @@
 
 static void openssl_reason(char *out, size_t size)
 {
-    unsigned long code = ERR_peek_last_error();
-    const char *reason = code ? ERR_reason_error_string(code) : NULL;
+    unsigned long code = ERR_peek_error(); /* the first says most; what follows is its callers' */
+    const char *reason = !code                    ? NULL
+                         : ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code))
+                                                  : ERR_reason_error_string(code);
     snprintf(out, size, "%s", reason ? reason : "unknown reason");
     ERR_clear_error();
 }

@@ -91,7 +91,9 @@ def main(a, b):
 KINDS = [*NATS, "linux", "sip-alg", "public"]
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or not set(sys.argv[1:]) <= set(KINDS):
-        print(f"usage: demo.py A B, each one of {', '.join(KINDS)}", file=sys.stderr)
+    wrong = [kind for kind in sys.argv[1:] if kind not in KINDS]
+    if len(sys.argv) != 3 or wrong:
+        print(*(f"There is no network of the kind \"{kind}\"." for kind in wrong), file=sys.stderr)
+        print(f"Usage: make demo A=KIND B=KIND, each one of {', '.join(KINDS)}", file=sys.stderr)
         sys.exit(2)
     sys.exit(main(*sys.argv[1:]))
