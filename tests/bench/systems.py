@@ -4,8 +4,8 @@ import os
 import re
 import subprocess
 
-from interop.hosts import Host, stop, until
-from interop.kedge import BUILD, Kedge, children_of
+from interop.hosts import Host, stop
+from interop.kedge import Kedge, children_of
 from interop.pbx import answers
 
 HERE = os.path.dirname(os.path.abspath(__file__))

@@ -1,7 +1,6 @@
 """Kamailio as the PBX: registrar and proxy, from tests/interop/kamailio.cfg."""
 import os
 import re
-import socket
 import subprocess
 
 from .hosts import Host, socket_in, stop, until
