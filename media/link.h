@@ -19,10 +19,10 @@ void kg_link_free(struct kg_link *link);
 void kg_link_serve(struct kg_link *link, struct kg_sessions *sessions);
 
 bool kg_link_is_owned(const struct kg_link *link);
-/* For struct kg_sessions_handlers. */
-void kg_link_report(void *link, uint32_t request, void *ctx, Kg__Session *session);
-void kg_link_event(void *link, const Kg__Event *event);
-void kg_link_wake_soon(void *link);
+/* For struct kg_sessions_handlers; ctx is the link. */
+void kg_link_report(void *ctx, uint32_t request, void *asked_by, Kg__Session *session);
+void kg_link_event(void *ctx, const Kg__Event *event);
+void kg_link_wake_soon(void *ctx);
 /* After kg_sessions_collect: go on with whatever waited for room. */
 void kg_link_resume(struct kg_link *link);
 

@@ -23,7 +23,7 @@
 /* A silent session that nobody ends: said again after this, and ended by us after as many reminders. */
 #define REMIND_MS   10000
 #define REMIND_MAX  3
-#define WORKER_NICE -5
+#define WORKER_NICE (-5)
 
 struct kg_worker {
     pthread_t thread;

@@ -17,8 +17,8 @@ static struct kg_addr at(const char *text)
     return addr;
 }
 
-static enum kg_latch_verdict hear(struct kg_latch *latch, const struct kg_latch_rules *rules, const char *source,
-                                  int64_t now_ms)
+static enum kg_latch_verdict hear(struct kg_latch *latch, const struct kg_latch_rules *rules,
+                                  const char *source, int64_t now_ms)
 {
     struct kg_addr from = at(source);
     return kg_latch_packet(latch, rules, &limits, &from, true, now_ms);
@@ -39,7 +39,8 @@ static struct kg_latch_rules in_public(void)
                                    .send_early = true};
 }
 
-static void assert_target(const struct kg_latch *latch, const struct kg_latch_rules *rules, const char *expected)
+static void assert_target(const struct kg_latch *latch, const struct kg_latch_rules *rules,
+                          const char *expected)
 {
     const struct kg_addr *target = kg_latch_target(latch, rules);
     if (expected == NULL) {
@@ -55,8 +56,9 @@ static void test_ranks(void **state)
 {
     (void)state;
     struct kg_latch_rules nat = behind_nat(), open = in_public();
-    struct kg_addr sdp = at("192.168.1.20:5004"), lan = at("192.168.1.20:6000"), wan = at("198.51.100.7:40000"),
-                   stranger = at("203.0.113.66:5004"), none = {0}, multicast = at("224.0.0.1:5004");
+    struct kg_addr sdp = at("192.168.1.20:5004"), lan = at("192.168.1.20:6000"),
+                   wan = at("198.51.100.7:40000"), stranger = at("203.0.113.66:5004"), none = {0},
+                   multicast = at("224.0.0.1:5004");
     assert_int_equal(kg_latch_rank(&nat, &sdp), KG_PROOF_SDP);
     assert_int_equal(kg_latch_rank(&nat, &lan), KG_PROOF_NONE); /* a private host proves nothing by itself */
     assert_int_equal(kg_latch_rank(&nat, &wan), KG_PROOF_SAME_ADDRESS);
@@ -267,7 +269,8 @@ static void test_phone_that_moved_to_another_network_is_found_again(void **state
     struct kg_latch_rules moved = {.sdp = at("10.0.0.9:5004"), .host = at("203.0.113.50:0")};
     kg_latch_reopen(&latch, &moved, true, 1000);
     assert_int_equal(hear(&latch, &moved, "192.0.2.99:1", 1010), KG_LATCH_REFUSED);
-    assert_int_equal(hear(&latch, &moved, "203.0.113.50:33000", 30000), KG_LATCH_MOVED); /* late, but plausible */
+    assert_int_equal(hear(&latch, &moved, "203.0.113.50:33000", 30000),
+                     KG_LATCH_MOVED); /* late, but plausible */
     assert_int_equal(hear(&latch, &moved, "198.51.100.7:40000", 30001), KG_LATCH_REFUSED);
 }
 
