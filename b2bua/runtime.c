@@ -143,7 +143,8 @@ int kg_runtime_open(struct kg_runtime *r, const struct kg_config *config, char *
 
     r->lock_fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (r->lock_fd < 0)
-        return fail(errno, why, size, "cannot write", lock_path, "; is kedge started as the right user?");
+        return fail(errno, why, size, "cannot write", lock_path,
+                    "; start kedge as a user who may, or give it another `control`");
     if (flock(r->lock_fd, LOCK_EX | LOCK_NB)) {
         snprintf(
             why, size,
