@@ -55,10 +55,13 @@ void kg_forward_free(struct kg_forward *f)
 /* --- to the PBX -------------------------------------------------------------------------------------------
  */
 
+/* One of the phone's URIs, with a host that may have become longer. */
+#define URI_SIZE (KG_SIP_URI_MAX + KG_ADDR_STR + 32)
+
 /* A URI of the phone's request as the PBX shall see it. A phone that knows kedge by an address means the PBX
  * by it; a name stays, it is the PBX's domain. */
 static void write_uri(const struct kg_front *front, const url_t *url, const struct kg_flow *flow,
-                      char out[static 512])
+                      char out[static URI_SIZE])
 {
     char host[KG_ADDR_STR], bracketed[KG_ADDR_STR + 2], port[16];
     struct kg_addr numeric;
@@ -73,8 +76,7 @@ static void write_uri(const struct kg_front *front, const url_t *url, const stru
         copy.url_port = url->url_user ? NULL : port;
         copy.url_params = NULL;
     }
-    if (url_e(out, 512, &copy) >= 512)
-        out[511] = '\0';
+    url_e(out, URI_SIZE, &copy);
 }
 
 static void write_contacts(const struct kg_forward *f, const struct kg_flow *flow, char *out, size_t size)
@@ -105,9 +107,10 @@ static nta_outgoing_t *send_to(struct kg_forward *f, const struct kg_flow *flow)
     struct kg_registrar *registrar = f->front->registrar;
     nta_agent_t *agent = kg_registrar_agent(registrar);
     const sip_t *sip = f->sip;
-    char request_uri[512], from_uri[512], to_uri[512], route[KG_FLOW_URL],
+    char request_uri[URI_SIZE], from_uri[URI_SIZE], to_uri[URI_SIZE], route[KG_FLOW_URL],
         contacts[KG_WISHES_MAX * (KG_CONTACT_URL + 32)];
-    char from[560], to[560], id[KG_AOR_SIZE + 256], call_id[33], tag[17], cseq[32], hops[16];
+    char from[URI_SIZE + 32], to[URI_SIZE + 32], id[KG_AOR_SIZE + 256], call_id[33], tag[17], cseq[32],
+        hops[16];
     msg_t *msg = nta_msg_create(agent, 0);
     sip_request_t *request;
     nta_outgoing_t *orq;

@@ -17,6 +17,9 @@ struct event_base;
 /* The methods kedge serves: the Allow header. */
 #define KG_SIP_ALLOW "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER"
 
+/* Bytes of a URI in the request line, From, To and Contact of a request that starts something. */
+#define KG_SIP_URI_MAX 511
+
 /* Out-of-dialog requests, after sanity checks (mandatory headers, CSeq method, Max-Forwards, loop by our own
  * Via branch, size; failures were answered). The handler owns the irq: it answers it and destroys it. */
 struct kg_sip_handlers {

@@ -320,6 +320,23 @@ def test_hold_works_after_a_refused_offer_of_video(ends, stage):
     kedge.no_calls()
 
 
+BROKEN_URIS = ("sip:a:b@h:50/60x=y", "sips:x/[::1]:5061", "sip:a:,@h:50/0=x=y;lr?h=v&b=c", "sip:" + "u" * 600 + "@h")
+
+
+@pytest.mark.parametrize("uri", BROKEN_URIS, ids=range(len(BROKEN_URIS)))
+def test_uris_that_a_library_reads_but_cannot_write(ends, uri):
+    """In the request line, To and Contact of what goes on to the PBX: 400, and nothing of it goes further."""
+    kedge, a, b = ends
+    for method in ("REGISTER", "INVITE"):
+        for to, target, contact in (("sip:x@kedge.test", uri, a.contact), (uri, "sip:kedge.test", a.contact),
+                                    ("sip:x@kedge.test", "sip:kedge.test", f"<{uri}>")):
+            answer = a.request(method, target, ["Contact: " + contact], to=f"<{to}>", timeout=2)
+            assert answer is not None and answer.status == 400, (method, target, to, contact, answer)
+            assert b.quiet(method, 0.05)
+    kedge.alive()
+    assert kedge.deaths() == 0
+
+
 def test_flood_of_invites_from_strangers_in_front_of_a_pbx(hosts, stage):
     """Only so many a second reach the PBX and cost ports; the rest is refused at once and never retransmitted. A call from the
     PBX to nobody's token, and a registered phone, are no strangers."""
