@@ -78,7 +78,8 @@ void kg_show_calls(const json_t *answer)
         json_object_set_new(row, "b_sent", json_integer(packets_of(json_array_get(legs, 1), &mos)));
         if (mos > 0)
             json_object_set_new(row, "mos", json_real(mos));
-        if (json_is_null(json_object_get(row, "why")) && json_is_null(json_object_get(row, "answered")))
+        const char *why = json_string_value(json_object_get(row, "why"));
+        if (why && !why[0] && json_is_null(json_object_get(row, "answered")))
             json_object_set_new(row, "why",
                                 json_sprintf("the callee's side answered %d",
                                              (int)json_integer_value(json_object_get(row, "status"))));
