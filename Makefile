@@ -6,7 +6,7 @@ VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.
 
 # Debian packages, by purpose. contrib/setup installs what is missing.
 PKG_BUILD := gcc make pkg-config libsofia-sip-ua-dev libevent-dev libssl-dev libyaml-dev libjansson-dev \
-             libsqlite3-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler uthash-dev
+             libsqlite3-dev libjemalloc-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler uthash-dev
 PKG_TEST  := libcmocka-dev python3 python3-pytest iproute2 nftables sip-tester baresip-core sox coturn kamailio \
              kamailio-extra-modules kamailio-presence-modules openssl clang libclang-rt-dev liburing-dev tcpdump
 PKG_LINT  := clang-format clang-tidy git
@@ -17,9 +17,12 @@ WARN      := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-protot
 HARDEN    := -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fPIE
 CFLAGS    ?= -O2 -g
 MODE      ?= release
+# Transactions live for 32 s and calls for minutes: jemalloc keeps them apart and gives back what the former leave.
+MALLOC    := -ljemalloc
 ifeq ($(MODE),debug)
 CFLAGS    := -O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 HARDEN    := -fPIE
+MALLOC    :=
 BUILD     := build/debug
 endif
 # libevent and SQLite headers are not pedantic-clean; ours are built as C17 with POSIX and Linux extensions.
@@ -40,7 +43,7 @@ LIB_OBJ   := $(filter-out $(MAIN_OBJ),$(OBJ))
 all: $(BUILD)/kedge $(BUILD)/kedgectl
 
 $(BUILD)/kedge: $(OBJ)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(OBJ) $(LDLIBS)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(OBJ) $(LDLIBS) $(MALLOC)
 $(BUILD)/kedgectl: $(BUILD)/kedge
 	ln -sf kedge $@
 

@@ -13,6 +13,12 @@
 #include "conf/config.h"
 #include "conf/log.h"
 
+/* For jemalloc (absent from debug builds): memory of finished transactions goes back to the system within
+ * seconds, also in a process that is idle. */
+extern const char *malloc_conf;
+__attribute__((visibility("default"))) const char *malloc_conf =
+    "background_thread:true,dirty_decay_ms:2000,muzzy_decay_ms:0,narenas:4";
+
 static const char usage[] =
     "Usage: kedge -c FILE        run in the foreground; SIGTERM ends, SIGHUP reloads\n"
     "       kedge -t -c FILE     check the configuration: exit status 0, or 1 with file, line and a "

@@ -93,13 +93,14 @@ class Calls:
         return bool(ready)
 
     def make(self, count, rate=None):
-        """Sets calls 0 .. count-1 up, at most so many a second; returns their relay addresses as rtpload's lines."""
+        """Sets calls up until there are `count`, at most so many a second; returns their relay addresses as rtpload's lines."""
         start = time.monotonic()
         uri = f"sip:call{{}}@{self.server[0]}:{self.server[1]}"
-        started, idle = 0, 0
+        started, idle = len(self.dialog), 0
+        before = started
         while len(self.dialog) < count:
             while started < count and started - len(self.dialog) < WINDOW and (
-                    not rate or started <= (time.monotonic() - start) * rate):
+                    not rate or started - before <= (time.monotonic() - start) * rate):
                 body = SDP.format(self.hosts[0], PORT_A)
                 self._request("INVITE", started, 1, uri.format(started), body=body)
                 started += 1
