@@ -20,7 +20,7 @@
 
 static int on_answer(nta_outgoing_magic_t *magic, nta_outgoing_t *orq, const sip_t *sip);
 
-static void refuse(struct kg_exchange *x)
+void kg_forward_refuse(struct kg_exchange *x)
 {
     char seconds[16];
 
@@ -170,7 +170,7 @@ static void ask(struct kg_forward *f, uint32_t preferred)
         kg_pbxes_failed(front->pbxes, f->pbx);
     }
     x = exchange_of(f);
-    refuse(&x);
+    kg_forward_refuse(&x);
     kg_forward_free(f);
 }
 
@@ -181,7 +181,7 @@ void kg_forward_start(struct kg_front *front, struct kg_exchange *x, const struc
     struct kg_forward *f = front->forward_count < KG_FORWARDS_MAX ? calloc(1, sizeof *f) : NULL;
 
     if (!f) {
-        refuse(x);
+        kg_forward_refuse(x);
         return;
     }
     if (front->expires_s < configured_s)
@@ -227,7 +227,7 @@ static void pass_ok(struct kg_forward *f, const sip_t *answer)
     char contacts[8192];
 
     if (!ok) {
-        refuse(&x);
+        kg_forward_refuse(&x);
         return;
     }
     kg_counters.registers_ok++;

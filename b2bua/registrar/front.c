@@ -131,6 +131,28 @@ bool kg_front_refresh(struct kg_front *front, struct kg_exchange *x)
     return true;
 }
 
+bool kg_front_turn_away(struct kg_front *front, struct kg_exchange *x)
+{
+    struct kg_registrar *registrar = front->registrar;
+    int64_t now_ms = kg_mono_ms();
+
+    if (kg_bindings_on_flow(registrar->bindings, x->flow))
+        return false;
+    if (now_ms - front->strangers_since_ms >= KG_STRANGERS_WINDOW_MS) {
+        front->strangers_since_ms = now_ms;
+        front->strangers = 0;
+    }
+    if (front->strangers < KG_STRANGERS_MAX) {
+        front->strangers++;
+        return false;
+    }
+    kg_registrar_complain(registrar,
+                          "registration refused: too many at once from where no phone is registered",
+                          "unknown", x->flow);
+    kg_forward_refuse(x);
+    return true;
+}
+
 /* --- asking the PBX ---------------------------------------------------------------------------------------
  */
 

@@ -14,6 +14,12 @@
 /* A refresh is answered here only if the PBX's own registration outlives the phone's by this. */
 #define KG_PBX_MARGIN_S 30
 
+/* A forwarded REGISTER leaves transactions of 20 KB for 64*T1 (RFC 3261 timer J). From where no phone is
+ * registered, where anybody may come from, so many pass in that time; the next ones get 503 without a
+ * transaction. Enough for 2,500 phones that all start at once. */
+#define KG_STRANGERS_MAX       5000
+#define KG_STRANGERS_WINDOW_MS 32000
+
 /* One REGISTER on its way to the PBX. */
 struct kg_forward {
     struct kg_front *front;
@@ -35,12 +41,16 @@ struct kg_front {
     struct kg_pbxes *pbxes;
     struct kg_forward *forwards;
     unsigned forward_count;
+    int64_t strangers_since_ms; /* window of KG_STRANGERS_MAX */
+    unsigned strangers;
     uint32_t expires_s; /* asked of the PBX; more than configured after a 423 */
 };
 
 /* forward.c. Takes x over. tokens as in struct kg_forward. */
 void kg_forward_start(struct kg_front *front, struct kg_exchange *x, const struct kg_register *wanted,
                       char token[KG_WISHES_MAX][KG_TOKEN_SIZE], uint32_t preferred_pbx);
+/* 503 with a time to come back, spread. */
+void kg_forward_refuse(struct kg_exchange *x);
 void kg_forward_tick(struct kg_front *front, int64_t now_ms);
 void kg_forward_free(struct kg_forward *forward);
 

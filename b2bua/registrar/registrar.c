@@ -295,7 +295,7 @@ bool kg_registrar_answer(struct kg_registrar *registrar, msg_t *msg, const sip_t
 
     if (sip->sip_request->rq_method == sip_method_register) {
         if (registrar->front)
-            return kg_front_refresh(registrar->front, &x);
+            return kg_front_refresh(registrar->front, &x) || kg_front_turn_away(registrar->front, &x);
         kg_embedded_register(registrar, &x);
         return true;
     }

@@ -2,6 +2,8 @@
  * socket. */
 #include "registrar_world.h"
 
+#include "b2bua/registrar/front.h"
+
 struct scene {
     struct world *w;
     int pbx[2];
@@ -254,6 +256,30 @@ static void the_same_user_part_in_two_domains(void **state)
     close(b.fd);
 }
 
+/* A flood of REGISTERs takes no memory: beyond so many from where no phone is registered, 503 without a
+ * transaction. Registered phones do not count. */
+static void strangers_beyond_the_limit(void **state)
+{
+    struct scene *s = *state;
+    struct phone a = phone_new(s->w, "alice", "secret"), b = phone_new(s->w, "bob", "secret");
+    struct kg_front *front = s->w->server.registrar->front;
+
+    enroll(s, &a);
+    front->strangers_since_ms = kg_mono_ms();
+    front->strangers = KG_STRANGERS_MAX;
+    assert_int_equal(refresh(&b, ""), 503);
+    assert_non_null(strstr(b.in, "Retry-After:"));
+    assert_false(pbx_serve(s, 0, QUIET_MS, NULL, ""));
+    phone_send(&a, phone_request(&a, "REGISTER", "alice", 0, ""));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "401 Unauthorized", CHALLENGE));
+    assert_int_equal(status_of(phone_receive(&a, PATIENCE_MS)), 401);
+    front->strangers_since_ms = kg_mono_ms() - KG_STRANGERS_WINDOW_MS;
+    phone_send(&b, phone_request(&b, "REGISTER", "bob", 3600, ""));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "401 Unauthorized", CHALLENGE));
+    close(a.fd);
+    close(b.fd);
+}
+
 /* OpenSIPS #3193, #2368: nothing but the authenticated flow is answered here. Each of these goes to the PBX.
  */
 static void everybody_else_goes_to_the_pbx(void **state)
@@ -462,6 +488,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(passes_digest_and_hides_the_phone, setup, teardown),
         cmocka_unit_test_setup_teardown(refresh_on_the_flow_is_answered_here, setup, teardown),
         cmocka_unit_test_setup_teardown(the_same_user_part_in_two_domains, setup, teardown),
+        cmocka_unit_test_setup_teardown(strangers_beyond_the_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(everybody_else_goes_to_the_pbx, setup, teardown),
         cmocka_unit_test_setup_teardown(refresh_goes_through_when_the_pbx_expires, setup, teardown),
         cmocka_unit_test_setup_teardown(unregistering_reaches_the_pbx, setup, teardown),
