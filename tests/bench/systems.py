@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 
-from interop.hosts import Host, stop
+from interop.hosts import Host, socket_in, stop, until
 from interop.kedge import Kedge, children_of
 from interop.pbx import answers
 
@@ -111,10 +111,20 @@ class KamailioRtpengine(System):
                                 "--listen-ng=127.0.0.1:2223", f"--interface=front/{FRONT}", f"--interface=back/{BACK}",
                                 "--delete-delay=0",  # ports come back at once: 30 s would use up the range
                                 f"--port-min={PORTS[0]}", f"--port-max={PORTS[1]}", "--config-file=none"])
+        assert until(self._pong, 10, 0.1), f"rtpengine does not answer: {self.folder}"  # Kamailio asks once in a minute
         self._run("kamailio", ["/usr/sbin/kamailio", "-f", config, "-DD", "-E", "-m", "512", "-M", "16", "-w", self.folder,
                                "-Y", self.folder, "-P", os.path.join(self.folder, "pid")])
         assert answers(self.net.middle, FRONT, 5060), f"Kamailio does not answer: {self.folder}"
         return self
+
+    def _pong(self):
+        with socket_in(self.net.middle) as s:
+            s.settimeout(0.2)
+            try:
+                s.sendto(b"1 d7:command4:pinge", ("127.0.0.1", 2223))
+                return b"pong" in s.recv(1000)
+            except OSError:
+                return False
 
     def relay_pids(self):
         return tree(self.processes[0].pid)
