@@ -1,5 +1,9 @@
 # kedge: the one Makefile. `make run` and `make check` do everything on a fresh machine as root.
-CC        ?= gcc
+ifeq ($(origin CC),default)
+CC        := gcc
+endif
+# V=1 shows the commands.
+Q         := $(if $(V),,@)
 BUILD     ?= build
 PREFIX    ?= /usr/local
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1)
@@ -43,19 +47,22 @@ LIB_OBJ   := $(filter-out $(MAIN_OBJ),$(OBJ))
 all: $(BUILD)/kedge $(BUILD)/kedgectl
 
 $(BUILD)/kedge: $(OBJ)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(OBJ) $(LDLIBS) $(MALLOC)
+	@echo "  link $@"
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(OBJ) $(LDLIBS) $(MALLOC)
 $(BUILD)/kedgectl: $(BUILD)/kedge
-	ln -sf kedge $@
+	$(Q)ln -sf kedge $@
 
 $(BUILD)/gen/media/control.pb-c.c $(BUILD)/gen/media/control.pb-c.h &: media/control.proto
 	@mkdir -p $(BUILD)/gen
-	protoc-c --c_out=$(BUILD)/gen media/control.proto
+	$(Q)protoc-c --c_out=$(BUILD)/gen media/control.proto
 $(BUILD)/obj/gen/control.pb-c.o: $(PROTO)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Wno-shadow -c -o $@ $<
+	@echo "  compile $<"
+	$(Q)$(CC) $(ALL_CFLAGS) -Wno-shadow -c -o $@ $<
 $(BUILD)/obj/%.o: %.c | $(BUILD)/gen/media/control.pb-c.h
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	@echo "  compile $<"
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 -include $(OBJ:.o=.d)
 
 debug:
@@ -65,10 +72,11 @@ debug:
 UNIT      := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 $(BUILD)/libkedge.a: $(LIB_OBJ)
 	@rm -f $@
-	ar rcs $@ $(LIB_OBJ)
+	$(Q)ar rcs $@ $(LIB_OBJ)
 $(BUILD)/tests/test_%: tests/unit/test_%.c $(BUILD)/libkedge.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(BUILD)/libkedge.a -lcmocka $(LDLIBS)
+	@echo "  link $@"
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(BUILD)/libkedge.a -lcmocka $(LDLIBS)
 unit: $(UNIT)
 	tests/run unit
 
@@ -77,10 +85,12 @@ NATLAB    := $(patsubst tests/natlab/%.c,$(BUILD)/tests/%,$(wildcard tests/natla
 BENCH     := $(patsubst tests/bench/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/*.c))
 $(BUILD)/tests/%: tests/natlab/%.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -pie -o $@ $< -lm -lpthread
+	@echo "  link $@"
+	$(Q)$(CC) $(ALL_CFLAGS) -pie -o $@ $< -lm -lpthread
 $(BUILD)/tests/%: tests/bench/%.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -pie -o $@ $< -lm -lpthread -luring -levent
+	@echo "  link $@"
+	$(Q)$(CC) $(ALL_CFLAGS) -pie -o $@ $< -lm -lpthread -luring -levent
 natlab: $(NATLAB)
 
 # libFuzzer harnesses: tests/fuzz/fuzz_NAME.c; built in every `make check`, run briefly there and longer here.
@@ -92,15 +102,18 @@ FUZZ_CC    = clang -fsanitize=address,undefined -fno-sanitize-recover=undefined 
              -I$(BUILD)/gen -DKG_VERSION='"fuzz"' $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
 $(BUILD)/fuzz/obj/gen/control.pb-c.o: $(PROTO)
 	@mkdir -p $(@D)
-	$(FUZZ_CC) -fsanitize=fuzzer-no-link -c -o $@ $<
+	@echo "  compile $<"
+	$(Q)$(FUZZ_CC) -fsanitize=fuzzer-no-link -c -o $@ $<
 $(BUILD)/fuzz/obj/%.o: %.c | $(BUILD)/gen/media/control.pb-c.h
 	@mkdir -p $(@D)
-	$(FUZZ_CC) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
+	@echo "  compile $<"
+	$(Q)$(FUZZ_CC) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
 $(BUILD)/fuzz/libkedge.a: $(FUZZ_OBJ)
 	@rm -f $@
-	ar rcs $@ $(FUZZ_OBJ)
+	$(Q)ar rcs $@ $(FUZZ_OBJ)
 $(BUILD)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(BUILD)/fuzz/libkedge.a
-	$(FUZZ_CC) -fsanitize=fuzzer -o $@ $< $(BUILD)/fuzz/libkedge.a $(LDLIBS)
+	@echo "  link $@"
+	$(Q)$(FUZZ_CC) -fsanitize=fuzzer -o $@ $< $(BUILD)/fuzz/libkedge.a $(LDLIBS)
 -include $(FUZZ_OBJ:.o=.d)
 fuzz: $(FUZZ)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run fuzz

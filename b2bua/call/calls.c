@@ -275,11 +275,3 @@ size_t kg_calls_count(const struct kg_calls *calls)
     return calls->count;
 }
 
-int kg_calls_hangup(struct kg_calls *calls, const char *id)
-{
-    struct kg_call *call = kg_calls_find(calls, id);
-    if (!call)
-        return ENOENT;
-    kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_HANGUP});
-    return 0;
-}

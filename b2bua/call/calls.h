@@ -32,7 +32,7 @@ void kg_calls_list(struct kg_calls *calls, bool recent, kg_calls_json_done *done
 /* One call by id or unique prefix, current or recent, with "explain": an array of sentences. NULL json: no
  * such. */
 void kg_calls_explain(struct kg_calls *calls, const char *id, kg_calls_json_done *done, void *ctx);
-/* 0 or ENOENT */
+/* By id or unique prefix of a current call. 0 or ENOENT. */
 int kg_calls_hangup(struct kg_calls *calls, const char *id);
 
 #endif

@@ -1,6 +1,7 @@
 /* Calls as JSON. The figures are the engine's, so every list waits for it. */
 #include "b2bua/call/call.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -141,4 +142,14 @@ void kg_calls_explain(struct kg_calls *calls, const char *id, kg_calls_json_done
     memcpy(listing->id, call ? call->record->id : record->id, sizeof listing->id);
     if (!call || kg_media_query(calls->server->media, listing->id, on_figures, listing) != 0)
         on_figures(listing, NULL);
+}
+
+int kg_calls_hangup(struct kg_calls *calls, const char *id)
+{
+    unsigned matches = 0;
+    struct kg_call *call = find_current(calls, id, strlen(id), &matches);
+    if (!*id || matches != 1)
+        return ENOENT;
+    kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_HANGUP});
+    return 0;
 }
