@@ -56,7 +56,8 @@ const struct kg_conf_row kg_conf_rows[] = {
     {"media.unanswered_timeout", &kg_conf_seconds, "180", FIELD(media.unanswered_timeout_ms), .min = 1,
      .max = DAY, .reloadable = true, .doc = "A call that nobody answers ends after this."},
     {"media.port_quarantine", &kg_conf_seconds, "10", FIELD(media.port_quarantine_ms), .min = 0, .max = 3600,
-     .reloadable = true, .doc = "A port is not given to another call before this time has passed."},
+     .reloadable = true,
+     .doc = "A port is not given to another call before this time has passed, while others are free."},
     {"pbx", &kg_conf_peers, "", LIST(pbx, pbx_count, KG_PBX_MAX),
      .doc = "The PBX behind kedge, as transport:address:port; the next ones serve when the first does not. "
             "Without "

@@ -3,7 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define PAIRS 32768 /* pair i is ports 2i and 2i + 1 */
+#define PAIRS      32768 /* pair i is ports 2i and 2i + 1 */
+#define WAKE_EARLY 64
 
 enum pair_state { OUTSIDE, FREE, USED, RESTING };
 
@@ -19,7 +20,7 @@ struct kg_ports {
      * ends that pair's next rest early. */
     struct rest {
         uint16_t pair;
-        int64_t until;
+        int64_t since, until;
     } resting[PAIRS];
     size_t rest_head, rest_count;
 };
@@ -85,19 +86,33 @@ static void wake(struct kg_ports *p, uint16_t pair)
         p->state[pair] = OUTSIDE;
 }
 
+static void wake_oldest(struct kg_ports *p)
+{
+    uint16_t pair = p->resting[p->rest_head].pair;
+    p->rest_head = (p->rest_head + 1) % PAIRS;
+    p->rest_count--;
+    wake(p, pair);
+}
+
 static void wake_rested(struct kg_ports *p, int64_t now_ms)
 {
-    while (p->rest_count > 0 && p->resting[p->rest_head].until <= now_ms) {
-        uint16_t pair = p->resting[p->rest_head].pair;
-        p->rest_head = (p->rest_head + 1) % PAIRS;
-        p->rest_count--;
-        wake(p, pair);
-    }
+    while (p->rest_count > 0 && p->resting[p->rest_head].until <= now_ms)
+        wake_oldest(p);
+}
+
+/* No pair has had its whole rest: a few of the oldest, so that the choice stays a random one. */
+static void wake_early(struct kg_ports *p, int64_t now_ms)
+{
+    while (p->rest_count > 0 && p->free_count < WAKE_EARLY &&
+           now_ms - p->resting[p->rest_head].since >= KG_PORTS_REST_MIN_MS)
+        wake_oldest(p);
 }
 
 uint16_t kg_ports_take(struct kg_ports *p, uint32_t random, int64_t now_ms)
 {
     wake_rested(p, now_ms);
+    if (p->free_count == 0)
+        wake_early(p, now_ms);
     if (p->free_count == 0)
         return 0;
     uint16_t pair = p->free[random % p->free_count];
@@ -128,13 +143,10 @@ void kg_ports_release(struct kg_ports *p, uint16_t port, int64_t now_ms)
         return;
     p->in_use--;
     p->state[pair] = RESTING;
-    if (p->rest_count == PAIRS) { /* entries that stayed behind: end the oldest rest */
-        uint16_t oldest = p->resting[p->rest_head].pair;
-        p->rest_head = (p->rest_head + 1) % PAIRS;
-        p->rest_count--;
-        wake(p, oldest);
-    }
-    p->resting[(p->rest_head + p->rest_count++) % PAIRS] = (struct rest){pair, now_ms + p->quarantine_ms};
+    if (p->rest_count == PAIRS) /* entries that stayed behind: end the oldest rest */
+        wake_oldest(p);
+    p->resting[(p->rest_head + p->rest_count++) % PAIRS] =
+        (struct rest){pair, now_ms, now_ms + p->quarantine_ms};
 }
 
 size_t kg_ports_in_use(const struct kg_ports *ports)

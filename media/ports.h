@@ -9,13 +9,17 @@
 
 struct kg_ports;
 
-/* Ports of [min, max]; quarantine_ms: a released pair rests that long. Returns NULL without memory. */
+/* A pair rests at least so long, and longer (the quarantine) while any other is free: at high call rates a
+ * full range would refuse calls for the sake of packets that latching refuses anyway. */
+#define KG_PORTS_REST_MIN_MS 1000
+
+/* Ports of [min, max]; quarantine_ms: how long a released pair rests. Returns NULL without memory. */
 struct kg_ports *kg_ports_new(uint16_t min, uint16_t max, uint32_t quarantine_ms);
 void kg_ports_free(struct kg_ports *ports);
 /* Pairs in use stay in use, whether or not the new range has them. */
 void kg_ports_configure(struct kg_ports *ports, uint16_t min, uint16_t max, uint32_t quarantine_ms);
 
-/* A random free pair's even port, or 0: all are in use or resting. O(1). */
+/* A random free pair's even port, or 0: all are in use or were released just now. O(1). */
 uint16_t kg_ports_take(struct kg_ports *ports, uint32_t random, int64_t now_ms);
 /* This very pair, even while it rests or is outside of the range (a session made again after a restart).
  * Returns 0, EADDRINUSE, or EINVAL for an odd port or 0. */

@@ -45,7 +45,7 @@ static void on_row(void *ctx, const struct kg_store_account *row)
 
     if (strcmp(row->realm, accounts->realm) != 0)
         kg_warn("registrar",
-                "account %s was made for the domain %s and cannot register at %s: remove it and add it "
+                "account %s was made for the domain %s and cannot register at %s: add it "
                 "again, or set sip.domain back",
                 row->name, row->realm, accounts->realm);
     else if (keep(accounts, row))
@@ -124,6 +124,11 @@ int kg_accounts_add(struct kg_accounts *accounts, const char *name, const char *
     memcpy(row.ha1_md5, ha1.hex[KG_DIGEST_MD5], sizeof row.ha1_md5);
     memcpy(row.ha1_sha256, ha1.hex[KG_DIGEST_SHA256], sizeof row.ha1_sha256);
     err = accounts->store ? kg_store_add_account(accounts->store, &row) : 0;
+    if (err == EEXIST) { /* only in the store: of another sip.domain, its password is worth nothing here */
+        err = kg_store_remove_account(accounts->store, name);
+        if (!err)
+            err = kg_store_add_account(accounts->store, &row);
+    }
     if (!err)
         err = keep(accounts, &row);
     if (!err)

@@ -221,3 +221,21 @@ def test_json_is_one_document_and_errors_go_to_stderr(world):
         json.loads(done.stdout)
     done = kedge.try_ctl("explain", "nothing")
     assert done.returncode != 0 and not done.stdout and done.stderr.strip()
+
+
+def test_account_of_an_earlier_domain_is_made_anew(tmp_path):
+    """Its stored hash holds the old domain, so it cannot register; adding it again is all that it takes."""
+    kedge = Kedge(tmp_path, accounts={"alice": "a-word"})
+    kedge.start()
+    kedge.stop()
+    kedge.rows["sip"]["domain"] = "other.test"
+    kedge.write_config()
+    kedge.accounts = {}
+    kedge.start()
+    try:
+        assert "alice was made for the domain kedge.test" in kedge.log()
+        assert "alice" not in kedge.ctl("account", "list")
+        kedge.add_account("alice", "a-word")
+        assert "alice" in kedge.ctl("account", "list")
+    finally:
+        kedge.stop()

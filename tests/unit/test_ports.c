@@ -45,13 +45,27 @@ static void test_rest_after_use(void **state)
     struct kg_ports *ports = kg_ports_new(30000, 30003, REST_MS);
     uint16_t one = kg_ports_take(ports, 0, 0), two = kg_ports_take(ports, 0, 0);
     kg_ports_release(ports, one, 1000);
-    assert_int_equal(kg_ports_take(ports, 0, 1000 + REST_MS - 1), 0);
-    assert_int_equal(kg_ports_take(ports, 0, 1000 + REST_MS), one);
+    assert_int_equal(kg_ports_take(ports, 0, 1000 + KG_PORTS_REST_MIN_MS - 1), 0);
+    assert_int_equal(kg_ports_take(ports, 0, 1000 + KG_PORTS_REST_MIN_MS), one); /* no other is left */
     kg_ports_release(ports, two, 50000);
     kg_ports_release(ports, two, 50000); /* twice is harmless */
     assert_int_equal(kg_ports_in_use(ports), 1);
     assert_int_equal(kg_ports_take(ports, 0, 50000 + REST_MS), two);
     assert_int_equal(kg_ports_take(ports, 0, 50000 + REST_MS), 0);
+    kg_ports_free(ports);
+}
+
+/* While another pair is free, a resting one has its whole rest. */
+static void test_rest_is_kept_while_others_are_free(void **state)
+{
+    (void)state;
+    struct kg_ports *ports = kg_ports_new(30000, 30005, REST_MS);
+    uint16_t used = kg_ports_take(ports, 0, 0);
+    kg_ports_release(ports, used, 0);
+    uint16_t other = kg_ports_take(ports, 0, REST_MS - 1), third = kg_ports_take(ports, 0, REST_MS - 1);
+    assert_int_not_equal(other, used);
+    assert_int_not_equal(third, used);
+    assert_int_equal(kg_ports_take(ports, 0, REST_MS), used);
     kg_ports_free(ports);
 }
 
@@ -123,6 +137,7 @@ int main(void)
         cmocka_unit_test(test_each_pair_once_and_even),
         cmocka_unit_test(test_random_decides),
         cmocka_unit_test(test_rest_after_use),
+        cmocka_unit_test(test_rest_is_kept_while_others_are_free),
         cmocka_unit_test(test_exactly_this_pair),
         cmocka_unit_test(test_new_range),
         cmocka_unit_test(test_no_pair_is_lost_or_doubled),
