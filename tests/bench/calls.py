@@ -2,7 +2,6 @@
 import re
 import select
 import socket
-import time
 
 from interop.hosts import socket_in
 
@@ -92,19 +91,16 @@ class Calls:
                 self._caller(text)
         return bool(ready)
 
-    def make(self, count, rate=None):
-        """Sets calls up until there are `count`, at most so many a second; returns their relay addresses as rtpload's lines."""
-        start = time.monotonic()
+    def make(self, count):
+        """Sets calls up until there are `count`; returns their relay addresses as rtpload's lines."""
         uri = f"sip:call{{}}@{self.server[0]}:{self.server[1]}"
         started, idle = len(self.dialog), 0
-        before = started
         while len(self.dialog) < count:
-            while started < count and started - len(self.dialog) < WINDOW and (
-                    not rate or started - before <= (time.monotonic() - start) * rate):
+            while started < count and started - len(self.dialog) < WINDOW:
                 body = SDP.format(self.hosts[0], PORT_A)
                 self._request("INVITE", started, 1, uri.format(started), body=body)
                 started += 1
-            idle = 0 if self._pump(0.5 if not rate else 1 / rate) or started == len(self.dialog) else idle + 1
+            idle = 0 if self._pump(0.5) else idle + 1
             if idle > 3:  # a request was lost: again
                 for i in set(range(started)) - set(self.dialog):
                     self._request("INVITE", i, 1, uri.format(i), body=SDP.format(self.hosts[0], PORT_A))

@@ -109,7 +109,7 @@ class KamailioRtpengine(System):
             f.write(text)
         self._run("rtpengine", ["/usr/bin/rtpengine", "--table=-1", "--foreground", "--log-stderr", "--log-level=3",
                                 "--listen-ng=127.0.0.1:2223", f"--interface=front/{FRONT}", f"--interface=back/{BACK}",
-                                "--delete-delay=0",  # ports come back at once: 30 s would use up the range
+                                "--timeout=600", "--delete-delay=0",  # ports come back at once: 30 s would use up the range
                                 f"--port-min={PORTS[0]}", f"--port-max={PORTS[1]}", "--config-file=none"])
         assert until(self._pong, 10, 0.1), f"rtpengine does not answer: {self.folder}"  # Kamailio asks once in a minute
         self._run("kamailio", ["/usr/sbin/kamailio", "-f", config, "-DD", "-E", "-m", "512", "-M", "16", "-w", self.folder,
@@ -139,7 +139,8 @@ class KedgeSystem(System):
         config = {"sip": {"listen": [f"udp:{FRONT}:5060", f"udp:{BACK}:5060"]},
                   "limits": {"unregistered_calls": 1000000},  # the load calls without registering
                   "media": {"address": "auto", "ports": f"{PORTS[0]}-{PORTS[1]}",
-                            "port_quarantine": 1}}  # at the highest rates 10 s of quarantine would use up the range
+                            "port_quarantine": 1,  # at the highest rates 10 s of quarantine would use up the range
+                            "silence_timeout": 600}}  # calls wait for the others before the load starts
         if not accounts:
             config["pbx"] = ["udp:" + NEXT]
         self.kedge = Kedge(folder, net.middle, config, dict(accounts))
