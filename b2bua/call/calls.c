@@ -274,4 +274,3 @@ size_t kg_calls_count(const struct kg_calls *calls)
 {
     return calls->count;
 }
-
