@@ -7,7 +7,7 @@ import subprocess
 from .hosts import Host, stop, until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILD = os.environ.get("KEDGE_BUILD", os.path.join(ROOT, "build"))
+BUILD = os.path.join(ROOT, os.environ.get("KEDGE_BUILD", "build"))  # relative to the root, or absolute
 SANITIZERS = ("AddressSanitizer", "LeakSanitizer", "UndefinedBehavior", "runtime error:", "MemorySanitizer")
 
 

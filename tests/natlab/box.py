@@ -11,7 +11,7 @@ from .netns import stop
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 # Where `make` puts programs; the variables are those that tests/run and the Makefile set.
-BUILD = os.environ.get("KEDGE_BUILD") or os.path.join(ROOT, os.environ.get("BUILD", "build"))
+BUILD = os.path.join(ROOT, os.environ.get("KEDGE_BUILD") or os.environ.get("BUILD", "build"))
 
 # The old names for people; RFC 4787 terms for the box.
 NATS = {
