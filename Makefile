@@ -73,7 +73,7 @@ UNIT      := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/te
 $(BUILD)/libkedge.a: $(LIB_OBJ)
 	@rm -f $@
 	$(Q)ar rcs $@ $(LIB_OBJ)
-$(BUILD)/tests/test_%: tests/unit/test_%.c $(BUILD)/libkedge.a
+$(BUILD)/tests/test_%: tests/unit/test_%.c $(wildcard tests/unit/*.h) $(BUILD)/libkedge.a
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(BUILD)/libkedge.a -lcmocka $(LDLIBS)
@@ -83,7 +83,7 @@ unit: $(UNIT)
 # The NAT emulator and other test programs: tests/natlab/*.c, tests/bench/*.c, one program each.
 NATLAB    := $(patsubst tests/natlab/%.c,$(BUILD)/tests/%,$(wildcard tests/natlab/*.c))
 BENCH     := $(patsubst tests/bench/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/*.c))
-$(BUILD)/tests/%: tests/natlab/%.c
+$(BUILD)/tests/%: tests/natlab/%.c $(wildcard tests/natlab/*.h)
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -pie -o $@ $< -lm -lpthread
