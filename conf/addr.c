@@ -213,28 +213,6 @@ bool kg_addr_equal(const struct kg_addr *a, const struct kg_addr *b)
     return kg_addr_same_host(a, b) && kg_addr_port(a) == kg_addr_port(b);
 }
 
-/* FNV-1a: spreads well enough for tables whose keys an attacker cannot choose freely. */
-static uint32_t hash_bytes(uint32_t hash, const void *data, size_t len)
-{
-    const uint8_t *byte = data;
-
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ byte[i]) * 16777619u;
-    return hash;
-}
-
-uint32_t kg_addr_hash(const struct kg_addr *addr)
-{
-    uint16_t port = kg_addr_port(addr);
-    uint32_t hash = hash_bytes(2166136261u, &port, sizeof port);
-
-    if (addr->sa.sa_family == AF_INET)
-        return hash_bytes(hash, &addr->in4.sin_addr, sizeof addr->in4.sin_addr);
-    if (addr->sa.sa_family == AF_INET6)
-        return hash_bytes(hash, &addr->in6.sin6_addr, sizeof addr->in6.sin6_addr);
-    return hash;
-}
-
 static uint32_t host4(const struct kg_addr *addr)
 {
     return ntohl(addr->in4.sin_addr.s_addr);

@@ -47,7 +47,6 @@ socklen_t kg_addr_len(const struct kg_addr *addr); /* of the sockaddr; 0 for non
 bool kg_addr_equal(const struct kg_addr *a, const struct kg_addr *b); /* host and port; none equals none */
 bool kg_addr_same_host(const struct kg_addr *a,
                        const struct kg_addr *b); /* host only; none is nobody's host */
-uint32_t kg_addr_hash(const struct kg_addr *addr);
 
 bool kg_addr_is_any(const struct kg_addr *addr);       /* 0.0.0.0, :: */
 bool kg_addr_is_loopback(const struct kg_addr *addr);  /* 127/8, ::1 */

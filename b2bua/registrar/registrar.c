@@ -428,18 +428,6 @@ int kg_registrar_by_token(struct kg_registrar *registrar, const char *token, str
     return 0;
 }
 
-int kg_registrar_by_flow(struct kg_registrar *registrar, const struct kg_flow *flow, const char *user,
-                         struct kg_target *out)
-{
-    for (const struct kg_binding *b = kg_bindings_on_flow(registrar->bindings, flow); b; b = b->flow_next) {
-        if (user[0] && !is_user(registrar, b, user))
-            continue;
-        fill_target(registrar, b, out);
-        return 0;
-    }
-    return ENOENT;
-}
-
 /* --- accounts ---------------------------------------------------------------------------------------------
  */
 

@@ -45,10 +45,6 @@ size_t kg_registrar_lookup(struct kg_registrar *registrar, const char *user, str
                            size_t max);
 /* PBX mode: the contact that our token (the user part we registered with the PBX) stands for. 0 or ENOENT. */
 int kg_registrar_by_token(struct kg_registrar *registrar, const char *token, struct kg_target *out);
-/* The registered contact that this flow belongs to (source of a request); 0 or ENOENT. user "" accepts any.
- */
-int kg_registrar_by_flow(struct kg_registrar *registrar, const struct kg_flow *flow, const char *user,
-                         struct kg_target *out);
 
 /* PBX mode: the ways to the PBXes that answer, the one this phone is registered with first; when none
  * answers, the first of the configuration. The flows are the registrar's: copy what is kept. Returns how

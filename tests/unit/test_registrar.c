@@ -266,15 +266,11 @@ static void lookups(void **state)
 {
     struct world *w = *state;
     struct phone a = phone_new(w, "alice", "secret");
-    struct kg_target found, by_flow;
+    struct kg_target found;
     json_t *json, *accounts;
 
     assert_int_equal(enroll(&a, 3600), 200);
     assert_int_equal(kg_registrar_lookup(w->server.registrar, "alice", &found, 1), 1);
-    assert_int_equal(kg_registrar_by_flow(w->server.registrar, &found.flow, "", &by_flow), 0);
-    assert_string_equal(by_flow.user, "alice");
-    kg_flow_clear(&by_flow.flow);
-    assert_int_equal(kg_registrar_by_flow(w->server.registrar, &found.flow, "bob", &by_flow), ENOENT);
     json = kg_registrar_json(w->server.registrar);
     assert_int_equal(json_array_size(json), 1);
     assert_string_equal(json_string_value(json_object_get(json_array_get(json, 0), "user")), "alice");
