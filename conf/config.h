@@ -45,6 +45,7 @@ struct kg_config {
         struct kg_addr advertise; /* none: auto, the same as address */
         uint16_t port_min, port_max;
         enum kg_policy policy;
+        bool ice;                       /* speak ICE: steer, and be an agent where only one side does */
         bool first_packets;             /* a source that nothing in signalling makes plausible may latch */
         uint32_t workers;               /* threads; 0: one a core */
         uint32_t latch_packets;         /* window, in packets ... */
@@ -54,6 +55,14 @@ struct kg_config {
         uint32_t unanswered_timeout_ms; /* before the answer */
         uint32_t port_quarantine_ms;    /* a released port is not given out again before this */
     } media;
+    struct {
+        uint32_t pacing_ms;    /* Ta (RFC 8445 14.2) */
+        uint32_t rto_ms;       /* least (RFC 8445 14.3) */
+        uint32_t patience_ms;  /* RFC 8863 */
+        uint32_t keepalive_ms; /* RFC 8445 11 */
+        uint32_t consent_ms;   /* RFC 7675 5.1, +-20 % */
+        uint32_t consent_expiry_ms;
+    } ice;
     struct kg_endpoint pbx[KG_PBX_MAX];
     size_t pbx_count; /* 0: the embedded registrar serves */
     struct {

@@ -37,6 +37,10 @@ const struct kg_conf_row kg_conf_rows[] = {
     {"media.policy", &kg_conf_policy, "auto", FIELD(media.policy), .reloadable = true,
      .doc = "Which way media goes: through kedge (anchor), direct (steer, bypass), or as the networks allow "
             "(auto)."},
+    {"media.ice", &kg_conf_yes, "yes", FIELD(media.ice), .reloadable = true,
+     .doc = "Speak ICE (RFC 8445): two phones that both do are brought to a direct path where their networks "
+            "allow "
+            "one; a phone that does alone has kedge as its peer. no: ICE is taken out of every SDP."},
     {"media.first_packets", &kg_conf_yes, "no", FIELD(media.first_packets), .reloadable = true,
      .doc = "yes: media may also be learnt from an address that nothing in signalling makes plausible, for "
             "networks "
@@ -58,6 +62,22 @@ const struct kg_conf_row kg_conf_rows[] = {
     {"media.port_quarantine", &kg_conf_seconds, "10", FIELD(media.port_quarantine_ms), .min = 0, .max = 3600,
      .reloadable = true,
      .doc = "A port is not given to another call before this time has passed, while others are free."},
+    {"ice.pacing", &kg_conf_count, "50", FIELD(ice.pacing_ms), .min = 5, .max = 1000, .reloadable = true,
+     .doc = "Milliseconds between two connectivity checks of a call (Ta)."},
+    {"ice.rto", &kg_conf_count, "500", FIELD(ice.rto_ms), .min = 50, .max = 5000, .reloadable = true,
+     .doc = "Milliseconds until an unanswered check is sent again, at least."},
+    {"ice.patience", &kg_conf_seconds, "39.5", FIELD(ice.patience_ms), .min = 1, .max = 300,
+     .reloadable = true,
+     .doc =
+         "How long a side without a working candidate pair is waited for before ICE has failed (RFC 8863)."},
+    {"ice.keepalive", &kg_conf_seconds, "15", FIELD(ice.keepalive_ms), .min = 1, .max = 300,
+     .reloadable = true,
+     .doc = "How often a media path that needs no consent is kept open when nothing else is sent."},
+    {"ice.consent", &kg_conf_seconds, "5", FIELD(ice.consent_ms), .min = 1, .max = 60, .reloadable = true,
+     .doc =
+         "How often an ICE phone is asked whether it still wants the media (RFC 7675), give or take 20 %."},
+    {"ice.consent_expiry", &kg_conf_seconds, "30", FIELD(ice.consent_expiry_ms), .min = 2, .max = 300,
+     .reloadable = true, .doc = "An ICE phone that did not say yes for so long is sent no more media."},
     {"pbx", &kg_conf_peers, "", LIST(pbx, pbx_count, KG_PBX_MAX),
      .doc = "The PBX behind kedge, as transport:address:port; the next ones serve when the first does not. "
             "Without "

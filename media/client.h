@@ -18,6 +18,7 @@
 
 #include "conf/addr.h"
 #include "conf/config.h"
+#include "ice/agent/agent.h"
 
 #define KG_MEDIA_ID_MAX       32 /* bytes of a session id with NUL: the call's id, hex */
 #define KG_MEDIA_STREAMS_MAX  8  /* m-lines */
@@ -40,7 +41,8 @@ enum kg_proof {
     KG_PROOF_SAME_ADDRESS,  /* host equals the signalling source or the SDP host */
     KG_PROOF_SDP,           /* host and port as in SDP */
     KG_PROOF_SRTP,          /* reserved for SRTP authentication */
-    KG_PROOF_ICE,           /* reserved for ICE checks */
+    KG_PROOF_ICE, /* a connectivity check with the right password came from there, or was answered from there
+                   */
 };
 const char *
 kg_proof_name(enum kg_proof proof); /* "none", "first-packets", "same-address", "sdp", "srtp", "ice" */
@@ -50,6 +52,15 @@ struct kg_media_codec {
     uint32_t clock_rate; /* Hz */
     char name[16];       /* "PCMU" */
 };
+
+/* What ICE means for one m-line of one side. */
+enum kg_ice_use {
+    KG_ICE_UNUSED, /* latching */
+    KG_ICE_AGENT,  /* kedge is the ICE peer of this side (full agent) with kg_media_ice_local */
+    KG_ICE_STEER,  /* the other side is: our port passes verified checks and media between the two, and is one
+                      of  their relay candidates. Both sides of the m-line have it, or neither. */
+};
+const char *kg_ice_use_name(enum kg_ice_use use); /* "none", "agent", "steer" */
 
 /* What one side's SDP says about one m-line. */
 struct kg_media_stream {
@@ -61,6 +72,9 @@ struct kg_media_stream {
     enum kg_direction direction;
     struct kg_media_codec codec[KG_MEDIA_CODECS_MAX];
     uint8_t codec_count;
+    uint8_t ice_use; /* enum kg_ice_use */
+    /* NULL: the m-line does no ICE. Belongs to whoever made it (a kg_sdp); kg_media_apply copies it. */
+    const struct kg_ice_description *ice;
 };
 
 /* All that one side said, and what signalling knows of it. */
@@ -72,10 +86,20 @@ struct kg_media_side {
     struct kg_media_stream stream[KG_MEDIA_STREAMS_MAX];
 };
 
+/* What a side was, or will be, told of kedge as an ICE agent. Given before the side has described itself, so
+ * that its first checks are answered. */
+struct kg_media_ice_local {
+    char ufrag[KG_ICE_OUR_UFRAG],
+        pwd[KG_ICE_OUR_PWD];   /* ufrag "": as before. Others than before: a restart */
+    bool controlling;          /* we made the offer that started this ICE session (RFC 8445 6.1.1) */
+    struct kg_addr advertised; /* host of our candidate as told; none: as bound. Port ignored */
+};
+
 /* A change of a session; created if the id is new. Either side may be NULL ("as before"). */
 struct kg_media_change {
     char id[KG_MEDIA_ID_MAX];
     struct kg_addr bind[2]; /* local host for each side (port 0); used when a stream is first allocated */
+    struct kg_media_ice_local ice[2];
     const struct kg_media_side *side[2];
     bool answered;        /* the call is in talk: silence and hold timeouts apply */
     const void *snapshot; /* NULL: as before */
@@ -100,12 +124,27 @@ struct kg_media_stats {
     double mos;                 /* E-model (G.107); 0: unknown */
     int64_t last_packet_ms_ago; /* -1: never */
     int64_t first_packet_ms;    /* after the session was created; -1: never */
+    uint8_t ice_use;            /* enum kg_ice_use */
+    uint8_t ice_state;          /* enum kg_ice_state; of KG_ICE_AGENT */
+    int64_t ice_connected_ms;   /* after the session was created: the first valid pair; -1: none (yet) */
+    uint32_t moves;             /* how often its proven address changed in talk */
+    int64_t move_gap_ms;        /* silence before the latest move; -1: never moved */
 };
+
+/* One candidate pair that kedge saw. AGENT: of its own agent. STEER: between this side and our relay
+ * candidate. */
+struct kg_media_pair {
+    uint8_t side;
+    struct kg_ice_pair pair;
+};
+#define KG_MEDIA_PAIRS_MAX 48 /* of a session; the best of each side */
 
 struct kg_media_session_info {
     char id[KG_MEDIA_ID_MAX];
     uint8_t stream_count;
     struct kg_media_stats stats[2][KG_MEDIA_STREAMS_MAX];
+    const struct kg_media_pair *pair;
+    uint8_t pair_count;
     const void *snapshot;
     size_t snapshot_len;
 };
@@ -132,6 +171,11 @@ typedef void kg_media_done(void *ctx, const struct kg_media_reply *reply);
 
 enum kg_media_event_type {
     KG_MEDIA_LATCHED, /* side, stream, rtcp, proof, addr */
+    KG_MEDIA_ICE,  /* side, stream, ice_state, addr (selected remote, or none), reason: kedge's agent of that
+                      side  changed state. DISCONNECTED: consent expired and no other pair took over */
+    KG_MEDIA_PATH, /* stream, relayed, reason: a steered stream began to flow through the relay, or stopped to
+                      while both sides still answer our checks (they talk directly) */
+    KG_MEDIA_LEFT, /* side, stream, reason: steered, and that side answers no more checks on the relay path */
     KG_MEDIA_SILENCE, /* no packet within the timeout that applied: `reason` says which */
     KG_MEDIA_LOST, /* the session is gone: the restarted engine could not make it again, or it ended a silent
                       one that nobody deleted: `reason` */
@@ -147,6 +191,8 @@ struct kg_media_event {
     bool rtcp;
     enum kg_proof proof;
     struct kg_addr addr;
+    enum kg_ice_state ice_state;
+    bool relayed;
     const char *reason;
     const struct kg_media_session_info *info;
 };

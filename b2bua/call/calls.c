@@ -253,6 +253,9 @@ void kg_calls_media_event(struct kg_calls *calls, const struct kg_media_event *e
         kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_MEDIA_LOST});
         break;
     case KG_MEDIA_LATCHED:
+    case KG_MEDIA_ICE:
+    case KG_MEDIA_PATH:
+    case KG_MEDIA_LEFT:
     case KG_MEDIA_RECOVERED:
     case KG_MEDIA_UP:
     case KG_MEDIA_DOWN:

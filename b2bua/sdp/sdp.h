@@ -18,10 +18,12 @@ struct kg_sdp;
 struct kg_sdp *kg_sdp_parse(const char *text, size_t len, char *error, size_t size);
 void kg_sdp_free(struct kg_sdp *sdp);
 
-/* Fills streams and stream_count of a side (other fields untouched): addresses, a=rtcp, rtcp-mux, direction
- * with both notations of hold (a=sendonly/inactive, c=0.0.0.0 or ::), codecs with clock rates incl. static
- * payload types (RFC 3551). A c= that is a host name gives no address. A line over TCP
- * counts as rejected: the relay carries UDP. Returns 0 or E2BIG (more than KG_MEDIA_STREAMS_MAX m-lines). */
+/* Fills streams and stream_count of a side (other fields untouched): `ice` (pointing into sdp; NULL where the
+ * m-line has no valid ufrag and pwd, or says a=ice-mismatch, or its default destination is not among its
+ * candidates, RFC 8839 4.2.5), addresses, a=rtcp, rtcp-mux, direction with both notations of hold
+ * (a=sendonly/inactive, c=0.0.0.0 or ::), codecs with clock rates incl. static payload types (RFC 3551). A c=
+ * that is a host name gives no address. A line over TCP counts as rejected: the relay carries UDP. Returns 0
+ * or E2BIG (more than KG_MEDIA_STREAMS_MAX m-lines). */
 int kg_sdp_describe(const struct kg_sdp *sdp, struct kg_media_side *out);
 
 /* The connection host of the first enabled m-line (port 0); none if it has none. For comparison with the
@@ -40,11 +42,36 @@ struct kg_sdp_origin {
     uint64_t hash; /* of what was last sent, without its o= line; 0: nothing yet */
 };
 
+/* What is done with ICE in the text for the other side. */
+enum kg_sdp_ice {
+    KG_SDP_ICE_NONE, /* every ICE line goes */
+    KG_SDP_ICE_KEEP, /* steering: ufrag, pwd, options and candidates stay as they are (useless ones go: see
+                        prune), our rtp and rtcp addresses join as relay candidates whose priority is below
+                        all others, and are the default destination (c=, m=, a=rtcp) */
+    KG_SDP_ICE_OURS, /* the writer's ICE lines go, ours come: ufrag, pwd and host candidates rtp and rtcp */
+};
+
 struct kg_sdp_local {
     /* Advertised to the reader of the result. rtp none or without port: the line is written as rejected; its
      * host still serves for o= and c= where no other line has one. */
     struct kg_addr rtp, rtcp;
     bool rtcp_mux; /* put a=rtcp-mux (then a=rtcp is dropped) */
+    enum kg_sdp_ice ice;
+    const char *ufrag, *pwd; /* KG_SDP_ICE_OURS */
+    bool trickle; /* KEEP: the reader is known to understand a=ice-options:trickle; else the word goes */
+    /* KEEP, a=remote-candidates by component - 1: what the writer calls its peer's candidate, as the reader
+     * knows it. `from` is our address on the writer's side, `to` the reader's own address (none: the line
+     * goes). A line that names one of the reader's own candidates stays as it is. */
+    struct {
+        struct kg_addr from, to;
+    } peer[2];
+};
+
+/* What was left out of a description that had to fit, for explain. */
+struct kg_sdp_pruned {
+    uint8_t candidates; /* left out because the text would not fit into `budget` */
+    uint8_t useless; /* left out because the reader can never use them: mDNS, TCP, loopback, link-local ... */
+    bool too_big;    /* does not fit even so */
 };
 
 /* Writes the description anew for the other side: o= and c= are ours, each enabled m-line gets our port,
@@ -55,5 +82,18 @@ struct kg_sdp_local {
  * NUL-terminated text, or NULL (ENOMEM, or count is smaller). */
 char *kg_sdp_rewrite(const struct kg_sdp *sdp, const struct kg_sdp_local *local, size_t count,
                      struct kg_sdp_origin *origin, size_t *len);
+/* The same within `budget` bytes (0: no limit): kept candidates are left out, the least useful first (second
+ * host address of one family, duplicates by address, relays of the phone's own when there are two, host
+ * before the only srflx ...), never ours and never the last of a component. pruned may be NULL. */
+char *kg_sdp_rewrite_within(const struct kg_sdp *sdp, const struct kg_sdp_local *local, size_t count,
+                            struct kg_sdp_origin *origin, size_t budget, struct kg_sdp_pruned *pruned,
+                            size_t *len);
+
+/* True if two descriptions of one side differ in nothing but what ICE and a new network change: o= version,
+ * c=, ports, a=rtcp, every ICE attribute. Such an offer says nothing to the other side of an anchored call.
+ */
+bool kg_sdp_same_but_transport(const struct kg_sdp *a, const struct kg_sdp *b);
+/* ufrag or pwd of an enabled m-line differ (RFC 8839 4.4.1.1.1). */
+bool kg_sdp_is_ice_restart(const struct kg_sdp *before, const struct kg_sdp *after);
 
 #endif

@@ -33,21 +33,21 @@ uint32_t kg_candidate_priority(enum kg_candidate_type type, uint16_t local_prefe
 /* RFC 8445 6.1.2.3 */
 uint64_t kg_pair_priority(uint32_t controlling, uint32_t controlled);
 /* Same type, base host, protocol and server give the same text (RFC 8445 5.1.1.3); server may be none. */
-void kg_candidate_foundation(enum kg_candidate_type type, const struct kg_addr *base, const struct kg_addr *server,
-                             char out[static KG_ICE_FOUNDATION_MAX + 1]);
+void kg_candidate_foundation(enum kg_candidate_type type, const struct kg_addr *base,
+                             const struct kg_addr *server, char out[static KG_ICE_FOUNDATION_MAX + 1]);
 bool kg_ice_is_ufrag(const char *text, size_t len); /* length and ice-chars */
 bool kg_ice_is_pwd(const char *text, size_t len);
 
 /* Why a candidate of a description is not used; the text is for people. */
 enum kg_candidate_verdict {
     KG_CANDIDATE_OK,
-    KG_CANDIDATE_BAD,           /* does not follow the grammar */
-    KG_CANDIDATE_NOT_UDP,       /* ICE-TCP is not spoken yet */
-    KG_CANDIDATE_MDNS,          /* a ".local" name: only its own network can resolve it */
-    KG_CANDIDATE_NAME,          /* another host name */
+    KG_CANDIDATE_BAD,     /* does not follow the grammar */
+    KG_CANDIDATE_NOT_UDP, /* ICE-TCP is not spoken yet */
+    KG_CANDIDATE_MDNS,    /* a ".local" name: only its own network can resolve it */
+    KG_CANDIDATE_NAME,    /* another host name */
     KG_CANDIDATE_UNKNOWN_TYPE,
-    KG_CANDIDATE_COMPONENT,     /* neither 1 nor 2 */
-    KG_CANDIDATE_UNUSABLE,      /* unspecified, multicast, port 0 */
+    KG_CANDIDATE_COMPONENT, /* neither 1 nor 2 */
+    KG_CANDIDATE_UNUSABLE,  /* unspecified, multicast, port 0 */
 };
 const char *kg_candidate_verdict_text(enum kg_candidate_verdict verdict);
 /* The value of an a=candidate line, without "candidate:". */
@@ -58,15 +58,15 @@ enum kg_candidate_verdict kg_candidate_parse(const char *text, size_t len, struc
  * "raddr 0.0.0.0 rport 9" (RFC 8839 5.1: privacy). Returns its length. */
 size_t kg_candidate_format(const struct kg_candidate *candidate, char out[static KG_CANDIDATE_STR]);
 
-/* What one m-line (with the session's lines where it has none of its own) says of ICE. Pointers belong to whoever
- * made it and live as long as that. */
+/* What one m-line (with the session's lines where it has none of its own) says of ICE. Pointers belong to
+ * whoever made it and live as long as that. */
 struct kg_ice_description {
     const char *ufrag, *pwd; /* NUL-terminated, valid by kg_ice_is_* */
     bool lite;
-    bool trickle;           /* a=ice-options:trickle */
-    bool ice2;              /* a=ice-options:ice2 (RFC 8445 10) */
+    bool trickle; /* a=ice-options:trickle */
+    bool ice2;    /* a=ice-options:ice2 (RFC 8445 10) */
     bool end_of_candidates;
-    uint16_t pacing_ms;     /* a=ice-pacing; 0: none */
+    uint16_t pacing_ms; /* a=ice-pacing; 0: none */
     uint8_t candidate_count;
     const struct kg_candidate *candidate;
     struct kg_addr remote_candidate[2]; /* a=remote-candidates by component - 1; none: not there */

@@ -9,9 +9,10 @@ enum kg_stun_integrity {
     KG_STUN_INTEGRITY_WRONG, /* it carries one, and it is not made with this key */
     KG_STUN_INTEGRITY_RIGHT,
 };
-/* SHA256 is checked where it is present (and must then be right), else SHA1. Constant time. The short-term key is
- * the password itself (9.1.1). */
-enum kg_stun_integrity kg_stun_check_integrity(const struct kg_stun_message *message, const void *key, size_t key_len);
+/* SHA256 is checked where it is present (and must then be right), else SHA1. Constant time. The short-term
+ * key is the password itself (9.1.1). */
+enum kg_stun_integrity kg_stun_check_integrity(const struct kg_stun_message *message, const void *key,
+                                               size_t key_len);
 
 uint32_t kg_stun_fingerprint(const uint8_t *data, size_t len); /* CRC-32 of ISO 3309, xor 0x5354554e */
 

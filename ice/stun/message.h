@@ -1,9 +1,10 @@
 /* STUN messages (RFC 8489): a strict reader that copies nothing, and a writer into a caller's buffer. Pure.
  *
- * Reading: kg_stun_parse checks the header, every attribute's bounds and padding once; afterwards the message is
- * a view into the bytes, which must outlive it. Attributes behind MESSAGE-INTEGRITY(-SHA256) other than a second
- * integrity attribute and FINGERPRINT are ignored (14.5, 14.6); those behind FINGERPRINT make the message invalid.
- * Of a repeated attribute the first counts (14). Integrity is not checked by parsing: kg_stun_check_integrity. */
+ * Reading: kg_stun_parse checks the header, every attribute's bounds and padding once; afterwards the message
+ * is a view into the bytes, which must outlive it. Attributes behind MESSAGE-INTEGRITY(-SHA256) other than a
+ * second integrity attribute and FINGERPRINT are ignored (14.5, 14.6); those behind FINGERPRINT make the
+ * message invalid. Of a repeated attribute the first counts (14). Integrity is not checked by parsing:
+ * kg_stun_check_integrity. */
 #ifndef KG_ICE_STUN_MESSAGE_H
 #define KG_ICE_STUN_MESSAGE_H
 
@@ -13,11 +14,11 @@
 
 #include "conf/addr.h"
 
-#define KG_STUN_HEADER      20
-#define KG_STUN_COOKIE      0x2112A442u
-#define KG_STUN_ID          12  /* bytes of a transaction id */
-#define KG_STUN_MESSAGE_MAX 1472 /* what we write; IPv4 over Ethernet */
-#define KG_STUN_ATTRIBUTES_MAX 64 /* a message with more is refused */
+#define KG_STUN_HEADER         20
+#define KG_STUN_COOKIE         0x2112A442u
+#define KG_STUN_ID             12   /* bytes of a transaction id */
+#define KG_STUN_MESSAGE_MAX    1472 /* what we write; IPv4 over Ethernet */
+#define KG_STUN_ATTRIBUTES_MAX 64   /* a message with more is refused */
 
 enum kg_stun_class { KG_STUN_REQUEST = 0, KG_STUN_INDICATION = 1, KG_STUN_SUCCESS = 2, KG_STUN_ERROR = 3 };
 /* Methods: RFC 8489 18.2, RFC 8656 (the rest of TURN comes with its issue). */
@@ -55,9 +56,9 @@ enum kg_stun_attribute {
     KG_STUN_USERHASH = 0x001E,
     KG_STUN_XOR_MAPPED_ADDRESS = 0x0020,
     KG_STUN_RESERVATION_TOKEN = 0x0022,
-    KG_STUN_PRIORITY = 0x0024,      /* RFC 8445 16.1 */
+    KG_STUN_PRIORITY = 0x0024, /* RFC 8445 16.1 */
     KG_STUN_USE_CANDIDATE = 0x0025,
-    KG_STUN_PADDING = 0x0026,       /* RFC 5780 */
+    KG_STUN_PADDING = 0x0026, /* RFC 5780 */
     KG_STUN_RESPONSE_PORT = 0x0027,
     KG_STUN_PASSWORD_ALGORITHMS = 0x8002,
     KG_STUN_ALTERNATE_DOMAIN = 0x8003,
@@ -106,7 +107,8 @@ bool kg_stun_get_address(const struct kg_stun_message *message, uint16_t type, s
 bool kg_stun_get_u32(const struct kg_stun_message *message, uint16_t type, uint32_t *out);
 bool kg_stun_get_u64(const struct kg_stun_message *message, uint16_t type, uint64_t *out);
 /* ERROR-CODE (14.8): 300-699. reason points into the message, may be NULL. */
-bool kg_stun_get_error(const struct kg_stun_message *message, int *code, const char **reason, size_t *reason_len);
+bool kg_stun_get_error(const struct kg_stun_message *message, int *code, const char **reason,
+                       size_t *reason_len);
 
 /* ---- writing ---- */
 struct kg_stun_writer {
@@ -114,8 +116,8 @@ struct kg_stun_writer {
     size_t size, len;
     bool full; /* something did not fit: kg_stun_end returns 0 */
 };
-void kg_stun_begin(struct kg_stun_writer *w, void *buf, size_t size, enum kg_stun_class class, uint16_t method,
-                   const uint8_t id[static KG_STUN_ID]);
+void kg_stun_begin(struct kg_stun_writer *w, void *buf, size_t size, enum kg_stun_class class,
+                   uint16_t method, const uint8_t id[static KG_STUN_ID]);
 void kg_stun_put(struct kg_stun_writer *w, uint16_t type, const void *value, size_t len); /* pads with zero */
 void kg_stun_put_u32(struct kg_stun_writer *w, uint16_t type, uint32_t value);
 void kg_stun_put_u64(struct kg_stun_writer *w, uint16_t type, uint64_t value);
