@@ -51,6 +51,8 @@ struct kg_leg {
     struct kg_sdp *sdp;          /* of sdp_pending, parsed */
     uint8_t mux;                 /* bit n: rtcp-mux in its pending or agreed m-line n */
     struct kg_sdp_origin origin; /* of what we send to it */
+    bool allows_update;          /* its Allow names UPDATE */
+    bool trickles;               /* it takes candidates in INFO (RFC 8840): header or a=ice-options said so */
 };
 
 /* A contact of the callee not tried yet. */
@@ -141,6 +143,10 @@ void kg_out_cancel(struct kg_leg *leg);
 void kg_out_drop(struct kg_leg *leg);
 /* status and why: for the Reason header; why NULL: none. */
 void kg_out_bye(struct kg_leg *leg, int status, const char *why);
+
+/* Bytes that the headers of an INVITE on this leg take, about: what its SDP must leave room for (RFC 3261
+ * 18.1.1). sip: the message whose headers pass; NULL: the other side's INVITE, if there is one. */
+size_t kg_out_header_estimate(const struct kg_leg *leg, const sip_t *sip);
 
 /* ---- reply.c: responses that we send ---- */
 void kg_reply_progress(struct kg_leg *leg, int status, bool sdp);

@@ -505,6 +505,14 @@ static void on_timer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t 
     }
 }
 
+static void on_nothing(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
+{
+    (void)fsm;
+    (void)ev;
+    (void)now_ms;
+    (void)out;
+}
+
 typedef void handler(struct kg_fsm *, const struct kg_fsm_event *, int64_t, struct out *);
 static handler *const handlers[KG_EV_COUNT] = {
     [KG_EV_INVITE] = on_invite,
@@ -516,6 +524,9 @@ static handler *const handlers[KG_EV_COUNT] = {
     [KG_EV_ACK_TIMEOUT] = on_ack_timeout,
     [KG_EV_CANCEL] = on_cancel,
     [KG_EV_REINVITE] = on_reinvite,
+    [KG_EV_UPDATE] = on_nothing,
+    [KG_EV_RENEW] = on_nothing,
+    [KG_EV_UPGRADE] = on_nothing,
     [KG_EV_BYE] = on_bye,
     [KG_EV_BYE_DONE] = on_bye_done,
     [KG_EV_FLOW_LOST] = on_flow_lost,

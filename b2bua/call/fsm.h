@@ -92,12 +92,15 @@ enum kg_fsm_event_type {
     KG_EV_ACK,         /* side */
     KG_EV_ACK_TIMEOUT, /* side */
     KG_EV_CANCEL,      /* side */
-    KG_EV_REINVITE,    /* side, sdp */
+    KG_EV_REINVITE,    /* side, sdp, absorb */
+    KG_EV_UPDATE,      /* side, absorb: with SDP; one without is no business of the machine */
     KG_EV_BYE,         /* side; the request itself is always answered 200 */
     KG_EV_BYE_DONE,    /* side: final response to our BYE, or none in time */
     KG_EV_FLOW_LOST,   /* side */
     KG_EV_SILENCE,     /* no media within the engine's timeout */
     KG_EV_MEDIA_LOST,  /* the engine lost the session */
+    KG_EV_RENEW,       /* side: kedge is to offer anew on that leg alone (ICE restart of its own) */
+    KG_EV_UPGRADE,     /* side: asked for an offer first, which then goes to the other side */
     KG_EV_HANGUP,      /* by an admin */
     KG_EV_SHUTDOWN,    /* kedge ends */
     KG_EV_TIMER,       /* the deadline has passed */
@@ -109,6 +112,7 @@ struct kg_fsm_event {
     int status;
     bool sdp;
     bool ok;
+    bool absorb; /* the offer concerns nothing but that leg's ICE and transport: kedge answers it alone */
     unsigned seq;
 };
 

@@ -22,7 +22,8 @@ static const char *const event_names[KG_EV_COUNT] = {
     [KG_EV_ACK_TIMEOUT] = "noack", [KG_EV_CANCEL] = "cancel",        [KG_EV_REINVITE] = "reinvite",
     [KG_EV_BYE] = "bye",           [KG_EV_BYE_DONE] = "byedone",     [KG_EV_FLOW_LOST] = "flowlost",
     [KG_EV_SILENCE] = "silence",   [KG_EV_MEDIA_LOST] = "medialost", [KG_EV_HANGUP] = "hangup",
-    [KG_EV_SHUTDOWN] = "shutdown", [KG_EV_TIMER] = "timer",
+    [KG_EV_SHUTDOWN] = "shutdown", [KG_EV_TIMER] = "timer",          [KG_EV_UPDATE] = "update",
+    [KG_EV_RENEW] = "renew",       [KG_EV_UPGRADE] = "upgrade",
 };
 static const char *const action_names[] = {
     [KG_DO_APPLY] = "apply",   [KG_DO_RESTORE] = "restore",   [KG_DO_INVITE] = "INVITE",
