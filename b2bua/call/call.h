@@ -174,6 +174,28 @@ void kg_talk_release(struct kg_call *call);
 /* Leaves a new snapshot with the engine. */
 void kg_talk_save(struct kg_call *call);
 
+/* ---- talk_ice.c: what ICE adds to that ---- */
+/* The offer just taken into leg->sdp says nothing but what ICE and a new network of this leg's peer change,
+ * and the other side is not steered to it: kedge answers it alone (kg_talk_apply, then kg_talk_text as for
+ * any answer; a restart of the peer's gets a new ufrag and pwd of kedge's by itself). */
+bool kg_talk_is_absorbed(const struct kg_leg *leg);
+/* New ufrag and pwd of kedge's for that leg, told to the engine at once; the next kg_talk_text of the leg is
+ * kedge's own offer with them, made of what the other side agreed to. For KG_EV_RENEW. */
+void kg_talk_renew(struct kg_leg *leg);
+
+/* ---- path.c and path_run.c: which way media goes ---- */
+/* An INFO with application/trickle-ice-sdpfrag came from leg's peer: its candidates go to the engine. */
+void kg_path_trickle(struct kg_leg *leg, const char *body, size_t len);
+/* The same on a steered call: what the other side is sent of it, malloc'd. NULL: nothing (kept for the next
+ * offer, or it does not understand). */
+char *kg_path_trickle_text(struct kg_leg *from, const char *body, size_t len, size_t *out_len);
+/* How a KG_EV_RENEW or KG_EV_UPGRADE ended: ok when its offer was answered (and committed), not ok when it
+ * was refused, not answered, or could not be begun. */
+void kg_path_done(struct kg_call *call, enum kg_fsm_event_type what, enum kg_side side, bool ok);
+/* The peer's SIP comes from another place than before (leg->flow has it already). restarted: the request that
+ * showed it is an offer with an ICE restart. */
+void kg_path_moved(struct kg_leg *leg, const struct kg_addr *before, bool restarted);
+
 /* ---- snapshot.c ---- */
 /* Returns its length; 0: the call cannot be written down. */
 size_t kg_snapshot_write(const struct kg_call *call, char *buf, size_t size);
