@@ -1,10 +1,10 @@
 /* STUN messages (RFC 8489): a strict reader that copies nothing, and a writer into a caller's buffer. Pure.
  *
  * Reading: kg_stun_parse checks the header, every attribute's bounds and padding once; afterwards the message
- * is a view into the bytes, which must outlive it. Attributes behind MESSAGE-INTEGRITY(-SHA256) other than a
- * second integrity attribute and FINGERPRINT are ignored (14.5, 14.6); those behind FINGERPRINT make the
- * message invalid. Of a repeated attribute the first counts (14). Integrity is not checked by parsing:
- * kg_stun_check_integrity. */
+ * is a view into the bytes, which must outlive it. Attributes behind MESSAGE-INTEGRITY are ignored but for
+ * MESSAGE-INTEGRITY-SHA256 and FINGERPRINT (14.5), those behind MESSAGE-INTEGRITY-SHA256 but for FINGERPRINT
+ * (14.6); those behind FINGERPRINT make the message invalid. What padding holds is ignored (14). Of a
+ * repeated attribute the first counts (14). Integrity is not checked by parsing: kg_stun_check_integrity. */
 #ifndef KG_ICE_STUN_MESSAGE_H
 #define KG_ICE_STUN_MESSAGE_H
 
@@ -100,7 +100,8 @@ enum kg_stun_verdict kg_stun_parse(const uint8_t *data, size_t len, struct kg_st
 
 /* NULL: not there. */
 const struct kg_stun_value *kg_stun_find(const struct kg_stun_message *message, uint16_t type);
-/* Comprehension-required attributes (0x0000-0x7FFF) that the table does not know. Returns their number. */
+/* Comprehension-required attributes (0x0000-0x7FFF) that the table does not know, each
+ * once. Returns how many were put to out, at most max. */
 size_t kg_stun_unknown(const struct kg_stun_message *message, uint16_t *out, size_t max);
 /* Each returns false if the attribute is absent or has another shape. XOR-* are unmasked (14.2). */
 bool kg_stun_get_address(const struct kg_stun_message *message, uint16_t type, struct kg_addr *out);
@@ -124,7 +125,8 @@ void kg_stun_put_u64(struct kg_stun_writer *w, uint16_t type, uint64_t value);
 /* XOR-* types are masked. */
 void kg_stun_put_address(struct kg_stun_writer *w, uint16_t type, const struct kg_addr *addr);
 void kg_stun_put_error(struct kg_stun_writer *w, int code, const char *reason);
-/* key as from integrity.h. After these only the other integrity attribute and FINGERPRINT may follow. */
+/* key as from integrity.h, not empty. Behind integrity only integrity_sha256 and the fingerprint may follow.
+ */
 void kg_stun_put_integrity(struct kg_stun_writer *w, const void *key, size_t key_len);        /* HMAC-SHA1 */
 void kg_stun_put_integrity_sha256(struct kg_stun_writer *w, const void *key, size_t key_len); /* 32 bytes */
 void kg_stun_put_fingerprint(struct kg_stun_writer *w);
