@@ -59,6 +59,8 @@ class Ear:
                 src, dst = socket.inet_ntop(socket.AF_INET6, packet[8:24]), socket.inet_ntop(socket.AF_INET6, packet[24:40])
             else:
                 continue
+            if len(packet) < head + 8 or version == 4 and packet[6] & 0x1f | packet[7]:
+                continue  # a later fragment
             sport, dport, length = struct.unpack_from("!HHH", packet, head)
             self.datagrams.append(Datagram(time.monotonic(), outgoing, src, sport, dst, dport, tos,
                                            packet[head + 8:head + length]))

@@ -25,12 +25,15 @@ def answers(host, address, port, timeout=10):
 
 
 class Kamailio:
-    def __init__(self, folder, accounts, host=None, port=5060, domain="pbx.test", max_expires=3600, config=None):
+    """nat: it reaches phones behind NATs by the address they register from."""
+
+    def __init__(self, folder, accounts, host=None, port=5060, domain="pbx.test", max_expires=3600, config=None, nat=False):
         self.folder = str(folder)
         os.makedirs(self.folder, exist_ok=True)
         self.host = host or Host()
         self.port, self.domain = port, domain
         self.process = None
+        self.options = ["-A", "NAT"] if nat else []
         here = os.path.dirname(os.path.abspath(__file__))
         with open(config or os.path.join(here, "kamailio.cfg"), encoding="utf-8") as f:
             text = f.read()
@@ -45,7 +48,7 @@ class Kamailio:
         self._log = open(os.path.join(self.folder, "log"), "ab")
         self.process = self.host.popen(
             ["/usr/sbin/kamailio", "-f", self.config, "-DD", "-E", "-m", "64", "-M", "8", "-w", self.folder, "-Y",
-             self.folder, "-P", os.path.join(self.folder, "pid")],
+             self.folder, "-P", os.path.join(self.folder, "pid"), *self.options],
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT)
         if not answers(self.host, self.host.addr, self.port):
             self.stop()

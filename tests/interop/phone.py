@@ -44,6 +44,7 @@ module_tmp uuid.so
 module_tmp account.so
 module_app menu.so
 module_app ctrl_tcp.so
+{modules_more}
 ctrl_tcp_listen 127.0.0.1:{control}
 snd_path {folder}
 {extra}
@@ -51,10 +52,14 @@ snd_path {folder}
 
 
 class Phone:
-    """folder: an empty directory of its own. user@server with its transport; password None: no registration."""
+    """folder: an empty directory of its own. user@server with its transport; password None: no registration.
+
+    ice: it uses ICE; then stun is a STUN server ("203.0.113.10:3478", None: host candidates alone) or turn a TURN server
+    as (address, user, password)."""
 
     def __init__(self, folder, user, server, hz, host=None, password=None, transport="udp", listen=None, control=4444,
-                 rtcp_mux=False, account_extra="", config_extra="", answer=True, domain=None, expires=600):
+                 rtcp_mux=False, account_extra="", config_extra="", answer=True, domain=None, expires=600,
+                 ice=False, stun=None, turn=None):
         self.folder = str(folder)
         os.makedirs(self.folder, exist_ok=True)
         self.user, self.hz = user, hz
@@ -73,6 +78,7 @@ class Phone:
         listen = listen or "0.0.0.0:5060"
         with open(os.path.join(self.folder, "config"), "w", encoding="ascii") as f:
             f.write(CONFIG.format(listen=listen, tone=tone_file, modules=MODULES, control=control, folder=self.folder,
+                                  modules_more="module ice.so" if ice else "",
                                   rtcp_mux="yes" if rtcp_mux else "no", sip_cert="", extra=config_extra))
         account = f"<sip:{user}@{self.domain};transport={transport}>;audio_codecs=PCMU,PCMA;ptime=20"
         account += f";regint={expires if password is not None else 0}"
@@ -80,6 +86,13 @@ class Phone:
         if password is not None:
             account += f";auth_user={user};auth_pass={password}"
         account += ";answermode=auto" if answer else ""
+        self.ice = ice
+        if ice:
+            account += ";medianat=ice"
+            if turn:
+                account += f';stunserver="turn:{turn[0]}";stunuser={turn[1]};stunpass={turn[2]}'
+            elif stun:
+                account += f';stunserver="stun:{stun}"'
         with open(os.path.join(self.folder, "accounts"), "w", encoding="ascii") as f:
             f.write(account + account_extra + "\n")
         open(os.path.join(self.folder, "contacts"), "w", encoding="ascii").close()
