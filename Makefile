@@ -12,7 +12,8 @@ VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.
 PKG_BUILD := gcc make pkg-config libsofia-sip-ua-dev libevent-dev libssl-dev libyaml-dev libjansson-dev \
              libsqlite3-dev libjemalloc-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler uthash-dev
 PKG_TEST  := libcmocka-dev python3 python3-pytest iproute2 nftables sip-tester baresip-core sox coturn kamailio \
-             kamailio-extra-modules kamailio-presence-modules openssl clang libclang-rt-dev liburing-dev tcpdump
+             kamailio-extra-modules kamailio-presence-modules openssl clang libclang-rt-dev liburing-dev tcpdump \
+             libnice-dev linphone-cli
 PKG_LINT  := clang-format clang-tidy git
 PKG_BENCH := $(PKG_TEST) rtpengine-daemon kamailio-tls-modules
 
@@ -93,6 +94,17 @@ $(BUILD)/tests/%: tests/bench/%.c
 	$(Q)$(CC) $(ALL_CFLAGS) -pie -o $@ $< -lm -lpthread -luring -levent
 natlab: $(NATLAB)
 
+# ICE peers for the interop tests: libnice, and kedge's own agent on real sockets.
+INTEROP   := $(patsubst tests/interop/%.c,$(BUILD)/tests/%,$(wildcard tests/interop/*.c))
+$(BUILD)/tests/nice_peer: tests/interop/nice_peer.c tests/interop/peer_io.h
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CC) $(ALL_CFLAGS) $(shell pkg-config --cflags nice 2>/dev/null) -pie -o $@ $< $$(pkg-config --libs nice)
+$(BUILD)/tests/ice_peer: tests/interop/ice_peer.c tests/interop/peer_io.h $(BUILD)/libkedge.a
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(BUILD)/libkedge.a $(LDLIBS)
+
 # libFuzzer harnesses: tests/fuzz/fuzz_NAME.c; built in every `make check`, run briefly there and longer here.
 FUZZ      := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SECONDS ?= 300
@@ -127,7 +139,7 @@ run: setup-build
 	@contrib/first-run $(BUILD)
 
 check: setup-test
-	@$(MAKE) --no-print-directory all $(UNIT) $(NATLAB) $(BENCH) $(FUZZ)
+	@$(MAKE) --no-print-directory all $(UNIT) $(NATLAB) $(INTEROP) $(BENCH) $(FUZZ)
 	@tests/run all
 
 lint: setup-lint
