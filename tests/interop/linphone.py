@@ -8,8 +8,8 @@ from .hosts import Host, stop, until
 
 CONFIG = """\
 [sip]
-sip_port={port}
-sip_tcp_port=0
+sip_port={udp_port}
+sip_tcp_port={tcp_port}
 sip_tls_port=0
 use_ipv6=0
 default_proxy=0
@@ -47,12 +47,29 @@ reg_sendregister=1
 publish=0
 """
 
+TURN = """
+[nat_policy_0]
+ref=turn
+stun_server={host}:3478
+stun_server_username={user}
+protocols=stun,turn,ice
+turn_enable_udp={udp}
+turn_enable_tcp={tcp}
+turn_enable_tls=0
+
+[auth_info_1]
+username={user}
+passwd={password}
+realm=turn.test
+"""
+
 
 class Linphone:
-    """user@domain registered at server ("address:port"). ice: it uses ICE, with this STUN server or host candidates alone."""
+    """user@domain registered at server ("address:port"). ice: it uses ICE, with this STUN server or host candidates alone.
+    turn: (host, user, password, "udp" or "tcp") of a TURN server beside."""
 
     def __init__(self, folder, user, server, hz, host=None, password="", transport="udp", domain=None, ice=False, stun=None,
-                 port=5060, rtp=7078, answer=True):
+                 turn=None, port=5060, rtp=7078, answer=True):
         self.folder = str(folder)
         os.makedirs(self.folder, exist_ok=True)
         self.user, self.hz = user, hz
@@ -63,12 +80,17 @@ class Linphone:
         self._records = 0
         self.trace = os.path.join(self.folder, "trace")  # what it says on its standard output comes late and says little
         self._tone = tone.write(os.path.join(self.folder, "tone.wav"), hz)
-        net = "firewall_policy=ice" if ice else "firewall_policy=none"
+        net, more = "firewall_policy=ice" if ice else "firewall_policy=none", ""
         if stun:
             net += f"\nstun_server={stun}"
+        if turn:
+            net = "nat_policy_ref=turn"
+            more = TURN.format(host=turn[0], user=turn[1], password=turn[2], udp=int(turn[3] == "udp"),
+                               tcp=int(turn[3] == "tcp"))
         with open(os.path.join(self.folder, "linphonerc"), "w", encoding="ascii") as f:
-            f.write(CONFIG.format(user=user, password=password, server=server, domain=self.domain, port=port, rtp=rtp,
-                                  transport=transport, net=net))
+            f.write(CONFIG.format(user=user, password=password, server=server, domain=self.domain, rtp=rtp,
+                                  udp_port=port if transport == "udp" else 0, tcp_port=port if transport == "tcp" else 0,
+                                  transport=transport, net=net) + more)
 
     # Life
 

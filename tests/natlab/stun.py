@@ -9,9 +9,10 @@ from .netns import until
 COOKIE = b"\x21\x12\xa4\x42"  # RFC 8489 5
 
 
-def serve(host):
-    """coturn on a host with two addresses; waits until it answers."""
-    argv = ["turnserver", "-n", "-S", "--no-cli", "--no-tls", "--no-dtls", "-m", "1", "--log-file", "stdout",
+def serve(host, turn=None):
+    """coturn on a host with one or two addresses; waits until it answers. turn: (user, password), to serve TURN as well."""
+    kind = ["-S"] if not turn else ["-a", "-u", ":".join(turn), "-r", "turn.test"]
+    argv = ["turnserver", "-n", *kind, "--no-cli", "--no-tls", "--no-dtls", "-m", "1", "--log-file", "stdout",
             "--pidfile", os.path.join(host.lab.folder, "turn.pid"), "--db", os.path.join(host.lab.folder, "turn.db")]
     for address in host.all4:
         argv += ["-L", address]
