@@ -20,12 +20,13 @@ static const struct kg_sdp_attribute_row table[] = {
     /* Keys stay end to end through the relay. */
     ROW("crypto", KG_SDP_UNTOUCHED, 0), ROW("fingerprint", KG_SDP_UNTOUCHED, 0),
     ROW("setup", KG_SDP_UNTOUCHED, 0), ROW("tls-id", KG_SDP_UNTOUCHED, 0),
-    ROW("key-mgmt", KG_SDP_UNTOUCHED, 0), ROW("zrtp-hash", KG_SDP_UNTOUCHED, 0),
-    /* RFC 8839: checks would go past the relay or name the writer's network. */
-    ROW("candidate", KG_SDP_ICE, 0), ROW("ice-ufrag", KG_SDP_ICE, 0), ROW("ice-pwd", KG_SDP_ICE, 0),
-    ROW("ice-options", KG_SDP_ICE, 0), ROW("ice-lite", KG_SDP_ICE, 0), ROW("ice-pacing", KG_SDP_ICE, 0),
-    ROW("ice-mismatch", KG_SDP_DROPPED, 0), ROW("remote-candidates", KG_SDP_DROPPED, 0),
-    ROW("end-of-candidates", KG_SDP_DROPPED, 0),
+    ROW("key-mgmt", KG_SDP_UNTOUCHED, 0), ROW("zrtp-hash", KG_SDP_UNTOUCHED, 0), ROW("mid", KG_SDP_MID, 0),
+    /* RFC 8839, 8840 */
+    ROW("candidate", KG_SDP_CANDIDATE, 0), ROW("ice-ufrag", KG_SDP_UFRAG, 0), ROW("ice-pwd", KG_SDP_PWD, 0),
+    ROW("ice-options", KG_SDP_OPTIONS, 0), ROW("ice-lite", KG_SDP_LITE, 0),
+    ROW("ice-pacing", KG_SDP_PACING, 0), ROW("ice-mismatch", KG_SDP_MISMATCH, 0),
+    ROW("remote-candidates", KG_SDP_REMOTE_CANDIDATES, 0),
+    ROW("end-of-candidates", KG_SDP_END_OF_CANDIDATES, 0),
     /* Other ways to write addresses. */
     ROW("source-filter", KG_SDP_DROPPED, 0), /* RFC 4570 */
     ROW("altc", KG_SDP_DROPPED, 0),          /* RFC 6947 */

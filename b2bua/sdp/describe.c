@@ -108,6 +108,7 @@ int kg_sdp_describe(const struct kg_sdp *sdp, struct kg_media_side *out)
         if (!m->enabled)
             continue;
         addresses(m, stream);
+        stream->ice = m->does_ice ? &m->ice : NULL;
         if (m->rtp)
             codecs(sdp, m, stream);
     }

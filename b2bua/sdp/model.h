@@ -1,9 +1,10 @@
 /* The parsed description. Internal to b2bua/sdp/. One allocation holds the struct, the tables and a copy of
- * the text; every pointer below points into it. */
+ * the text; every pointer below points into it. In the copy each line ends with a NUL. */
 #ifndef KG_SDP_MODEL_H
 #define KG_SDP_MODEL_H
 
 #include "b2bua/sdp/sdp.h"
+#include "ice/agent/candidate.h"
 
 #define KG_SDP_BYTES_MAX 65535
 #define KG_SDP_LINES_MAX 2000
@@ -20,13 +21,23 @@ enum kg_sdp_attribute {
     KG_SDP_OTHER,         /* unknown or harmless: kept unless an address is written in it */
     KG_SDP_UNTOUCHED,     /* kept as it is: keys and fingerprints belong to the two ends */
     KG_SDP_DROPPED,       /* speaks of the writer's network */
-    KG_SDP_ICE,           /* the same; and says that the writer does ICE */
     KG_SDP_DIRECTION,     /* sendrecv, sendonly, recvonly, inactive */
     KG_SDP_RTCP,          /* RFC 3605 */
     KG_SDP_RTCP_MUX,      /* RFC 5761 */
     KG_SDP_RTCP_MUX_ONLY, /* RFC 8858 */
     KG_SDP_RTPMAP,        /* RFC 8866 6.6 */
     KG_SDP_BUNDLE_ONLY,   /* RFC 9143 */
+    KG_SDP_MID,           /* RFC 5888 */
+    /* RFC 8839 5; ice_rewrite.c says what becomes of them. */
+    KG_SDP_UFRAG,
+    KG_SDP_PWD,
+    KG_SDP_OPTIONS,
+    KG_SDP_LITE,
+    KG_SDP_PACING,
+    KG_SDP_MISMATCH,
+    KG_SDP_CANDIDATE,
+    KG_SDP_REMOTE_CANDIDATES,
+    KG_SDP_END_OF_CANDIDATES, /* RFC 8840 */
 };
 
 struct kg_sdp_attribute_row {
@@ -45,6 +56,23 @@ struct kg_sdp_line {
     uint16_t argument; /* of an attribute: offset in value behind the ":", len if there is none */
     char type;         /* 'a' */
     uint8_t attribute; /* enum kg_sdp_attribute; only where type is 'a' */
+    uint8_t verdict;   /* of KG_SDP_CANDIDATE: enum kg_candidate_verdict or enum kg_sdp_verdict */
+};
+
+/* Why a candidate that follows the grammar is not used; continues enum kg_candidate_verdict. */
+enum kg_sdp_verdict {
+    KG_SDP_LOOPBACK = KG_CANDIDATE_UNUSABLE + 1,
+    KG_SDP_LINK_LOCAL,
+    KG_SDP_TOO_MANY,
+    KG_SDP_NOT_IN_MEDIA, /* stands in the session part */
+};
+
+/* What one level, the session or a media part, says of ICE. */
+struct kg_sdp_ice_level {
+    const char *ufrag, *pwd; /* the first ones, valid; NULL: none */
+    bool bad;                /* an invalid one was there */
+    bool lite, trickle, ice2, mismatch, end_of_candidates;
+    uint16_t pacing_ms;
 };
 
 struct kg_sdp_connection {
@@ -60,7 +88,14 @@ struct kg_sdp_media {
     bool enabled;                       /* has a port, and a transport that kedge relays: anything but TCP */
     bool rtp;                           /* an RTP profile */
     bool has_connection, has_direction; /* of its own */
-    bool rtcp_mux, bundle_only, ice;
+    bool rtcp_mux, rtcp_mux_only, bundle_only;
+    bool says_ice; /* names anything of ICE, here or in the session part */
+    bool does_ice; /* `ice` is valid */
+    bool mismatch; /* its default destination is none of its candidates (RFC 8839 4.2.5) */
+    struct kg_sdp_text mid;
+    struct kg_sdp_ice_level own;
+    struct kg_ice_description ice;       /* the session's where it has none of its own */
+    const char *problem;                 /* why its ICE is not used; constant */
     struct kg_sdp_connection connection; /* its own or the session's */
     enum kg_direction direction;         /* its own or the session's; hold by address taken into account */
     uint16_t rtcp_port;                  /* a=rtcp; 0: none */
@@ -74,10 +109,24 @@ struct kg_sdp {
     size_t session_end; /* lines [0, session_end) are the session's */
     struct kg_sdp_connection connection;
     enum kg_direction direction;
-    bool ice;
+    bool says_ice;
+    struct kg_sdp_ice_level ice;
+    /* Of all media parts, in their order: the ones that are used. kg_ice_description.candidate points here.
+     */
+    struct kg_candidate *candidate;
+    size_t candidate_count;
     bool has_name, has_time; /* s=, t= */
     size_t text_len;
 };
+
+/* An RFC 8840 fragment: no v= at its beginning. */
+struct kg_sdp *kg_sdp_parse_fragment(const char *text, size_t len, char *error, size_t size);
+/* ice.c: one attribute of ICE; m NULL in the session part. */
+void kg_sdp_ice_attribute(struct kg_sdp *sdp, struct kg_sdp_media *m, struct kg_sdp_line *line);
+/* ice.c: candidates and description of one media part when all of the text is read. `host`: the writer's
+ * default destination; candidates on loopback are of use only where that is there too. */
+void kg_sdp_ice_candidates(struct kg_sdp *sdp, struct kg_sdp_media *m, const struct kg_addr *host);
+void kg_sdp_ice_finish(struct kg_sdp *sdp, struct kg_sdp_media *m);
 
 /* The next word of [*p, end), blanks skipped; empty at the end. */
 struct kg_sdp_text kg_sdp_word(const char **p, const char *end);

@@ -10,6 +10,7 @@ struct parser {
     struct kg_sdp *sdp;
     struct kg_sdp_media *media; /* the current one; NULL in the session part */
     unsigned number;            /* of the line in the text, from 1 */
+    bool fragment;              /* of RFC 8840, not a description */
     char *error;
     size_t size;
 };
@@ -20,16 +21,19 @@ static bool refuse(const struct parser *p, const char *what)
     return false;
 }
 
-/* Upper bounds for the tables: lines and those of them that begin with m. */
-static void count(const char *text, size_t len, size_t *lines, size_t *media)
+/* Upper bounds for the tables: lines, those of them that begin with m, and those with a=candidate. */
+static void count(const char *text, size_t len, size_t *lines, size_t *media, size_t *candidates)
 {
+    static const char candidate[] = "a=candidate:";
     const char *end = text + len;
-    *lines = *media = 0;
+    *lines = *media = *candidates = 0;
     while (text < end) {
         const char *newline = memchr(text, '\n', (size_t)(end - text));
         if (*text != '\r' && *text != '\n') {
             ++*lines;
             *media += *text == 'm';
+            *candidates += (size_t)(end - text) >= sizeof(candidate) - 1 &&
+                           strncasecmp(text, candidate, sizeof(candidate) - 1) == 0;
         }
         text = newline ? newline + 1 : end;
     }
@@ -144,14 +148,19 @@ static void attribute(struct parser *p, struct kg_sdp_line *line)
         *(m ? &m->direction : &p->sdp->direction) = row->direction;
         if (m)
             m->has_direction = true;
-    } else if (row->attribute == KG_SDP_ICE) {
-        *(m ? &m->ice : &p->sdp->ice) = true;
+    } else if (row->attribute >= KG_SDP_UFRAG) {
+        kg_sdp_ice_attribute(p->sdp, m, line);
     } else if (m && row->attribute == KG_SDP_RTCP) {
         rtcp(m, line);
     } else if (m && row->attribute == KG_SDP_RTCP_MUX) {
         m->rtcp_mux = true;
+    } else if (m && row->attribute == KG_SDP_RTCP_MUX_ONLY) {
+        m->rtcp_mux_only = true;
     } else if (m && row->attribute == KG_SDP_BUNDLE_ONLY) {
         m->bundle_only = true;
+    } else if (m && row->attribute == KG_SDP_MID) {
+        const char *s = line->value + line->argument;
+        m->mid = kg_sdp_word(&s, line->value + line->len);
     }
 }
 
@@ -167,7 +176,8 @@ static bool one_line(struct parser *p, const char *s, const char *end)
     }
     struct kg_sdp_line *line = &sdp->line[sdp->line_count];
     *line = (struct kg_sdp_line){.type = s[0], .value = s + 2, .len = (uint16_t)(end - s - 2)};
-    if (sdp->line_count == 0 && (line->type != 'v' || line->len != 1 || line->value[0] != '0'))
+    if (sdp->line_count == 0 && !p->fragment &&
+        (line->type != 'v' || line->len != 1 || line->value[0] != '0'))
         return refuse(p, "a session description begins with v=0");
     sdp->line_count++;
     switch (line->type) {
@@ -196,28 +206,31 @@ static void inherit(struct kg_sdp *sdp)
 {
     for (size_t i = 0; i < sdp->media_count; i++) {
         struct kg_sdp_media *m = &sdp->media[i];
-        m->ice |= sdp->ice;
+        m->says_ice |= sdp->says_ice;
         if (!m->has_connection)
             m->connection = sdp->connection;
         if (!m->has_direction)
             m->direction = sdp->direction;
         /* RFC 3264 8.4, hold as in RFC 2543: nothing may be sent to it. With ICE 0.0.0.0 only says "no
          * candidate yet" (RFC 8840 4.1.1). */
-        if (m->connection.unspecified && !m->ice)
+        if (m->connection.unspecified && !m->says_ice)
             m->direction &= ~(unsigned)KG_RECVONLY;
+        kg_sdp_ice_candidates(sdp, m, &m->connection.host);
+        kg_sdp_ice_finish(sdp, m);
     }
 }
 
-static bool fill(struct parser *p, const char *text, size_t len)
+static bool fill(struct parser *p, char *text, size_t len)
 {
     struct kg_sdp *sdp = p->sdp;
-    const char *end = text + len;
+    char *end = text + len;
     while (text < end) {
-        const char *newline = memchr(text, '\n', (size_t)(end - text));
-        const char *stop = newline ? newline : end;
+        char *newline = memchr(text, '\n', (size_t)(end - text));
+        char *stop = newline ? newline : end;
         p->number++;
         while (stop > text && (stop[-1] == '\r' || stop[-1] == ' ' || stop[-1] == '\t'))
             stop--;
+        *stop = '\0';
         if (stop > text && !one_line(p, text, stop))
             return false;
         text = newline ? newline + 1 : end;
@@ -234,23 +247,23 @@ static bool fill(struct parser *p, const char *text, size_t len)
     return true;
 }
 
-struct kg_sdp *kg_sdp_parse(const char *text, size_t len, char *error, size_t size)
+static struct kg_sdp *parse(const char *text, size_t len, bool fragment, char *error, size_t size)
 {
-    struct parser p = {.error = error, .size = size};
-    size_t lines, medias;
+    struct parser p = {.fragment = fragment, .error = error, .size = size};
+    size_t lines, medias, candidates;
     if (len > KG_SDP_BYTES_MAX) {
         snprintf(error, size, "the session description is longer than %d bytes", KG_SDP_BYTES_MAX);
         return NULL;
     }
-    count(text, len, &lines, &medias);
+    count(text, len, &lines, &medias, &candidates);
     if (lines > KG_SDP_LINES_MAX || medias > KG_SDP_MEDIA_MAX) {
         snprintf(error, size, "the session description has more than %d %s",
                  lines > KG_SDP_LINES_MAX ? KG_SDP_LINES_MAX : KG_SDP_MEDIA_MAX,
                  lines > KG_SDP_LINES_MAX ? "lines" : "m= lines");
         return NULL;
     }
-    struct kg_sdp *sdp =
-        malloc(sizeof(*sdp) + medias * sizeof(*sdp->media) + lines * sizeof(*sdp->line) + len + 1);
+    struct kg_sdp *sdp = malloc(sizeof(*sdp) + medias * sizeof(*sdp->media) + lines * sizeof(*sdp->line) +
+                                candidates * sizeof(*sdp->candidate) + len + 1);
     if (!sdp) {
         snprintf(error, size, "out of memory");
         return NULL;
@@ -259,7 +272,8 @@ struct kg_sdp *kg_sdp_parse(const char *text, size_t len, char *error, size_t si
     sdp->direction = KG_SENDRECV;
     sdp->media = (struct kg_sdp_media *)(sdp + 1);
     sdp->line = (struct kg_sdp_line *)(sdp->media + medias);
-    char *copy = (char *)(sdp->line + lines);
+    sdp->candidate = (struct kg_candidate *)(sdp->line + lines);
+    char *copy = (char *)(sdp->candidate + candidates);
     memcpy(copy, text, len);
     copy[len] = '\0';
     sdp->text_len = len;
@@ -269,6 +283,16 @@ struct kg_sdp *kg_sdp_parse(const char *text, size_t len, char *error, size_t si
         return NULL;
     }
     return sdp;
+}
+
+struct kg_sdp *kg_sdp_parse(const char *text, size_t len, char *error, size_t size)
+{
+    return parse(text, len, false, error, size);
+}
+
+struct kg_sdp *kg_sdp_parse_fragment(const char *text, size_t len, char *error, size_t size)
+{
+    return parse(text, len, true, error, size);
 }
 
 void kg_sdp_free(struct kg_sdp *sdp)

@@ -5,58 +5,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "b2bua/sdp/model.h"
+#include "b2bua/sdp/rewrite.h"
 
-/* Room for "v=0\r\no=- <20> <20> IN IP6 <45>\r\n" before, and for what a part can gain: per media its port,
- * c=, a=rtcp, direction, a=rtcp-mux; per line a CR. Twice what they can need. */
+/* Room for "v=0\r\no=- <20> <20> IN IP6 <45>\r\n" before the rest. */
 #define HEAD_MAX 160
-#define GAIN_MAX 384
 #define C_MAX    (sizeof("IN IP6 ") + KG_ADDR_STR)
-
-struct out {
-    char *s;
-    size_t len, size;
-    bool full;
-};
 
 struct rewrite {
     const struct kg_sdp *sdp;
     const struct kg_sdp_local *local;
+    const bool *left_out; /* by number in sdp->candidate; NULL: none */
+    struct kg_sdp_ice_session ice;
+    bool bare;           /* without c=, for comparison */
     struct kg_addr host; /* ours for the session part */
     char c[C_MAX];       /* its "IN IP4 192.0.2.1" */
-    struct out out;
+    struct kg_sdp_out out;
 };
-
-static void put(struct out *out, const char *s, size_t len)
-{
-    if (len > out->size - out->len) {
-        out->full = true;
-        return;
-    }
-    memcpy(out->s + out->len, s, len);
-    out->len += len;
-}
-
-#define PUT(out, literal) put(out, literal, sizeof(literal) - 1)
-
-static void put_number(struct out *out, unsigned value)
-{
-    char text[12];
-    char *s = text + sizeof(text);
-    do
-        *--s = (char)('0' + value % 10);
-    while ((value /= 10) != 0);
-    put(out, s, (size_t)(text + sizeof(text) - s));
-}
-
-/* One line as it was. */
-static void put_line(struct out *out, const struct kg_sdp_line *line)
-{
-    char head[2] = {line->type, '='};
-    put(out, head, 2);
-    put(out, line->value, line->len);
-    PUT(out, "\r\n");
-}
 
 /* "IN IP4 192.0.2.1"; a zone (fe80::1%eth0) means nothing to the reader. */
 static void format_connection(const struct kg_addr *host, char out[static C_MAX])
@@ -75,52 +39,54 @@ static void put_connection(struct rewrite *r, const struct kg_addr *host)
 {
     char text[C_MAX];
     const char *c = r->c;
+    if (r->bare)
+        return;
     if (kg_addr_is_set(host) && !kg_addr_same_host(host, &r->host)) {
         format_connection(host, text);
         c = text;
     }
-    PUT(&r->out, "c=");
-    put(&r->out, c, strlen(c));
-    PUT(&r->out, "\r\n");
+    KG_SDP_PUT(&r->out, "c=");
+    kg_sdp_put_text(&r->out, c);
+    KG_SDP_PUT(&r->out, "\r\n");
 }
 
-static void put_direction(struct out *out, enum kg_direction direction)
+static void put_direction(struct kg_sdp_out *out, enum kg_direction direction)
 {
     static const char *const name[] = {"a=inactive\r\n", "a=recvonly\r\n", "a=sendonly\r\n",
                                        "a=sendrecv\r\n"};
-    put(out, name[direction], 12);
+    kg_sdp_put(out, name[direction], 12);
 }
 
 /* Lines with one treatment in every part. */
-static void put_common(struct out *out, const struct kg_sdp_line *line)
+static void put_common(struct kg_sdp_out *out, const struct kg_sdp_line *line)
 {
-    bool untouched =
-        line->type == 'a' && (line->attribute == KG_SDP_UNTOUCHED || line->attribute == KG_SDP_RTPMAP);
-    if (untouched || !kg_sdp_holds_address(line->value, line->len))
-        put_line(out, line);
+    if (line->type == 'a' && (line->attribute == KG_SDP_UNTOUCHED || line->attribute == KG_SDP_RTPMAP))
+        kg_sdp_put_line(out, line);
+    else
+        kg_sdp_put_harmless(out, line);
 }
 
 /* A line that must be there (RFC 8866 5.3, 5.9), with nothing of the writer's network in it. */
-static void put_required(struct out *out, const struct kg_sdp_line *line, const char *otherwise)
+static void put_required(struct kg_sdp_out *out, const struct kg_sdp_line *line, const char *otherwise)
 {
     if (line->len == 0 || kg_sdp_holds_address(line->value, line->len))
-        put(out, otherwise, strlen(otherwise));
+        kg_sdp_put_text(out, otherwise);
     else
-        put_line(out, line);
+        kg_sdp_put_line(out, line);
 }
 
 static void session(struct rewrite *r)
 {
     const struct kg_sdp *sdp = r->sdp;
-    struct out *out = &r->out;
+    struct kg_sdp_out *out = &r->out;
     bool time = sdp->has_time, connection = false, direction = false;
     if (!sdp->has_name) /* phones forget it, and t= */
-        PUT(out, "s=-\r\n");
+        KG_SDP_PUT(out, "s=-\r\n");
     for (size_t i = 0; i < sdp->session_end; i++) {
         const struct kg_sdp_line *line = &sdp->line[i];
         if (!time && strchr("rzka", line->type)) {
             time = true;
-            PUT(out, "t=0 0\r\n");
+            KG_SDP_PUT(out, "t=0 0\r\n");
         }
         switch (line->type) {
         case 'v':
@@ -144,8 +110,10 @@ static void session(struct rewrite *r)
             if (line->attribute == KG_SDP_DIRECTION && !direction) {
                 put_direction(out, sdp->direction);
                 direction = true;
+            } else if (line->attribute >= KG_SDP_UFRAG) {
+                kg_sdp_ice_put_session(out, sdp, &r->ice, line);
             } else if (line->attribute == KG_SDP_OTHER || line->attribute == KG_SDP_UNTOUCHED ||
-                       line->attribute == KG_SDP_RTPMAP) {
+                       line->attribute == KG_SDP_RTPMAP || line->attribute == KG_SDP_MID) {
                 put_common(out, line);
             }
             break;
@@ -154,38 +122,30 @@ static void session(struct rewrite *r)
         }
     }
     if (!time)
-        PUT(out, "t=0 0\r\n");
+        KG_SDP_PUT(out, "t=0 0\r\n");
 }
 
-/* What is still to be written of one media part. */
-struct part {
-    const struct kg_sdp_media *media;
-    const struct kg_sdp_local *local;
-    bool on;                         /* not rejected, neither by its writer nor by us */
-    bool connection, direction, mux; /* not yet written */
-};
-
-static void put_media_line(struct out *out, const struct part *part)
+static void put_media_line(struct kg_sdp_out *out, const struct kg_sdp_part *part)
 {
     const struct kg_sdp_media *m = part->media;
-    PUT(out, "m=");
-    put(out, m->kind.s, m->kind.len);
-    PUT(out, " ");
-    put_number(out, part->on ? kg_addr_port(&part->local->rtp) : 0);
-    PUT(out, " ");
-    put(out, m->proto.s, m->proto.len);
+    KG_SDP_PUT(out, "m=");
+    kg_sdp_put(out, m->kind.s, m->kind.len);
+    KG_SDP_PUT(out, " ");
+    kg_sdp_put_number(out, part->on ? kg_addr_port(&part->local->rtp) : 0);
+    KG_SDP_PUT(out, " ");
+    kg_sdp_put(out, m->proto.s, m->proto.len);
     if (m->formats.len > 0) {
-        PUT(out, " ");
-        put(out, m->formats.s, m->formats.len);
+        KG_SDP_PUT(out, " ");
+        kg_sdp_put(out, m->formats.s, m->formats.len);
     }
-    PUT(out, "\r\n");
+    KG_SDP_PUT(out, "\r\n");
 }
 
-static void put_media_attribute(struct out *out, struct part *part, const struct kg_sdp_line *line)
+static void put_media_attribute(struct kg_sdp_out *out, struct kg_sdp_part *part,
+                                const struct kg_sdp_line *line)
 {
     switch ((enum kg_sdp_attribute)line->attribute) {
     case KG_SDP_DROPPED:
-    case KG_SDP_ICE:
     case KG_SDP_RTCP:
         return;
     case KG_SDP_DIRECTION:
@@ -195,23 +155,29 @@ static void put_media_attribute(struct out *out, struct part *part, const struct
         return;
     case KG_SDP_RTCP_MUX:
         if (part->mux)
-            PUT(out, "a=rtcp-mux\r\n");
+            KG_SDP_PUT(out, "a=rtcp-mux\r\n");
         part->mux = false;
         return;
     case KG_SDP_RTCP_MUX_ONLY:
         if (part->on && part->local->rtcp_mux)
-            PUT(out, "a=rtcp-mux-only\r\n");
+            KG_SDP_PUT(out, "a=rtcp-mux-only\r\n");
         return;
     case KG_SDP_BUNDLE_ONLY:
-        PUT(out, "a=bundle-only\r\n");
+        KG_SDP_PUT(out, "a=bundle-only\r\n");
+        return;
+    case KG_SDP_OTHER:
+    case KG_SDP_UNTOUCHED:
+    case KG_SDP_RTPMAP:
+    case KG_SDP_MID:
+        put_common(out, line);
         return;
     default:
-        put_common(out, line);
+        kg_sdp_ice_put_line(out, part, line);
     }
 }
 
 /* a=rtcp (RFC 3605) where a reader would not guess the port. */
-static void put_rtcp(struct rewrite *r, const struct part *part)
+static void put_rtcp(struct rewrite *r, const struct kg_sdp_part *part)
 {
     const struct kg_addr *rtp = &part->local->rtp, *rtcp = &part->local->rtcp;
     char text[C_MAX];
@@ -220,25 +186,28 @@ static void put_rtcp(struct rewrite *r, const struct part *part)
     bool elsewhere = !kg_addr_same_host(rtp, rtcp);
     if (!elsewhere && kg_addr_port(rtcp) == kg_addr_port(rtp) + 1)
         return;
-    PUT(&r->out, "a=rtcp:");
-    put_number(&r->out, kg_addr_port(rtcp));
+    KG_SDP_PUT(&r->out, "a=rtcp:");
+    kg_sdp_put_number(&r->out, kg_addr_port(rtcp));
     if (elsewhere) {
         format_connection(rtcp, text);
-        PUT(&r->out, " ");
-        put(&r->out, text, strlen(text));
+        KG_SDP_PUT(&r->out, " ");
+        kg_sdp_put_text(&r->out, text);
     }
-    PUT(&r->out, "\r\n");
+    KG_SDP_PUT(&r->out, "\r\n");
 }
 
 static void media(struct rewrite *r, size_t index)
 {
     const struct kg_sdp *sdp = r->sdp;
     const struct kg_sdp_media *m = &sdp->media[index];
-    struct out *out = &r->out;
-    struct part part = {.media = m, .local = &r->local[index]};
+    struct kg_sdp_out *out = &r->out;
+    struct kg_sdp_part part = {.media = m, .local = &r->local[index]};
     part.on = m->enabled && kg_addr_port(&part.local->rtp) != 0;
     part.mux = part.on && m->rtp && part.local->rtcp_mux;
     part.direction = true;
+    part.ice = kg_sdp_ice_mode(m, part.local);
+    if (r->left_out && m->ice.candidate)
+        part.left_out = r->left_out + (m->ice.candidate - sdp->candidate);
     part.connection =
         m->has_connection ||
         (part.on && (!sdp->connection.present || !kg_addr_same_host(&part.local->rtp, &r->host)));
@@ -260,8 +229,9 @@ static void media(struct rewrite *r, size_t index)
     if (part.direction && m->direction != sdp->direction)
         put_direction(out, m->direction);
     if (part.mux)
-        PUT(out, "a=rtcp-mux\r\n");
+        KG_SDP_PUT(out, "a=rtcp-mux\r\n");
     put_rtcp(r, &part);
+    kg_sdp_ice_put_end(out, sdp, &r->ice, &part);
 }
 
 /* Tells whether a text changed; not a defence against anyone. Never 0. */
@@ -281,7 +251,7 @@ static uint64_t hash(const char *s, size_t len)
 
 /* RFC 3264 8: the id stays, the version grows by one when anything else changed. Moves the head right before
  * the body. Returns where the text begins. */
-static char *finish(struct rewrite *r, struct kg_sdp_origin *origin)
+static char *put_head(struct rewrite *r, struct kg_sdp_origin *origin)
 {
     char head[HEAD_MAX];
     uint64_t now = hash(r->out.s + HEAD_MAX, r->out.len - HEAD_MAX);
@@ -310,30 +280,138 @@ static struct kg_addr session_host(const struct kg_sdp *sdp, const struct kg_sdp
     return host;
 }
 
-char *kg_sdp_rewrite(const struct kg_sdp *sdp, const struct kg_sdp_local *local, size_t count,
-                     struct kg_sdp_origin *origin, size_t *len)
+/* HEAD_MAX bytes of room, then all but v= and o=; not NUL-terminated. False without memory. */
+static bool put_body(struct rewrite *r)
 {
-    struct rewrite r = {.sdp = sdp, .local = local};
-    if (count < sdp->media_count)
+    char room[HEAD_MAX] = "";
+    r->out = (struct kg_sdp_out){0};
+    kg_sdp_put(&r->out, room, sizeof(room));
+    r->host = session_host(r->sdp, r->local);
+    format_connection(&r->host, r->c);
+    r->ice = kg_sdp_ice_in_session(r->sdp, r->local);
+    session(r);
+    for (size_t i = 0; i < r->sdp->media_count; i++)
+        media(r, i);
+    if (r->out.failed)
+        free(r->out.s);
+    return !r->out.failed;
+}
+
+/* One text with what is left out now; origin is brought up to date. */
+static char *write_once(const struct kg_sdp *sdp, const struct kg_sdp_local *local, const bool *left_out,
+                        struct kg_sdp_origin *origin, size_t *len)
+{
+    struct rewrite r = {.sdp = sdp, .local = local, .left_out = left_out};
+    if (!put_body(&r))
         return NULL;
-    r.out.size = HEAD_MAX + sdp->text_len + 2 * sdp->line_count + (sdp->media_count + 1) * GAIN_MAX;
-    r.out.s = malloc(r.out.size);
-    if (!r.out.s)
-        return NULL;
-    r.out.len = HEAD_MAX;
-    r.host = session_host(sdp, local);
-    format_connection(&r.host, r.c);
-    session(&r);
-    for (size_t i = 0; i < sdp->media_count; i++)
-        media(&r, i);
-    put(&r.out, "", 1);
-    if (r.out.full) {
+    char *begin = put_head(&r, origin);
+    *len = (size_t)(r.out.s + r.out.len - begin);
+    kg_sdp_put(&r.out, "", 1); /* may move the text */
+    if (r.out.failed) {
         free(r.out.s);
         return NULL;
     }
-    r.out.len--; /* the hash is of the text without its NUL */
-    char *begin = finish(&r, origin);
-    *len = (size_t)(r.out.s + r.out.len - begin);
-    memmove(r.out.s, begin, *len + 1);
+    memmove(r.out.s, r.out.s + r.out.len - 1 - *len, *len + 1);
     return r.out.s;
+}
+
+/* RFC 5761 5.1.1: where rtcp-mux is agreed nobody needs component 2. Returns how many are left out. */
+static size_t leave_out_component_2(const struct kg_sdp *sdp, const struct kg_sdp_local *local,
+                                    bool *left_out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < sdp->media_count; i++) {
+        const struct kg_ice_description *ice = &sdp->media[i].ice;
+        bool agreed = local[i].rtcp_mux && local[i].mux_agreed &&
+                      kg_sdp_ice_mode(&sdp->media[i], &local[i]) == KG_SDP_ICE_KEEP;
+        for (uint8_t c = 0; agreed && c < ice->candidate_count; c++) {
+            if (ice->candidate[c].component == 2) {
+                left_out[ice->candidate - sdp->candidate + c] = true;
+                n++;
+            }
+        }
+    }
+    return n;
+}
+
+/* Candidate lines of kept m-lines that the parser found no use for. */
+static size_t count_useless(const struct kg_sdp *sdp, const struct kg_sdp_local *local)
+{
+    struct kg_sdp_unused unused[UINT8_MAX];
+    size_t n = 0;
+    for (size_t i = 0; i < sdp->media_count; i++) {
+        if (kg_sdp_ice_mode(&sdp->media[i], &local[i]) == KG_SDP_ICE_KEEP)
+            n += kg_sdp_ice_unused(sdp, i, unused, UINT8_MAX);
+    }
+    return n;
+}
+
+static uint8_t saturated(size_t n)
+{
+    return n > UINT8_MAX ? UINT8_MAX : (uint8_t)n;
+}
+
+char *kg_sdp_rewrite_within(const struct kg_sdp *sdp, const struct kg_sdp_local *local, size_t count,
+                            struct kg_sdp_origin *origin, size_t budget, struct kg_sdp_pruned *pruned,
+                            size_t *len)
+{
+    struct kg_sdp_origin now = *origin;
+    if (count < sdp->media_count)
+        return NULL;
+    bool *left_out = calloc(sdp->candidate_count + 1, sizeof(*left_out));
+    if (!left_out)
+        return NULL;
+    size_t useless = leave_out_component_2(sdp, local, left_out) + count_useless(sdp, local);
+    size_t candidates = 0, removed;
+    char *text = write_once(sdp, local, left_out, &now, len);
+    /* More than once only if the version has got another digit meanwhile. */
+    while (text && budget && *len > budget &&
+           (removed = kg_sdp_prune(sdp, local, *len - budget, left_out)) > 0) {
+        candidates += removed;
+        now = *origin;
+        free(text);
+        text = write_once(sdp, local, left_out, &now, len);
+    }
+    free(left_out);
+    if (!text)
+        return NULL;
+    *origin = now;
+    if (pruned)
+        *pruned = (struct kg_sdp_pruned){.candidates = saturated(candidates),
+                                         .useless = saturated(useless),
+                                         .too_big = budget && *len > budget};
+    return text;
+}
+
+char *kg_sdp_rewrite(const struct kg_sdp *sdp, const struct kg_sdp_local *local, size_t count,
+                     struct kg_sdp_origin *origin, size_t *len)
+{
+    return kg_sdp_rewrite_within(sdp, local, count, origin, 0, NULL, len);
+}
+
+/* Both written for one and the same reader, without ICE, o= and c=, on ports that are ours. */
+bool kg_sdp_same_but_transport(const struct kg_sdp *a, const struct kg_sdp *b)
+{
+    const struct kg_sdp *sdp[2] = {a, b};
+    struct kg_sdp_local local[KG_SDP_MEDIA_MAX];
+    struct rewrite r[2];
+    bool same = a->media_count == b->media_count;
+    for (int i = 0; i < 2; i++) {
+        memset(local, 0, sizeof(local));
+        for (size_t m = 0; m < sdp[i]->media_count; m++) {
+            kg_addr_parse("192.0.2.1:2", &local[m].rtp);
+            kg_addr_parse("192.0.2.1:3", &local[m].rtcp);
+            local[m].rtcp_mux = sdp[i]->media[m].rtcp_mux;
+        }
+        r[i] = (struct rewrite){.sdp = sdp[i], .local = local, .bare = true};
+        if (!put_body(&r[i])) {
+            if (i > 0)
+                free(r[0].out.s);
+            return false;
+        }
+    }
+    same = same && r[0].out.len == r[1].out.len && memcmp(r[0].out.s, r[1].out.s, r[0].out.len) == 0;
+    free(r[0].out.s);
+    free(r[1].out.s);
+    return same;
 }

@@ -26,6 +26,18 @@ void kg_sdp_free(struct kg_sdp *sdp);
  * or E2BIG (more than KG_MEDIA_STREAMS_MAX m-lines). */
 int kg_sdp_describe(const struct kg_sdp *sdp, struct kg_media_side *out);
 
+/* A candidate that is not in kg_ice_description because nobody can use it. */
+struct kg_sdp_unused {
+    const char *text;   /* "candidate:..." as written, belongs to sdp */
+    const char *reason; /* constant: "it is not for UDP" */
+};
+/* Of one m-line; returns their number, at most max. */
+size_t kg_sdp_ice_unused(const struct kg_sdp *sdp, size_t media, struct kg_sdp_unused *out, size_t max);
+/* NULL: the m-line does ICE, or does not try to. Otherwise why its `ice` is NULL, a constant sentence. */
+const char *kg_sdp_ice_problem(const struct kg_sdp *sdp, size_t media);
+/* The m-line's default destination is none of its candidates, for which an answer says a=ice-mismatch. */
+bool kg_sdp_ice_is_mismatch(const struct kg_sdp *sdp, size_t media);
+
 /* The connection host of the first enabled m-line (port 0); none if it has none. For comparison with the
  * packet source. */
 struct kg_addr kg_sdp_host(const struct kg_sdp *sdp);
@@ -56,9 +68,15 @@ struct kg_sdp_local {
      * host still serves for o= and c= where no other line has one. */
     struct kg_addr rtp, rtcp;
     bool rtcp_mux; /* put a=rtcp-mux (then a=rtcp is dropped) */
+    /* The result is an answer to an offer with rtcp-mux: component 1 only. False with rtcp_mux: an offer of
+     * it, where component 2 is told too, for a reader that does not mux (KEEP: if the writer told it). */
+    bool mux_agreed;
     enum kg_sdp_ice ice;
     const char *ufrag, *pwd; /* KG_SDP_ICE_OURS */
-    bool trickle; /* KEEP: the reader is known to understand a=ice-options:trickle; else the word goes */
+    /* The reader is known to understand a=ice-options:trickle. KEEP: false, the word and a=end-of-candidates
+     * go. OURS: true, the word and a=end-of-candidates are put (half trickle, RFC 8840 4.1.3.2). */
+    bool trickle;
+    bool mismatch; /* NONE: put a=ice-mismatch, the reader's candidates could not be used (RFC 8839 4.2.5) */
     /* KEEP, a=remote-candidates by component - 1: what the writer calls its peer's candidate, as the reader
      * knows it. `from` is our address on the writer's side, `to` the reader's own address (none: the line
      * goes). A line that names one of the reader's own candidates stays as it is. */
@@ -75,16 +93,17 @@ struct kg_sdp_pruned {
 };
 
 /* Writes the description anew for the other side: o= and c= are ours, each enabled m-line gets our port,
- * a=rtcp where it is not port + 1, rtcp-mux as told, hold by c=0.0.0.0 becomes a direction attribute, what
- * only makes sense end to end (ICE attributes until ice/ is there) is dropped. Nothing of the writer's
- * addresses survives. origin is brought up to date. Rejected lines stay rejected. count may be larger than
- * the number of m-lines: ports that a refused offer of one more line has left. Returns malloc'd
- * NUL-terminated text, or NULL (ENOMEM, or count is smaller). */
+ * a=rtcp where it is not port + 1, rtcp-mux as told, hold by c=0.0.0.0 becomes a direction attribute, ICE as
+ * kg_sdp_local says. Nothing of the writer's addresses survives but the candidates of KG_SDP_ICE_KEEP. origin
+ * is brought up to date. Rejected lines stay rejected. count may be larger than the number of m-lines: ports
+ * that a refused offer of one more line has left. Returns malloc'd NUL-terminated text, or NULL (ENOMEM, or
+ * count is smaller). */
 char *kg_sdp_rewrite(const struct kg_sdp *sdp, const struct kg_sdp_local *local, size_t count,
                      struct kg_sdp_origin *origin, size_t *len);
-/* The same within `budget` bytes (0: no limit): kept candidates are left out, the least useful first (second
- * host address of one family, duplicates by address, relays of the phone's own when there are two, host
- * before the only srflx ...), never ours and never the last of a component. pruned may be NULL. */
+/* The same within `budget` bytes (0: no limit): kept candidates are left out, the least useful first (prune.c
+ * has the order: duplicates by address, second host address of one family, second relay of the phone's own
+ * ..., the only srflx last), both components of one together, never ours and never the last of a component.
+ * If the text does not fit even so, it is returned nevertheless, with too_big set. pruned may be NULL. */
 char *kg_sdp_rewrite_within(const struct kg_sdp *sdp, const struct kg_sdp_local *local, size_t count,
                             struct kg_sdp_origin *origin, size_t budget, struct kg_sdp_pruned *pruned,
                             size_t *len);

@@ -1,0 +1,59 @@
+/* What the writers of a description share. Internal to b2bua/sdp/. */
+#ifndef KG_SDP_REWRITE_H
+#define KG_SDP_REWRITE_H
+
+#include "b2bua/sdp/model.h"
+
+/* A text that grows. After a failed allocation nothing more is written. */
+struct kg_sdp_out {
+    char *s;
+    size_t len, size;
+    bool failed;
+};
+void kg_sdp_put(struct kg_sdp_out *out, const char *s, size_t len);
+void kg_sdp_put_text(struct kg_sdp_out *out, const char *s);
+void kg_sdp_put_number(struct kg_sdp_out *out, unsigned value);
+#define KG_SDP_PUT(out, literal) kg_sdp_put(out, literal, sizeof(literal) - 1)
+/* A line as it was; the second only if no address is written in it. */
+void kg_sdp_put_line(struct kg_sdp_out *out, const struct kg_sdp_line *line);
+void kg_sdp_put_harmless(struct kg_sdp_out *out, const struct kg_sdp_line *line);
+
+/* What is still to be written of one media part. */
+struct kg_sdp_part {
+    const struct kg_sdp_media *media;
+    const struct kg_sdp_local *local;
+    bool on;                         /* not rejected, neither by its writer nor by us */
+    bool connection, direction, mux; /* not yet written */
+    enum kg_sdp_ice ice;             /* as asked for, if that is possible */
+    const bool *left_out;            /* by number of the part's candidate; NULL: none */
+    uint8_t next_candidate;          /* number of the next one in the text */
+    bool end_of_candidates;          /* written */
+};
+
+enum kg_sdp_ice kg_sdp_ice_mode(const struct kg_sdp_media *m, const struct kg_sdp_local *local);
+
+/* What the session part of the result says of ICE. */
+struct kg_sdp_ice_session {
+    bool any;     /* an m-line keeps the writer's ICE */
+    bool shared;  /* every m-line does: the session's lines hold for all, and stay where they are */
+    bool trickle; /* every reader of one understands it */
+};
+struct kg_sdp_ice_session kg_sdp_ice_in_session(const struct kg_sdp *sdp, const struct kg_sdp_local *local);
+/* One line of ICE in the session part. */
+void kg_sdp_ice_put_session(struct kg_sdp_out *out, const struct kg_sdp *sdp,
+                            const struct kg_sdp_ice_session *session, const struct kg_sdp_line *line);
+/* One line of ICE in a media part, and what stands at the part's end. */
+void kg_sdp_ice_put_line(struct kg_sdp_out *out, struct kg_sdp_part *part, const struct kg_sdp_line *line);
+void kg_sdp_ice_put_end(struct kg_sdp_out *out, const struct kg_sdp *sdp,
+                        const struct kg_sdp_ice_session *session, const struct kg_sdp_part *part);
+/* "candidate:..." as the reader gets it: without the related address, which tells of the writer's network and
+ * helps nobody (RFC 8839 5.1). Returns its length. */
+size_t kg_sdp_ice_candidate_text(const struct kg_candidate *candidate, char out[static KG_CANDIDATE_STR]);
+
+/* prune.c: chooses what is left out of the kept candidates so that the text becomes `excess` bytes shorter,
+ * or as much as is possible. left_out is by number in sdp->candidate; what is set already stays. Returns how
+ * many were set now. */
+size_t kg_sdp_prune(const struct kg_sdp *sdp, const struct kg_sdp_local *local, size_t excess,
+                    bool *left_out);
+
+#endif
