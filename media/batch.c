@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "media/relay_ice.h"
 #include "media/socket.h"
 
 #define SLOTS 8
@@ -84,7 +85,8 @@ static void send_out(struct kg_batch_slots *s, struct kg_flow *out, unsigned cou
             continue;
         }
         for (int i = 0; i < sent; i++)
-            kg_relay_sent(out, s->out_vec[done + (unsigned)i].iov_len);
+            kg_relay_sent(out, s->out_vec[done + (unsigned)i].iov_base,
+                          s->out_vec[done + (unsigned)i].iov_len);
         done += (unsigned)sent;
     }
 }
@@ -95,6 +97,19 @@ static void set_traffic_class(struct kg_flow *out, uint8_t tos)
         return;
     kg_socket_set_tos(out->fd, out->ipv6, tos);
     out->tos = tos;
+}
+
+bool kg_batch_send_ice(struct kg_relay *relay, int64_t now_ms)
+{
+    struct kg_ice_out out;
+    for (unsigned i = 0; i < KG_ICE_BURST; i++) {
+        if (!kg_relay_ice_poll(relay, now_ms, &out))
+            return true;
+        /* A lost check is sent again by its transaction. */
+        if (out.flow->fd >= 0 && kg_addr_family(out.to) == (out.flow->ipv6 ? AF_INET6 : AF_INET))
+            sendto(out.flow->fd, out.data, out.len, MSG_DONTWAIT, &out.to->sa, kg_addr_len(out.to));
+    }
+    return false;
 }
 
 void kg_batch_relay(struct kg_batch *batch, struct kg_flow *flow, const struct kg_limits *limits,
@@ -114,8 +129,11 @@ void kg_batch_relay(struct kg_batch *batch, struct kg_flow *flow, const struct k
         const struct kg_addr *to;
         struct kg_flow *next =
             whole ? kg_relay_packet(flow, s->packet[i], len, &s->from[i], limits, now_us, &to) : NULL;
-        if (next == NULL)
+        if (next == NULL) {
+            if (flow->ice)
+                kg_batch_send_ice(flow->leg->stream->relay, now_us / 1000);
             continue;
+        }
         if (queued > 0 && (next != out || next->tos != tos)) {
             send_out(s, out, queued);
             queued = 0;

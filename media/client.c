@@ -165,6 +165,14 @@ static int pack_side(struct kg_arena *arena, const struct kg_media_side *side, P
     return 0;
 }
 
+/* False: the arena is full. */
+static bool add_ice_local(struct kg_arena *arena, const struct kg_media_ice_local *local, Kg__IceLocal **out)
+{
+    if (local->ufrag[0] != '\0')
+        *out = kg_wire_from_ice_local(arena, local);
+    return local->ufrag[0] == '\0' || *out;
+}
+
 int kg_media_apply(struct kg_media_client *client, const struct kg_media_change *change, kg_media_done *done,
                    void *ctx)
 {
@@ -184,7 +192,9 @@ int kg_media_apply(struct kg_media_client *client, const struct kg_media_change 
     apply.snapshot.len = change->snapshot ? change->snapshot_len : 0;
     apply.snapshot.data = (uint8_t *)(uintptr_t)change->snapshot;
     if (pack_side(client->out_arena, change->side[KG_SIDE_A], &apply.side_a) != 0 ||
-        pack_side(client->out_arena, change->side[KG_SIDE_B], &apply.side_b) != 0)
+        pack_side(client->out_arena, change->side[KG_SIDE_B], &apply.side_b) != 0 ||
+        !add_ice_local(client->out_arena, &change->ice[KG_SIDE_A], &apply.ice_a) ||
+        !add_ice_local(client->out_arena, &change->ice[KG_SIDE_B], &apply.ice_b))
         return ENOMEM;
     Kg__Message message = KG__MESSAGE__INIT;
     message.body_case = KG__MESSAGE__BODY_APPLY;
@@ -272,6 +282,12 @@ int kg_media_configure(struct kg_media_client *client, const struct kg_config *c
     c->hold_timeout_ms = config->media.hold_timeout_ms;
     c->unanswered_timeout_ms = config->media.unanswered_timeout_ms;
     c->port_quarantine_ms = config->media.port_quarantine_ms;
+    c->ice_pacing_ms = config->ice.pacing_ms;
+    c->ice_rto_ms = config->ice.rto_ms;
+    c->ice_patience_ms = config->ice.patience_ms;
+    c->ice_keepalive_ms = config->ice.keepalive_ms;
+    c->ice_consent_ms = config->ice.consent_ms;
+    c->ice_consent_expiry_ms = config->ice.consent_expiry_ms;
     client->has_configure = true;
     if (client->state >= KG_CLIENT_RECOVERING)
         put_configure(client);

@@ -18,10 +18,14 @@ static void call_done(const struct kg_request *request, const struct kg_media_re
         request->done(request->ctx, reply);
 }
 
+/* pair: room for KG_MEDIA_PAIRS_MAX, for as long as info is used. */
 static void info_of(const struct kg_media_client *client, const Kg__Session *session,
-                    struct kg_media_session_info *info)
+                    struct kg_media_session_info *info, struct kg_media_pair *pair)
 {
     memset(info, 0, sizeof *info);
+    info->pair = pair;
+    for (; info->pair_count < session->n_pair && info->pair_count < KG_MEDIA_PAIRS_MAX; info->pair_count++)
+        kg_wire_to_pair(session->pair[info->pair_count], &pair[info->pair_count]);
     snprintf(info->id, sizeof info->id, "%s", session->id);
     for (size_t i = 0; i < session->n_a && i < session->n_b && i < KG_MEDIA_STREAMS_MAX; i++) {
         kg_wire_to_stats(session->a[i], &info->stats[KG_SIDE_A][i]);
@@ -83,9 +87,10 @@ static void on_applied(struct kg_media_client *client, struct kg_request *reques
 static void on_reported(struct kg_media_client *client, struct kg_request *request, const Kg__Reply *reply)
 {
     struct kg_media_session_info info;
+    struct kg_media_pair pair[KG_MEDIA_PAIRS_MAX];
     struct kg_media_reply out = {.error = error_of(reply)};
     if (reply->session) {
-        info_of(client, reply->session, &info);
+        info_of(client, reply->session, &info, pair);
         out.info = &info;
         out.stream_count = info.stream_count;
     }
@@ -132,7 +137,7 @@ static void on_listed(struct kg_media_client *client, const Kg__Session *wire)
     }
     session->seen = session->confirmed = true;
     struct kg_media_session_info info;
-    info_of(client, wire, &info);
+    info_of(client, wire, &info, NULL); /* a whole one carries no pairs */
     kg_client_tell(client,
                    &(struct kg_media_event){.type = KG_MEDIA_RECOVERED, .id = info.id, .info = &info});
 }
@@ -303,17 +308,29 @@ static void on_engine_event(struct kg_media_client *client, const Kg__Event *wir
         lose(client, wire->id, wire->reason);
         return;
     }
-    struct kg_media_event event = {.type = KG_MEDIA_SILENCE, .id = session->id, .reason = wire->reason};
-    if (wire->type == KG__EVENT__TYPE__LATCHED) {
+    static const enum kg_media_event_type type[] = {
+        [KG__EVENT__TYPE__LATCHED] = KG_MEDIA_LATCHED, [KG__EVENT__TYPE__SILENCE] = KG_MEDIA_SILENCE,
+        [KG__EVENT__TYPE__ICE] = KG_MEDIA_ICE,         [KG__EVENT__TYPE__PATH] = KG_MEDIA_PATH,
+        [KG__EVENT__TYPE__LEFT] = KG_MEDIA_LEFT,
+    };
+    if ((unsigned)wire->type >= sizeof type / sizeof type[0])
+        return;
+    if (wire->type == KG__EVENT__TYPE__LATCHED)
         kg_mirror_take_latched(session, wire);
-        event.type = KG_MEDIA_LATCHED;
-        event.side = wire->side == 1 ? KG_SIDE_B : KG_SIDE_A;
-        event.stream = (uint8_t)(wire->stream % KG_MEDIA_STREAMS_MAX);
-        event.rtcp = wire->rtcp;
-        event.proof = wire->proof <= KG_PROOF_ICE ? (enum kg_proof)wire->proof : KG_PROOF_NONE;
-        event.addr = kg_wire_to_addr(wire->addr);
-        event.reason = NULL;
-    }
+    struct kg_media_event event = {
+        .type = type[wire->type],
+        .id = session->id,
+        .side = wire->side == 1 ? KG_SIDE_B : KG_SIDE_A,
+        .stream = (uint8_t)(wire->stream % KG_MEDIA_STREAMS_MAX),
+        .rtcp = wire->rtcp,
+        .proof = wire->proof <= KG_PROOF_ICE ? (enum kg_proof)wire->proof : KG_PROOF_NONE,
+        .addr = kg_wire_to_addr(wire->addr),
+        .ice_state = wire->ice_state <= KG_ICE_FAILED ? (enum kg_ice_state)wire->ice_state : KG_ICE_NEW,
+        .relayed = wire->relayed,
+        .reason = wire->reason[0] ? wire->reason : NULL,
+    };
+    if (event.type == KG_MEDIA_ICE && event.ice_state == KG_ICE_DISCONNECTED)
+        kg_mirror_forget_latched(session, event.side, event.stream);
     kg_client_tell(client, &event);
 }
 

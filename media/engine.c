@@ -102,6 +102,12 @@ static int start_workers(struct kg_media_engine *engine, const struct kg_config 
         .silence_timeout_ms = config->media.silence_timeout_ms,
         .hold_timeout_ms = config->media.hold_timeout_ms,
         .unanswered_timeout_ms = config->media.unanswered_timeout_ms,
+        .ice = {.ta_ms = config->ice.pacing_ms,
+                .rto_ms = config->ice.rto_ms,
+                .patience_ms = config->ice.patience_ms,
+                .keepalive_ms = config->ice.keepalive_ms,
+                .consent_ms = config->ice.consent_ms,
+                .consent_expiry_ms = config->ice.consent_expiry_ms},
     };
     while (engine->worker_count < count) {
         struct kg_worker *worker = kg_worker_new(engine->worker_count, &limits, engine->wake_fd);

@@ -31,6 +31,8 @@ void kg_mirror_remove(struct kg_mirror *mirror, struct kg_mirror_session *sessio
     kg_blob_clear(&session->side[0]);
     kg_blob_clear(&session->side[1]);
     kg_blob_clear(&session->snapshot);
+    free(session->ice[0]);
+    free(session->ice[1]);
     free(session->place);
     free(session);
 }
@@ -90,6 +92,8 @@ int kg_mirror_take_apply(struct kg_mirror_session *session, const Kg__Apply *app
         error |= kg_blob_set(&session->side[1], apply->side_b.data, apply->side_b.len);
     if (apply->has_snapshot)
         error |= kg_blob_set(&session->snapshot, apply->snapshot.data, apply->snapshot.len);
+    error |= kg_wire_keep_ice_local(apply->ice_a, &session->ice[0]);
+    error |= kg_wire_keep_ice_local(apply->ice_b, &session->ice[1]);
     error |= take_places(session, 0, apply->place_a, apply->n_place_a);
     error |= take_places(session, 1, apply->place_b, apply->n_place_b);
     return error ? ENOMEM : 0;
@@ -116,6 +120,14 @@ void kg_mirror_take_latched(struct kg_mirror_session *session, const Kg__Event *
     unsigned which = event->rtcp ? 1 : 0;
     place->latched[which] = kg_wire_to_addr(event->addr);
     place->proof[which] = proof_of(event->proof);
+}
+
+void kg_mirror_forget_latched(struct kg_mirror_session *session, unsigned side, unsigned stream)
+{
+    if (stream >= session->line_count)
+        return;
+    struct kg_mirror_place *place = &session->place[stream][side];
+    *place = (struct kg_mirror_place){.local = place->local};
 }
 
 static Kg__Place *from_place(struct kg_arena *arena, const struct kg_mirror_place *place)
@@ -155,6 +167,9 @@ Kg__Apply *kg_mirror_apply(const struct kg_mirror_session *session, struct kg_ar
     apply->answered = session->answered;
     apply->has_snapshot = session->snapshot.len > 0;
     apply->snapshot = (ProtobufCBinaryData){session->snapshot.len, session->snapshot.data};
+    if ((session->ice[0] && !(apply->ice_a = kg_wire_from_ice_local(arena, session->ice[0]))) ||
+        (session->ice[1] && !(apply->ice_b = kg_wire_from_ice_local(arena, session->ice[1]))))
+        return NULL;
     apply->place_a = list[0];
     apply->place_b = list[1];
     apply->n_place_a = apply->n_place_b = session->line_count;

@@ -25,6 +25,7 @@ struct kg_mirror_session {
     uint8_t line_count;
     struct kg_addr bind[2];
     struct kg_blob side[2];
+    struct kg_media_ice_local *ice[2]; /* NULL: never told of us as an ICE agent */
     struct kg_blob snapshot;
     struct kg_mirror_place (*place)[2]; /* [line_count][side] */
 };
@@ -45,6 +46,8 @@ int kg_mirror_take_apply(struct kg_mirror_session *session,
                          const Kg__Apply *apply); /* with its places, if any */
 int kg_mirror_take_local(struct kg_mirror_session *session, const Kg__Reply *reply);
 void kg_mirror_take_latched(struct kg_mirror_session *session, const Kg__Event *event);
+/* Consent of that stream was lost: what was proven is not to be used in another engine's life. */
+void kg_mirror_forget_latched(struct kg_mirror_session *session, unsigned side, unsigned stream);
 /* The request that makes it again, in the arena, pointing into the session. NULL: arena full. */
 Kg__Apply *kg_mirror_apply(const struct kg_mirror_session *session, struct kg_arena *arena);
 

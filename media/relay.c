@@ -1,6 +1,9 @@
 #include "media/relay.h"
 
+#include "ice/stun/message.h"
+#include "media/bytes.h"
 #include "media/demux.h"
+#include "media/relay_ice.h"
 #include "media/rtcp.h"
 #include "media/rtp.h"
 
@@ -50,10 +53,21 @@ static void count_rtp(struct kg_leg *leg, const struct kg_rtp *rtp, size_t len, 
         leg->first_packet_ms = leg->last_packet_ms;
 }
 
-static void moved(struct kg_flow *flow)
+void kg_relay_count_move(struct kg_flow *flow, int64_t now_ms)
+{
+    struct kg_leg *leg = flow->leg;
+    if (flow->rtcp || !leg->stream->relay->answered || leg->packets_in == 0)
+        return;
+    leg->moves++;
+    int64_t gap = now_ms - leg->last_packet_ms;
+    leg->move_gap_ms = gap < INT32_MAX ? (int32_t)gap : INT32_MAX;
+}
+
+static void moved(struct kg_flow *flow, int64_t now_ms)
 {
     struct kg_leg *leg = flow->leg;
     flow->untold = true;
+    kg_relay_count_move(flow, now_ms);
     if (flow == &leg->rtp) {
         /* RTCP of a phone behind a NAT comes from the host that its RTP came from, and from no other. */
         leg->rtcp.rules.host = flow->latch.remote;
@@ -66,9 +80,11 @@ static bool believed(struct kg_flow *in, const struct kg_limits *limits, const s
 {
     switch (kg_latch_packet(&in->latch, &in->rules, &limits->latch, source, looks_right, now_ms)) {
     case KG_LATCH_REFUSED:
-        return false;
+        if (!in->ice || !kg_relay_ice_is_proven(in, source, now_ms))
+            return false;
+        break;
     case KG_LATCH_MOVED:
-        moved(in);
+        moved(in, now_ms);
         break;
     case KG_LATCH_ACCEPTED:
         break;
@@ -125,8 +141,11 @@ static struct kg_flow *relay_rtp(struct kg_flow *in, const uint8_t *data, size_t
         return NULL;
     struct kg_leg *leg = in->leg;
     bool locked = in->latch.state == KG_LATCH_LOCKED && kg_latch_same_source(&in->latch.remote, source);
-    if (!believed(in, limits, source, locked || negotiated(leg, rtp.payload_type), now_us / 1000))
+    if (!believed(in, limits, source, locked || negotiated(leg, rtp.payload_type), now_us / 1000)) {
+        if (in->ice)
+            kg_relay_ice_doubt(in, &rtp, source, now_us / 1000);
         return NULL;
+    }
     count_rtp(leg, &rtp, len, now_us);
     return &other_leg(leg)->rtp;
 }
@@ -136,7 +155,7 @@ static struct kg_flow *relay_any(struct kg_flow *in, size_t len, const struct kg
 {
     struct kg_leg *leg = in->leg;
     int64_t now_ms = now_us / 1000;
-    if (len == 0 || kg_latch_rank(&in->rules, source) < KG_PROOF_SAME_ADDRESS ||
+    if (len == 0 || (!in->ice && kg_latch_rank(&in->rules, source) < KG_PROOF_SAME_ADDRESS) ||
         !believed(in, limits, source, true, now_ms))
         return NULL;
     leg->packets_in++;
@@ -145,6 +164,12 @@ static struct kg_flow *relay_any(struct kg_flow *in, size_t len, const struct kg
     if (leg->first_packet_ms == 0)
         leg->first_packet_ms = now_ms;
     return &other_leg(leg)->rtp;
+}
+
+/* By its cookie: UDPTL may begin with any byte. */
+static bool is_stun(const uint8_t *data, size_t len)
+{
+    return len >= KG_STUN_HEADER && data[0] <= 3 && kg_be32(data + 4) == KG_STUN_COOKIE;
 }
 
 struct kg_flow *kg_relay_packet(struct kg_flow *in, const uint8_t *data, size_t len,
@@ -156,13 +181,15 @@ struct kg_flow *kg_relay_packet(struct kg_flow *in, const uint8_t *data, size_t 
     if (leg->described && leg->enabled) {
         enum kg_packet_kind kind = kg_demux(data, len);
         if (leg->stream->any_payload && !in->rtcp)
-            out = relay_any(in, len, source, limits, now_us);
+            out = in->ice && is_stun(data, len) ? NULL : relay_any(in, len, source, limits, now_us);
         else if (kind == KG_PACKET_RTCP)
             out = relay_rtcp(in, data, len, source, limits, now_us);
         else if (kind == KG_PACKET_RTP && !in->rtcp)
             out = relay_rtp(in, data, len, source, limits, now_us);
     }
     if (out == NULL) {
+        if (in->ice && is_stun(data, len))
+            return kg_relay_ice_stun(in, data, len, source, limits, now_us / 1000, to);
         leg->dropped++;
         return NULL;
     }
@@ -175,9 +202,9 @@ struct kg_flow *kg_relay_packet(struct kg_flow *in, const uint8_t *data, size_t 
     return out;
 }
 
-void kg_relay_sent(struct kg_flow *out, size_t len)
+void kg_relay_sent(struct kg_flow *out, const uint8_t *data, size_t len)
 {
-    if (out->rtcp)
+    if (out->rtcp || (out->ice && is_stun(data, len)))
         return;
     out->leg->packets_out++;
     out->leg->bytes_out += len;
@@ -198,6 +225,13 @@ const char *kg_relay_silence(struct kg_relay *relay, const struct kg_limits *lim
     } else {
         limit = limits->silence_timeout_ms;
         why = "no packet from either side";
+    }
+    if (relay->answered && relay->ice) {
+        enum kg_steered steered = kg_relay_ice_steered(relay);
+        if (steered == KG_STEERED_UNASKED)
+            return NULL; /* they may talk where we cannot see them */
+        if (steered == KG_STEERED_ASKED)
+            why = "neither phone answers checks any more, and no packet passed the relay";
     }
     if (relay->silent || limit == 0 || now_ms - since < limit)
         return NULL;

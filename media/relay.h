@@ -16,16 +16,19 @@ struct kg_limits {
     uint32_t silence_timeout_ms;
     uint32_t hold_timeout_ms;
     uint32_t unanswered_timeout_ms;
+    struct kg_ice_settings ice; /* times; the worker adds randomness */
 };
 
 /* A socket: RTP (with muxed RTCP) or RTCP of one leg. */
 struct kg_flow {
     struct kg_leg *leg;
     int fd; /* -1: none */
-    bool rtcp;
-    bool ipv6;
-    uint8_t tos; /* as set on fd: traffic class of the latest packet sent */
-    bool untold; /* remote moved and signalling does not know yet */
+    bool rtcp : 1;
+    bool ipv6 : 1;
+    bool untold : 1;   /* remote moved and signalling does not know yet */
+    bool borrowed : 1; /* ICE: remote was proven by something else than what serves this flow now */
+    uint8_t tos;       /* as set on fd: traffic class of the latest packet sent */
+    uint8_t ice;       /* enum kg_ice_use; set also before the side has described itself */
     struct kg_latch latch;
     struct kg_latch_rules rules;
 };
@@ -42,11 +45,13 @@ struct kg_leg {
     uint8_t last_type; /* payload type of the latest packet */
     bool has_type;
     uint32_t clock_rate; /* of last_type; 0: unknown or events */
+    uint32_t moves;      /* how often RTP's proven address changed in talk */
     struct kg_media_codec *codec;
     struct kg_flow rtp, rtcp;
     struct kg_quality quality; /* of what arrives from this side */
     uint64_t packets_in, packets_out, bytes_in, bytes_out, dropped;
     int64_t first_packet_ms, last_packet_ms; /* RTP; 0: never */
+    int32_t move_gap_ms;                     /* silence before the latest move; -1: none */
     uint32_t sr_ntp_middle;                  /* of the SR last sent to this side, for its round trip */
     int64_t sr_us;
     int64_t rtt_us; /* negative: unknown */
@@ -70,6 +75,7 @@ struct kg_relay {
     int64_t created_ms;
     int64_t alive_ms; /* latest accepted packet of any kind, answer, or change of hold */
     int64_t silent_ms;
+    struct kg_relay_ice *ice;      /* relay_ice.h; NULL: no side ever spoke of ICE */
     void *owner;                   /* the control thread's session; opaque here */
     struct kg_relay *next, **prev; /* the worker's list */
 };
@@ -96,7 +102,9 @@ struct kg_flow *kg_relay_packet(struct kg_flow *in, const uint8_t *data, size_t 
                                 const struct kg_addr *source, const struct kg_limits *limits, int64_t now_us,
                                 const struct kg_addr **to);
 /* The datagram was handed to the kernel. */
-void kg_relay_sent(struct kg_flow *out, size_t len);
+void kg_relay_sent(struct kg_flow *out, const uint8_t *data, size_t len);
+/* The flow's proven address is about to be, or has just become, another one. */
+void kg_relay_count_move(struct kg_flow *flow, int64_t now_ms);
 
 /* NULL, or why the session is to end: no packet within the limit that applies. Said once until a packet
  * comes. */

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "media/relay.h"
+#include "media/relay_ice.h"
 
 static const struct kg_addr none;
 
@@ -31,6 +31,7 @@ void kg_relay_free(struct kg_relay *relay)
 {
     if (relay == NULL)
         return;
+    kg_relay_ice_free(relay);
     for (unsigned i = 0; i < KG_MEDIA_STREAMS_MAX; i++)
         kg_stream_free(relay->stream[i]);
     free(relay);
@@ -50,6 +51,7 @@ struct kg_stream *kg_stream_new(uint8_t index, const char *kind)
         leg->stream = stream;
         leg->side = (uint8_t)side;
         leg->rtt_us = -1;
+        leg->move_gap_ms = -1;
         leg->rtp = (struct kg_flow){.leg = leg, .fd = -1};
         leg->rtcp = (struct kg_flow){.leg = leg, .fd = -1, .rtcp = true};
     }
@@ -98,11 +100,13 @@ static struct kg_latch_rules rtcp_rules(const struct kg_leg *leg, const struct k
     };
 }
 
-static void describe_flow(struct kg_flow *flow, const struct kg_latch_rules *rules, int64_t now_ms)
+/* ice: only checks move the latch, so nothing is plausible and nothing opens it (relay_ice.h). */
+static void describe_flow(struct kg_flow *flow, const struct kg_latch_rules *rules, bool ice, int64_t now_ms)
 {
     bool moved = !kg_addr_equal(&rules->sdp, &flow->rules.sdp);
-    flow->rules = *rules;
-    kg_latch_reopen(&flow->latch, rules, moved, now_ms);
+    flow->rules = ice ? (struct kg_latch_rules){.sdp = none} : *rules;
+    if (!ice)
+        kg_latch_reopen(&flow->latch, rules, moved, now_ms);
 }
 
 static void describe_leg(struct kg_leg *leg, const struct kg_media_side *side,
@@ -110,10 +114,11 @@ static void describe_leg(struct kg_leg *leg, const struct kg_media_side *side,
 {
     struct kg_addr rtp_at = told_addr(&line->rtp, &leg->rtp.rules.sdp);
     struct kg_addr rtcp_at = told_addr(&line->rtcp, &leg->rtcp.rules.sdp);
+    bool ice = line->enabled && line->ice && line->ice_use != KG_ICE_UNUSED;
     struct kg_latch_rules rtp = rtp_rules(side, &rtp_at);
-    describe_flow(&leg->rtp, &rtp, now_ms);
+    describe_flow(&leg->rtp, &rtp, ice, now_ms);
     struct kg_latch_rules rtcp = rtcp_rules(leg, &rtcp_at);
-    describe_flow(&leg->rtcp, &rtcp, now_ms);
+    describe_flow(&leg->rtcp, &rtcp, ice, now_ms);
     leg->described = true;
     leg->enabled = line->enabled;
     leg->rtcp_mux = line->rtcp_mux;
@@ -185,7 +190,9 @@ void kg_relay_set_answered(struct kg_relay *relay, bool answered, int64_t now_ms
 void kg_relay_restore(struct kg_flow *flow, const struct kg_addr *remote, enum kg_proof proof, int64_t now_ms)
 {
     kg_latch_restore(&flow->latch, remote, proof, now_ms);
-    if (flow->latch.proof == KG_PROOF_NONE || flow->rtcp)
+    if (flow->ice && flow->latch.proof != KG_PROOF_NONE)
+        kg_relay_ice_restored(flow, now_ms);
+    if (flow->latch.proof == KG_PROOF_NONE || flow->rtcp || flow->ice)
         return;
     struct kg_latch_rules *rtcp = &flow->leg->rtcp.rules;
     rtcp->host = *remote;
@@ -222,7 +229,10 @@ void kg_leg_stats(const struct kg_leg *leg, int64_t now_ms, struct kg_media_stat
         .rtt_ms = leg->rtt_us < 0 ? -1 : (double)leg->rtt_us / 1000,
         .last_packet_ms_ago = leg->last_packet_ms ? now_ms - leg->last_packet_ms : -1,
         .first_packet_ms = leg->first_packet_ms ? leg->first_packet_ms - leg->stream->relay->created_ms : -1,
+        .moves = leg->moves,
+        .move_gap_ms = leg->move_gap_ms,
     };
+    kg_relay_ice_stats(leg, out);
     snprintf(out->kind, sizeof out->kind, "%s", leg->stream->kind);
     if (leg->packets_in > 0 && !leg->stream->any_payload) {
         snprintf(out->codec, sizeof out->codec, "%s", codec_name(leg));

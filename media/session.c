@@ -10,6 +10,7 @@
 #include "conf/clock.h"
 #include "conf/log.h"
 #include "media/ports.h"
+#include "media/relay_ice.h"
 #include "media/socket.h"
 
 /* Commands one request or notice can need on one worker, and some to spare. */
@@ -20,12 +21,14 @@ struct kg_session {
     UT_hash_handle hh;
     uint32_t slot;
     bool answered;
-    bool removed; /* gone for signalling; the worker still has the relay */
+    bool ice_spoken; /* some description was about ICE */
+    bool removed;    /* gone for signalling; the worker still has the relay */
     uint8_t line_count;
     struct kg_worker *worker;
     struct kg_relay *relay; /* the worker's, after the first command */
     struct kg_addr bind[2];
-    struct kg_blob side[2]; /* packed Side, as it came */
+    struct kg_blob side[2];            /* packed Side, as it came */
+    struct kg_media_ice_local *ice[2]; /* NULL: never told of us as an ICE agent */
     struct kg_blob snapshot;
     struct line {
         bool made; /* has a kg_stream */
@@ -62,6 +65,12 @@ static struct kg_limits limits_of(const Kg__Configure *c)
         .silence_timeout_ms = c->silence_timeout_ms,
         .hold_timeout_ms = c->hold_timeout_ms,
         .unanswered_timeout_ms = c->unanswered_timeout_ms,
+        .ice = {.ta_ms = c->ice_pacing_ms,
+                .rto_ms = c->ice_rto_ms,
+                .patience_ms = c->ice_patience_ms,
+                .keepalive_ms = c->ice_keepalive_ms,
+                .consent_ms = c->ice_consent_ms,
+                .consent_expiry_ms = c->ice_consent_expiry_ms},
     };
 }
 
@@ -89,6 +98,8 @@ static void session_free(struct kg_session *session)
     kg_blob_clear(&session->side[0]);
     kg_blob_clear(&session->side[1]);
     kg_blob_clear(&session->snapshot);
+    free(session->ice[0]);
+    free(session->ice[1]);
     free(session->line);
     free(session);
 }
@@ -308,15 +319,10 @@ static enum kg_media_error parse_side(struct kg_sessions *s, ProtobufCBinaryData
     Kg__Side *side = kg__side__unpack(&s->arena->allocator, packed.len, packed.data);
     if (side == NULL)
         return KG_MEDIA_NO_SOCKETS;
-    if (kg_wire_to_side(side, &s->scratch) != 0)
+    if (kg_wire_to_side(s->arena, side, &s->scratch) != 0)
         return KG_MEDIA_TOO_BIG;
-    /* A side with room for every line is 5 kB, and many commands can wait: only the lines there are. */
-    size_t size = offsetof(struct kg_media_side, stream) + side->n_line * sizeof s->scratch.stream[0];
-    *out = malloc(size);
-    if (*out == NULL)
-        return KG_MEDIA_NO_SOCKETS;
-    memcpy(*out, &s->scratch, size);
-    return KG_MEDIA_OK;
+    *out = kg_media_side_copy(&s->scratch);
+    return *out ? KG_MEDIA_OK : KG_MEDIA_NO_SOCKETS;
 }
 
 static void take_latched(struct kg_latched *latched, unsigned side, Kg__Place **place, size_t count)
@@ -361,8 +367,33 @@ static void keep(struct kg_session *session, const Kg__Apply *apply)
         error |= kg_blob_set(&session->side[1], apply->side_b.data, apply->side_b.len);
     if (apply->has_snapshot)
         error |= kg_blob_set(&session->snapshot, apply->snapshot.data, apply->snapshot.len);
+    error |= kg_wire_keep_ice_local(apply->ice_a, &session->ice[0]);
+    error |= kg_wire_keep_ice_local(apply->ice_b, &session->ice[1]);
     if (error != 0)
         kg_error("media", "out of memory: call %s could not be taken over after a restart", session->id);
+}
+
+/* What the worker needs for ICE: our credentials and where the sockets are bound. Nothing for a call that
+ * never does ICE. */
+static enum kg_media_error add_ice(struct kg_session *session, struct kg_command *command)
+{
+    for (unsigned side = 0; side < 2; side++) {
+        const struct kg_media_side *what = command->side[side];
+        for (unsigned i = 0; what && i < what->stream_count; i++)
+            session->ice_spoken |= what->stream[i].ice_use != KG_ICE_UNUSED;
+    }
+    if (!session->ice_spoken && session->ice[0] == NULL && session->ice[1] == NULL)
+        return KG_MEDIA_OK;
+    command->ice = calloc(1, sizeof *command->ice);
+    if (command->ice == NULL)
+        return KG_MEDIA_NO_SOCKETS;
+    for (unsigned side = 0; side < 2; side++) {
+        if (session->ice[side])
+            command->ice->local[side] = *session->ice[side];
+        for (unsigned i = 0; i < session->line_count; i++)
+            command->ice->bound[side][i] = session->line[i].local[side];
+    }
+    return KG_MEDIA_OK;
 }
 
 static void list_local(struct kg_sessions *s, const struct kg_session *session, Kg__Reply *reply)
@@ -407,6 +438,9 @@ void kg_sessions_apply(struct kg_sessions *s, const Kg__Apply *apply, int64_t no
     if (error != KG_MEDIA_OK)
         goto out;
     keep(session, apply);
+    error = add_ice(session, command);
+    if (error != KG_MEDIA_OK)
+        goto out;
     command->relay = session->relay;
     command->adopt = created;
     if (!created) { /* made by us: what it holds now is newer than what the client remembers */
@@ -520,6 +554,8 @@ static Kg__Apply *whole_apply(struct kg_sessions *s, struct kg_session *session,
     apply->has_snapshot = session->snapshot.len > 0;
     apply->snapshot = (ProtobufCBinaryData){session->snapshot.len, session->snapshot.data};
     apply->n_place_a = apply->n_place_b = session->line_count;
+    apply->ice_a = session->ice[0] ? kg_wire_from_ice_local(s->arena, session->ice[0]) : NULL;
+    apply->ice_b = session->ice[1] ? kg_wire_from_ice_local(s->arena, session->ice[1]) : NULL;
     apply->place_a = place[0];
     apply->place_b = place[1];
     return apply;
@@ -536,6 +572,24 @@ static Kg__Stats **list_stats(struct kg_sessions *s, const struct kg_session *se
             return NULL;
     }
     return list;
+}
+
+/* The worker does not know where its sockets are seen from outside: local without address is ours. */
+static void list_pairs(struct kg_sessions *s, const struct kg_session *session, struct kg_report *report,
+                       Kg__Session *out)
+{
+    out->pair = kg_arena_take(s->arena, KG_MEDIA_PAIRS_MAX * sizeof(Kg__Pair *));
+    for (unsigned i = 0; out->pair && i < report->pair_count; i++) {
+        struct kg_ice_pair *pair = &report->pair[i].pair;
+        if (!kg_addr_is_set(&pair->local.addr) && pair->stream < session->line_count) {
+            pair->local.addr = session->line[pair->stream].local[report->pair[i].side];
+            if (pair->component == 2)
+                kg_addr_set_port(&pair->local.addr, (uint16_t)(kg_addr_port(&pair->local.addr) + 1));
+        }
+        out->pair[out->n_pair] = kg_wire_from_pair(s->arena, &report->pair[i]);
+        if (out->pair[out->n_pair])
+            out->n_pair++;
+    }
 }
 
 static void release_ports(struct kg_sessions *s, const struct kg_session *session, int64_t now_ms)
@@ -560,6 +614,8 @@ static void answer(struct kg_sessions *s, struct kg_command *command, int64_t no
         out.n_a = out.n_b = session->line_count;
     if (question->whole)
         out.apply = whole_apply(s, session, command->report);
+    else
+        list_pairs(s, session, command->report, &out);
     if (question->request != 0)
         s->handlers.report(s->handlers.link, question->request, question->ctx, &out);
     if (command->type == KG_COMMAND_REMOVE) {
@@ -567,7 +623,7 @@ static void answer(struct kg_sessions *s, struct kg_command *command, int64_t no
         session_free(session);
     }
     free(question);
-    free(command->report);
+    kg_report_free(command->report);
     kg_command_free(command);
 }
 
@@ -582,6 +638,8 @@ static void tell(struct kg_sessions *s, Kg__Event__Type type, const struct kg_no
     event.rtcp = notice->rtcp;
     event.proof = notice->proof;
     event.addr = kg_wire_from_addr(s->arena, &notice->addr);
+    event.ice_state = notice->ice_state;
+    event.relayed = notice->relayed;
     if (notice->reason)
         event.reason = (char *)(uintptr_t)notice->reason; /* protobuf-c has no const; it only reads */
     s->handlers.event(s->handlers.link, &event);
@@ -597,8 +655,14 @@ static void heed(struct kg_sessions *s, const struct kg_notice *notice, bool own
     const struct kg_session *session = notice->owner;
     if (session->removed)
         return;
-    if (notice->type == KG_NOTICE_LATCHED) {
-        tell(s, KG__EVENT__TYPE__LATCHED, notice);
+    static const Kg__Event__Type type[] = {
+        [KG_NOTICE_LATCHED] = KG__EVENT__TYPE__LATCHED,
+        [KG_NOTICE_ICE] = KG__EVENT__TYPE__ICE,
+        [KG_NOTICE_PATH] = KG__EVENT__TYPE__PATH,
+        [KG_NOTICE_LEFT] = KG__EVENT__TYPE__LEFT,
+    };
+    if (notice->type < sizeof type / sizeof type[0]) {
+        tell(s, type[notice->type], notice);
         return;
     }
     bool ours = !owned || notice->type == KG_NOTICE_ABANDONED;

@@ -41,7 +41,7 @@ void *kg_arena_take(struct kg_arena *arena, size_t size)
     return memset(p, 0, rounded);
 }
 
-static char *arena_text(struct kg_arena *arena, const char *text)
+char *kg_arena_text(struct kg_arena *arena, const char *text)
 {
     size_t size = strlen(text) + 1;
     char *copy = kg_arena_take(arena, size);
@@ -100,7 +100,7 @@ static Kg__Codec *from_codec(struct kg_arena *arena, const struct kg_media_codec
     kg__codec__init(out);
     out->payload_type = codec->payload_type;
     out->clock_rate = codec->clock_rate;
-    out->name = arena_text(arena, codec->name);
+    out->name = kg_arena_text(arena, codec->name);
     return out->name ? out : NULL;
 }
 
@@ -111,11 +111,14 @@ static Kg__Line *from_line(struct kg_arena *arena, const struct kg_media_stream 
         return NULL;
     kg__line__init(out);
     out->enabled = line->enabled;
-    out->kind = arena_text(arena, line->kind);
+    out->kind = kg_arena_text(arena, line->kind);
     out->rtp = kg_wire_from_addr(arena, &line->rtp);
     out->rtcp = kg_wire_from_addr(arena, &line->rtcp);
     out->rtcp_mux = line->rtcp_mux;
     out->direction = (uint32_t)line->direction;
+    out->ice_use = line->ice_use;
+    if (line->ice && (out->ice = kg_wire_from_ice(arena, line->ice)) == NULL)
+        return NULL;
     out->codec = kg_arena_take(arena, KG_MEDIA_CODECS_MAX * sizeof *out->codec);
     if (out->kind == NULL || out->codec == NULL)
         return NULL;
@@ -147,7 +150,7 @@ Kg__Side *kg_wire_from_side(struct kg_arena *arena, const struct kg_media_side *
     return out;
 }
 
-static int to_line(const Kg__Line *line, struct kg_media_stream *out)
+static int to_line(struct kg_arena *arena, const Kg__Line *line, struct kg_media_stream *out)
 {
     if (line->n_codec > KG_MEDIA_CODECS_MAX)
         return E2BIG;
@@ -157,6 +160,8 @@ static int to_line(const Kg__Line *line, struct kg_media_stream *out)
     out->rtcp = kg_wire_to_addr(line->rtcp);
     out->rtcp_mux = line->rtcp_mux;
     out->direction = (enum kg_direction)(line->direction & KG_SENDRECV);
+    out->ice = line->ice ? kg_wire_to_ice(arena, line->ice) : NULL;
+    out->ice_use = out->ice && line->ice_use <= KG_ICE_STEER ? (uint8_t)line->ice_use : KG_ICE_UNUSED;
     for (; out->codec_count < line->n_codec; out->codec_count++) {
         const Kg__Codec *from = line->codec[out->codec_count];
         struct kg_media_codec *codec = &out->codec[out->codec_count];
@@ -169,7 +174,7 @@ static int to_line(const Kg__Line *line, struct kg_media_stream *out)
     return 0;
 }
 
-int kg_wire_to_side(const Kg__Side *side, struct kg_media_side *out)
+int kg_wire_to_side(struct kg_arena *arena, const Kg__Side *side, struct kg_media_side *out)
 {
     if (side->n_line > KG_MEDIA_STREAMS_MAX)
         return E2BIG;
@@ -178,7 +183,7 @@ int kg_wire_to_side(const Kg__Side *side, struct kg_media_side *out)
     out->trusted = side->trusted;
     out->first_packets = side->first_packets;
     for (; out->stream_count < side->n_line; out->stream_count++) {
-        int error = to_line(side->line[out->stream_count], &out->stream[out->stream_count]);
+        int error = to_line(arena, side->line[out->stream_count], &out->stream[out->stream_count]);
         if (error != 0)
             return error;
     }
@@ -191,8 +196,8 @@ Kg__Stats *kg_wire_from_stats(struct kg_arena *arena, const struct kg_media_stat
     if (out == NULL)
         return NULL;
     kg__stats__init(out);
-    out->kind = arena_text(arena, stats->kind);
-    out->codec = arena_text(arena, stats->codec);
+    out->kind = kg_arena_text(arena, stats->kind);
+    out->codec = kg_arena_text(arena, stats->codec);
     if (out->kind == NULL || out->codec == NULL)
         return NULL;
     out->local = kg_wire_from_addr(arena, &stats->local);
@@ -209,6 +214,11 @@ Kg__Stats *kg_wire_from_stats(struct kg_arena *arena, const struct kg_media_stat
     out->mos = stats->mos;
     out->last_packet_ms_ago = stats->last_packet_ms_ago;
     out->first_packet_ms = stats->first_packet_ms;
+    out->ice_use = stats->ice_use;
+    out->ice_state = stats->ice_state;
+    out->ice_connected_ms = stats->ice_connected_ms;
+    out->moves = stats->moves;
+    out->move_gap_ms = stats->move_gap_ms;
     return out;
 }
 
@@ -229,6 +239,11 @@ void kg_wire_to_stats(const Kg__Stats *stats, struct kg_media_stats *out)
         .mos = stats->mos,
         .last_packet_ms_ago = stats->last_packet_ms_ago,
         .first_packet_ms = stats->first_packet_ms,
+        .ice_use = stats->ice_use <= KG_ICE_STEER ? (uint8_t)stats->ice_use : KG_ICE_UNUSED,
+        .ice_state = stats->ice_state <= KG_ICE_FAILED ? (uint8_t)stats->ice_state : KG_ICE_NEW,
+        .ice_connected_ms = stats->ice_connected_ms,
+        .moves = stats->moves,
+        .move_gap_ms = stats->move_gap_ms,
     };
     snprintf(out->kind, sizeof out->kind, "%s", stats->kind);
     snprintf(out->codec, sizeof out->codec, "%s", stats->codec);

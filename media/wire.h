@@ -10,7 +10,7 @@
 #include "media/client.h"
 #include "media/control.pb-c.h"
 
-#define KG_WIRE_VERSION     1
+#define KG_WIRE_VERSION     2
 #define KG_WIRE_MESSAGE_MAX 65535
 /* Reply.error beyond enum kg_media_error: a port of a session to make again is still busy. */
 #define KG_WIRE_PORT_BUSY 100
@@ -26,6 +26,7 @@ struct kg_arena *kg_arena_new(void);
 void kg_arena_reset(struct kg_arena *arena);
 /* Zeroed; NULL when the arena is full. */
 void *kg_arena_take(struct kg_arena *arena, size_t size);
+char *kg_arena_text(struct kg_arena *arena, const char *text); /* a copy; NULL when the arena is full */
 
 /* Resets the arena. NULL: not a message, or too large. Lives until the next reset. */
 Kg__Message *kg_wire_parse(struct kg_arena *arena, const uint8_t *data, size_t len);
@@ -34,10 +35,24 @@ Kg__Message *kg_wire_parse(struct kg_arena *arena, const uint8_t *data, size_t l
 Kg__Address *kg_wire_from_addr(struct kg_arena *arena, const struct kg_addr *addr);
 struct kg_addr kg_wire_to_addr(const Kg__Address *address); /* NULL and nonsense: none */
 Kg__Side *kg_wire_from_side(struct kg_arena *arena, const struct kg_media_side *side);
-/* Returns 0, EINVAL, or E2BIG for more lines or codecs than we hold. */
-int kg_wire_to_side(const Kg__Side *side, struct kg_media_side *out);
+/* Returns 0, EINVAL, or E2BIG for more lines or codecs than we hold. ICE descriptions live in the arena and
+ * point into `side`; one that breaks the rules of RFC 8839 is left out. */
+int kg_wire_to_side(struct kg_arena *arena, const Kg__Side *side, struct kg_media_side *out);
+/* On the heap in one piece, with as many streams as stream_count says and everything they point to. free()
+ * it. NULL without memory. */
+struct kg_media_side *kg_media_side_copy(const struct kg_media_side *side);
 Kg__Stats *kg_wire_from_stats(struct kg_arena *arena, const struct kg_media_stats *stats);
 void kg_wire_to_stats(const Kg__Stats *stats, struct kg_media_stats *out);
+
+/* wire_ice.c */
+Kg__Ice *kg_wire_from_ice(struct kg_arena *arena, const struct kg_ice_description *ice);
+/* Points into `ice`. NULL: invalid, or the arena is full. */
+const struct kg_ice_description *kg_wire_to_ice(struct kg_arena *arena, const Kg__Ice *ice);
+Kg__IceLocal *kg_wire_from_ice_local(struct kg_arena *arena, const struct kg_media_ice_local *local);
+/* Allocates *kept where it is NULL; local NULL changes nothing. Returns 0 or ENOMEM. */
+int kg_wire_keep_ice_local(const Kg__IceLocal *local, struct kg_media_ice_local **kept);
+Kg__Pair *kg_wire_from_pair(struct kg_arena *arena, const struct kg_media_pair *pair);
+void kg_wire_to_pair(const Kg__Pair *pair, struct kg_media_pair *out); /* reason points into `pair` */
 
 /* A copy on the heap of bytes that outlive the arena. */
 struct kg_blob {

@@ -7,6 +7,12 @@ const char *kg_proof_name(enum kg_proof proof)
     return (unsigned)proof < sizeof name / sizeof name[0] ? name[proof] : "none";
 }
 
+const char *kg_ice_use_name(enum kg_ice_use use)
+{
+    static const char *const name[] = {"none", "agent", "steer"};
+    return (unsigned)use < sizeof name / sizeof name[0] ? name[use] : "none";
+}
+
 const char *kg_media_error_text(enum kg_media_error error)
 {
     static const char *const text[] = {

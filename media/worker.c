@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "conf/clock.h"
 #include "conf/log.h"
 #include "media/batch.h"
+#include "media/relay_ice.h"
 #include "media/ring.h"
 #include "media/socket.h"
 
@@ -24,6 +26,8 @@
 #define REMIND_MS   10000
 #define REMIND_MAX  3
 #define WORKER_NICE (-5)
+#define ICE_TURNS   64   /* relays whose ICE is served at once by time */
+#define RANDOM_POOL 1024 /* bytes taken from the kernel at once, for transaction ids */
 
 struct kg_worker {
     pthread_t thread;
@@ -40,7 +44,10 @@ struct kg_worker {
     struct kg_relay *removed;    /* closed; this round's events may still point to them */
     struct kg_command *finished; /* waiting for room among the notices */
     int64_t next_tick_ms;
+    struct kg_deadlines ice_due; /* of struct kg_relay_ice */
     struct kg_batch batch;
+    unsigned random_left;
+    uint8_t random[RANDOM_POOL];
 };
 
 void kg_command_free(struct kg_command *command)
@@ -52,7 +59,38 @@ void kg_command_free(struct kg_command *command)
     for (unsigned i = 0; i < KG_MEDIA_STREAMS_MAX; i++)
         kg_stream_free(command->stream[i]);
     free(command->restore);
+    free(command->ice);
     free(command);
+}
+
+void kg_report_free(struct kg_report *report)
+{
+    if (report)
+        free(report->pair);
+    free(report);
+}
+
+/* For agents and steers: system calls for 12 bytes each would be the dearest part of a check. */
+static void take_random(void *ctx, void *out, size_t len)
+{
+    struct kg_worker *worker = ctx;
+    if (len > RANDOM_POOL) {
+        kg_random(out, len);
+        return;
+    }
+    if (worker->random_left < len) {
+        kg_random(worker->random, RANDOM_POOL);
+        worker->random_left = RANDOM_POOL;
+    }
+    worker->random_left -= (unsigned)len;
+    memcpy(out, worker->random + worker->random_left, len);
+}
+
+static void set_limits(struct kg_worker *worker, const struct kg_limits *limits)
+{
+    worker->limits = *limits;
+    worker->limits.ice.random = take_random;
+    worker->limits.ice.random_ctx = worker;
 }
 
 static bool notify(struct kg_worker *worker, const struct kg_notice *notice)
@@ -100,9 +138,141 @@ static void tell_latched(struct kg_worker *worker, struct kg_flow *flow)
         flow->untold = false;
 }
 
+static void tell_untold(struct kg_worker *worker, struct kg_relay *relay)
+{
+    for (unsigned i = 0; i < relay->stream_count; i++) {
+        for (unsigned side = 0; relay->stream[i] && side < 2; side++) {
+            struct kg_leg *leg = &relay->stream[i]->leg[side];
+            if (leg->rtp.untold)
+                tell_latched(worker, &leg->rtp);
+            if (leg->rtcp.untold)
+                tell_latched(worker, &leg->rtcp);
+        }
+    }
+}
+
+/* ---- ICE ---- */
+
+static bool tell_state(struct kg_worker *worker, const struct kg_relay *relay, unsigned side)
+{
+    const struct kg_relay_ice *ice = relay->ice;
+    uint8_t stream = ice->state_stream[side];
+    struct kg_notice notice = {.type = KG_NOTICE_ICE,
+                               .owner = relay->owner,
+                               .side = (uint8_t)side,
+                               .stream = stream,
+                               .ice_state = (uint8_t)kg_ice_state(ice->agent[side]),
+                               .reason = ice->state_reason[side]};
+    const struct kg_latch *latch = &relay->stream[stream]->leg[side].rtp.latch;
+    if (latch->proof == KG_PROOF_ICE)
+        notice.addr = latch->remote;
+    return notify(worker, &notice);
+}
+
+static bool tell_path(struct kg_worker *worker, const struct kg_relay *relay, uint8_t stream)
+{
+    bool relayed = relay->ice->stream[stream]->path == KG_PATH_RELAYED;
+    const char *why = relayed ? "media passes the relay"
+                              : "no media passes the relay while both phones still answer its checks";
+    return notify(worker, &(struct kg_notice){.type = KG_NOTICE_PATH,
+                                              .owner = relay->owner,
+                                              .stream = stream,
+                                              .relayed = relayed,
+                                              .reason = why});
+}
+
+static bool tell_left(struct kg_worker *worker, const struct kg_relay *relay, uint8_t stream, unsigned side)
+{
+    return notify(worker, &(struct kg_notice){.type = KG_NOTICE_LEFT,
+                                              .owner = relay->owner,
+                                              .side = (uint8_t)side,
+                                              .stream = stream,
+                                              .reason = "it answers no more checks on the relay path"});
+}
+
+/* What has no room among the notices stays untold; the tick comes again. */
+static void tell_ice(struct kg_worker *worker, struct kg_relay *relay)
+{
+    struct kg_relay_ice *ice = relay->ice;
+    bool all = true;
+    for (unsigned side = 0; side < 2; side++) {
+        if (ice->state_untold[side] && ice->agent[side])
+            all &= !(ice->state_untold[side] = !tell_state(worker, relay, side));
+    }
+    for (uint8_t i = 0; i < relay->stream_count; i++) {
+        struct kg_stream_ice *stream = ice->stream[i];
+        if (stream == NULL)
+            continue;
+        if (stream->path_untold)
+            all &= !(stream->path_untold = !tell_path(worker, relay, i));
+        for (unsigned side = 0; side < 2; side++) {
+            if (stream->left_untold[side])
+                all &= !(stream->left_untold[side] = !tell_left(worker, relay, i, side));
+        }
+    }
+    tell_untold(worker, relay);
+    ice->untold = !all;
+}
+
+/* After anything that may have given ICE something to say or moved its deadline. */
+static void settle_ice(struct kg_worker *worker, struct kg_relay *relay, bool more, int64_t now_ms)
+{
+    struct kg_relay_ice *ice = relay->ice;
+    if (ice->untold)
+        tell_ice(worker, relay);
+    if (!ice->touched)
+        return;
+    ice->touched = false;
+    int64_t next = more ? now_ms + 1 : kg_relay_ice_next_ms(relay);
+    if (next <= now_ms)
+        next = now_ms + 1;
+    if (kg_deadlines_set(&worker->ice_due, &ice->due, next) != 0)
+        ice->touched = true; /* out of memory: the tick comes by */
+}
+
+static void serve_ice(struct kg_worker *worker, struct kg_relay *relay, int64_t now_ms)
+{
+    relay->ice->touched = true;
+    bool more = !kg_batch_send_ice(relay, now_ms);
+    settle_ice(worker, relay, more, now_ms);
+}
+
+static void serve_due(struct kg_worker *worker, int64_t now_ms)
+{
+    for (unsigned i = 0; i < ICE_TURNS; i++) {
+        struct kg_deadline *due = kg_deadlines_first(&worker->ice_due);
+        if (due == NULL || due->at_ms > now_ms)
+            return;
+        struct kg_relay_ice *ice = (void *)((uint8_t *)due - offsetof(struct kg_relay_ice, due));
+        kg_deadlines_remove(&worker->ice_due, due);
+        serve_ice(worker, ice->relay, now_ms);
+    }
+}
+
+static void drop_ice(struct kg_worker *worker, struct kg_relay *relay)
+{
+    if (relay->ice == NULL)
+        return;
+    kg_deadlines_remove(&worker->ice_due, &relay->ice->due);
+    kg_relay_ice_free(relay);
+}
+
+static int wait_ms(const struct kg_worker *worker)
+{
+    const struct kg_deadline *due = kg_deadlines_first(&worker->ice_due);
+    if (due == NULL)
+        return TICK_MS;
+    int64_t wait = due->at_ms - kg_mono_ms();
+    return wait < 0 ? 0 : wait < TICK_MS ? (int)wait : TICK_MS;
+}
+
+/* ---- packets and commands ---- */
+
 static void read_flow(struct kg_worker *worker, struct kg_flow *flow, int64_t now_us)
 {
     kg_batch_relay(&worker->batch, flow, &worker->limits, now_us);
+    if (flow->ice)
+        settle_ice(worker, flow->leg->stream->relay, false, now_us / 1000);
     if (flow->untold)
         tell_latched(worker, flow);
 }
@@ -156,11 +326,17 @@ static void change(struct kg_worker *worker, struct kg_command *command, int64_t
         if (command->side[side] && kg_relay_describe(relay, side, command->side[side], now_ms) != 0)
             kg_error("worker", "out of memory: a change of a call's media was ignored");
     }
+    if (kg_relay_change_ice(relay, command->ice, command->side, &worker->limits, now_ms) != 0)
+        kg_error("worker", "out of memory: a call's ICE was ignored, and its media stays silent");
     kg_relay_set_answered(relay, command->answered, now_ms);
     if (command->restore)
         restore(relay, command->restore, now_ms);
     for (unsigned i = 0; i < command->grant_count; i++)
         grant(worker, relay, &command->grant[i]);
+    if (relay->ice && kg_relay_ice_is_idle(relay))
+        drop_ice(worker, relay);
+    else if (relay->ice)
+        serve_ice(worker, relay, now_ms);
     kg_command_free(command);
 }
 
@@ -180,6 +356,14 @@ static void fill_report(const struct kg_relay *relay, struct kg_report *report, 
     }
 }
 
+static void list_pairs(const struct kg_relay *relay, struct kg_report *report)
+{
+    if (relay->ice)
+        report->pair = calloc(KG_MEDIA_PAIRS_MAX, sizeof *report->pair);
+    if (report->pair)
+        report->pair_count = kg_relay_ice_pairs(relay, report->pair, KG_MEDIA_PAIRS_MAX);
+}
+
 static void close_sockets(struct kg_relay *relay)
 {
     for (unsigned i = 0; i < relay->stream_count; i++) {
@@ -194,6 +378,8 @@ static void close_sockets(struct kg_relay *relay)
 static void remove_relay(struct kg_worker *worker, struct kg_relay *relay)
 {
     close_sockets(relay);
+    if (relay->ice)
+        kg_deadlines_remove(&worker->ice_due, &relay->ice->due);
     *relay->prev = relay->next;
     if (relay->next)
         relay->next->prev = relay->prev;
@@ -218,15 +404,17 @@ static void execute(struct kg_worker *worker, struct kg_command *command, int64_
         return;
     case KG_COMMAND_REMOVE:
         fill_report(command->relay, command->report, now_ms);
+        list_pairs(command->relay, command->report);
         remove_relay(worker, command->relay);
         finish(worker, command);
         return;
     case KG_COMMAND_REPORT:
         fill_report(command->relay, command->report, now_ms);
+        list_pairs(command->relay, command->report);
         finish(worker, command);
         return;
     case KG_COMMAND_LIMITS:
-        worker->limits = command->limits;
+        set_limits(worker, &command->limits);
         break;
     case KG_COMMAND_STOP:
         worker->stopping = true;
@@ -245,24 +433,15 @@ static void run_commands(struct kg_worker *worker, int64_t now_ms)
     }
 }
 
-static void tell_untold(struct kg_worker *worker, struct kg_relay *relay)
-{
-    for (unsigned i = 0; i < relay->stream_count; i++) {
-        for (unsigned side = 0; relay->stream[i] && side < 2; side++) {
-            struct kg_leg *leg = &relay->stream[i]->leg[side];
-            if (leg->rtp.untold)
-                tell_latched(worker, &leg->rtp);
-            if (leg->rtcp.untold)
-                tell_latched(worker, &leg->rtcp);
-        }
-    }
-}
-
 static void tick(struct kg_worker *worker, int64_t now_ms)
 {
     worker->next_tick_ms = now_ms + TICK_MS;
     for (struct kg_relay *relay = worker->relays; relay; relay = relay->next) {
         tell_untold(worker, relay);
+        if (relay->ice) {
+            kg_relay_ice_tick(relay, &worker->limits, now_ms);
+            settle_ice(worker, relay, false, now_ms);
+        }
         struct kg_notice notice = {.type = KG_NOTICE_SILENT, .owner = relay->owner};
         notice.reason = kg_relay_silence(relay, &worker->limits, now_ms);
         if (notice.reason == NULL && relay->silent && now_ms - relay->silent_ms >= REMIND_MS) {
@@ -293,7 +472,7 @@ static void *work(void *arg)
      * its own nice value; without the right to raise it we go on as we are. */
     setpriority(PRIO_PROCESS, (id_t)gettid(), WORKER_NICE);
     while (!worker->stopping) {
-        int count = epoll_wait(worker->epoll_fd, event, EVENTS, TICK_MS);
+        int count = epoll_wait(worker->epoll_fd, event, EVENTS, wait_ms(worker));
         int64_t now_us = kg_mono_us();
         /* Commands first: a packet that came with them is judged by the newest description. */
         run_commands(worker, now_us / 1000);
@@ -303,6 +482,7 @@ static void *work(void *arg)
             else
                 read_flow(worker, event[i].data.ptr, now_us);
         }
+        serve_due(worker, now_us / 1000);
         free_removed(worker);
         if (now_us / 1000 >= worker->next_tick_ms)
             tick(worker, now_us / 1000);
@@ -327,20 +507,20 @@ static void discard(struct kg_worker *worker)
             kg_socket_close_pair(command->grant[i].fd);
         if (command->type == KG_COMMAND_CHANGE && command->adopt)
             kg_relay_free(command->relay);
-        free(command->report);
+        kg_report_free(command->report);
         kg_command_free(command);
     }
     struct kg_notice notice;
     while (kg_worker_take_notice(worker, &notice)) {
         if (notice.type != KG_NOTICE_DONE)
             continue;
-        free(notice.command->report);
+        kg_report_free(notice.command->report);
         kg_command_free(notice.command);
     }
     while (worker->finished) {
         struct kg_command *command = worker->finished;
         worker->finished = command->next;
-        free(command->report);
+        kg_report_free(command->report);
         kg_command_free(command);
     }
     while (worker->relays)
@@ -355,6 +535,7 @@ static void destroy(struct kg_worker *worker)
     if (worker->command_fd >= 0)
         close(worker->command_fd);
     kg_batch_free(&worker->batch);
+    kg_deadlines_clear(&worker->ice_due);
     free(worker);
 }
 
@@ -364,7 +545,7 @@ struct kg_worker *kg_worker_new(unsigned index, const struct kg_limits *limits, 
     if (worker == NULL)
         return NULL;
     worker->index = index;
-    worker->limits = *limits;
+    set_limits(worker, limits);
     worker->wake_fd = wake_fd;
     worker->command_ring.capacity = COMMANDS;
     worker->notice_ring.capacity = NOTICES;

@@ -26,7 +26,10 @@ struct kg_report {
     uint8_t stream_count;
     struct kg_media_stats stats[2][KG_MEDIA_STREAMS_MAX]; /* without `local` */
     struct kg_latched latched;
+    uint8_t pair_count;
+    struct kg_media_pair *pair; /* owned, KG_MEDIA_PAIRS_MAX; NULL: no ICE */
 };
+void kg_report_free(struct kg_report *report);
 
 enum kg_command_type {
     KG_COMMAND_CHANGE, /* also the first for a relay: adopts it */
@@ -43,10 +46,11 @@ struct kg_command {
     struct kg_relay *relay;
     bool adopt, answered;
     uint8_t grant_count;
-    struct kg_media_side *side[2];                  /* owned, stream[stream_count] long; NULL: as before */
+    struct kg_media_side *side[2];                  /* owned (kg_media_side_copy); NULL: as before */
     struct kg_stream *stream[KG_MEDIA_STREAMS_MAX]; /* new ones, owned */
     struct kg_grant grant[KG_GRANTS_MAX];
     struct kg_latched *restore; /* owned; may be NULL */
+    struct kg_ice_change *ice;  /* owned; may be NULL */
     struct kg_limits limits;
     struct kg_report *report; /* REPORT, REMOVE: to fill */
     void *ctx;                /* the control thread's */
@@ -54,13 +58,21 @@ struct kg_command {
 };
 void kg_command_free(struct kg_command *command); /* not the relay, not the report */
 
-enum kg_notice_type { KG_NOTICE_DONE, KG_NOTICE_LATCHED, KG_NOTICE_SILENT, KG_NOTICE_ABANDONED };
+enum kg_notice_type {
+    KG_NOTICE_LATCHED, /* side, stream, rtcp, proof, addr */
+    KG_NOTICE_ICE,     /* side, stream, ice_state, addr, reason */
+    KG_NOTICE_PATH,    /* stream, relayed, reason */
+    KG_NOTICE_LEFT,    /* side, stream, reason */
+    KG_NOTICE_DONE,
+    KG_NOTICE_SILENT,
+    KG_NOTICE_ABANDONED
+};
 struct kg_notice {
     enum kg_notice_type type;
     struct kg_command *command; /* DONE */
     void *owner;                /* the others: relay->owner */
-    uint8_t side, stream, proof;
-    bool rtcp;
+    uint8_t side, stream, proof, ice_state;
+    bool rtcp, relayed;
     struct kg_addr addr;
     const char *reason; /* static */
 };

@@ -8,8 +8,11 @@ static void take_side(struct kg_arena *arena, ProtobufCBinaryData packed)
 {
     static struct kg_media_side side;
     Kg__Side *wire = kg__side__unpack(&arena->allocator, packed.len, packed.data);
-    if (wire && kg_wire_to_side(wire, &side) == 0 && side.stream_count > KG_MEDIA_STREAMS_MAX)
-        abort();
+    if (wire && kg_wire_to_side(arena, wire, &side) == 0) {
+        if (side.stream_count > KG_MEDIA_STREAMS_MAX)
+            abort();
+        free(kg_media_side_copy(&side));
+    }
 }
 
 static void take_apply(struct kg_arena *arena, const Kg__Apply *apply)
@@ -39,6 +42,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct kg_media_stats stats;
         for (size_t i = 0; i < session->n_a; i++)
             kg_wire_to_stats(session->a[i], &stats);
+        struct kg_media_pair pair;
+        for (size_t i = 0; i < session->n_pair; i++)
+            kg_wire_to_pair(session->pair[i], &pair);
         if (session->apply)
             take_apply(arena, session->apply);
     }
