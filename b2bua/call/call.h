@@ -26,6 +26,8 @@
 #define KG_TARGETS_MAX 8
 /* Ended calls remembered for `calls --recent` and `explain`. */
 #define KG_RECENT_MAX 1000
+/* Early dialogs of one INVITE that are told apart; a PBX seldom rings more phones that send media at once. */
+#define KG_EARLY_MAX 4
 /* Calls waiting for the first sign of life of the PBX; more are refused at once, since each unanswered INVITE
  * is retransmitted from a list that nta walks (measured: 13,000 of them fill a core). */
 #define KG_UNHEARD_MAX 1000
@@ -37,12 +39,14 @@ struct kg_leg {
     struct kg_call *call;
     enum kg_side side;
     bool pbx;
-    bool lost;               /* its stream was closed; nothing can be sent to it until it comes back */
-    nta_leg_t *dialog;       /* NULL before B's INVITE */
-    nta_incoming_t *irq;     /* the peer's INVITE that we serve, until its ACK */
-    nta_incoming_t *arrived; /* the re-INVITE being looked at, or that waits for the other side's ACK */
-    nta_outgoing_t *invite;  /* our INVITE to the peer, until its final response */
+    bool lost;           /* its stream was closed; nothing can be sent to it until it comes back */
+    nta_leg_t *dialog;   /* NULL before B's INVITE */
+    nta_incoming_t *irq; /* the peer's INVITE that we serve, until its ACK; or its UPDATE, until our answer */
+    nta_incoming_t
+        *arrived; /* the re-INVITE or UPDATE being looked at, or that waits for the other side's ACK */
+    nta_outgoing_t *invite; /* our INVITE or UPDATE to the peer, until its final response and ACK */
     nta_outgoing_t *bye;
+    msg_t *early[KG_EARLY_MAX]; /* 18x to our INVITE, one a To tag, the newest description first */
     struct kg_flow flow;
     char *target;                /* request URI of our first INVITE */
     char *local, *remote;        /* From or To of the dialog without tag: our side, the peer's side */
@@ -51,6 +55,7 @@ struct kg_leg {
     struct kg_sdp *sdp;          /* of sdp_pending, parsed */
     uint8_t mux;                 /* bit n: rtcp-mux in its pending or agreed m-line n */
     struct kg_sdp_origin origin; /* of what we send to it */
+    bool asked; /* our re-INVITE had no SDP: its 2xx has the offer, and the ACK must have the answer */
     bool allows_update;          /* its Allow names UPDATE */
     bool trickles;               /* it takes candidates in INFO (RFC 8840): header or a=ice-options said so */
 };
@@ -135,9 +140,15 @@ int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, c
 void kg_leg_resume(struct kg_leg *leg); /* the re-INVITE that was deferred, if any */
 int kg_leg_ack_or_cancel(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip);
 void kg_leg_set_flow(struct kg_leg *leg, const struct kg_flow *flow);
+/* The request in leg->arrived is accepted for service: it becomes leg->irq. */
+void kg_leg_serve(struct kg_leg *leg);
+/* Remembers what a message of its peer announces: UPDATE, trickle. */
+void kg_leg_learn(struct kg_leg *leg, const sip_t *sip);
 
 /* ---- out.c: requests that we send ---- */
 void kg_out_invite(struct kg_leg *leg);
+void kg_out_update(struct kg_leg *leg); /* a re-INVITE if the peer does not know UPDATE */
+void kg_out_ask(struct kg_leg *leg);    /* re-INVITE without SDP */
 void kg_out_ack(struct kg_leg *leg);
 void kg_out_cancel(struct kg_leg *leg);
 void kg_out_drop(struct kg_leg *leg);
@@ -153,9 +164,33 @@ void kg_reply_progress(struct kg_leg *leg, int status, bool sdp);
 void kg_reply_answer(struct kg_leg *leg);
 void kg_reply_refuse(nta_incoming_t *irq, struct kg_leg *leg, const struct kg_fsm_action *action);
 
+/* ---- early.c: early dialogs of our INVITE ---- */
+/* The 18x that orq just got. sdp: its description is the one taken from now on. */
+void kg_early_remember(struct kg_leg *leg, nta_outgoing_t *orq, bool sdp);
+/* The 18x of the To tag that sip has: the one with SDP if there was one. NULL: none. */
+const sip_t *kg_early_of(const struct kg_leg *leg, const sip_t *sip);
+const sip_t *
+kg_early_newest(const struct kg_leg *leg); /* whose description is taken; NULL: no early dialog */
+void kg_early_forget(struct kg_leg *leg);
+
 /* ---- relay.c: requests that pass from one dialog to the other (INFO) ---- */
+/* An INFO from leg's peer. The return value is for nta: a status to answer with, or 0. */
 int kg_relay_request(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip);
+/* Sends `to` an INFO, in its early dialog if it has no other. 0: irq is answered when that is; else a status.
+ * package NULL: one without Info-Package, whose answer passes. type and body may be NULL. */
+int kg_relay_info(struct kg_leg *to, nta_incoming_t *irq, const char *package, const sip_content_type_t *type,
+                  const char *body, size_t len);
 void kg_relay_close_all(struct kg_call *call);
+
+/* ---- trickle.c: candidates in INFO (RFC 8840) ---- */
+/* True if the INFO is about trickle-ice; then it is served, and *status is for nta as above. */
+bool kg_trickle_request(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip, int *status);
+/* For what sets a session up: kedge takes candidates in INFO (RFC 8840 10.2, RFC 6086 5.2). */
+#define KG_TRICKLE_TAGS(announce)                                                                            \
+    TAG_IF(announce, SIPTAG_SUPPORTED_STR("trickle-ice")),                                                   \
+        TAG_IF(announce, SIPTAG_HEADER_STR("Recv-Info: trickle-ice"))
+/* Whether a message says that its sender takes candidates in INFO. */
+bool kg_trickle_is_announced(const sip_t *sip);
 
 /* ---- talk.c: SDP and the media engine ---- */
 /* Takes the SDP out of a message; false (and nothing changed) if there is none, EINVAL's sentence in error.

@@ -17,7 +17,7 @@
  * each. */
 #define TICK_MS 250
 
-#define ALLOW "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO"
+#define ALLOW "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE"
 
 static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *arg)
 {

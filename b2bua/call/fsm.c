@@ -1,12 +1,4 @@
-#include "b2bua/call/fsm.h"
-
-#include <string.h>
-
-/* Where the actions of one event are collected. */
-struct out {
-    struct kg_fsm_action *action;
-    size_t count;
-};
+#include "b2bua/call/fsm_inside.h"
 
 const char *kg_call_state_name(enum kg_call_state state)
 {
@@ -38,7 +30,7 @@ int kg_fsm_map_status(int status, bool from_pbx)
     }
 }
 
-static struct kg_fsm_action *add(struct out *out, enum kg_fsm_action_type type, enum kg_side side)
+struct kg_fsm_action *kg_fsm_add(struct kg_fsm_out *out, enum kg_fsm_action_type type, enum kg_side side)
 {
     /* The last slot is overwritten rather than overrun; tests show that no event needs more. */
     if (out->count == KG_FSM_ACTIONS_MAX)
@@ -48,23 +40,17 @@ static struct kg_fsm_action *add(struct out *out, enum kg_fsm_action_type type, 
     return action;
 }
 
-static void refuse(struct out *out, enum kg_side side, int status, int retry_after, const char *why)
+void kg_fsm_refuse(struct kg_fsm_out *out, enum kg_side side, int status, int retry_after, const char *why)
 {
-    struct kg_fsm_action *action = add(out, KG_DO_REFUSE, side);
+    struct kg_fsm_action *action = kg_fsm_add(out, KG_DO_REFUSE, side);
     action->status = status;
     action->retry_after = retry_after;
     action->why = why;
 }
 
-static void turn_away(struct out *out, enum kg_side side, int status, int retry_after, const char *why)
+void kg_fsm_apply(struct kg_fsm *fsm, struct kg_fsm_out *out, enum kg_apply purpose, enum kg_side side)
 {
-    refuse(out, side, status, retry_after, why);
-    out->action[out->count - 1].type = KG_DO_TURN_AWAY;
-}
-
-static void apply(struct kg_fsm *fsm, struct out *out, enum kg_apply purpose, enum kg_side side)
-{
-    struct kg_fsm_action *action = add(out, KG_DO_APPLY, side);
+    struct kg_fsm_action *action = kg_fsm_add(out, KG_DO_APPLY, side);
     fsm->apply = action->purpose = purpose;
     action->seq = ++fsm->apply_seq;
     fsm->applying = true;
@@ -81,12 +67,12 @@ static bool awaits_final_or_ack(enum kg_leg_state leg)
 }
 
 /* In ENDING: sets the deadline by what is still awaited, or ends. */
-static void settle(struct kg_fsm *fsm, struct out *out, int64_t now_ms)
+static void settle(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms)
 {
     if (is_over(fsm->leg[KG_SIDE_A]) && is_over(fsm->leg[KG_SIDE_B])) {
         fsm->state = KG_CALL_ENDED;
         fsm->deadline_ms = INT64_MAX;
-        add(out, KG_DO_FREE, KG_SIDE_A);
+        kg_fsm_add(out, KG_DO_FREE, KG_SIDE_A);
     } else if (awaits_final_or_ack(fsm->leg[KG_SIDE_A]) || awaits_final_or_ack(fsm->leg[KG_SIDE_B])) {
         fsm->deadline_ms = now_ms + KG_CALL_FINAL_MS;
     } else {
@@ -94,21 +80,21 @@ static void settle(struct kg_fsm *fsm, struct out *out, int64_t now_ms)
     }
 }
 
-static void bye(struct kg_fsm *fsm, struct out *out, enum kg_side side, int status, const char *why)
+static void bye(struct kg_fsm *fsm, struct kg_fsm_out *out, enum kg_side side, int status, const char *why)
 {
-    struct kg_fsm_action *action = add(out, KG_DO_BYE, side);
+    struct kg_fsm_action *action = kg_fsm_add(out, KG_DO_BYE, side);
     action->status = status;
     action->why = why;
     fsm->leg[side] = KG_LEG_BYE_SENT;
 }
 
 /* Ends whatever a leg is in the middle of. */
-static void end_leg(struct kg_fsm *fsm, struct out *out, enum kg_side side, int status, int retry_after,
-                    const char *why)
+static void end_leg(struct kg_fsm *fsm, struct kg_fsm_out *out, enum kg_side side, int status,
+                    int retry_after, const char *why)
 {
     switch (fsm->leg[side]) {
     case KG_LEG_INVITED:
-        refuse(out, side, status, retry_after, why);
+        kg_fsm_refuse(out, side, status, retry_after, why);
         fsm->leg[side] = KG_LEG_DOWN;
         break;
     case KG_LEG_ANSWERED:
@@ -116,7 +102,7 @@ static void end_leg(struct kg_fsm *fsm, struct out *out, enum kg_side side, int 
         break;
     case KG_LEG_INVITING:
     case KG_LEG_RINGING:
-        add(out, KG_DO_CANCEL, side)->why = why;
+        kg_fsm_add(out, KG_DO_CANCEL, side)->why = why;
         fsm->leg[side] = KG_LEG_CANCELLING;
         break;
     case KG_LEG_UP:
@@ -131,16 +117,7 @@ static void end_leg(struct kg_fsm *fsm, struct out *out, enum kg_side side, int 
     }
 }
 
-/* A pending re-INVITE is answered before the dialog goes (RFC 3261 15.1.2: 487). */
-static void end_re(struct kg_fsm *fsm, struct out *out)
-{
-    if (fsm->re == KG_RE_OFFER || fsm->re == KG_RE_SENT || fsm->re == KG_RE_ANSWER)
-        refuse(out, fsm->re_from, 487, 0, NULL);
-    fsm->re = KG_RE_NONE;
-}
-
-/* The call is over: status is for a caller that has no answer yet, why for people and the Reason header. */
-static void finish(struct kg_fsm *fsm, struct out *out, int64_t now_ms, int status, int retry_after,
+void kg_fsm_finish(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms, int status, int retry_after,
                    const char *why)
 {
     if (fsm->state == KG_CALL_ENDED)
@@ -148,19 +125,19 @@ static void finish(struct kg_fsm *fsm, struct out *out, int64_t now_ms, int stat
     if (fsm->state != KG_CALL_ENDING) {
         fsm->state = KG_CALL_ENDING;
         fsm->applying = false;
-        end_re(fsm, out);
+        kg_re_end(fsm, out);
         end_leg(fsm, out, KG_SIDE_A, status, retry_after, why);
         end_leg(fsm, out, KG_SIDE_B, status, retry_after, why);
-        struct kg_fsm_action *action = add(out, KG_DO_RELEASE, KG_SIDE_A);
+        struct kg_fsm_action *action = kg_fsm_add(out, KG_DO_RELEASE, KG_SIDE_A);
         action->status = status;
         action->why = why;
     }
     settle(fsm, out, now_ms);
 }
 
-static void invite_b(struct kg_fsm *fsm, struct out *out, int64_t now_ms)
+static void invite_b(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms)
 {
-    add(out, KG_DO_INVITE, KG_SIDE_B);
+    kg_fsm_add(out, KG_DO_INVITE, KG_SIDE_B);
     fsm->leg[KG_SIDE_B] = KG_LEG_INVITING;
     fsm->state = KG_CALL_CALLING;
     fsm->deadline_ms = now_ms + KG_CALL_UNHEARD_MS;
@@ -172,7 +149,7 @@ static bool is_retryable(const struct kg_fsm *fsm, int status)
     return status == 503 || (!fsm->to_pbx && (status == 408 || status == 430 || status == 480));
 }
 
-static void b_failed(struct kg_fsm *fsm, struct out *out, int64_t now_ms, int status, const char *why)
+static void b_failed(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms, int status, const char *why)
 {
     if (is_retryable(fsm, status) && fsm->targets_left > 0) {
         fsm->targets_left--;
@@ -184,27 +161,28 @@ static void b_failed(struct kg_fsm *fsm, struct out *out, int64_t now_ms, int st
     /* RFC 3261 16.7 step 6: 503 would say that kedge itself is unavailable; nta also makes it of an ICMP
      * error. */
     int mapped = status == 503 && !fsm->to_pbx ? 480 : kg_fsm_map_status(status, fsm->to_pbx);
-    finish(fsm, out, now_ms, mapped, mapped == 503 ? KG_CALL_RETRY_AFTER : 0, why);
+    kg_fsm_finish(fsm, out, now_ms, mapped, mapped == 503 ? KG_CALL_RETRY_AFTER : 0, why);
 }
 
 /* ---- one handler an event ---- */
 
-static void on_invite(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
+static void on_invite(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                      struct kg_fsm_out *out)
 {
     if (fsm->state != KG_CALL_NEW || ev->side != KG_SIDE_A)
         return;
     fsm->leg[KG_SIDE_A] = KG_LEG_INVITED;
     fsm->invited_ms = now_ms;
     if (!ev->sdp) {
-        finish(fsm, out, now_ms, 488, 0, "the INVITE has no SDP; kedge needs the offer in the INVITE");
+        kg_fsm_finish(fsm, out, now_ms, 488, 0, "the INVITE has no SDP; kedge needs the offer in the INVITE");
         return;
     }
     fsm->state = KG_CALL_SETUP;
     fsm->deadline_ms = now_ms + KG_CALL_MEDIA_MS;
-    apply(fsm, out, KG_APPLY_OFFER, KG_SIDE_A);
+    kg_fsm_apply(fsm, out, KG_APPLY_OFFER, KG_SIDE_A);
 }
 
-static void on_media_ok(struct kg_fsm *fsm, int64_t now_ms, struct out *out)
+static void on_media_ok(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *out)
 {
     struct kg_fsm_action *action;
     switch (fsm->apply) {
@@ -212,44 +190,37 @@ static void on_media_ok(struct kg_fsm *fsm, int64_t now_ms, struct out *out)
         invite_b(fsm, out, now_ms);
         break;
     case KG_APPLY_PROGRESS:
-        action = add(out, KG_DO_PROGRESS, KG_SIDE_A);
+        action = kg_fsm_add(out, KG_DO_PROGRESS, KG_SIDE_A);
         action->status = fsm->progress_status;
         action->sdp = true;
         break;
     case KG_APPLY_ANSWER:
-        add(out, KG_DO_ANSWER, KG_SIDE_A);
+        kg_fsm_add(out, KG_DO_ANSWER, KG_SIDE_A);
         fsm->leg[KG_SIDE_A] = KG_LEG_ANSWERED;
         fsm->state = KG_CALL_CONFIRMING;
         fsm->deadline_ms = now_ms + KG_CALL_FINAL_MS;
         break;
-    case KG_APPLY_RE_OFFER:
-        add(out, KG_DO_INVITE, kg_other_side(fsm->re_from));
-        fsm->re = KG_RE_SENT;
-        break;
-    case KG_APPLY_RE_ANSWER:
-        add(out, KG_DO_ANSWER, fsm->re_from);
-        fsm->re = KG_RE_CONFIRMING;
+    default: /* renegotiate.c's */
         break;
     }
 }
 
-static void on_media(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
+static void on_media(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                     struct kg_fsm_out *out)
 {
     if (!fsm->applying || ev->seq != fsm->apply_seq)
         return;
     fsm->applying = false;
-    if (ev->ok) {
+    if (fsm->re != KG_RE_NONE)
+        kg_re_on_media(fsm, ev, now_ms, out);
+    else if (ev->ok)
         on_media_ok(fsm, now_ms, out);
-    } else if (fsm->apply == KG_APPLY_RE_OFFER) {
-        refuse(out, fsm->re_from, 503, KG_CALL_RETRY_AFTER, "media could not be set up");
-        fsm->re = KG_RE_NONE;
-        add(out, KG_DO_RESTORE, fsm->re_from);
-    } else {
-        finish(fsm, out, now_ms, 503, KG_CALL_RETRY_AFTER, "media could not be set up");
-    }
+    else
+        kg_fsm_finish(fsm, out, now_ms, 503, KG_CALL_RETRY_AFTER, "media could not be set up");
 }
 
-static void on_provisional(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
+static void on_provisional(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                           struct kg_fsm_out *out)
 {
     (void)now_ms;
     enum kg_leg_state *b = &fsm->leg[KG_SIDE_B];
@@ -264,57 +235,37 @@ static void on_provisional(struct kg_fsm *fsm, const struct kg_fsm_event *ev, in
         return;
     if (ev->sdp) {
         fsm->progress_status = ev->status;
-        apply(fsm, out, KG_APPLY_PROGRESS, KG_SIDE_B);
+        kg_fsm_apply(fsm, out, KG_APPLY_PROGRESS, KG_SIDE_B);
     } else {
-        add(out, KG_DO_PROGRESS, KG_SIDE_A)->status = ev->status;
+        kg_fsm_add(out, KG_DO_PROGRESS, KG_SIDE_A)->status = ev->status;
     }
 }
 
-static void on_re_answer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
-{
-    if (!ev->sdp) {
-        finish(fsm, out, now_ms, 500, 0, "the re-INVITE was answered without SDP");
-        return;
-    }
-    fsm->re = KG_RE_ANSWER;
-    apply(fsm, out, KG_APPLY_RE_ANSWER, ev->side);
-}
-
-static void on_answer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
+static void on_answer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                      struct kg_fsm_out *out)
 {
     enum kg_leg_state *leg = &fsm->leg[ev->side];
-    add(out, KG_DO_ACK, ev->side);   /* every 2xx is ACKed, wanted or not (RFC 3261 13.2.2.4) */
     if (*leg == KG_LEG_CANCELLING) { /* our CANCEL crossed it */
+        kg_fsm_add(out, KG_DO_ACK, ev->side);
         bye(fsm, out, ev->side, 0, NULL);
         settle(fsm, out, now_ms);
     } else if (fsm->state == KG_CALL_CALLING && (*leg == KG_LEG_INVITING || *leg == KG_LEG_RINGING)) {
         *leg = KG_LEG_UP;
+        kg_fsm_add(out, KG_DO_ACK, ev->side);
         if (!ev->sdp) {
-            finish(fsm, out, now_ms, 502, 0, "the callee answered without SDP");
+            kg_fsm_finish(fsm, out, now_ms, 502, 0, "the callee answered without SDP");
             return;
         }
         fsm->state = KG_CALL_ANSWERING;
         fsm->deadline_ms = now_ms + KG_CALL_MEDIA_MS;
-        apply(fsm, out, KG_APPLY_ANSWER, KG_SIDE_B);
-    } else if (fsm->re == KG_RE_SENT && ev->side != fsm->re_from) {
-        on_re_answer(fsm, ev, now_ms, out);
+        kg_fsm_apply(fsm, out, KG_APPLY_ANSWER, KG_SIDE_B);
+    } else {
+        kg_re_on_answer(fsm, ev, now_ms, out);
     }
 }
 
-static void on_re_reject(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
-{
-    int status =
-        fsm->re_cancelled ? 487 : kg_fsm_map_status(ev->status, fsm->to_pbx && ev->side == KG_SIDE_B);
-    refuse(out, fsm->re_from, status, 0, NULL);
-    fsm->re = KG_RE_NONE;
-    /* RFC 3261 12.2.1.2: 408 and 481 to a request within a dialog mean that the dialog is gone. */
-    if (ev->status == 408 || ev->status == 481)
-        finish(fsm, out, now_ms, 500, 0, "the other side no longer knows the call");
-    else
-        add(out, KG_DO_RESTORE, fsm->re_from);
-}
-
-static void on_reject(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
+static void on_reject(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                      struct kg_fsm_out *out)
 {
     enum kg_leg_state *leg = &fsm->leg[ev->side];
     if (*leg == KG_LEG_CANCELLING) {
@@ -322,12 +273,12 @@ static void on_reject(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t
         settle(fsm, out, now_ms);
     } else if (fsm->state == KG_CALL_CALLING && (*leg == KG_LEG_INVITING || *leg == KG_LEG_RINGING)) {
         b_failed(fsm, out, now_ms, ev->status, NULL);
-    } else if (fsm->re == KG_RE_SENT && ev->side != fsm->re_from) {
-        on_re_reject(fsm, ev, now_ms, out);
+    } else {
+        kg_re_on_reject(fsm, ev, now_ms, out);
     }
 }
 
-static void on_ack(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
+static void on_ack(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct kg_fsm_out *out)
 {
     enum kg_leg_state *leg = &fsm->leg[ev->side];
     if (*leg == KG_LEG_BYE_AFTER_ACK) {
@@ -338,13 +289,14 @@ static void on_ack(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t no
         fsm->state = KG_CALL_TALK;
         fsm->deadline_ms = INT64_MAX;
         fsm->deferred = false;
-        add(out, KG_DO_ANSWERED, ev->side);
-    } else if (fsm->re == KG_RE_CONFIRMING && ev->side == fsm->re_from) {
-        fsm->re = KG_RE_NONE;
+        kg_fsm_add(out, KG_DO_ANSWERED, ev->side);
+    } else {
+        kg_re_on_ack(fsm, ev, now_ms, out);
     }
 }
 
-static void on_ack_timeout(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
+static void on_ack_timeout(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                           struct kg_fsm_out *out)
 {
     enum kg_leg_state *leg = &fsm->leg[ev->side];
     if (*leg == KG_LEG_BYE_AFTER_ACK) {
@@ -352,70 +304,39 @@ static void on_ack_timeout(struct kg_fsm *fsm, const struct kg_fsm_event *ev, in
         settle(fsm, out, now_ms);
     } else if (fsm->state == KG_CALL_CONFIRMING && *leg == KG_LEG_ANSWERED) {
         *leg = KG_LEG_UP; /* RFC 3261 13.3.1.4: the dialog stands, the session ends with BYE */
-        finish(fsm, out, now_ms, 408, 0, "the answer was never acknowledged");
-    } else if (fsm->re == KG_RE_CONFIRMING && ev->side == fsm->re_from) {
-        fsm->re = KG_RE_NONE;
-        finish(fsm, out, now_ms, 408, 0, "the answer to a re-INVITE was never acknowledged");
+        kg_fsm_finish(fsm, out, now_ms, 408, 0, "the answer was never acknowledged");
+    } else {
+        kg_re_on_ack_timeout(fsm, ev, now_ms, out);
     }
 }
 
-static void on_cancel(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
+static void on_cancel(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                      struct kg_fsm_out *out)
 {
     if (fsm->leg[ev->side] == KG_LEG_INVITED) {
         /* B may have answered this moment (ANSWERING): then it gets BYE instead of CANCEL. */
-        finish(fsm, out, now_ms, 487, 0, "the caller hung up before the answer");
-    } else if (fsm->re == KG_RE_OFFER && ev->side == fsm->re_from) {
-        fsm->applying = false;
-        fsm->re = KG_RE_NONE;
-        refuse(out, ev->side, 487, 0, NULL);
-        add(out, KG_DO_RESTORE, ev->side);
-    } else if (fsm->re == KG_RE_SENT && ev->side == fsm->re_from && !fsm->re_cancelled) {
-        /* No 487 yet: if the other side's 200 crosses, both sides must know of it (RFC 3261 9.2). */
-        fsm->re_cancelled = true;
-        add(out, KG_DO_CANCEL, kg_other_side(ev->side));
-    }
-}
-
-static void on_reinvite(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
-{
-    (void)now_ms;
-    bool same_side =
-        (fsm->re != KG_RE_NONE && ev->side == fsm->re_from) || (fsm->deferred && ev->side == KG_SIDE_B);
-    bool early = fsm->state == KG_CALL_ANSWERING || fsm->state == KG_CALL_CONFIRMING;
-    if (fsm->state == KG_CALL_ENDING || fsm->state == KG_CALL_ENDED || fsm->state == KG_CALL_NEW) {
-        turn_away(out, ev->side, 481, 0, NULL);
-    } else if (same_side || (fsm->state != KG_CALL_TALK && ev->side == KG_SIDE_A)) {
-        turn_away(out, ev->side, 500, 1, NULL); /* RFC 3261 14.2: a second INVITE before the first is done */
-    } else if (early) {
-        /* B was ACKed at once and may go on; for A the call does not stand before its ACK. */
-        fsm->deferred = true;
-        add(out, KG_DO_DEFER, ev->side);
-    } else if (fsm->re != KG_RE_NONE || fsm->state != KG_CALL_TALK) {
-        turn_away(out, ev->side, 491, 0, NULL); /* RFC 3261 14.2: glare */
-    } else if (!ev->sdp) {
-        turn_away(out, ev->side, 488, 0, "the re-INVITE has no SDP; kedge needs the offer in the INVITE");
+        kg_fsm_finish(fsm, out, now_ms, 487, 0, "the caller hung up before the answer");
     } else {
-        fsm->re = KG_RE_OFFER;
-        fsm->re_from = ev->side;
-        fsm->re_cancelled = false;
-        apply(fsm, out, KG_APPLY_RE_OFFER, ev->side);
+        kg_re_on_cancel(fsm, ev, now_ms, out);
     }
 }
 
-static void on_bye(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
+static void on_bye(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct kg_fsm_out *out)
 {
     if (fsm->state == KG_CALL_NEW || fsm->state == KG_CALL_ENDED)
         return;
     enum kg_leg_state *leg = &fsm->leg[ev->side];
     if (*leg == KG_LEG_INVITED) /* the caller may end an early dialog with BYE (RFC 3261 15) */
-        refuse(out, ev->side, 487, 0, NULL);
+        kg_fsm_refuse(out, ev->side, 487, 0, NULL);
     else if (*leg == KG_LEG_INVITING || *leg == KG_LEG_RINGING)
-        add(out, KG_DO_DROP, ev->side);
+        kg_fsm_add(out, KG_DO_DROP, ev->side);
     *leg = KG_LEG_DOWN;
-    finish(fsm, out, now_ms, 480, 0, ev->side == KG_SIDE_A ? "the caller hung up" : "the callee hung up");
+    kg_fsm_finish(fsm, out, now_ms, 480, 0,
+                  ev->side == KG_SIDE_A ? "the caller hung up" : "the callee hung up");
 }
 
-static void on_bye_done(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
+static void on_bye_done(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                        struct kg_fsm_out *out)
 {
     if (fsm->leg[ev->side] != KG_LEG_BYE_SENT)
         return;
@@ -423,66 +344,81 @@ static void on_bye_done(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64
     settle(fsm, out, now_ms);
 }
 
-static void on_flow_lost(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
+static void on_flow_lost(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                         struct kg_fsm_out *out)
 {
     enum kg_leg_state *leg = &fsm->leg[ev->side];
     if (*leg == KG_LEG_INVITED) {
-        finish(fsm, out, now_ms, 487, 0, "the caller's connection was lost before the answer");
+        kg_fsm_finish(fsm, out, now_ms, 487, 0, "the caller's connection was lost before the answer");
     } else if (fsm->state == KG_CALL_CALLING && (*leg == KG_LEG_INVITING || *leg == KG_LEG_RINGING)) {
-        add(out, KG_DO_DROP, ev->side);
+        kg_fsm_add(out, KG_DO_DROP, ev->side);
         b_failed(fsm, out, now_ms, 480, "the callee's connection was lost before the answer");
     }
     /* In talk the media goes on; the phone may come back over another connection. */
 }
 
-static void on_silence(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
+static void on_silence(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                       struct kg_fsm_out *out)
 {
     (void)ev;
     if (fsm->state != KG_CALL_NEW)
-        finish(fsm, out, now_ms, 480, 0, "no media came from either side");
+        kg_fsm_finish(fsm, out, now_ms, 480, 0, "no media came from either side");
 }
 
-static void on_media_lost(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
+static void on_media_lost(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                          struct kg_fsm_out *out)
 {
     (void)ev;
     if (fsm->state != KG_CALL_NEW)
-        finish(fsm, out, now_ms, 503, KG_CALL_RETRY_AFTER, "the media engine lost the call");
+        kg_fsm_finish(fsm, out, now_ms, 503, KG_CALL_RETRY_AFTER, "the media engine lost the call");
 }
 
-static void on_hangup(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
+static void on_path_lost(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                         struct kg_fsm_out *out)
+{
+    if (fsm->state != KG_CALL_NEW)
+        kg_fsm_finish(fsm, out, now_ms, 480, 0,
+                      ev->side == KG_SIDE_A
+                          ? "the media path to the caller was lost and no other was found"
+                          : "the media path to the callee was lost and no other was found");
+}
+
+static void on_hangup(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                      struct kg_fsm_out *out)
 {
     (void)ev;
     if (fsm->state != KG_CALL_NEW)
-        finish(fsm, out, now_ms, 480, 0, "ended by the administrator");
+        kg_fsm_finish(fsm, out, now_ms, 480, 0, "ended by the administrator");
 }
 
-static void on_shutdown(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
+static void on_shutdown(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                        struct kg_fsm_out *out)
 {
     (void)ev;
     if (fsm->state != KG_CALL_NEW)
-        finish(fsm, out, now_ms, 503, KG_CALL_RETRY_AFTER, "kedge is being stopped");
+        kg_fsm_finish(fsm, out, now_ms, 503, KG_CALL_RETRY_AFTER, "kedge is being stopped");
 }
 
-static void on_calling_timer(struct kg_fsm *fsm, int64_t now_ms, struct out *out)
+static void on_calling_timer(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *out)
 {
     if (fsm->leg[KG_SIDE_B] == KG_LEG_INVITING) {
-        add(out, KG_DO_DROP, KG_SIDE_B);
+        kg_fsm_add(out, KG_DO_DROP, KG_SIDE_B);
         b_failed(fsm, out, now_ms, fsm->to_pbx ? 503 : 408,
                  fsm->to_pbx ? "the PBX does not answer" : "the callee's phone does not answer");
     } else {
-        finish(fsm, out, now_ms, 408, 0, "nobody answered the call within three minutes");
+        kg_fsm_finish(fsm, out, now_ms, 408, 0, "nobody answered the call within three minutes");
     }
 }
 
-static void on_timer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
+static void on_timer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                     struct kg_fsm_out *out)
 {
-    (void)ev;
     if (now_ms < fsm->deadline_ms)
         return;
     switch (fsm->state) {
     case KG_CALL_SETUP:
     case KG_CALL_ANSWERING:
-        finish(fsm, out, now_ms, 503, KG_CALL_RETRY_AFTER, "the media engine does not answer");
+        kg_fsm_finish(fsm, out, now_ms, 503, KG_CALL_RETRY_AFTER, "the media engine does not answer");
         break;
     case KG_CALL_CALLING:
         on_calling_timer(fsm, now_ms, out);
@@ -498,23 +434,16 @@ static void on_timer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t 
         }
         settle(fsm, out, now_ms);
         break;
-    case KG_CALL_NEW:
     case KG_CALL_TALK:
+        kg_re_on_timer(fsm, ev, now_ms, out);
+        break;
+    case KG_CALL_NEW:
     case KG_CALL_ENDED:
         break;
     }
 }
 
-static void on_nothing(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct out *out)
-{
-    (void)fsm;
-    (void)ev;
-    (void)now_ms;
-    (void)out;
-}
-
-typedef void handler(struct kg_fsm *, const struct kg_fsm_event *, int64_t, struct out *);
-static handler *const handlers[KG_EV_COUNT] = {
+static kg_fsm_handler *const handlers[KG_EV_COUNT] = {
     [KG_EV_INVITE] = on_invite,
     [KG_EV_MEDIA] = on_media,
     [KG_EV_PROVISIONAL] = on_provisional,
@@ -523,15 +452,16 @@ static handler *const handlers[KG_EV_COUNT] = {
     [KG_EV_ACK] = on_ack,
     [KG_EV_ACK_TIMEOUT] = on_ack_timeout,
     [KG_EV_CANCEL] = on_cancel,
-    [KG_EV_REINVITE] = on_reinvite,
-    [KG_EV_UPDATE] = on_nothing,
-    [KG_EV_RENEW] = on_nothing,
-    [KG_EV_UPGRADE] = on_nothing,
+    [KG_EV_REINVITE] = kg_re_on_offer,
+    [KG_EV_UPDATE] = kg_re_on_offer,
+    [KG_EV_RENEW] = kg_re_on_wish,
+    [KG_EV_UPGRADE] = kg_re_on_wish,
     [KG_EV_BYE] = on_bye,
     [KG_EV_BYE_DONE] = on_bye_done,
     [KG_EV_FLOW_LOST] = on_flow_lost,
     [KG_EV_SILENCE] = on_silence,
     [KG_EV_MEDIA_LOST] = on_media_lost,
+    [KG_EV_PATH_LOST] = on_path_lost,
     [KG_EV_HANGUP] = on_hangup,
     [KG_EV_SHUTDOWN] = on_shutdown,
     [KG_EV_TIMER] = on_timer,
@@ -539,22 +469,29 @@ static handler *const handlers[KG_EV_COUNT] = {
 
 void kg_fsm_init(struct kg_fsm *fsm, unsigned targets, bool to_pbx)
 {
-    *fsm = (struct kg_fsm){
-        .targets_left = targets > 0 ? targets - 1 : 0, .to_pbx = to_pbx, .deadline_ms = INT64_MAX};
+    *fsm = (struct kg_fsm){.targets_left = targets > 0 ? targets - 1 : 0,
+                           .to_pbx = to_pbx,
+                           .deadline_ms = INT64_MAX,
+                           .re_deadline_ms = INT64_MAX};
 }
 
 void kg_fsm_init_talk(struct kg_fsm *fsm)
 {
-    *fsm = (struct kg_fsm){
-        .state = KG_CALL_TALK, .leg = {KG_LEG_UP, KG_LEG_UP}, .apply_seq = 1, .deadline_ms = INT64_MAX};
+    *fsm = (struct kg_fsm){.state = KG_CALL_TALK,
+                           .leg = {KG_LEG_UP, KG_LEG_UP},
+                           .apply_seq = 1,
+                           .deadline_ms = INT64_MAX,
+                           .re_deadline_ms = INT64_MAX};
 }
 
 size_t kg_fsm_run(struct kg_fsm *fsm, const struct kg_fsm_event *event, int64_t now_ms,
                   struct kg_fsm_action out[static KG_FSM_ACTIONS_MAX])
 {
-    struct out collected = {.action = out};
+    struct kg_fsm_out collected = {.action = out};
     if (fsm->state == KG_CALL_ENDED) /* FREE was given; an answer to a late request is all that may follow */
         return 0;
     handlers[event->type](fsm, event, now_ms, &collected);
+    if (fsm->state == KG_CALL_TALK)
+        kg_re_settle(fsm, now_ms, &collected);
     return collected.count;
 }

@@ -24,6 +24,16 @@
 /* ms for the final response to an INVITE that was cancelled or for an ACK: 64*T1 (RFC 3261 9.1, 13.3.1.4) and
  * some. */
 #define KG_CALL_FINAL_MS 35000
+/* ms for the other side to agree to what an UPDATE offers, before its sender is told 504 (RFC 3311 5.2; its
+ * transaction lasts 32 s). */
+#define KG_CALL_UPDATE_MS 20000
+/* ms for the answer to an offer of kedge's own, then it is cancelled. */
+#define KG_CALL_RENEWAL_MS 32000
+/* ms for the second side of an upgrade: the first one's 2xx waits for its ACK and is retransmitted for 32 s.
+ */
+#define KG_CALL_UPGRADE_MS 8000
+/* How often an offer of kedge's own is made that meets one of the peer's (491). */
+#define KG_CALL_TRIES 3
 /* ms for the answer to our BYE; nta goes on sending it afterwards. */
 #define KG_CALL_BYE_MS 4000
 /* seconds in Retry-After when ports or the engine are missing */
@@ -54,24 +64,54 @@ enum kg_leg_state {
     KG_LEG_DOWN,
 };
 
-/* A re-INVITE that passes from one leg to the other (RFC 3261 14). */
+/* A session that is changed in talk (RFC 3261 14, RFC 3311). */
+enum kg_re_kind {
+    KG_RE_PASSES,   /* an offer of re_from's goes to the other side */
+    KG_RE_ABSORBED, /* an offer of re_from's is answered by kedge alone */
+    KG_RE_RENEWAL,  /* kedge offers re_from's agreed description to the other side once more */
+    KG_RE_UPGRADE,  /* re_from is asked for an offer, which goes to the other side */
+};
 enum kg_re_state {
     KG_RE_NONE,
+    KG_RE_ASKED,      /* upgrade: re_from was sent an INVITE without SDP */
     KG_RE_OFFER,      /* with the media engine */
     KG_RE_SENT,       /* to the other side */
-    KG_RE_ANSWER,     /* the answer is with the media engine */
+    KG_RE_ANSWER,     /* the answer, or the absorbed offer, is with the media engine */
     KG_RE_CONFIRMING, /* 200 sent, ACK awaited */
+    KG_RE_WITHDRAWN,  /* given up; only the other side's final response is awaited */
 };
 
 /* What a media apply is for. */
-enum kg_apply { KG_APPLY_OFFER, KG_APPLY_PROGRESS, KG_APPLY_ANSWER, KG_APPLY_RE_OFFER, KG_APPLY_RE_ANSWER };
+enum kg_apply {
+    KG_APPLY_OFFER,
+    KG_APPLY_PROGRESS,
+    KG_APPLY_ANSWER,
+    KG_APPLY_RE_OFFER,
+    KG_APPLY_RE_ANSWER,
+    KG_APPLY_ABSORBED, /* an offer that the other leg does not hear of */
+    KG_APPLY_RENEWED,  /* the answer to an offer that the other leg did not hear of */
+    KG_APPLY_UPGRADE,  /* the offer that a side made when it was asked */
+};
+
+/* What kedge itself wants to change, as soon as nothing else is under way. */
+enum { KG_WISH_RENEW_A = KG_SIDE_A, KG_WISH_RENEW_B = KG_SIDE_B, KG_WISH_UPGRADE, KG_WISH_COUNT };
+struct kg_fsm_wish {
+    bool wanted;    /* until it is done */
+    uint8_t tries;  /* so far */
+    int64_t due_ms; /* not before */
+};
 
 struct kg_fsm {
     enum kg_call_state state;
     enum kg_leg_state leg[2];
     enum kg_re_state re;
+    enum kg_re_kind re_kind;
     enum kg_side re_from;
+    bool re_update; /* re_from's request was an UPDATE: no ACK follows */
     bool re_cancelled;
+    int64_t re_deadline_ms; /* of what is under way; INT64_MAX: none */
+    struct kg_fsm_wish wish[KG_WISH_COUNT];
+    enum kg_side upgrade_first;
     bool deferred;         /* B's re-INVITE waits for A's ACK */
     bool to_pbx;           /* B is a PBX: silence means 503, not 408 */
     unsigned targets_left; /* contacts of B not tried yet */
@@ -99,6 +139,7 @@ enum kg_fsm_event_type {
     KG_EV_FLOW_LOST,   /* side */
     KG_EV_SILENCE,     /* no media within the engine's timeout */
     KG_EV_MEDIA_LOST,  /* the engine lost the session */
+    KG_EV_PATH_LOST,   /* side: no path for its media is left */
     KG_EV_RENEW,       /* side: kedge is to offer anew on that leg alone (ICE restart of its own) */
     KG_EV_UPGRADE,     /* side: asked for an offer first, which then goes to the other side */
     KG_EV_HANGUP,      /* by an admin */
@@ -112,27 +153,33 @@ struct kg_fsm_event {
     int status;
     bool sdp;
     bool ok;
-    bool absorb; /* the offer concerns nothing but that leg's ICE and transport: kedge answers it alone */
+    unsigned chance; /* REJECT: random, for how long to wait after glare */
+    bool absorb;     /* the offer concerns nothing but that leg's ICE and transport: kedge answers it alone */
     unsigned seq;
 };
 
 enum kg_fsm_action_type {
-    KG_DO_APPLY,    /* media: purpose, seq, side: whose new description it is */
-    KG_DO_RESTORE,  /* media: the agreed descriptions again, a re-INVITE came to nothing; no reply wanted */
-    KG_DO_INVITE,   /* INVITE to `side`: the first, the next contact, or a re-INVITE */
-    KG_DO_DROP,     /* give up `side`'s INVITE that nobody answered: CANCEL when possible, want no answer */
-    KG_DO_PROGRESS, /* provisional `status` to `side`, with SDP if sdp */
-    KG_DO_ANSWER,   /* 200 with SDP to `side`'s INVITE */
-    KG_DO_REFUSE, /* final `status` to `side`'s INVITE; retry_after seconds if not 0; why for Warning and log
-                   */
-    KG_DO_TURN_AWAY, /* final `status` to the re-INVITE that just came: it is not served */
+    KG_DO_APPLY,     /* media: purpose, seq, side: whose new description it is */
+    KG_DO_RESTORE,   /* media: the agreed descriptions again, a re-INVITE came to nothing; no reply wanted */
+    KG_DO_INVITE,    /* INVITE to `side`: the first, the next contact, or a re-INVITE */
+    KG_DO_UPDATE,    /* UPDATE to `side` if its peer knows that method, else a re-INVITE */
+    KG_DO_ASK,       /* re-INVITE without SDP to `side` */
+    KG_DO_RENEW,     /* new ICE credentials of kedge's toward `side`, for the offer that follows */
+    KG_DO_DROP,      /* give up `side`'s INVITE that nobody answered: CANCEL when possible, want no answer */
+    KG_DO_PROGRESS,  /* provisional `status` to `side`, with SDP if sdp */
+    KG_DO_ANSWER,    /* 200 with SDP to `side`'s INVITE or UPDATE */
+    KG_DO_REFUSE,    /* final `status` to `side`'s INVITE or UPDATE; retry_after seconds if not 0; why for
+                      * Warning and log
+                      */
+    KG_DO_TURN_AWAY, /* final `status` to the re-INVITE or UPDATE that just came: it is not served */
     KG_DO_DEFER,     /* keep the re-INVITE that just came until ANSWERED, then hand it in again */
-    KG_DO_ACK,       /* to `side`'s 2xx */
-    KG_DO_CANCEL,    /* `side`'s INVITE */
-    KG_DO_BYE,       /* to `side`; why for the Reason header */
-    KG_DO_ANSWERED,  /* the call is in talk from now on */
-    KG_DO_RELEASE,   /* media session and limits; the call is over for people: status, why */
-    KG_DO_FREE,      /* nothing is awaited any more; last action ever */
+    KG_DO_ACK,      /* to `side`'s 2xx, with the answer if that was the answer to ASK. Nothing after UPDATE */
+    KG_DO_CANCEL,   /* `side`'s INVITE */
+    KG_DO_BYE,      /* to `side`; why for the Reason header */
+    KG_DO_ANSWERED, /* the call is in talk from now on */
+    KG_DO_DONE,     /* what RENEW or UPGRADE (`what`) wanted of `side` has ended: ok or not */
+    KG_DO_RELEASE,  /* media session and limits; the call is over for people: status, why */
+    KG_DO_FREE,     /* nothing is awaited any more; last action ever */
 };
 struct kg_fsm_action {
     enum kg_fsm_action_type type;
@@ -140,6 +187,8 @@ struct kg_fsm_action {
     enum kg_apply purpose;
     int status;
     bool sdp;
+    bool ok;
+    enum kg_fsm_event_type what;
     unsigned seq;
     int retry_after;
     const char *why; /* a constant sentence or NULL */

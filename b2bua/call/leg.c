@@ -8,6 +8,7 @@
 
 #include <sofia-sip/msg_addr.h>
 #include <sofia-sip/sip_header.h>
+#include <sofia-sip/sip_protos.h>
 #include <sofia-sip/sip_status.h>
 #include <sofia-sip/sip_tag.h>
 #include <sofia-sip/sip_util.h>
@@ -41,6 +42,7 @@ int kg_leg_accept(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip, con
         return ENOMEM;
     nta_incoming_bind(irq, kg_leg_ack_or_cancel, leg);
     leg->irq = irq;
+    kg_leg_learn(leg, sip);
     kg_leg_set_flow(leg, flow);
     return 0;
 }
@@ -85,6 +87,7 @@ void kg_leg_close(struct kg_leg *leg)
     leg->irq = leg->arrived = NULL;
     leg->invite = leg->bye = NULL;
     leg->dialog = NULL;
+    kg_early_forget(leg);
     kg_flow_clear(&leg->flow);
 }
 
@@ -160,30 +163,62 @@ void kg_leg_contact(const struct kg_leg *leg, sip_contact_t contact[1], char buf
 }
 
 /* A phone behind a NAT may come from a new port or connection in the middle of a call. The dialog matched by
- * Call-ID and our 64-bit tag, which only the two ends know: requests go to the new place from now on. */
-static void follow(struct kg_leg *leg, nta_incoming_t *irq)
+ * Call-ID and our 64-bit tag, which only the two ends know: requests go to the new place from now on. True if
+ * it moved; *before is where it was. */
+static bool follow(struct kg_leg *leg, nta_incoming_t *irq, struct kg_addr *before)
 {
     struct kg_flow flow;
     if (leg->pbx || kg_flow_of_incoming(leg->call->calls->agent, irq, &flow) != 0)
-        return;
-    if (leg->lost || !kg_flow_same(&flow, &leg->flow)) {
-        char before[KG_ADDR_STR], after[KG_ADDR_STR];
+        return false;
+    bool moved = leg->lost || !kg_flow_same(&flow, &leg->flow);
+    if (moved) {
+        char old[KG_ADDR_STR], new[KG_ADDR_STR];
+        *before = leg->flow.remote;
         kg_info("call", "call %s: %s moved from %s to %s; requests follow it there", leg->call->record->id,
-                leg->call->record->leg[leg->side].user, kg_addr_format(&leg->flow.remote, before),
-                kg_addr_format(&flow.remote, after));
+                leg->call->record->leg[leg->side].user, kg_addr_format(before, old),
+                kg_addr_format(&flow.remote, new));
         kg_leg_set_flow(leg, &flow);
         if (leg->call->fsm.state == KG_CALL_TALK)
             kg_talk_save(leg->call);
     }
     kg_flow_clear(&flow);
+    return moved;
 }
 
 /* ---- requests inside of the dialog ---- */
 
-/* Hands leg->arrived, whose message is sip, to the state machine. */
-static void offer(struct kg_leg *leg, const sip_t *sip)
+void kg_leg_learn(struct kg_leg *leg, const sip_t *sip)
+{
+    if (sip->sip_allow) /* without one, what it said before holds */
+        leg->allows_update = SIP_IS_ALLOWED(sip->sip_allow, sip_method_update);
+    leg->trickles = leg->trickles || kg_trickle_is_announced(sip);
+}
+
+void kg_leg_serve(struct kg_leg *leg)
+{
+    leg->irq = leg->arrived;
+    leg->arrived = NULL;
+    if (nta_incoming_method(leg->irq) == sip_method_invite)
+        nta_incoming_bind(leg->irq, kg_leg_ack_or_cancel, leg);
+}
+
+/* The offer just taken comes with new ICE credentials. */
+static bool is_restart(const struct kg_leg *leg)
 {
     char error[160];
+    struct kg_sdp *agreed = leg->sdp_agreed && leg->sdp
+                                ? kg_sdp_parse(leg->sdp_agreed, strlen(leg->sdp_agreed), error, sizeof error)
+                                : NULL;
+    bool restart = agreed && kg_sdp_is_ice_restart(agreed, leg->sdp);
+    kg_sdp_free(agreed);
+    return restart;
+}
+
+/* Hands leg->arrived, whose message is sip, to the state machine. moved_from NULL: it did not move. */
+static void offer(struct kg_leg *leg, const sip_t *sip, const struct kg_addr *moved_from)
+{
+    char error[160];
+    bool update = sip->sip_request->rq_method == sip_method_update;
     bool free_to_serve = leg->call->fsm.state == KG_CALL_TALK && leg->call->fsm.re == KG_RE_NONE;
     enum kg_sdp_found found = KG_SDP_NONE;
     if (free_to_serve) /* else it must not touch what is pending */
@@ -194,26 +229,58 @@ static void offer(struct kg_leg *leg, const sip_t *sip)
         kg_reply_refuse(irq, leg, &(struct kg_fsm_action){.status = 488, .why = error});
         return;
     }
-    kg_call_event(leg->call, &(struct kg_fsm_event){
-                                 .type = KG_EV_REINVITE, .side = leg->side, .sdp = found == KG_SDP_OK});
+    struct kg_fsm_event event = {.type = update ? KG_EV_UPDATE : KG_EV_REINVITE,
+                                 .side = leg->side,
+                                 .sdp = found == KG_SDP_OK,
+                                 .absorb = found == KG_SDP_OK && kg_talk_is_absorbed(leg)};
+    bool restarted = moved_from && found == KG_SDP_OK && is_restart(leg);
+    leg->call->holds++;
+    kg_call_event(leg->call, &event);
+    if (moved_from && !leg->call->over)
+        kg_path_moved(leg, moved_from, restarted);
+    kg_call_unhold(leg->call);
 }
 
-static int on_reinvite(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
+/* RFC 3311 5.2: without an offer it only says where its sender is now. */
+static void answer_refresh(struct kg_leg *leg, nta_incoming_t *irq)
 {
-    if (sip->sip_require) { /* RFC 3261 8.2.2.3: kedge knows no extension that could be required */
+    sip_contact_t contact[1];
+    char buf[KG_CONTACT_URL];
+    kg_leg_contact(leg, contact, buf);
+    nta_incoming_treply(irq, SIP_200_OK, SIPTAG_CONTACT(contact), SIPTAG_ALLOW(leg->call->calls->allow),
+                        TAG_END());
+}
+
+static int on_offer(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
+{
+    struct kg_addr before;
+    if (sip->sip_require) { /* RFC 3261 8.2.2.3 */
         su_home_t home[1] = {SU_HOME_INIT(home)};
-        nta_incoming_treply(irq, SIP_420_BAD_EXTENSION,
-                            SIPTAG_UNSUPPORTED(sip_has_unsupported(home, NULL, sip->sip_require)), TAG_END());
+        su_home_init(home);
+        sip_unsupported_t *unknown =
+            kg_sip_unsupported(home, sip, leg->call->calls->server->config.media.ice);
+        if (unknown)
+            nta_incoming_treply(irq, SIP_420_BAD_EXTENSION, SIPTAG_UNSUPPORTED(unknown), TAG_END());
         su_home_deinit(home);
-        return 420;
+        if (unknown)
+            return 420;
     }
-    follow(leg, irq);
+    bool moved = follow(leg, irq, &before);
     if (sip->sip_contact) /* target refresh (RFC 3261 12.2.2) */
         nta_leg_server_route(leg->dialog, sip->sip_record_route, sip->sip_contact);
-    if (leg->arrived && leg->arrived != irq) /* one waits already: this one's turn does not come */
+    kg_leg_learn(leg, sip);
+    if (sip->sip_request->rq_method == sip_method_update && !sip->sip_payload) {
+        answer_refresh(leg, irq);
+        if (moved)
+            kg_path_moved(leg, &before, false);
+        return 200;
+    }
+    if (leg->arrived && leg->arrived != irq) { /* one waits already: this one's turn does not come */
+        nta_incoming_treply(irq, SIP_500_INTERNAL_SERVER_ERROR, SIPTAG_RETRY_AFTER_STR("1"), TAG_END());
         return 500;
+    }
     leg->arrived = irq;
-    offer(leg, sip);
+    offer(leg, sip, moved ? &before : NULL);
     return 0;
 }
 
@@ -223,8 +290,19 @@ void kg_leg_resume(struct kg_leg *leg)
     msg_t *msg = leg->arrived ? nta_incoming_getrequest(leg->arrived) : NULL;
     if (!msg)
         return;
-    offer(leg, sip_object(msg));
+    offer(leg, sip_object(msg), NULL);
     msg_destroy(msg);
+}
+
+static int on_info(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
+{
+    struct kg_addr before;
+    int status;
+    if (follow(leg, irq, &before))
+        kg_path_moved(leg, &before, false);
+    if (kg_trickle_request(leg, irq, sip, &status))
+        return status;
+    return kg_relay_request(leg, irq, sip);
 }
 
 int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, const sip_t *sip)
@@ -235,7 +313,8 @@ int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, c
     int status = 0;
     switch (sip->sip_request->rq_method) {
     case sip_method_invite:
-        status = on_reinvite(leg, irq, sip);
+    case sip_method_update:
+        status = on_offer(leg, irq, sip);
         break;
     case sip_method_bye:
         call->cause = sip;
@@ -246,8 +325,7 @@ int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, c
         status = 200;
         break;
     case sip_method_info:
-        follow(leg, irq);
-        status = kg_relay_request(leg, irq, sip);
+        status = on_info(leg, irq, sip);
         break;
     case sip_method_ack: /* of an INVITE that is long done */
     case sip_method_options:

@@ -15,8 +15,12 @@
 
 static void tell(struct kg_leg *leg, enum kg_fsm_event_type type, int status, bool sdp)
 {
+    uint16_t chance = 0;
+    if (type == KG_EV_REJECT)
+        kg_calls_random(leg->call->calls, &chance, sizeof chance);
     kg_call_event(leg->call,
-                  &(struct kg_fsm_event){.type = type, .side = leg->side, .status = status, .sdp = sdp});
+                  &(struct kg_fsm_event){
+                      .type = type, .side = leg->side, .status = status, .sdp = sdp, .chance = chance});
 }
 
 static void heard(struct kg_call *call)
@@ -26,7 +30,7 @@ static void heard(struct kg_call *call)
     call->unheard = false;
 }
 
-/* ---- responses to our INVITE ---- */
+/* ---- responses to our INVITE or UPDATE ---- */
 
 static void on_answered(struct kg_leg *leg, const sip_t *sip)
 {
@@ -42,11 +46,37 @@ static void on_answered(struct kg_leg *leg, const sip_t *sip)
     }
 }
 
-static int on_invite_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
+/* Takes the SDP of a 1xx or 2xx. True if there is a description now. */
+static bool take_sdp(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
+{
+    struct kg_call *call = leg->call;
+    bool initial = call->fsm.leg[leg->side] != KG_LEG_UP, final = sip->sip_status->st_status >= 200;
+    char error[160];
+    enum kg_sdp_found found = kg_talk_take(leg, sip, error, sizeof error);
+    if (found == KG_SDP_BAD)
+        kg_warn("call", "call %s: the SDP of %s's answer cannot be understood: %s", call->record->id,
+                call->record->leg[leg->side].user, error);
+    if (initial && !final)
+        kg_early_remember(leg, orq, found == KG_SDP_OK);
+    if (found != KG_SDP_NONE || !final)
+        return found == KG_SDP_OK;
+    /* RFC 3261 13.2.1: SDP of a 18x is the answer when the 200 does not repeat it; of a fork, its own 18x */
+    const sip_t *early = kg_early_of(leg, sip);
+    if (!initial || !kg_early_newest(leg))
+        return leg->sdp_pending != NULL;
+    return early && kg_talk_take(leg, early, error, sizeof error) == KG_SDP_OK;
+}
+
+/* The peer has taken back what it announced: a re-INVITE then. */
+static bool is_update_unknown(const nta_outgoing_t *orq, int status)
+{
+    return nta_outgoing_method(orq) == sip_method_update && (status == 405 || status == 501);
+}
+
+static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
 {
     struct kg_call *call = leg->call;
     int status = sip ? sip->sip_status->st_status : 408;
-    char error[160];
     if (orq != leg->invite)
         return 0;
     heard(call);
@@ -54,35 +84,40 @@ static int on_invite_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip
     call->cause = sip;
     call->holds++; /* keeps the memory for the lines after the event */
     /* A callee that is being cancelled has nothing to say that anybody would hear. */
-    bool wanted = call->fsm.leg[leg->side] != KG_LEG_CANCELLING && call->fsm.state != KG_CALL_ENDING;
-    enum kg_sdp_found found = KG_SDP_NONE;
-    if (sip && status > 100 && status < 300 && wanted)
-        found = kg_talk_take(leg, sip, error, sizeof error);
-    if (found == KG_SDP_BAD)
-        kg_warn("call", "call %s: the SDP of %s's answer cannot be understood: %s", call->record->id,
-                call->record->leg[leg->side].user, error);
+    bool wanted = call->fsm.leg[leg->side] != KG_LEG_CANCELLING && call->fsm.state != KG_CALL_ENDING &&
+                  call->fsm.re != KG_RE_WITHDRAWN;
+    bool sdp = false;
+    if (sip && status > 100 && status < 300) {
+        kg_leg_learn(leg, sip);
+        sdp = wanted && take_sdp(leg, orq, sip);
+    }
     if (status < 200) {
-        tell(leg, KG_EV_PROVISIONAL, status, found == KG_SDP_OK);
+        tell(leg, KG_EV_PROVISIONAL, status, sdp);
     } else if (status < 300) {
         on_answered(leg, sip);
-        /* RFC 3261 13.2.1: SDP of a 18x is the answer when the 200 does not repeat it */
-        bool sdp = found == KG_SDP_OK || (found == KG_SDP_NONE && leg->sdp_pending);
+        kg_early_forget(leg);
         tell(leg, KG_EV_ANSWER, status, sdp);
     } else {
         nta_outgoing_destroy(orq);
         leg->invite = NULL;
-        tell(leg, KG_EV_REJECT, status, false);
+        leg->asked = false;
+        if (is_update_unknown(orq, status)) {
+            leg->allows_update = false;
+            kg_out_update(leg);
+        } else {
+            tell(leg, KG_EV_REJECT, status, false);
+        }
     }
     call->cause = outer;
     kg_call_unhold(call);
     return 0;
 }
 
-/* ---- INVITE ---- */
+/* ---- INVITE and UPDATE ---- */
 
 static void give_up(struct kg_leg *leg, const char *what)
 {
-    kg_warn("call", "call %s: no INVITE to %s: %s", leg->call->record->id,
+    kg_warn("call", "call %s: no INVITE or UPDATE to %s: %s", leg->call->record->id,
             leg->call->record->leg[leg->side].user, what);
     tell(leg, KG_EV_REJECT, leg->pbx ? 503 : 480, false);
 }
@@ -137,6 +172,8 @@ static int take_target(struct kg_leg *leg, const sip_t *sip)
     if (leg->dialog)
         nta_leg_destroy(leg->dialog);
     leg->dialog = NULL;
+    leg->allows_update = leg->trickles = false;
+    kg_early_forget(leg);
     kg_talk_forget(leg);
     kg_leg_set_flow(leg, &target->flow);
     free(leg->target);
@@ -146,24 +183,79 @@ static int take_target(struct kg_leg *leg, const sip_t *sip)
     return open_dialog(leg, sip);
 }
 
-size_t kg_out_header_estimate(const struct kg_leg *leg, const sip_t *sip)
+/* What the stack adds to what is summed up below: the method, versions, names of headers, Via with branch and
+ * rport, our tags, Call-ID, CSeq, Max-Forwards, Content-Type, Content-Length, User-Agent, Supported,
+ * Recv-Info.
+ */
+#define HEADER_BYTES 420
+
+static size_t url_size(const char *url)
 {
-    (void)leg;
-    (void)sip;
-    return 600;
+    return url ? strlen(url) : 0;
 }
 
-static void send_invite(struct kg_leg *leg, const sip_t *sip, bool initial)
+/* As it would be on the wire. */
+static size_t header_size(const msg_header_t *header)
+{
+    issize_t len = msg_header_e(NULL, 0, header, 0);
+    return len > 0 ? (size_t)len : 0;
+}
+
+size_t kg_out_header_estimate(const struct kg_leg *leg, const sip_t *sip)
+{
+    const struct kg_leg *other = &leg->call->leg[kg_other_side(leg->side)];
+    char contact_buf[KG_CONTACT_URL];
+    sip_contact_t contact[1];
+    struct kg_passed passed = {0};
+    const sip_route_t *route = NULL;
+    const sip_contact_t *target = NULL;
+    msg_t *msg = !sip && other->irq ? nta_incoming_getrequest(other->irq) : NULL;
+    size_t size = HEADER_BYTES;
+    kg_leg_contact(leg, contact, contact_buf);
+    if (leg->dialog)
+        nta_leg_get_route(leg->dialog, &route, &target);
+    size += target ? (size_t)url_len(target->m_url) : url_size(leg->target);
+    size += url_size(leg->local) + url_size(leg->remote) + url_size(contact_buf);
+    for (; route; route = route->r_next)
+        size += header_size((const msg_header_t *)route);
+    size += header_size((const msg_header_t *)leg->call->calls->allow);
+    if (sip || msg)
+        kg_headers_pass(sip ? sip : sip_object(msg), other, leg, &passed);
+    for (const tagi_t *tag = passed.tag; tag->t_tag; tag++)
+        size += header_size((const msg_header_t *)tag->t_value);
+    msg_destroy(msg);
+    return size;
+}
+
+/* RFC 3261 18.1.1: such a request should go by a transport with congestion control. */
+#define UDP_BYTES_MAX 1300
+
+static void say_if_large(const struct kg_leg *leg, const sip_t *sip, size_t body)
+{
+    size_t size = body + kg_out_header_estimate(leg, sip);
+    if (leg->flow.transport != KG_UDP || size <= UDP_BYTES_MAX)
+        return;
+    kg_info("call",
+            "call %s: the INVITE to %s has about %zu bytes and goes by UDP all the same: %s. If it does not "
+            "arrive, let it use TCP or TLS.",
+            leg->call->record->id, leg->call->record->leg[leg->side].user, size,
+            leg->pbx ? "that is how the PBX was configured" : "no other way leads back to the phone");
+}
+
+enum offer { FIRST, AGAIN, UPDATE, ASK };
+
+/* sip: whose headers pass; NULL: nobody's. */
+static void send_offer(struct kg_leg *leg, const sip_t *sip, enum offer offer)
 {
     struct kg_call *call = leg->call;
     char route[KG_ROUTE_URL], contact_buf[KG_CONTACT_URL];
     sip_contact_t contact[1];
     sip_max_forwards_t max_forwards[1];
     sip_payload_t payload[1];
-    struct kg_passed passed;
-    size_t len;
-    char *text = kg_talk_text(leg, &len);
-    if (!text) {
+    struct kg_passed passed = {0};
+    size_t len = 0;
+    char *text = offer == ASK ? NULL : kg_talk_text(leg, &len);
+    if (!text && offer != ASK) {
         give_up(leg, "its SDP could not be written");
         return;
     }
@@ -171,59 +263,108 @@ static void send_invite(struct kg_leg *leg, const sip_t *sip, bool initial)
     sip_max_forwards_init(max_forwards)->mf_count = (unsigned long)call->max_forwards;
     sip_payload_init(payload)->pl_data = text;
     payload->pl_len = len;
-    kg_headers_pass(sip, &call->leg[kg_other_side(leg->side)], leg, &passed);
+    if (sip)
+        kg_headers_pass(sip, &call->leg[kg_other_side(leg->side)], leg, &passed);
+    say_if_large(leg, sip, len);
+    leg->asked = offer == ASK;
     leg->invite = nta_outgoing_tcreate(
-        leg->dialog, on_invite_response, leg, (url_string_t *)kg_leg_route_url(leg, route), SIP_METHOD_INVITE,
-        initial ? (url_string_t *)leg->target : NULL, NTATAG_TPORT(leg->flow.tport), SIPTAG_CONTACT(contact),
-        SIPTAG_MAX_FORWARDS(max_forwards), SIPTAG_ALLOW(call->calls->allow),
-        SIPTAG_CONTENT_TYPE(call->calls->content_type), SIPTAG_PAYLOAD(payload), TAG_NEXT(passed.tag));
+        leg->dialog, on_response, leg, (url_string_t *)kg_leg_route_url(leg, route),
+        offer == UPDATE ? sip_method_update : sip_method_invite,
+        offer == UPDATE ? "UPDATE" : sip_method_name_invite,
+        offer == FIRST ? (url_string_t *)leg->target : NULL, NTATAG_TPORT(leg->flow.tport),
+        SIPTAG_CONTACT(contact), SIPTAG_MAX_FORWARDS(max_forwards), SIPTAG_ALLOW(call->calls->allow),
+        KG_TRICKLE_TAGS(call->calls->server->config.media.ice),
+        TAG_IF(text, SIPTAG_CONTENT_TYPE(call->calls->content_type)), TAG_IF(text, SIPTAG_PAYLOAD(payload)),
+        TAG_NEXT(passed.tag));
     free(text);
     if (!leg->invite) {
         give_up(leg, "the stack refused it");
         return;
     }
-    if (initial && leg->pbx && !call->unheard) {
+    if (offer == FIRST && leg->pbx && !call->unheard) {
         call->unheard = true;
         call->calls->unheard++;
     }
 }
 
-void kg_out_invite(struct kg_leg *leg)
+/* Of kedge's own accord, or because of the other side's request, whose headers then pass. */
+static void offer_again(struct kg_leg *leg, enum offer offer)
 {
     struct kg_leg *from = &leg->call->leg[kg_other_side(leg->side)];
-    bool initial = leg->call->fsm.state != KG_CALL_TALK;
+    bool passes = leg->call->fsm.re_kind == KG_RE_PASSES && from->irq;
+    msg_t *msg = passes ? nta_incoming_getrequest(from->irq) : NULL;
+    if (kg_leg_is_reachable(leg))
+        send_offer(leg, msg ? sip_object(msg) : NULL, offer);
+    else
+        give_up(leg, "its connection is gone");
+    msg_destroy(msg);
+}
+
+static void offer_first(struct kg_leg *leg)
+{
+    struct kg_leg *from = &leg->call->leg[kg_other_side(leg->side)];
     msg_t *msg = from->irq ? nta_incoming_getrequest(from->irq) : NULL;
-    if (!msg) {
+    if (!msg)
         give_up(leg, "the other side's INVITE is gone");
-        return;
-    }
-    const sip_t *sip = sip_object(msg);
-    if (initial && take_target(leg, sip) != 0)
+    else if (take_target(leg, sip_object(msg)) != 0)
         give_up(leg, "out of memory");
     else if (!kg_leg_is_reachable(leg))
         give_up(leg, "its connection is gone");
     else
-        send_invite(leg, sip, initial);
+        send_offer(leg, sip_object(msg), FIRST);
     msg_destroy(msg);
 }
 
+void kg_out_invite(struct kg_leg *leg)
+{
+    if (leg->call->fsm.state == KG_CALL_TALK)
+        offer_again(leg, AGAIN);
+    else
+        offer_first(leg);
+}
+
+void kg_out_update(struct kg_leg *leg)
+{
+    offer_again(leg, leg->allows_update ? UPDATE : AGAIN);
+}
+
+void kg_out_ask(struct kg_leg *leg)
+{
+    offer_again(leg, ASK);
+}
+
 /* Before ACK the INVITE's transaction must be there still: nta takes the branch from it. */
-void kg_out_ack(struct kg_leg *leg)
+static void send_ack(struct kg_leg *leg)
 {
     char route[KG_ROUTE_URL];
     sip_cseq_t cseq[1];
-    if (!leg->invite)
-        return;
+    sip_payload_t payload[1];
+    size_t len = 0;
+    char *text = leg->asked ? kg_talk_text(leg, &len) : NULL;
+    sip_payload_init(payload)->pl_data = text;
+    payload->pl_len = len;
     sip_cseq_init(cseq)->cs_seq = nta_outgoing_cseq(leg->invite);
     cseq->cs_method = sip_method_ack;
     cseq->cs_method_name = sip_method_name_ack;
-    nta_outgoing_t *ack = nta_outgoing_tcreate(
-        leg->dialog, NULL, NULL, (url_string_t *)kg_leg_route_url(leg, route), SIP_METHOD_ACK, NULL,
-        NTATAG_TPORT(leg->flow.tport), SIPTAG_CSEQ(cseq), TAG_END());
+    nta_outgoing_t *ack =
+        nta_outgoing_tcreate(leg->dialog, NULL, NULL, (url_string_t *)kg_leg_route_url(leg, route),
+                             SIP_METHOD_ACK, NULL, NTATAG_TPORT(leg->flow.tport), SIPTAG_CSEQ(cseq),
+                             TAG_IF(text, SIPTAG_CONTENT_TYPE(leg->call->calls->content_type)),
+                             TAG_IF(text, SIPTAG_PAYLOAD(payload)), TAG_END());
     if (ack)
         nta_outgoing_destroy(ack); /* nta keeps it to answer retransmissions of the 2xx */
+    free(text);
+}
+
+void kg_out_ack(struct kg_leg *leg)
+{
+    if (!leg->invite)
+        return;
+    if (nta_outgoing_method(leg->invite) == sip_method_invite)
+        send_ack(leg);
     nta_outgoing_destroy(leg->invite);
     leg->invite = NULL;
+    leg->asked = false;
 }
 
 /* nta holds it back until the first provisional response (RFC 3261 9.1). */

@@ -1,12 +1,15 @@
-/* Requests that pass from one dialog to the other and back: INFO (DTMF by RFC 6086's legacy use). */
+/* Requests that pass from one dialog to the other and back: INFO (DTMF by RFC 6086's legacy use, and the
+ * candidates of trickle.c). */
 #include "b2bua/call/call.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <sofia-sip/sip_header.h>
 #include <sofia-sip/sip_protos.h>
 #include <sofia-sip/sip_status.h>
 #include <sofia-sip/sip_tag.h>
+#include <sofia-sip/sip_util.h>
 #include <utlist.h>
 
 /* A key press is tens of bytes; nothing that INFO carries today is longer. */
@@ -19,6 +22,7 @@ struct kg_relay {
     struct kg_call *call;
     nta_incoming_t *irq;
     nta_outgoing_t *orq;
+    bool taken; /* kedge has made use of it: 200 whatever the other side says */
 };
 
 static void close_relay(struct kg_relay *relay)
@@ -51,6 +55,8 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
     {
         if (relay->orq != orq)
             continue;
+        if (relay->taken)
+            status = 200;
         nta_incoming_treply(relay->irq, status < 300 ? status : kg_fsm_map_status(status, false), NULL,
                             TAG_END());
         close_relay(relay);
@@ -70,33 +76,57 @@ static size_t waiting(const struct kg_call *call)
     return count;
 }
 
-int kg_relay_request(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
+/* Before B's answer its leg has no remote tag and no route set: an early dialog has. */
+static nta_outgoing_t *send_early(struct kg_leg *to, const sip_t *early, tagi_t tags[])
 {
-    struct kg_call *call = leg->call;
-    struct kg_leg *to = &call->leg[kg_other_side(leg->side)];
     char route[KG_ROUTE_URL];
+    su_home_t home[1] = {SU_HOME_INIT(home)};
+    su_home_init(home);
+    sip_route_t *routes = sip_route_reverse(home, early->sip_record_route);
+    nta_outgoing_t *orq = nta_outgoing_tcreate(
+        to->dialog, on_response, to, (url_string_t *)kg_leg_route_url(to, route), SIP_METHOD_INFO,
+        early->sip_contact ? (url_string_t *)early->sip_contact->m_url : (url_string_t *)to->target,
+        NTATAG_TPORT(to->flow.tport), SIPTAG_TO(early->sip_to), TAG_IF(routes, SIPTAG_ROUTE(routes)),
+        TAG_NEXT(tags));
+    su_home_deinit(home);
+    return orq;
+}
+
+static nta_outgoing_t *send_info(struct kg_leg *to, tagi_t tags[])
+{
+    char route[KG_ROUTE_URL];
+    if (to->side == KG_SIDE_B && to->call->fsm.leg[KG_SIDE_B] != KG_LEG_UP) {
+        const sip_t *early = kg_early_newest(to);
+        return early ? send_early(to, early, tags) : NULL;
+    }
+    return nta_outgoing_tcreate(to->dialog, on_response, to, (url_string_t *)kg_leg_route_url(to, route),
+                                SIP_METHOD_INFO, NULL, NTATAG_TPORT(to->flow.tport), TAG_NEXT(tags));
+}
+
+int kg_relay_info(struct kg_leg *to, nta_incoming_t *irq, const char *package, const sip_content_type_t *type,
+                  const char *body, size_t len)
+{
+    struct kg_call *call = to->call;
+    char info_package[64];
     sip_payload_t payload[1];
-    const sip_payload_t *body = sip->sip_payload;
-    if (call->fsm.state != KG_CALL_TALK || !kg_leg_is_reachable(to))
+    if (!kg_leg_is_reachable(to))
         return 480;
-    if (body && body->pl_len > BODY_MAX)
-        return 413;
     if (waiting(call) >= RELAYS_MAX)
         return 503;
     struct kg_relay *relay = calloc(1, sizeof *relay);
     if (!relay)
         return 503;
-    sip_payload_init(payload);
-    if (body) {
-        payload->pl_data = body->pl_data;
-        payload->pl_len = body->pl_len;
-    }
+    snprintf(info_package, sizeof info_package, "Info-Package: %s", package ? package : "");
+    sip_payload_init(payload)->pl_data = (char *)body;
+    payload->pl_len = len;
+    tagi_t tags[] = {{TAG_IF(package, SIPTAG_HEADER_STR(info_package))},
+                     {TAG_IF(package, SIPTAG_CONTENT_DISPOSITION_STR("Info-Package"))},
+                     {TAG_IF(body && type, SIPTAG_CONTENT_TYPE(type))},
+                     {TAG_IF(body, SIPTAG_PAYLOAD(payload))},
+                     {TAG_END()}};
     relay->call = call;
-    relay->orq = nta_outgoing_tcreate(
-        to->dialog, on_response, to, (url_string_t *)kg_leg_route_url(to, route), SIP_METHOD_INFO, NULL,
-        NTATAG_TPORT(to->flow.tport),
-        TAG_IF(body && sip->sip_content_type, SIPTAG_CONTENT_TYPE(sip->sip_content_type)),
-        TAG_IF(body, SIPTAG_PAYLOAD(payload)), TAG_END());
+    relay->taken = package != NULL;
+    relay->orq = send_info(to, tags);
     if (!relay->orq) {
         free(relay);
         return 500;
@@ -104,4 +134,17 @@ int kg_relay_request(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
     relay->irq = irq;
     DL_APPEND(call->relays, relay);
     return 0;
+}
+
+int kg_relay_request(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
+{
+    struct kg_call *call = leg->call;
+    struct kg_leg *to = &call->leg[kg_other_side(leg->side)];
+    const sip_payload_t *body = sip->sip_payload;
+    if (call->fsm.state != KG_CALL_TALK)
+        return 480;
+    if (body && body->pl_len > BODY_MAX)
+        return 413;
+    return kg_relay_info(to, irq, NULL, sip->sip_content_type, body ? body->pl_data : NULL,
+                         body ? body->pl_len : 0);
 }

@@ -1,4 +1,5 @@
-/* Responses to an INVITE that a leg's peer sent. Phrases are ours: the other side's words stay there. */
+/* Responses to an INVITE or UPDATE that a leg's peer sent. Phrases are ours: the other side's words stay
+ * there. */
 #include "b2bua/call/call.h"
 
 #include <ctype.h>
@@ -35,6 +36,7 @@ static int reply(struct kg_leg *leg, int status, const char *sdp, size_t len)
     payload->pl_len = len;
     return nta_incoming_treply(leg->irq, status, NULL, SIPTAG_CONTACT(contact),
                                TAG_IF(status >= 200, SIPTAG_ALLOW(calls->allow)),
+                               KG_TRICKLE_TAGS(calls->server->config.media.ice),
                                TAG_IF(sdp, SIPTAG_CONTENT_TYPE(calls->content_type)),
                                TAG_IF(sdp, SIPTAG_PAYLOAD(payload)), TAG_NEXT(passed.tag));
 }
@@ -58,6 +60,10 @@ void kg_reply_answer(struct kg_leg *leg)
                  leg->call->record->id);
     } else {
         reply(leg, 200, text, len);
+    }
+    if (leg->irq && nta_incoming_method(leg->irq) != sip_method_invite) { /* UPDATE: no ACK follows */
+        nta_incoming_destroy(leg->irq);
+        leg->irq = NULL;
     }
     free(text);
 }

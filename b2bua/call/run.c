@@ -8,11 +8,8 @@ typedef void act(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_a
 
 static void do_apply(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
 {
-    if (action->purpose == KG_APPLY_RE_OFFER) { /* the re-INVITE is accepted for service */
-        leg->irq = leg->arrived;
-        leg->arrived = NULL;
-        nta_incoming_bind(leg->irq, kg_leg_ack_or_cancel, leg);
-    }
+    if (action->purpose == KG_APPLY_RE_OFFER || action->purpose == KG_APPLY_ABSORBED)
+        kg_leg_serve(leg);
     kg_talk_apply(call, action);
 }
 
@@ -28,6 +25,27 @@ static void do_invite(struct kg_call *call, struct kg_leg *leg, const struct kg_
     (void)call;
     (void)action;
     kg_out_invite(leg);
+}
+
+static void do_update(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)call;
+    (void)action;
+    kg_out_update(leg);
+}
+
+static void do_ask(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)call;
+    (void)action;
+    kg_out_ask(leg);
+}
+
+static void do_renew(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)call;
+    (void)action;
+    kg_talk_renew(leg);
 }
 
 static void do_drop(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
@@ -106,6 +124,17 @@ static void do_answered(struct kg_call *call, struct kg_leg *leg, const struct k
     kg_leg_resume(&call->leg[KG_SIDE_B]);
 }
 
+static void do_done(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    const struct kg_record *record = call->record;
+    if (action->ok)
+        kg_talk_commit(call);
+    kg_info("call", "call %s: %s %s %s", record->id,
+            action->what == KG_EV_RENEW ? "a new offer of kedge's own to" : "a direct path, first asked of",
+            record->leg[leg->side].user, action->ok ? "was answered" : "came to nothing");
+    kg_path_done(call, action->what, leg->side, action->ok);
+}
+
 static void do_release(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
 {
     (void)leg;
@@ -135,11 +164,25 @@ static void do_free(struct kg_call *call, struct kg_leg *leg, const struct kg_fs
 }
 
 static act *const acts[] = {
-    [KG_DO_APPLY] = do_apply,       [KG_DO_RESTORE] = do_restore,     [KG_DO_INVITE] = do_invite,
-    [KG_DO_DROP] = do_drop,         [KG_DO_PROGRESS] = do_progress,   [KG_DO_ANSWER] = do_answer,
-    [KG_DO_REFUSE] = do_refuse,     [KG_DO_TURN_AWAY] = do_turn_away, [KG_DO_DEFER] = do_defer,
-    [KG_DO_ACK] = do_ack,           [KG_DO_CANCEL] = do_cancel,       [KG_DO_BYE] = do_bye,
-    [KG_DO_ANSWERED] = do_answered, [KG_DO_RELEASE] = do_release,     [KG_DO_FREE] = do_free,
+    [KG_DO_APPLY] = do_apply,
+    [KG_DO_RESTORE] = do_restore,
+    [KG_DO_INVITE] = do_invite,
+    [KG_DO_UPDATE] = do_update,
+    [KG_DO_ASK] = do_ask,
+    [KG_DO_RENEW] = do_renew,
+    [KG_DO_DROP] = do_drop,
+    [KG_DO_PROGRESS] = do_progress,
+    [KG_DO_ANSWER] = do_answer,
+    [KG_DO_REFUSE] = do_refuse,
+    [KG_DO_TURN_AWAY] = do_turn_away,
+    [KG_DO_DEFER] = do_defer,
+    [KG_DO_ACK] = do_ack,
+    [KG_DO_CANCEL] = do_cancel,
+    [KG_DO_BYE] = do_bye,
+    [KG_DO_ANSWERED] = do_answered,
+    [KG_DO_DONE] = do_done,
+    [KG_DO_RELEASE] = do_release,
+    [KG_DO_FREE] = do_free,
 };
 
 static void run_one(struct kg_call *call, const struct kg_fsm_event *event)

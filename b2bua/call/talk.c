@@ -185,9 +185,7 @@ void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action)
     memset(&side, 0, sizeof side);
     int failed = leg->sdp ? describe(leg, leg->sdp, &side) : EINVAL;
     if (!failed) {
-        struct kg_media_change change = {.answered = action->purpose == KG_APPLY_ANSWER ||
-                                                     action->purpose == KG_APPLY_RE_ANSWER ||
-                                                     action->purpose == KG_APPLY_RE_OFFER};
+        struct kg_media_change change = {.answered = action->purpose != KG_APPLY_OFFER && action->purpose != KG_APPLY_PROGRESS};
         change.side[action->side] = &side;
         change.bind[action->side] = bind_host(leg, &side);
         /* Before B's first INVITE its leg has no flow yet: the contact that is tried first has. */

@@ -97,20 +97,26 @@ static bool has_sound_addresses(const sip_t *sip)
     return true;
 }
 
+sip_unsupported_t *kg_sip_unsupported(su_home_t *home, const sip_t *sip, bool ice)
+{
+    return sip_has_unsupported(home, ice ? sip_supported_make(home, "trickle-ice") : NULL, sip->sip_require);
+}
+
 /* True when the request was refused, and msg is gone. */
 static bool refuse_by_headers(struct kg_sip *stack, msg_t *msg, const sip_t *sip)
 {
     const sip_request_t *request = sip->sip_request;
     signed char scheme = request->rq_url->url_type;
     bool is_call = request->rq_method == sip_method_invite;
+    sip_unsupported_t *unsupported;
     if (!is_sound(request->rq_url)) { /* 21.4.1, 21.4.11 */
         refuse(stack, msg, 400, "Bad Request-URI");
     } else if (!has_sound_addresses(sip)) {
         refuse(stack, msg, 400, "Bad Address");
     } else if (scheme != url_sip && scheme != url_sips && !(is_call && scheme == url_tel)) { /* 8.2.2.1 */
         refuse(stack, msg, SIP_416_UNSUPPORTED_URI);
-    } else if (sip->sip_require) { /* 8.2.2.3: kedge has no extension that a peer could require */
-        sip_unsupported_t *unsupported = sip_has_unsupported(msg_home(msg), NULL, sip->sip_require);
+    } else if ((unsupported =
+                    kg_sip_unsupported(msg_home(msg), sip, stack->config.media.ice))) { /* 8.2.2.3 */
         refuse(stack, msg, SIP_420_BAD_EXTENSION, SIPTAG_UNSUPPORTED(unsupported));
     } else if (has_encoding(sip)) { /* 8.2.3 */
         refuse(stack, msg, SIP_415_UNSUPPORTED_MEDIA, SIPTAG_ACCEPT_ENCODING_STR("identity"));

@@ -1,0 +1,68 @@
+/* What the early dialogs of leg B said: an INVITE that a PBX forks makes one for each phone that rings, each
+ * with a To tag and a description of its own (RFC 3261 12.1, 13.2.2.4). */
+#include "b2bua/call/call.h"
+
+#include <string.h>
+
+#include <sofia-sip/sip_protos.h>
+
+static const sip_t *message(msg_t *msg)
+{
+    return msg ? sip_object(msg) : NULL;
+}
+
+static const char *tag_of(const sip_t *sip)
+{
+    return sip && sip->sip_to && sip->sip_to->a_tag ? sip->sip_to->a_tag : NULL;
+}
+
+static int find(const struct kg_leg *leg, const char *tag)
+{
+    for (int i = 0; i < KG_EARLY_MAX && tag; i++) {
+        const char *known = tag_of(message(leg->early[i]));
+        if (known && strcmp(known, tag) == 0)
+            return i;
+    }
+    return -1;
+}
+
+void kg_early_remember(struct kg_leg *leg, nta_outgoing_t *orq, bool sdp)
+{
+    msg_t *msg = nta_outgoing_getresponse(orq);
+    const char *tag = tag_of(message(msg));
+    int at = find(leg, tag);
+    if (!tag || (at >= 0 && !sdp)) { /* says nothing new */
+        msg_destroy(msg);
+        return;
+    }
+    /* The newest description stands first; the last one goes when there is no room. */
+    if (at < 0)
+        at = KG_EARLY_MAX - 1;
+    msg_destroy(leg->early[at]);
+    leg->early[at] = NULL;
+    int to = 0;
+    if (!sdp) /* behind all that are there: no description, no say */
+        while (to < at && leg->early[to])
+            to++;
+    memmove(&leg->early[to + 1], &leg->early[to], (size_t)(at - to) * sizeof leg->early[0]);
+    leg->early[to] = msg;
+}
+
+const sip_t *kg_early_of(const struct kg_leg *leg, const sip_t *sip)
+{
+    int at = find(leg, tag_of(sip));
+    return at < 0 ? NULL : message(leg->early[at]);
+}
+
+const sip_t *kg_early_newest(const struct kg_leg *leg)
+{
+    return message(leg->early[0]);
+}
+
+void kg_early_forget(struct kg_leg *leg)
+{
+    for (int i = 0; i < KG_EARLY_MAX; i++) {
+        msg_destroy(leg->early[i]);
+        leg->early[i] = NULL;
+    }
+}

@@ -1,0 +1,37 @@
+/* What fsm.c (from the first INVITE to the last BYE) and renegotiate.c (changes in talk) share. */
+#ifndef KG_CALL_FSM_INSIDE_H
+#define KG_CALL_FSM_INSIDE_H
+
+#include "b2bua/call/fsm.h"
+
+/* Where the actions of one event are collected. */
+struct kg_fsm_out {
+    struct kg_fsm_action *action;
+    size_t count;
+};
+
+struct kg_fsm_action *kg_fsm_add(struct kg_fsm_out *out, enum kg_fsm_action_type type, enum kg_side side);
+void kg_fsm_refuse(struct kg_fsm_out *out, enum kg_side side, int status, int retry_after, const char *why);
+void kg_fsm_apply(struct kg_fsm *fsm, struct kg_fsm_out *out, enum kg_apply purpose, enum kg_side side);
+/* The call is over: status is for a caller that has no answer yet, why for people and the Reason header. */
+void kg_fsm_finish(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms, int status, int retry_after,
+                   const char *why);
+
+/* ---- renegotiate.c; a handler an event, as in fsm.c ---- */
+typedef void kg_fsm_handler(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                            struct kg_fsm_out *out);
+kg_fsm_handler kg_re_on_offer;  /* REINVITE, UPDATE; in any state */
+kg_fsm_handler kg_re_on_wish;   /* RENEW, UPGRADE */
+kg_fsm_handler kg_re_on_media;  /* the reply to the last apply, whose purpose was one of renegotiation */
+kg_fsm_handler kg_re_on_answer; /* also of what nobody waits for any more: it is ACKed */
+kg_fsm_handler kg_re_on_reject;
+kg_fsm_handler kg_re_on_ack;
+kg_fsm_handler kg_re_on_ack_timeout;
+kg_fsm_handler kg_re_on_cancel;
+kg_fsm_handler kg_re_on_timer;
+/* The call ends: what is under way is answered first (RFC 3261 15.1.2). */
+void kg_re_end(struct kg_fsm *fsm, struct kg_fsm_out *out);
+/* After each event in talk: begins what is due and sets the deadline. */
+void kg_re_settle(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *out);
+
+#endif
