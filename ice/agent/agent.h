@@ -76,6 +76,7 @@ enum kg_ice_event_type {
     KG_ICE_EV_SELECTED,     /* stream, component: kg_ice_selected is another pair now */
     KG_ICE_EV_CONSENT_LOST, /* stream, component: stop sending at once (RFC 7675 5.1) */
     KG_ICE_EV_ROLE,         /* a role conflict was resolved against us */
+    KG_ICE_EV_LOCAL,        /* kg_ice_locals has more (a STUN server answered), or gathering is over */
 };
 struct kg_ice_event {
     enum kg_ice_event_type type;
@@ -109,6 +110,8 @@ int kg_ice_add_local(struct kg_ice_agent *agent, uint8_t stream, uint8_t compone
 /* Queries a STUN server from every host candidate of that family when started or added to; the srflx
  * candidates found become local ones (and are told by kg_ice_locals). */
 int kg_ice_add_stun_server(struct kg_ice_agent *agent, const struct kg_addr *server);
+/* A STUN server has not answered yet. */
+bool kg_ice_is_gathering(const struct kg_ice_agent *agent);
 int kg_ice_set_local(struct kg_ice_agent *agent, const char *ufrag, const char *pwd);
 /* The peer's description of a stream. Another ufrag/pwd than before is its ICE restart (RFC 8445 9): the
  * checklist starts anew with the local credentials set last, and the pair selected before stays in use until

@@ -1,0 +1,117 @@
+/* The scheduler of connectivity checks (RFC 8445 6.1.4.2, 14). */
+#include "ice/agent/agent_state.h"
+
+/* A challenge: few and quick requests, since nobody may be there (agent.h). */
+#define CHALLENGE_RC 3
+#define CHALLENGE_RM 4
+
+void kg_ice_check_stop(struct kg_ice_entry *pair)
+{
+    pair->running = false;
+    pair->check.next_ms = INT64_MAX;
+}
+
+static void send_check(struct kg_ice_agent *agent, struct kg_ice_entry *pair, struct kg_ice_datagram *out)
+{
+    kg_ice_compose_check(agent, pair, pair->check.id, pair->check_controlling, pair->check_nominates, out);
+    kg_stun_transaction_sent(&pair->check, agent->now_ms);
+    pair->requests++;
+}
+
+bool kg_ice_poll_again(struct kg_ice_agent *agent, struct kg_ice_datagram *out)
+{
+    KG_EACH_PAIR(agent, p)
+    if (p->running && kg_stun_transaction_due(&p->check, agent->now_ms) == KG_STUN_SEND_AGAIN) {
+        send_check(agent, p, out);
+        return true;
+    }
+    return false;
+}
+
+/* RFC 8445 14.3, with N = 1: see ice/README.md. */
+static uint32_t rto(const struct kg_ice_agent *agent)
+{
+    uint32_t active = 0;
+
+    KG_EACH_PAIR(agent, p)
+    active += p->state == KG_PAIR_WAITING || p->state == KG_PAIR_IN_PROGRESS;
+    uint32_t paced = agent->ta_ms * active;
+    return paced > agent->settings.rto_ms ? paced : agent->settings.rto_ms;
+}
+
+static void start_check(struct kg_ice_agent *agent, struct kg_ice_entry *pair)
+{
+    uint8_t id[KG_STUN_ID];
+
+    kg_ice_id(agent, id);
+    if (pair->challenged)
+        kg_stun_transaction_start(&pair->check, id, KG_ICE_CHALLENGE_MS, CHALLENGE_RC, CHALLENGE_RM,
+                                  agent->now_ms);
+    else
+        kg_stun_transaction_start(&pair->check, id, rto(agent), 0, 0, agent->now_ms);
+    pair->running = true;
+    pair->ticket = 0;
+    pair->reason = NULL;
+    pair->check_controlling = agent->controlling;
+    pair->check_nominates = pair->nominate;
+    if (pair->state != KG_PAIR_SUCCEEDED)
+        pair->state = KG_PAIR_IN_PROGRESS;
+}
+
+/* Of that checklist: the head of the triggered-check queue, else the waiting pair of highest priority. */
+static struct kg_ice_entry *pick(const struct kg_ice_agent *agent, uint8_t stream)
+{
+    struct kg_ice_entry *triggered = NULL, *waiting = NULL;
+
+    KG_EACH_PAIR(agent, p)
+    {
+        if (p->old || p->running || p->stream != stream)
+            continue;
+        if (p->ticket != 0 && (triggered == NULL || p->ticket < triggered->ticket))
+            triggered = p;
+        if (p->state == KG_PAIR_WAITING &&
+            (waiting == NULL || p->priority > waiting->priority ||
+             (p->priority == waiting->priority && p->component < waiting->component)))
+            waiting = p;
+    }
+    return triggered != NULL ? triggered : waiting;
+}
+
+bool kg_ice_poll_check(struct kg_ice_agent *agent, struct kg_ice_datagram *out)
+{
+    kg_ice_thaw(agent);
+    for (uint16_t i = 0; i < agent->stream_size; i++) {
+        const struct kg_ice_stream *stream = &agent->stream[(agent->turn + i) % agent->stream_size];
+        if (!stream->used || !stream->described)
+            continue;
+        struct kg_ice_entry *pair = pick(agent, stream->number);
+        if (pair == NULL)
+            continue;
+        agent->turn = (uint8_t)((agent->turn + i + 1) % agent->stream_size);
+        start_check(agent, pair);
+        send_check(agent, pair, out);
+        return true;
+    }
+    return false;
+}
+
+void kg_ice_expire_checks(struct kg_ice_agent *agent)
+{
+    KG_EACH_PAIR(agent, p)
+    if (p->running && kg_stun_transaction_due(&p->check, agent->now_ms) == KG_STUN_TIMED_OUT)
+        kg_ice_pair_fail(agent, p, p->valid ? "answers no more" : "no answer");
+}
+
+int64_t kg_ice_checks_due(const struct kg_ice_agent *agent)
+{
+    int64_t due = INT64_MAX;
+
+    KG_EACH_PAIR(agent, p)
+    {
+        if (p->running && p->check.next_ms < due)
+            due = p->check.next_ms;
+        if (!p->old && !p->running && (p->ticket != 0 || p->state == KG_PAIR_WAITING) && agent->slot_ms < due)
+            due = agent->slot_ms;
+    }
+    return due;
+}

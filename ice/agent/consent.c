@@ -1,0 +1,206 @@
+/* Is the peer still there, and does it still want what we send (RFC 7675)? On selected pairs only. Where
+ * consent is off: keepalives (RFC 8445 11). */
+#include <string.h>
+
+#include "ice/agent/agent_state.h"
+
+/* When the peer was found elsewhere, the selected pair is asked so often, and given up if nothing is answered
+ * within KG_DOUBT_MS or two round trips. */
+#define KG_DOUBT_INTERVAL_MS 200
+#define KG_DOUBT_QUESTIONS   3
+#define KG_DOUBT_MS          600
+
+static bool is_on(const struct kg_ice_agent *agent)
+{
+    return !agent->settings.no_consent && !agent->settings.lite;
+}
+
+/* RFC 7675 5.1: 0.8 to 1.2 times the period. */
+static int64_t jittered(struct kg_ice_agent *agent, uint32_t period)
+{
+    uint32_t random;
+
+    agent->settings.random(agent->settings.random_ctx, &random, sizeof random);
+    return (int64_t)period * (800 + random % 401) / 1000;
+}
+
+void kg_ice_consent_begin(struct kg_ice_agent *agent, struct kg_ice_component *component)
+{
+    component->doubt_ms = INT64_MIN;
+    component->consent_ms = agent->now_ms + (is_on(agent) ? jittered(agent, agent->settings.consent_ms)
+                                                          : (int64_t)agent->settings.keepalive_ms);
+}
+
+void kg_ice_doubt(struct kg_ice_agent *agent, const struct kg_ice_entry *found)
+{
+    struct kg_ice_component *component = kg_ice_component_find(agent, found->stream, found->component);
+
+    if (component->selected == KG_ICE_NONE || &agent->pair[component->selected] == found ||
+        component->doubt_ms != INT64_MIN || agent->settings.lite)
+        return;
+    component->doubt_ms = agent->now_ms;
+    component->doubts = 0;
+}
+
+static int64_t question_at(const struct kg_ice_component *component)
+{
+    if (component->doubt_ms == INT64_MIN || component->doubts >= KG_DOUBT_QUESTIONS)
+        return INT64_MAX;
+    return component->doubt_ms + component->doubts * KG_DOUBT_INTERVAL_MS;
+}
+
+static int64_t doubt_end(const struct kg_ice_agent *agent, const struct kg_ice_component *component)
+{
+    if (component->doubt_ms == INT64_MIN)
+        return INT64_MAX;
+    int64_t wait = 2 * (int64_t)agent->pair[component->selected].rtt_ms;
+    return component->doubt_ms + (wait > KG_DOUBT_MS ? wait : KG_DOUBT_MS);
+}
+
+static void ask(struct kg_ice_agent *agent, struct kg_ice_component *component, struct kg_ice_datagram *out)
+{
+    struct kg_ice_entry *pair = &agent->pair[component->selected];
+
+    if (component->asked != component->selected) {
+        component->asked = component->selected;
+        memset(component->sent_ms, 0xff, sizeof component->sent_ms); /* -1: no question */
+    }
+    uint8_t slot = component->next_id++ % KG_ICE_CONSENT_IDS;
+    kg_ice_id(agent, component->id[slot]);
+    component->sent_ms[slot] = agent->now_ms;
+    kg_ice_compose_check(agent, pair, component->id[slot], agent->controlling, false, out);
+    pair->requests++;
+    if (question_at(component) <= agent->now_ms)
+        component->doubts++;
+    else
+        component->consent_ms = agent->now_ms + jittered(agent, agent->settings.consent_ms);
+}
+
+#define EACH_SELECTED(agent, component)                                                                      \
+    for (uint16_t i_ = 0; i_ < (agent)->stream_size; i_++)                                                   \
+        for (struct kg_ice_component *component = (agent)->stream[i_].component;                             \
+             component < (agent)->stream[i_].component + KG_ICE_COMPONENTS_MAX; component++)                 \
+            if ((agent)->stream[i_].used && component->active && component->selected != KG_ICE_NONE)
+
+bool kg_ice_poll_consent(struct kg_ice_agent *agent, struct kg_ice_datagram *out)
+{
+    EACH_SELECTED(agent, component)
+    {
+        bool due = is_on(agent) && component->consent_ms <= agent->now_ms;
+        if (!due && question_at(component) > agent->now_ms)
+            continue;
+        ask(agent, component, out);
+        return true;
+    }
+    return false;
+}
+
+bool kg_ice_poll_keepalive(struct kg_ice_agent *agent, struct kg_ice_datagram *out)
+{
+    if (is_on(agent))
+        return false;
+    EACH_SELECTED(agent, component)
+    if (component->consent_ms <= agent->now_ms) {
+        component->consent_ms = agent->now_ms + agent->settings.keepalive_ms;
+        kg_ice_compose_keepalive(agent, &agent->pair[component->selected], out);
+        return true;
+    }
+    return false;
+}
+
+/* Pairs that worked once are asked again: whichever answers takes over (RFC 7675 5.1 forbids only the expired
+ * one). */
+static void prove_again(struct kg_ice_agent *agent, const struct kg_ice_entry *lost)
+{
+    KG_EACH_PAIR(agent, p)
+    if (p != lost && p->stream == lost->stream && p->component == lost->component && p->valid &&
+        !kg_ice_pair_alive(agent, p))
+        kg_ice_trigger(agent, p);
+}
+
+static void lose(struct kg_ice_agent *agent, struct kg_ice_component *component)
+{
+    struct kg_ice_entry *pair = &agent->pair[component->selected];
+
+    component->tell_lost = true;
+    component->doubt_ms = INT64_MIN;
+    prove_again(agent, pair);
+    kg_ice_pair_fail(agent, pair, "consent expired: the peer answers no more");
+    pair->expired = true;
+}
+
+void kg_ice_expire_consent(struct kg_ice_agent *agent)
+{
+    EACH_SELECTED(agent, component)
+    {
+        struct kg_ice_entry *pair = &agent->pair[component->selected];
+        if (is_on(agent) && pair->valid && !kg_ice_pair_alive(agent, pair)) {
+            lose(agent, component);
+            continue;
+        }
+        if (doubt_end(agent, component) > agent->now_ms)
+            continue;
+        if (pair->proven_ms < component->doubt_ms) {
+            pair->demoted = true;
+            pair->nominated = false;
+            pair->reason = "answers no more, and the peer was found elsewhere";
+        }
+        component->doubt_ms = INT64_MIN;
+    }
+}
+
+int64_t kg_ice_consent_due(const struct kg_ice_agent *agent)
+{
+    int64_t due = INT64_MAX;
+
+    EACH_SELECTED(agent, component)
+    {
+        const struct kg_ice_entry *pair = &agent->pair[component->selected];
+        int64_t ask_ms = question_at(component);
+        if (component->consent_ms < ask_ms)
+            ask_ms = component->consent_ms;
+        if (ask_ms < agent->slot_ms)
+            ask_ms = agent->slot_ms;
+        int64_t end = is_on(agent) ? pair->proven_ms + agent->settings.consent_expiry_ms : INT64_MAX;
+        int64_t doubt = doubt_end(agent, component);
+        due = ask_ms < due ? ask_ms : due;
+        due = end < due ? end : due;
+        due = doubt < due ? doubt : due;
+    }
+    return due;
+}
+
+bool kg_ice_consent_answer(struct kg_ice_agent *agent, const struct kg_addr *base,
+                           const struct kg_addr *source, const struct kg_stun_message *message)
+{
+    for (uint16_t i = 0; i < agent->stream_size; i++)
+        for (int c = 0; c < KG_ICE_COMPONENTS_MAX; c++) {
+            struct kg_ice_stream *stream = &agent->stream[i];
+            struct kg_ice_component *component = &stream->component[c];
+            if (!stream->used || !component->active || component->asked == KG_ICE_NONE)
+                continue;
+            int slot = 0;
+            while (slot < KG_ICE_CONSENT_IDS && (component->sent_ms[slot] < 0 ||
+                                                 memcmp(component->id[slot], message->id, KG_STUN_ID) != 0))
+                slot++;
+            if (slot == KG_ICE_CONSENT_IDS)
+                continue;
+            struct kg_ice_entry *pair = &agent->pair[component->asked];
+            const char *pwd = (pair->old ? &stream->before : &stream->session)->remote->pwd;
+            if (kg_stun_check_integrity(message, pwd, strlen(pwd)) != KG_STUN_INTEGRITY_RIGHT) {
+                agent->counters.bad_integrity++;
+                return false;
+            }
+            agent->counters.responses_in++;
+            if (message->class != KG_STUN_SUCCESS || pair->expired ||
+                !kg_addr_equal(source, &agent->remote[pair->remote].candidate.addr) ||
+                !kg_addr_equal(base, &agent->local[pair->local].candidate.related))
+                return true;
+            pair->proven_ms = agent->now_ms;
+            pair->rtt_ms = (int32_t)(agent->now_ms - component->sent_ms[slot]);
+            pair->responses++;
+            component->sent_ms[slot] = -1;
+            return true;
+        }
+    return false;
+}

@@ -1,0 +1,37 @@
+/* A lite agent (RFC 8445 2.5) sends no checks: the full peer's checks choose. Two lite agents choose by
+ * themselves (8.2). */
+#include "ice/agent/agent_state.h"
+
+static void take(struct kg_ice_agent *agent, struct kg_ice_entry *pair)
+{
+    struct kg_ice_component *component = kg_ice_component_find(agent, pair->stream, pair->component);
+
+    pair->state = KG_PAIR_SUCCEEDED;
+    pair->valid = true;
+    pair->nominated = true;
+    pair->proven_ms = agent->now_ms;
+    if (pair->won_ms < 0)
+        pair->won_ms = (int32_t)(agent->now_ms - agent->start_ms);
+    if (component->first_valid_ms == INT64_MAX)
+        component->first_valid_ms = agent->now_ms;
+}
+
+/* RFC 8445 7.3.2. Of several nominated pairs the best is selected, as an aggressive peer does. */
+void kg_ice_lite_heard(struct kg_ice_agent *agent, struct kg_ice_entry *pair, bool use_candidate)
+{
+    if (use_candidate && !agent->controlling && !pair->nominated)
+        take(agent, pair);
+}
+
+void kg_ice_lite_pairs(struct kg_ice_agent *agent, struct kg_ice_stream *stream)
+{
+    for (uint8_t c = 1; c <= KG_ICE_COMPONENTS_MAX; c++) {
+        struct kg_ice_entry *best = NULL;
+        KG_EACH_PAIR(agent, p)
+        if (!p->old && p->stream == stream->number && p->component == c &&
+            (best == NULL || p->priority > best->priority))
+            best = p;
+        if (best != NULL)
+            take(agent, best);
+    }
+}

@@ -1,0 +1,246 @@
+/* Which pair is used: regular nomination where we are controlling (RFC 8445 8.1.1), tolerance of aggressive
+ * peers where we are not, selection, and the state of the whole agent that follows from it. */
+#include "ice/agent/agent_state.h"
+
+/* The better pairs of a path whose answers take long get two round trips, not only nominate_ms. */
+#define WAIT_ROUND_TRIPS 2
+
+static bool of(const struct kg_ice_entry *pair, const struct kg_ice_stream *stream, int component)
+{
+    return pair->stream == stream->number && pair->component == component + 1;
+}
+
+static bool is_unfinished(const struct kg_ice_entry *pair)
+{
+    return pair->state == KG_PAIR_FROZEN || pair->state == KG_PAIR_WAITING ||
+           pair->state == KG_PAIR_IN_PROGRESS;
+}
+
+void kg_ice_end_session(struct kg_ice_agent *agent, struct kg_ice_stream *stream)
+{
+    KG_EACH_PAIR(agent, p)
+    if (p->old && p->stream == stream->number)
+        kg_ice_pair_drop(agent, p);
+    for (uint16_t i = 0; i < agent->remote_size; i++)
+        if (agent->remote[i].old && agent->remote[i].stream == stream->number)
+            agent->remote[i].used = false;
+    kg_ice_session_free(agent, &stream->before);
+}
+
+/* RFC 8445 8.1.2: nothing else of this component is checked. Where the peer nominates aggressively, better
+ * pairs go on (RFC 5245 8.1.2). */
+void kg_ice_nominated(struct kg_ice_agent *agent, struct kg_ice_entry *pair)
+{
+    uint64_t value = kg_ice_pair_value(agent, pair);
+
+    pair->nominated = true;
+    pair->demoted = false;
+    pair->reason = NULL;
+    KG_EACH_PAIR(agent, p)
+    {
+        if (p == pair || p->old || p->stream != pair->stream || p->component != pair->component ||
+            p->roaming || !is_unfinished(p) || (!agent->controlling && p->priority > value))
+            continue;
+        kg_ice_pair_fail(agent, p, "another pair was chosen before this one was answered");
+    }
+}
+
+/* ---- choosing ---- */
+
+/* Nominated ones first, then those of this session, then by priority. */
+static int rank(const struct kg_ice_entry *pair)
+{
+    if (pair->old)
+        return 0;
+    return pair->nominated ? 2 : 1;
+}
+
+static uint16_t best(const struct kg_ice_agent *agent, const struct kg_ice_stream *stream, int component)
+{
+    uint16_t found = KG_ICE_NONE;
+    int found_rank = 0;
+    uint64_t found_value = 0;
+
+    KG_EACH_PAIR(agent, p)
+    {
+        if (!of(p, stream, component) || p->demoted || !kg_ice_pair_alive(agent, p))
+            continue;
+        uint64_t value = kg_ice_pair_value(agent, p);
+        if (found == KG_ICE_NONE || rank(p) > found_rank || (rank(p) == found_rank && value > found_value)) {
+            found = (uint16_t)(p - agent->pair);
+            found_rank = rank(p);
+            found_value = value;
+        }
+    }
+    return found;
+}
+
+static void select_component(struct kg_ice_agent *agent, struct kg_ice_stream *stream, int number)
+{
+    struct kg_ice_component *component = &stream->component[number];
+    uint16_t found = best(agent, stream, number);
+
+    if (found == component->selected)
+        return;
+    if (found == KG_ICE_NONE)
+        component->lost = true;
+    else
+        component->lost = false;
+    component->selected = found;
+    component->tell_selected = true;
+    if (found != KG_ICE_NONE)
+        kg_ice_consent_begin(agent, component);
+}
+
+/* ---- nominating ---- */
+
+static bool is_nominating(const struct kg_ice_agent *agent, const struct kg_ice_stream *stream, int component)
+{
+    KG_EACH_PAIR(agent, p)
+    if (!p->old && of(p, stream, component) &&
+        ((p->nominated && !p->demoted && kg_ice_pair_alive(agent, p)) ||
+         (p->nominate && (p->running || p->ticket != 0))))
+        return true;
+    return false;
+}
+
+/* True while a pair that has not been decided could beat it. */
+static bool may_be_beaten(const struct kg_ice_agent *agent, const struct kg_ice_stream *stream, int component,
+                          const struct kg_ice_entry *pair)
+{
+    uint64_t value = kg_ice_pair_value(agent, pair);
+
+    if (stream->trickle && !stream->ended)
+        return true;
+    KG_EACH_PAIR(agent, p)
+    if (!p->old && of(p, stream, component) && is_unfinished(p) && p->priority > value)
+        return true;
+    return false;
+}
+
+/* When the best pair of a component is to be nominated; INT64_MAX: not now. */
+static int64_t nominate_at(const struct kg_ice_agent *agent, const struct kg_ice_stream *stream, int number,
+                           uint16_t *pair)
+{
+    const struct kg_ice_component *component = &stream->component[number];
+
+    if (!agent->controlling || agent->settings.lite || !stream->used || !stream->described ||
+        !component->active || component->first_valid_ms == INT64_MAX || is_nominating(agent, stream, number))
+        return INT64_MAX;
+    *pair = best(agent, stream, number);
+    if (*pair == KG_ICE_NONE || agent->pair[*pair].old)
+        return INT64_MAX;
+    const struct kg_ice_entry *p = &agent->pair[*pair];
+    if (!may_be_beaten(agent, stream, number, p))
+        return INT64_MIN;
+    int64_t wait = agent->settings.nominate_ms;
+    if (p->rtt_ms * WAIT_ROUND_TRIPS > wait)
+        wait = p->rtt_ms * WAIT_ROUND_TRIPS;
+    return component->first_valid_ms + wait;
+}
+
+void kg_ice_nominate(struct kg_ice_agent *agent)
+{
+    for (uint16_t i = 0; i < agent->stream_size; i++)
+        for (int c = 0; c < KG_ICE_COMPONENTS_MAX; c++) {
+            uint16_t pair;
+            if (nominate_at(agent, &agent->stream[i], c, &pair) > agent->now_ms)
+                continue;
+            agent->pair[pair].nominate = true;
+            kg_ice_trigger(agent, &agent->pair[pair]);
+        }
+}
+
+/* ---- the state of all ---- */
+
+static bool has_hope(const struct kg_ice_agent *agent, const struct kg_ice_stream *stream, int component)
+{
+    KG_EACH_PAIR(agent, p)
+    if (!p->old && of(p, stream, component) && (is_unfinished(p) || p->running || p->ticket != 0))
+        return true;
+    return false;
+}
+
+/* Of one component, as if it were alone. */
+static enum kg_ice_state component_state(const struct kg_ice_agent *agent, const struct kg_ice_stream *stream,
+                                         int number)
+{
+    const struct kg_ice_component *component = &stream->component[number];
+
+    if (component->selected != KG_ICE_NONE && !agent->pair[component->selected].old)
+        return agent->pair[component->selected].nominated ? KG_ICE_COMPLETED : KG_ICE_CONNECTED;
+    if (component->lost)
+        return KG_ICE_DISCONNECTED;
+    /* RFC 8863: not before patience ends, and not while anything is being tried. A lite agent never fails: it
+     * does not know. */
+    if (!agent->settings.lite && agent->now_ms >= stream->since_ms + agent->settings.patience_ms &&
+        !has_hope(agent, stream, number))
+        return KG_ICE_FAILED;
+    return KG_ICE_CHECKING;
+}
+
+static void update_state(struct kg_ice_agent *agent)
+{
+    /* The worst of all components, in this order. */
+    static const enum kg_ice_state order[] = {KG_ICE_FAILED, KG_ICE_DISCONNECTED, KG_ICE_CHECKING,
+                                              KG_ICE_CONNECTED, KG_ICE_COMPLETED};
+    static const char *const reasons[] = {
+        [KG_ICE_FAILED] = "no pair of candidates works",
+        [KG_ICE_DISCONNECTED] = "the peer answers no more (consent expired)",
+        [KG_ICE_COMPLETED] = NULL,
+    };
+    bool seen[KG_ICE_FAILED + 1] = {false};
+    enum kg_ice_state state = KG_ICE_NEW;
+
+    for (uint16_t i = 0; agent->started && i < agent->stream_size; i++)
+        for (int c = 0; c < KG_ICE_COMPONENTS_MAX; c++)
+            if (agent->stream[i].used && agent->stream[i].described && agent->stream[i].component[c].active)
+                seen[component_state(agent, &agent->stream[i], c)] = true;
+    for (size_t i = sizeof order / sizeof order[0]; i-- > 0;)
+        if (seen[order[i]])
+            state = order[i];
+    if (state == agent->state)
+        return;
+    agent->state = (uint8_t)state;
+    agent->reason = reasons[state];
+    agent->tell_state = true;
+}
+
+void kg_ice_select(struct kg_ice_agent *agent)
+{
+    for (uint16_t i = 0; i < agent->stream_size; i++) {
+        struct kg_ice_stream *stream = &agent->stream[i];
+        bool renewed = stream->before.local != NULL;
+        for (int c = 0; stream->used && c < KG_ICE_COMPONENTS_MAX; c++) {
+            if (!stream->component[c].active)
+                continue;
+            select_component(agent, stream, c);
+            uint16_t selected = stream->component[c].selected;
+            renewed &=
+                selected != KG_ICE_NONE && !agent->pair[selected].old && agent->pair[selected].nominated;
+        }
+        if (renewed)
+            kg_ice_end_session(agent, stream);
+    }
+    update_state(agent);
+}
+
+int64_t kg_ice_nominate_due(const struct kg_ice_agent *agent)
+{
+    int64_t due = INT64_MAX;
+
+    for (uint16_t i = 0; i < agent->stream_size; i++) {
+        const struct kg_ice_stream *stream = &agent->stream[i];
+        for (int c = 0; stream->used && stream->described && c < KG_ICE_COMPONENTS_MAX; c++) {
+            uint16_t pair;
+            int64_t at = nominate_at(agent, stream, c, &pair);
+            if (at < due)
+                due = at;
+            int64_t patience = stream->since_ms + agent->settings.patience_ms;
+            if (stream->component[c].active && component_state(agent, stream, c) == KG_ICE_CHECKING &&
+                agent->now_ms < patience && patience < due && !agent->settings.lite)
+                due = patience;
+        }
+    }
+    return due;
+}
