@@ -15,6 +15,7 @@
 
 #include "b2bua/call/calls.h"
 #include "b2bua/call/fsm.h"
+#include "b2bua/call/path.h"
 #include "b2bua/call/record.h"
 #include "b2bua/sdp/sdp.h"
 #include "b2bua/server.h"
@@ -35,6 +36,16 @@
 struct kg_call;
 struct kg_relay;
 
+/* What a leg's m-lines are to the media engine; bit or index n: m-line n. */
+struct kg_leg_lines {
+    uint8_t enabled;                   /* described and not rejected */
+    uint8_t mux;                       /* rtcp-mux */
+    uint8_t ice;                       /* does ICE that can be used */
+    uint8_t mismatch;                  /* its addresses were changed on the way (RFC 8839 4.2.5) */
+    uint8_t flows;                     /* in both directions */
+    uint8_t use[KG_MEDIA_STREAMS_MAX]; /* enum kg_ice_use */
+};
+
 struct kg_leg {
     struct kg_call *call;
     enum kg_side side;
@@ -48,16 +59,21 @@ struct kg_leg {
     nta_outgoing_t *bye;
     msg_t *early[KG_EARLY_MAX]; /* 18x to our INVITE, one a To tag, the newest description first */
     struct kg_flow flow;
-    char *target;                /* request URI of our first INVITE */
-    char *local, *remote;        /* From or To of the dialog without tag: our side, the peer's side */
-    char *sdp_agreed;            /* what the peer said in the last offer/answer that was completed */
-    char *sdp_pending;           /* what it says in the one under way; NULL: none */
-    struct kg_sdp *sdp;          /* of sdp_pending, parsed */
-    uint8_t mux;                 /* bit n: rtcp-mux in its pending or agreed m-line n */
+    char *target;                       /* request URI of our first INVITE */
+    char *local, *remote;               /* From or To of the dialog without tag: our side, the peer's side */
+    char *sdp_agreed;                   /* what the peer said in the last offer/answer that was completed */
+    char *sdp_pending;                  /* what it says in the one under way; NULL: none */
+    struct kg_sdp *sdp;                 /* of sdp_pending, parsed */
+    struct kg_leg_lines lines;          /* as the engine was told last */
+    struct kg_leg_lines agreed;         /* as in sdp_agreed */
+    uint8_t mux_offered;                /* m-lines of our last offer to it that had rtcp-mux */
+    uint8_t told[KG_MEDIA_STREAMS_MAX]; /* enum kg_sdp_ice of what it is sent next, or was sent last */
+    struct kg_media_ice_local ice;      /* kedge's own, should it be this peer's agent; ufrag "": none yet */
+    struct kg_addr seen[2];      /* where the relay found it, first m-line, by component - 1; none: not yet */
     struct kg_sdp_origin origin; /* of what we send to it */
     bool asked; /* our re-INVITE had no SDP: its 2xx has the offer, and the ACK must have the answer */
-    bool allows_update;          /* its Allow names UPDATE */
-    bool trickles;               /* it takes candidates in INFO (RFC 8840): header or a=ice-options said so */
+    bool allows_update; /* its Allow names UPDATE */
+    bool trickles;      /* it takes candidates in INFO (RFC 8840): header or a=ice-options said so */
 };
 
 /* A contact of the callee not tried yet. */
@@ -77,6 +93,8 @@ struct kg_call {
     struct kg_record *record;
     struct kg_call_target target[KG_TARGETS_MAX];
     uint8_t target_count, target_next;
+    struct kg_path path;  /* which way media goes */
+    enum kg_path_why why; /* the same, of the offer/answer under way */
     uint8_t stream_count;
     struct kg_media_local *local[2]; /* our ports toward each side, stream_count each */
     int max_forwards;                /* for B's INVITE */
@@ -209,7 +227,23 @@ void kg_talk_release(struct kg_call *call);
 /* Leaves a new snapshot with the engine. */
 void kg_talk_save(struct kg_call *call);
 
+/* Hands a change to the engine, with the call's id and, in talk, a snapshot. seq not 0: KG_EV_MEDIA with it
+ * follows. 0 or an errno. */
+int kg_talk_send(struct kg_call *call, struct kg_media_change *change, unsigned seq);
+
 /* ---- talk_ice.c: what ICE adds to that ---- */
+/* Parsed sdp of what the leg said last: pending, else agreed (then *made is to be freed). NULL: nothing. */
+const struct kg_sdp *kg_talk_said(const struct kg_leg *leg, struct kg_sdp **made);
+/* Decides for each m-line of both sides what ICE means for it, now that `leg` has made an offer or an answer
+ * (leg->lines has it): fills lines.use and told of both. Returns true if the engine knows other things of the
+ * other side than it should now. */
+bool kg_talk_decide(struct kg_leg *leg, enum kg_apply purpose);
+/* Tells the record what the leg agreed to, when the call is taken over. */
+void kg_talk_recall(struct kg_leg *leg);
+/* leg->ice, made at the first call; new_ones: again, as in an ICE restart. */
+void kg_talk_credentials(struct kg_leg *leg, bool new_ones, bool controlling);
+/* What the contact tried before was told of kedge's ICE ends here. */
+void kg_talk_next_contact(struct kg_leg *leg);
 /* The offer just taken into leg->sdp says nothing but what ICE and a new network of this leg's peer change,
  * and the other side is not steered to it: kedge answers it alone (kg_talk_apply, then kg_talk_text as for
  * any answer; a restart of the peer's gets a new ufrag and pwd of kedge's by itself). */
@@ -218,7 +252,18 @@ bool kg_talk_is_absorbed(const struct kg_leg *leg);
  * kedge's own offer with them, made of what the other side agreed to. For KG_EV_RENEW. */
 void kg_talk_renew(struct kg_leg *leg);
 
-/* ---- path.c and path_run.c: which way media goes ---- */
+/* ---- path_run.c: which way media goes (path.h decides), and the record of it ---- */
+/* An offer/answer is complete: leg->agreed of both sides has it. */
+void kg_path_agreed(struct kg_call *call);
+/* leg's peer restarts ICE by the offer just taken. */
+void kg_path_restarted(struct kg_leg *leg);
+/* A description that the engine is told; what was left out of a text for leg's peer. */
+void kg_path_note_side(struct kg_leg *leg, const struct kg_media_side *side);
+void kg_path_note_pruned(struct kg_leg *leg, const struct kg_sdp_pruned *pruned);
+void kg_path_event(struct kg_call *call, const struct kg_path_event *event);
+void kg_path_tick(struct kg_call *call);
+/* ICE, PATH, LEFT and LATCHED of the engine. */
+void kg_path_media(struct kg_call *call, const struct kg_media_event *event);
 /* An INFO with application/trickle-ice-sdpfrag came from leg's peer: its candidates go to the engine. */
 void kg_path_trickle(struct kg_leg *leg, const char *body, size_t len);
 /* The same on a steered call: what the other side is sent of it, malloc'd. NULL: nothing (kept for the next

@@ -29,6 +29,8 @@ static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *a
     {
         if (now >= call->fsm.deadline_ms)
             kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_TIMER});
+        else if (now >= call->path.deadline_ms)
+            kg_path_tick(call);
     }
     su_timer_set_interval(timer, on_tick, arg, TICK_MS);
 }
@@ -119,6 +121,7 @@ struct kg_call *kg_call_new(struct kg_calls *calls, const char *id)
     call->calls = calls;
     call->record = record;
     record->started_ms = kg_wall_ms();
+    kg_path_init(&call->path);
     for (int side = 0; side < 2; side++) {
         call->leg[side].call = call;
         call->leg[side].side = (enum kg_side)side;
@@ -256,6 +259,8 @@ void kg_calls_media_event(struct kg_calls *calls, const struct kg_media_event *e
     case KG_MEDIA_ICE:
     case KG_MEDIA_PATH:
     case KG_MEDIA_LEFT:
+        kg_path_media(call, event);
+        break;
     case KG_MEDIA_RECOVERED:
     case KG_MEDIA_UP:
     case KG_MEDIA_DOWN:

@@ -137,19 +137,6 @@ static void assess(struct inquiry *in, struct kg_record_leg *record, struct kg_a
     }
 }
 
-/* Media policy of this build (b2bua/call/README.md): everything is anchored, and the record says why. */
-static void choose_path(struct kg_record *record, enum kg_policy policy)
-{
-    static const char *const reason[] = {
-        [KG_POLICY_AUTO] = "neither side offered ICE that kedge could use, so its relay ports join the two",
-        [KG_POLICY_STEER] = "steering needs ICE, which this kedge does not speak yet",
-        [KG_POLICY_ANCHOR] = "the configuration says so (media.policy: anchor)",
-        [KG_POLICY_BYPASS] = "bypass is not available in this kedge yet",
-    };
-    record->path = "anchored";
-    record->reason = reason[policy];
-}
-
 static int move_targets(struct inquiry *in, struct kg_call *call)
 {
     for (size_t i = 0; i < in->target_count; i++) {
@@ -177,7 +164,8 @@ static int fill_record(struct inquiry *in, struct kg_call *call)
     record->leg[KG_SIDE_B].pbx = call->leg[KG_SIDE_B].pbx;
     record->leg[KG_SIDE_B].user =
         strdup(call->leg[KG_SIDE_B].pbx || !in->target[0].user[0] ? in->user : in->target[0].user);
-    choose_path(record, call->calls->server->config.media.policy);
+    record->path = kg_path_name(&call->path);
+    record->reason = kg_path_reason(&call->path);
     return record->from && record->to && record->leg[0].user && record->leg[0].call_id && record->leg[1].user
                ? 0
                : ENOMEM;

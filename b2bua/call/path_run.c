@@ -1,5 +1,198 @@
-/* Carries out what path.c decides. */
+/* Carries out what path.c decides, and writes down what happened. */
 #include "b2bua/call/call.h"
+
+#include "conf/clock.h"
+#include "conf/log.h"
+
+static bool is_free(const struct kg_call *call)
+{
+    return call->fsm.state == KG_CALL_TALK && call->fsm.re == KG_RE_NONE && !call->running;
+}
+
+/* Some m-line in use is on hold. */
+static bool is_held(const struct kg_call *call)
+{
+    const struct kg_leg_lines *a = &call->leg[KG_SIDE_A].agreed, *b = &call->leg[KG_SIDE_B].agreed;
+    uint8_t used = a->enabled & b->enabled;
+    return (a->flows & b->flows & used) != used;
+}
+
+static const char *name_of(const struct kg_call *call, enum kg_side side)
+{
+    const char *user = call->record->leg[side].user;
+    return user && *user ? user : side == KG_SIDE_A ? "the caller" : "the callee";
+}
+
+/* ---- actions ---- */
+
+static void show(struct kg_call *call)
+{
+    call->record->path = kg_path_name(&call->path);
+    call->record->reason = kg_path_reason(&call->path);
+}
+
+static void act(struct kg_call *call, const struct kg_path_action *action)
+{
+    struct kg_record *record = call->record;
+    enum kg_side first = call->leg[KG_SIDE_A].pbx ? KG_SIDE_B : KG_SIDE_A;
+    switch (action->what) {
+    case KG_PATH_NOTHING:
+        break;
+    case KG_PATH_FALL_BACK:
+        kg_counters.ice_fallbacks++;
+        kg_record_note(record, KG_NOTE_FALL_BACK, action->side, NULL);
+        kg_info("call", "call %s: the path between the phones is lost on %s's side; kedge joins them again",
+                record->id, name_of(call, action->side));
+        break;
+    case KG_PATH_RENEW:
+        kg_counters.ice_renewals++;
+        kg_record_note(record, KG_NOTE_RENEW, action->side, NULL);
+        kg_info("call", "call %s: kedge restarts ICE with %s", record->id, name_of(call, action->side));
+        kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_RENEW, .side = action->side});
+        break;
+    case KG_PATH_UPGRADE:
+        kg_record_note(record, KG_NOTE_UPGRADE, first, NULL);
+        kg_info("call", "call %s: kedge tries to steer the phones to each other", record->id);
+        kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_UPGRADE, .side = first});
+        break;
+    case KG_PATH_END:
+        kg_record_note(record, KG_NOTE_NO_PATH, action->side, NULL);
+        kg_info("call", "call %s: it ends: %s (%s)", record->id, action->why, name_of(call, action->side));
+        kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_PATH_LOST, .side = action->side});
+        break;
+    }
+}
+
+void kg_path_event(struct kg_call *call, const struct kg_path_event *event)
+{
+    struct kg_path_event next = *event;
+    call->holds++;
+    for (;;) {
+        struct kg_path_action action = kg_path_run(&call->path, &next, kg_mono_ms());
+        if (!call->over)
+            show(call);
+        act(call, &action);
+        if (call->over || action.what == KG_PATH_NOTHING)
+            break;
+        next = (struct kg_path_event){.type = KG_PATH_EV_TICK, .ready = is_free(call), .held = is_held(call)};
+    }
+    kg_call_unhold(call);
+}
+
+void kg_path_tick(struct kg_call *call)
+{
+    kg_path_event(call, &(struct kg_path_event){
+                            .type = KG_PATH_EV_TICK, .ready = is_free(call), .held = is_held(call)});
+}
+
+/* ---- offers and answers ---- */
+
+void kg_path_agreed(struct kg_call *call)
+{
+    const struct kg_leg_lines *a = &call->leg[KG_SIDE_A].agreed, *b = &call->leg[KG_SIDE_B].agreed;
+    enum kg_policy policy = call->calls->server->config.media.policy;
+    struct kg_path_event event = {.type = KG_PATH_EV_AGREED, .why = call->why, .held = is_held(call)};
+    event.both = policy == KG_POLICY_AUTO || policy == KG_POLICY_STEER;
+    unsigned lines = 0;
+    for (int i = 0; i < KG_MEDIA_STREAMS_MAX; i++) {
+        if (!(a->enabled & b->enabled & 1u << i))
+            continue;
+        lines++;
+        event.steered |= a->use[i] == KG_ICE_STEER && b->use[i] == KG_ICE_STEER;
+        event.both &= a->use[i] == KG_ICE_AGENT && b->use[i] == KG_ICE_AGENT;
+    }
+    event.both &= lines > 0;
+    kg_path_event(call, &event);
+}
+
+void kg_path_restarted(struct kg_leg *leg)
+{
+    kg_counters.ice_restarts++;
+    kg_record_note(leg->call->record, KG_NOTE_RESTART, leg->side, NULL);
+    kg_path_event(leg->call, &(struct kg_path_event){.type = KG_PATH_EV_RESTARTED, .side = leg->side});
+}
+
+void kg_path_done(struct kg_call *call, enum kg_fsm_event_type what, enum kg_side side, bool ok)
+{
+    struct kg_path_event event = {.type = KG_PATH_EV_RENEWED, .side = side, .ok = ok};
+    if (what == KG_EV_UPGRADE) {
+        event.type = KG_PATH_EV_UPGRADED;
+        ok = ok && call->path.steered;
+        kg_counters.ice_upgrades += ok;
+        kg_record_note(call->record, ok ? KG_NOTE_UPGRADED : KG_NOTE_NOT_UPGRADED, side, NULL);
+    } else if (!ok) {
+        kg_record_note(call->record, KG_NOTE_RENEW_REFUSED, side, NULL);
+    }
+    kg_path_event(call, &event);
+}
+
+void kg_path_moved(struct kg_leg *leg, const struct kg_addr *before, bool restarted)
+{
+    if (kg_addr_same_host(before, &leg->flow.remote)) /* a new mapping or connection says nothing of media */
+        return;
+    kg_record_note(leg->call->record, KG_NOTE_MOVED, leg->side, &leg->flow.remote);
+    if (!restarted)
+        kg_path_event(leg->call, &(struct kg_path_event){.type = KG_PATH_EV_MOVED, .side = leg->side});
+}
+
+/* ---- what the engine says ---- */
+
+static void on_ice(struct kg_call *call, const struct kg_media_event *event)
+{
+    bool up = event->ice_state == KG_ICE_CONNECTED || event->ice_state == KG_ICE_COMPLETED;
+    if (up && !call->path.leg[event->side].connected) {
+        kg_record_note(call->record, KG_NOTE_CONNECTED, event->side, &event->addr);
+    } else if (event->ice_state == KG_ICE_DISCONNECTED) {
+        kg_counters.ice_consent_lost++;
+        kg_record_note(call->record, KG_NOTE_CONSENT_LOST, event->side, NULL);
+    } else if (event->ice_state == KG_ICE_FAILED) {
+        kg_record_note(call->record, KG_NOTE_FAILED, event->side, NULL);
+    }
+    kg_path_event(
+        call, &(struct kg_path_event){.type = KG_PATH_EV_ICE, .side = event->side, .ice = event->ice_state});
+}
+
+void kg_path_media(struct kg_call *call, const struct kg_media_event *event)
+{
+    switch (event->type) {
+    case KG_MEDIA_ICE:
+        on_ice(call, event);
+        break;
+    case KG_MEDIA_PATH:
+        if (event->relayed != call->path.relayed)
+            kg_record_note(call->record, event->relayed ? KG_NOTE_RELAYED : KG_NOTE_DIRECT, event->side,
+                           NULL);
+        kg_path_event(call, &(struct kg_path_event){.type = KG_PATH_EV_RELAYED, .relayed = event->relayed});
+        break;
+    case KG_MEDIA_LEFT:
+        kg_record_note(call->record, KG_NOTE_LEFT, event->side, NULL);
+        kg_path_event(call, &(struct kg_path_event){.type = KG_PATH_EV_LEFT, .side = event->side});
+        break;
+    case KG_MEDIA_LATCHED:
+        if (event->stream == 0)
+            call->leg[event->side].seen[event->rtcp] = event->addr;
+        break;
+    default:
+        break;
+    }
+}
+
+/* ---- the record ---- */
+
+void kg_path_note_side(struct kg_leg *leg, const struct kg_media_side *side)
+{
+    if (leg->lines.ice || leg->call->record->leg[leg->side].candidate_count)
+        kg_record_set_candidates(leg->call->record, leg->side, leg->sdp, side);
+}
+
+void kg_path_note_pruned(struct kg_leg *leg, const struct kg_sdp_pruned *pruned)
+{
+    struct kg_record_leg *from = &leg->call->record->leg[kg_other_side(leg->side)];
+    from->pruned = pruned->candidates;
+    from->too_big = pruned->too_big;
+}
+
+/* ---- candidates in INFO ---- */
 
 void kg_path_trickle(struct kg_leg *leg, const char *body, size_t len)
 {
@@ -15,19 +208,4 @@ char *kg_path_trickle_text(struct kg_leg *from, const char *body, size_t len, si
     (void)len;
     (void)out_len;
     return NULL;
-}
-
-void kg_path_done(struct kg_call *call, enum kg_fsm_event_type what, enum kg_side side, bool ok)
-{
-    (void)call;
-    (void)what;
-    (void)side;
-    (void)ok;
-}
-
-void kg_path_moved(struct kg_leg *leg, const struct kg_addr *before, bool restarted)
-{
-    (void)leg;
-    (void)before;
-    (void)restarted;
 }

@@ -26,7 +26,10 @@ void kg_record_free(struct kg_record *record)
         free(record->leg[side].call_id);
         free(record->leg[side].nat_reasons);
         free(record->stats[side]);
+        free(record->leg[side].candidate);
     }
+    free(record->pair);
+    free(record->event);
     free(record);
 }
 
@@ -42,6 +45,7 @@ void kg_record_set_stats(struct kg_record *record, const struct kg_media_session
         else
             record->stream_count = 0;
     }
+    kg_record_set_pairs(record, info);
 }
 
 char *kg_record_text(const char *text)

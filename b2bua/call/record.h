@@ -6,9 +6,62 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "b2bua/sdp/sdp.h"
 #include "media/client.h"
 
 #define KG_CALL_ID_LEN 16 /* hex digits */
+
+/* A candidate as its phone's SDP names it. */
+struct kg_record_candidate {
+    uint8_t type, component, line; /* enum kg_candidate_type; m-line */
+    struct kg_addr addr;
+};
+#define KG_RECORD_CANDIDATES_MAX 16 /* a leg; the first m-line's come first */
+/* Why some of the others are not used. */
+struct kg_record_unused {
+    const char *reason; /* constant */
+    uint8_t count;
+};
+#define KG_RECORD_UNUSED_MAX 4
+
+/* A pair of candidates that kedge saw, compact. */
+struct kg_record_pair {
+    uint8_t side, stream, component, state; /* enum kg_side, enum kg_pair_state */
+    uint8_t local_type, remote_type;        /* enum kg_candidate_type */
+    bool selected, nominated;
+    struct kg_addr local, remote; /* ours, the phone's as seen here */
+    int32_t rtt_ms, won_ms;       /* -1: none */
+    char reason[64];              /* why it failed; "" */
+};
+
+/* What happened to a call's path, in the order of time. */
+enum kg_note {
+    KG_NOTE_CONNECTED,    /* side, addr: kedge's agent has a pair with it */
+    KG_NOTE_CONSENT_LOST, /* side */
+    KG_NOTE_FAILED,       /* side: no pair of kedge's agent works */
+    KG_NOTE_LEFT,         /* side: answers no check on the relay's path */
+    KG_NOTE_MOVED,        /* side, addr: its SIP comes from there now */
+    KG_NOTE_MEDIA_MOVED,  /* side, addr: its media does */
+    KG_NOTE_RESTART,      /* side: its phone restarts ICE */
+    KG_NOTE_RENEW,        /* side: kedge restarts ICE with it */
+    KG_NOTE_RENEW_REFUSED,
+    KG_NOTE_FALL_BACK, /* side: whose path made it necessary */
+    KG_NOTE_UPGRADE,   /* side: asked first */
+    KG_NOTE_UPGRADED,
+    KG_NOTE_NOT_UPGRADED,
+    KG_NOTE_RELAYED,
+    KG_NOTE_DIRECT,
+    KG_NOTE_NO_PATH,    /* side */
+    KG_NOTE_TAKEN_OVER, /* by a restarted signalling process */
+    KG_NOTE_COUNT
+};
+struct kg_record_event {
+    uint8_t note, side;
+    int64_t after_ms; /* the INVITE */
+    struct kg_addr addr;
+};
+#define KG_RECORD_EVENTS_MAX   24
+#define KG_RECORD_EVENTS_FIRST 8 /* when there are more, these and the latest are kept */
 
 struct kg_record_leg {
     char *user;    /* account, or what the other side dialled; never NULL once the leg exists */
@@ -18,7 +71,12 @@ struct kg_record_leg {
     bool nat;
     char *nat_reasons; /* sentences, one a line; NULL: none */
     bool pbx;
-    bool lost; /* its connection is gone */
+    bool lost;                             /* its connection is gone */
+    struct kg_record_candidate *candidate; /* usable ones of its newest SDP */
+    uint8_t candidate_count;
+    struct kg_record_unused unused[KG_RECORD_UNUSED_MAX]; /* ends with reason NULL, or full */
+    uint8_t pruned; /* left out so that an INVITE fits into a datagram */
+    bool too_big;   /* it does not fit even so */
 };
 
 struct kg_record {
@@ -27,17 +85,32 @@ struct kg_record {
     int64_t started_ms, answered_ms, ended_ms; /* wall clock; 0: not (yet) */
     int status;         /* sent to the caller, or that it would have got; 0 while the call lasts */
     const char *why;    /* it ended; constant; NULL: by a failure of the other side with `status` */
-    const char *path;   /* "anchored", "direct", "bypass" */
+    const char *path;   /* "anchored", "direct", "relayed by kedge"; constant */
     const char *reason; /* for the path; constant */
     struct kg_record_leg leg[2];
     uint8_t stream_count;
     struct kg_media_stats *stats[2]; /* last known, stream_count each; NULL: none */
+    struct kg_record_pair *pair;     /* last known */
+    uint8_t pair_count;
+    struct kg_record_event *event;
+    uint8_t event_count;
+    unsigned events_lost;   /* behind the first ones */
+    struct kg_addr told[2]; /* the selected pair as a phone told it in an updated offer; none: it did not */
 };
 
 struct kg_record *kg_record_new(const char *id);
 void kg_record_free(struct kg_record *record);
 /* Keeps a copy of the engine's figures. */
 void kg_record_set_stats(struct kg_record *record, const struct kg_media_session_info *info);
+
+/* ---- record_ice.c ---- */
+/* addr NULL: none. */
+void kg_record_note(struct kg_record *record, enum kg_note note, enum kg_side side,
+                    const struct kg_addr *addr);
+/* The candidates of what a side said. */
+void kg_record_set_candidates(struct kg_record *record, enum kg_side side, const struct kg_sdp *sdp,
+                              const struct kg_media_side *described);
+void kg_record_set_pairs(struct kg_record *record, const struct kg_media_session_info *info);
 
 /* One row of `calls --json`. state: kg_call_state_name. */
 json_t *kg_record_json(const struct kg_record *record, const char *state);

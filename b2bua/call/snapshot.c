@@ -16,7 +16,7 @@
 #include "b2bua/call/notes.h"
 #include "conf/log.h"
 
-#define VERSION 1
+#define VERSION 2
 /* Requests sent after the snapshot (INFO) used CSeq numbers that it does not know; a gap does no harm (RFC
  * 3261 12.2.2), a number used twice does. */
 #define CSEQ_GAP 1000
@@ -66,6 +66,45 @@ static char *route_text(const sip_route_t *route)
     return text;
 }
 
+/* Masks and uses of the m-lines, two hex digits each. */
+#define LINES_BYTES (4 + KG_MEDIA_STREAMS_MAX)
+
+static void put_lines(struct writer *w, const struct kg_leg_lines *lines)
+{
+    uint8_t byte[LINES_BYTES] = {lines->enabled, lines->mux, lines->ice, lines->flows};
+    char text[2 * LINES_BYTES + 1];
+    memcpy(byte + 4, lines->use, KG_MEDIA_STREAMS_MAX);
+    for (size_t i = 0; i < LINES_BYTES; i++)
+        snprintf(text + 2 * i, 3, "%02x", byte[i]);
+    put(w, "lines", text);
+}
+
+/* kedge's own ICE toward this leg, and where the relay found its peer. */
+static void put_ice(struct writer *w, const struct kg_leg *leg)
+{
+    static const char *const seen[] = {"seen1", "seen2"};
+    if (!leg->ice.ufrag[0])
+        return;
+    put(w, "ufrag", leg->ice.ufrag);
+    put(w, "pwd", leg->ice.pwd);
+    put_number(w, "controlling", leg->ice.controlling);
+    put_number(w, "trickles", leg->trickles);
+    if (kg_addr_is_set(&leg->ice.advertised))
+        put_addr(w, "advertised", &leg->ice.advertised);
+    for (int i = 0; i < 2; i++)
+        if (kg_addr_is_set(&leg->seen[i]))
+            put_addr(w, seen[i], &leg->seen[i]);
+}
+
+/* why: of what is being agreed, the rest of what was. */
+static void put_path(struct writer *w, enum kg_path_why why, const struct kg_path *path)
+{
+    kg_notes_put_number(&w->notes, "why", why);
+    kg_notes_put_number(&w->notes, "relayed", path->relayed);
+    kg_notes_put_number(&w->notes, "fell_back", path->fell_back);
+    kg_notes_put_number(&w->notes, "upgrades", path->upgrades);
+}
+
 static void put_leg(struct writer *w, const struct kg_leg *leg)
 {
     const struct kg_record_leg *record = &leg->call->record->leg[leg->side];
@@ -89,7 +128,8 @@ static void put_leg(struct writer *w, const struct kg_leg *leg)
     put_addr(w, "from", &leg->flow.local);
     put_number(w, "pbx", leg->pbx);
     put_number(w, "nat", record->nat);
-    put_number(w, "mux", leg->mux);
+    put_lines(w, &leg->lines);
+    put_ice(w, leg);
     put_number(w, "origin", leg->origin.id);
     put_number(w, "version", leg->origin.version);
     free(routes);
@@ -106,6 +146,7 @@ size_t kg_snapshot_write(const struct kg_call *call, char *buf, size_t size)
     kg_notes_put(&w.notes, "to", call->record->to);
     kg_notes_put_number(&w.notes, "started", (uint64_t)call->record->started_ms);
     kg_notes_put_number(&w.notes, "answered", (uint64_t)call->record->answered_ms);
+    put_path(&w, call->why, &call->path);
     for (int side = 0; side < 2; side++) {
         w.prefix = (char)('a' + side);
         put_leg(&w, &call->leg[side]);
@@ -206,6 +247,52 @@ static int restore_dialog(const struct reader *r, struct kg_leg *leg, su_home_t 
     return failed;
 }
 
+static void restore_lines(const struct reader *r, struct kg_leg *leg)
+{
+    uint8_t byte[LINES_BYTES] = {0};
+    char *text = get(r, "lines");
+    for (size_t i = 0; text && strlen(text) == 2 * LINES_BYTES && i < LINES_BYTES; i++) {
+        unsigned value;
+        if (sscanf(text + 2 * i, "%2x", &value) == 1)
+            byte[i] = (uint8_t)value;
+    }
+    free(text);
+    leg->lines = (struct kg_leg_lines){.enabled = byte[0], .mux = byte[1], .ice = byte[2], .flows = byte[3]};
+    for (int i = 0; i < KG_MEDIA_STREAMS_MAX; i++)
+        leg->lines.use[i] = byte[4 + i] <= KG_ICE_STEER ? byte[4 + i] : KG_ICE_UNUSED;
+    leg->agreed = leg->lines;
+}
+
+static void restore_secret(const struct reader *r, const char *name, char *out, size_t size)
+{
+    char *text = get(r, name);
+    if (text && strlen(text) == size - 1)
+        memcpy(out, text, size);
+    free(text);
+}
+
+static void restore_ice(const struct reader *r, struct kg_leg *leg)
+{
+    restore_secret(r, "ufrag", leg->ice.ufrag, sizeof leg->ice.ufrag);
+    restore_secret(r, "pwd", leg->ice.pwd, sizeof leg->ice.pwd);
+    leg->ice.controlling = get_number(r, "controlling");
+    leg->ice.advertised = get_addr(r, "advertised");
+    leg->trickles = get_number(r, "trickles");
+    leg->seen[0] = get_addr(r, "seen1");
+    leg->seen[1] = get_addr(r, "seen2");
+}
+
+static void restore_path(const struct reader *r, struct kg_call *call)
+{
+    uint64_t why = kg_notes_get_number(r->text, r->len, "why");
+    call->why = why < KG_WHY_COUNT ? (enum kg_path_why)why : KG_WHY_UNDECIDED;
+    call->path.fell_back = kg_notes_get_number(r->text, r->len, "fell_back");
+    call->path.upgrades = (uint8_t)kg_notes_get_number(r->text, r->len, "upgrades");
+    kg_path_agreed(call);
+    bool relayed = kg_notes_get_number(r->text, r->len, "relayed");
+    kg_path_event(call, &(struct kg_path_event){.type = KG_PATH_EV_RELAYED, .relayed = relayed});
+}
+
 static int restore_leg(const struct reader *r, struct kg_leg *leg)
 {
     struct kg_record_leg *record = &leg->call->record->leg[leg->side];
@@ -217,7 +304,9 @@ static int restore_leg(const struct reader *r, struct kg_leg *leg)
     leg->local = get(r, "local");
     leg->remote = get(r, "remote");
     leg->sdp_agreed = get(r, "sdp");
-    leg->mux = (uint8_t)get_number(r, "mux");
+    restore_lines(r, leg);
+    restore_ice(r, leg);
+    kg_talk_recall(leg);
     leg->origin = (struct kg_sdp_origin){.id = get_number(r, "origin"),
                                          .version = get_number(r, "version") + ORIGIN_GAP};
     restore_flow(r, leg);
@@ -250,8 +339,8 @@ int kg_snapshot_read(struct kg_calls *calls, const char *id, const void *data, s
         kg_call_end(call);
         return failed;
     }
-    call->record->path = "anchored";
-    call->record->reason = "it was taken over after a restart of signalling, on the relay ports that it had";
+    restore_path(&r, call);
+    kg_record_note(call->record, KG_NOTE_TAKEN_OVER, KG_SIDE_A, NULL);
     if (call->record->answered_ms == 0) /* the snapshot was made a moment before the answer */
         call->record->answered_ms = call->record->started_ms;
     kg_info("call", "call %s: taken over after a restart: %s and %s are in talk", id,

@@ -28,10 +28,32 @@ static bool is_sdp(const sip_t *sip)
            strcasecmp(sip->sip_content_type->c_type, "application/sdp") == 0;
 }
 
-/* The side that made the offer under way. */
+/* The side that made the offer under way, or in whose name kedge makes it. */
 static enum kg_side offerer(const struct kg_call *call)
 {
     return call->fsm.re != KG_RE_NONE ? call->fsm.re_from : KG_SIDE_A;
+}
+
+const struct kg_sdp *kg_talk_said(const struct kg_leg *leg, struct kg_sdp **made)
+{
+    char error[160];
+    *made = NULL;
+    if (leg->sdp)
+        return leg->sdp;
+    if (leg->sdp_agreed)
+        *made = kg_sdp_parse(leg->sdp_agreed, strlen(leg->sdp_agreed), error, sizeof error);
+    return *made;
+}
+
+/* RFC 3264 6: the answer fits the offer, be it the other side's or, in kedge's name, what that one said
+ * before. */
+static int check_answer(struct kg_leg *leg, const struct kg_sdp *answer, char *error, size_t size)
+{
+    struct kg_sdp *made;
+    const struct kg_sdp *offer = kg_talk_said(&leg->call->leg[kg_other_side(leg->side)], &made);
+    int failed = offer ? kg_sdp_check_answer(offer, answer, error, size) : 0;
+    kg_sdp_free(made);
+    return failed;
 }
 
 enum kg_sdp_found kg_talk_take(struct kg_leg *leg, const sip_t *sip, char *error, size_t size)
@@ -42,9 +64,8 @@ enum kg_sdp_found kg_talk_take(struct kg_leg *leg, const sip_t *sip, char *error
     struct kg_sdp *sdp = kg_sdp_parse(payload->pl_data, payload->pl_len, error, size);
     if (!sdp)
         return KG_SDP_BAD;
-    const struct kg_leg *other = &leg->call->leg[kg_other_side(leg->side)];
-    bool is_answer = sip->sip_status != NULL;
-    if (is_answer && other->sdp && kg_sdp_check_answer(other->sdp, sdp, error, size) != 0) {
+    bool is_answer = sip->sip_status != NULL && offerer(leg->call) != leg->side;
+    if (is_answer && check_answer(leg, sdp, error, size) != 0) {
         kg_sdp_free(sdp);
         return KG_SDP_BAD;
     }
@@ -69,37 +90,70 @@ void kg_talk_commit(struct kg_call *call)
             leg->sdp_agreed = leg->sdp_pending;
             leg->sdp_pending = NULL;
         }
+        leg->agreed = leg->lines;
         kg_talk_forget(leg);
     }
+    kg_path_agreed(call);
 }
 
 void kg_talk_abandon(struct kg_call *call)
 {
-    kg_talk_forget(&call->leg[KG_SIDE_A]);
-    kg_talk_forget(&call->leg[KG_SIDE_B]);
+    for (int side = 0; side < 2; side++) {
+        kg_talk_forget(&call->leg[side]);
+        call->leg[side].lines = call->leg[side].agreed;
+    }
 }
 
 /* ---- to the engine ---- */
 
-/* Fills what the engine is told of this side. Returns 0 or E2BIG. */
+/* Fills what the engine is told of this side, but for ice_use, and the leg's lines. Returns 0 or E2BIG. */
 static int describe(struct kg_leg *leg, const struct kg_sdp *sdp, struct kg_media_side *out)
 {
+    struct kg_leg_lines *lines = &leg->lines;
     int failed = kg_sdp_describe(sdp, out);
     if (failed)
         return failed;
     out->signalling = leg->flow.remote;
     out->trusted = leg->pbx;
     out->first_packets = !leg->pbx && leg->call->calls->server->config.media.first_packets;
-    uint8_t offered = leg->call->leg[kg_other_side(leg->side)].mux;
     bool is_answer = offerer(leg->call) != leg->side;
-    leg->mux = 0;
+    lines->enabled = lines->mux = lines->ice = lines->mismatch = lines->flows = 0;
     for (uint8_t i = 0; i < out->stream_count; i++) {
-        if (is_answer && !(offered >> i & 1)) /* RFC 5761 5.1.1: not without an offer of it */
-            out->stream[i].rtcp_mux = false;
-        if (out->stream[i].rtcp_mux)
-            leg->mux |= (uint8_t)(1u << i);
+        struct kg_media_stream *stream = &out->stream[i];
+        uint8_t bit = (uint8_t)(1u << i);
+        if (is_answer && !(leg->mux_offered & bit)) /* RFC 5761 5.1.1: not without an offer of it */
+            stream->rtcp_mux = false;
+        lines->enabled |= stream->enabled ? bit : 0;
+        lines->mux |= stream->rtcp_mux ? bit : 0;
+        lines->ice |= stream->enabled && stream->ice ? bit : 0;
+        lines->mismatch |= kg_sdp_ice_is_mismatch(sdp, i) ? bit : 0;
+        lines->flows |= stream->direction == KG_SENDRECV ? bit : 0;
+        leg->trickles |= stream->ice && stream->ice->trickle;
     }
     return 0;
+}
+
+void kg_talk_recall(struct kg_leg *leg)
+{
+    struct kg_sdp *made;
+    struct kg_media_side side;
+    const struct kg_sdp *sdp = kg_talk_said(leg, &made);
+    memset(&side, 0, sizeof side);
+    if (sdp && kg_sdp_describe(sdp, &side) == 0)
+        kg_record_set_candidates(leg->call->record, leg->side, sdp, &side);
+    kg_sdp_free(made);
+}
+
+/* What was decided goes into the descriptions. */
+static void set_use(const struct kg_leg *leg, struct kg_media_side *side)
+{
+    const struct kg_leg *other = &leg->call->leg[kg_other_side(leg->side)];
+    for (uint8_t i = 0; i < side->stream_count; i++) {
+        side->stream[i].ice_use = leg->lines.use[i];
+        /* Steered, the two sides share every component: both have rtcp-mux, or neither. */
+        if (leg->lines.use[i] == KG_ICE_STEER && other->lines.use[i] == KG_ICE_STEER)
+            side->stream[i].rtcp_mux = leg->lines.mux & other->lines.mux & 1u << i;
+    }
 }
 
 /* The local host for this leg's media: of the family that its SDP speaks, else of its signalling. */
@@ -154,7 +208,7 @@ static void on_applied(void *ctx, const struct kg_media_reply *reply)
     kg_call_unhold(call);
 }
 
-static int send_change(struct kg_call *call, struct kg_media_change *change, unsigned seq)
+int kg_talk_send(struct kg_call *call, struct kg_media_change *change, unsigned seq)
 {
     char snapshot[KG_MEDIA_SNAPSHOT_MAX];
     struct waiting *waiting = NULL;
@@ -177,24 +231,87 @@ static int send_change(struct kg_call *call, struct kg_media_change *change, uns
     return failed;
 }
 
+/* Behind a 1:1 NAT the advertised address is for those outside; a peer with a private address is inside and
+ * reaches the one we are bound to. */
+static struct kg_addr advertised(const struct kg_leg *leg, const struct kg_addr *remote,
+                                 const struct kg_addr *local)
+{
+    const struct kg_addr *advertise = &leg->call->calls->server->config.media.advertise;
+    if (!kg_addr_is_set(local) || !kg_addr_is_set(advertise) ||
+        kg_addr_family(advertise) != kg_addr_family(local) || kg_addr_is_private(remote))
+        return *local;
+    struct kg_addr out = *advertise;
+    kg_addr_set_port(&out, kg_addr_port(local));
+    return out;
+}
+
+/* kedge's own ICE toward both sides; host and advertised address as the first description finds them. */
+static void offer_ourselves(struct kg_call *call, struct kg_media_change *change,
+                            const struct kg_addr *remote_b)
+{
+    const struct kg_addr remote[2] = {call->leg[KG_SIDE_A].flow.remote, *remote_b};
+    if (!call->calls->server->config.media.ice)
+        return;
+    for (int i = 0; i < 2; i++) {
+        struct kg_leg *leg = &call->leg[i];
+        kg_talk_credentials(leg, false, offerer(call) != leg->side);
+        if (kg_addr_is_set(&change->bind[i])) {
+            leg->ice.advertised = advertised(leg, &remote[i], &change->bind[i]);
+            if (kg_addr_same_host(&leg->ice.advertised, &change->bind[i]))
+                leg->ice.advertised = (struct kg_addr){0};
+        }
+        change->ice[i] = leg->ice;
+    }
+}
+
+/* The other side's description too, where what was decided changes it. */
+static struct kg_sdp *describe_other(struct kg_leg *other, struct kg_media_side *side,
+                                     struct kg_media_change *change)
+{
+    struct kg_sdp *made;
+    struct kg_leg_lines lines = other->lines;
+    const struct kg_sdp *sdp = kg_talk_said(other, &made);
+    if (sdp && describe(other, sdp, side) == 0) {
+        other->lines = lines;
+        set_use(other, side);
+        for (uint8_t i = 0; i < side->stream_count; i++)
+            side->stream[i].rtcp_mux &= lines.mux >> i & 1;
+        change->side[other->side] = side;
+    }
+    return made;
+}
+
 void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action)
 {
     struct kg_leg *leg = &call->leg[action->side];
     struct kg_leg *other = &call->leg[kg_other_side(action->side)];
-    struct kg_media_side side;
-    memset(&side, 0, sizeof side);
-    int failed = leg->sdp ? describe(leg, leg->sdp, &side) : EINVAL;
+    struct kg_media_side side[2];
+    struct kg_sdp *made = NULL;
+    memset(side, 0, sizeof side);
+    struct kg_leg_lines before = leg->lines;
+    int failed = leg->sdp ? describe(leg, leg->sdp, &side[leg->side]) : EINVAL;
     if (!failed) {
-        struct kg_media_change change = {.answered = action->purpose != KG_APPLY_OFFER && action->purpose != KG_APPLY_PROGRESS};
-        change.side[action->side] = &side;
-        change.bind[action->side] = bind_host(leg, &side);
+        struct kg_media_change change = {.answered = action->purpose != KG_APPLY_OFFER &&
+                                                     action->purpose != KG_APPLY_PROGRESS};
+        bool changed = kg_talk_decide(leg, action->purpose);
+        kg_path_note_side(leg, &side[leg->side]);
+        set_use(leg, &side[leg->side]);
+        if (action->purpose == KG_APPLY_UPGRADE) /* make before break: the engine hears of it at the answer */
+            memcpy(leg->lines.use, before.use, sizeof before.use);
+        else
+            change.side[leg->side] = &side[leg->side];
+        change.bind[leg->side] = bind_host(leg, &side[leg->side]);
         /* Before B's first INVITE its leg has no flow yet: the contact that is tried first has. */
         struct kg_leg first = *other;
         if (!kg_addr_is_set(&first.flow.local) && call->target_count > 0)
             first.flow = call->target[0].flow;
         change.bind[other->side] = bind_host(&first, NULL);
-        failed = send_change(call, &change, action->seq);
+        if (changed)
+            made = describe_other(other, &side[other->side], &change);
+        offer_ourselves(call, &change, leg->side == KG_SIDE_A ? &first.flow.remote : &leg->flow.remote);
+        failed = kg_talk_send(call, &change, action->seq);
     }
+    kg_sdp_free(made);
     if (failed) {
         kg_warn("call", "call %s: no media: %s", call->record->id,
                 failed == E2BIG ? "its SDP has more m-lines than kedge carries" : strerror(failed));
@@ -207,26 +324,23 @@ void kg_talk_restore(struct kg_call *call)
 {
     struct kg_media_side side[2];
     struct kg_media_change change = {.answered = true};
-    char error[160];
+    struct kg_sdp *made[2];
     kg_talk_abandon(call);
     memset(side, 0, sizeof side);
     for (int i = 0; i < 2; i++) {
         struct kg_leg *leg = &call->leg[i];
-        struct kg_sdp *sdp = leg->sdp_agreed
-                                 ? kg_sdp_parse(leg->sdp_agreed, strlen(leg->sdp_agreed), error, sizeof error)
-                                 : NULL;
-        if (sdp && describe(leg, sdp, &side[i]) == 0) {
-            change.side[i] = &side[i];
+        made[i] = describe_other(leg, &side[i], &change);
+        if (change.side[i])
             change.bind[i] = bind_host(leg, &side[i]);
-        }
-        kg_sdp_free(sdp);
     }
-    send_change(call, &change, 0);
+    kg_talk_send(call, &change, 0);
+    kg_sdp_free(made[0]);
+    kg_sdp_free(made[1]);
 }
 
 void kg_talk_save(struct kg_call *call)
 {
-    send_change(call, &(struct kg_media_change){.answered = true}, 0);
+    kg_talk_send(call, &(struct kg_media_change){.answered = true}, 0);
 }
 
 static void on_deleted(void *ctx, const struct kg_media_reply *reply)
@@ -253,23 +367,30 @@ static void on_deleted(void *ctx, const struct kg_media_reply *reply)
 void kg_talk_release(struct kg_call *call)
 {
     kg_talk_abandon(call);
+    if (call->record->answered_ms && !call->path.steered)
+        kg_counters.calls_anchored++;
+    else if (call->record->answered_ms && call->path.relayed)
+        kg_counters.calls_relayed++;
+    else if (call->record->answered_ms)
+        kg_counters.calls_direct++;
     if (call->fsm.apply_seq > 0) /* else the engine never heard of it */
         kg_media_delete(call->calls->server->media, call->record->id, on_deleted, call->calls);
 }
 
 /* ---- to the other side ---- */
 
-/* Behind a 1:1 NAT the advertised address is for those outside; a peer with a private address is inside and
- * reaches the one we are bound to. */
-static struct kg_addr advertised(const struct kg_leg *leg, const struct kg_addr *local)
+/* RFC 3261 18.1.1: a request over UDP stays below this, or goes over TCP. */
+#define UDP_REQUEST_MAX 1300
+/* Even so, that much of a description is written: what a phone needs at least. */
+#define SDP_LEAST 200
+
+/* 0: as long as it likes. Only an offer travels in a request. */
+static size_t budget(const struct kg_leg *leg, bool is_offer)
 {
-    const struct kg_addr *advertise = &leg->call->calls->server->config.media.advertise;
-    if (!kg_addr_is_set(local) || !kg_addr_is_set(advertise) ||
-        kg_addr_family(advertise) != kg_addr_family(local) || kg_addr_is_private(&leg->flow.remote))
-        return *local;
-    struct kg_addr out = *advertise;
-    kg_addr_set_port(&out, kg_addr_port(local));
-    return out;
+    if (!is_offer || leg->flow.transport != KG_UDP)
+        return 0;
+    size_t headers = kg_out_header_estimate(leg, NULL);
+    return headers + SDP_LEAST < UDP_REQUEST_MAX ? UDP_REQUEST_MAX - headers : SDP_LEAST;
 }
 
 char *kg_talk_text(struct kg_leg *leg, size_t *len)
@@ -277,15 +398,47 @@ char *kg_talk_text(struct kg_leg *leg, size_t *len)
     const struct kg_call *call = leg->call;
     const struct kg_leg *other = &call->leg[kg_other_side(leg->side)];
     struct kg_sdp_local local[KG_MEDIA_STREAMS_MAX];
+    struct kg_sdp_pruned pruned = {0};
+    struct kg_sdp *made;
+    const struct kg_sdp *said = kg_talk_said(other, &made);
+    char *text = NULL;
     memset(local, 0, sizeof local);
-    if (!other->sdp || call->stream_count > KG_MEDIA_STREAMS_MAX)
-        return NULL;
+    if (!said || call->stream_count > KG_MEDIA_STREAMS_MAX)
+        goto out;
+    bool is_offer = offerer(call) != leg->side;
+    if (is_offer && call->fsm.state == KG_CALL_CALLING && call->target_next > 1)
+        kg_talk_next_contact(leg);
     /* An offer of ours has rtcp-mux where the other side offered it, an answer where this side did. */
-    uint8_t mux = offerer(call) == leg->side ? leg->mux : other->mux;
+    uint8_t mux = is_offer ? other->lines.mux : leg->lines.mux;
     for (uint8_t i = 0; i < call->stream_count; i++) {
-        local[i].rtp = advertised(leg, &call->local[leg->side][i].rtp);
-        local[i].rtcp = advertised(leg, &call->local[leg->side][i].rtcp);
-        local[i].rtcp_mux = mux >> i & 1;
+        const struct kg_media_local *ours = &call->local[leg->side][i],
+                                    *theirs = &call->local[other->side][i];
+        struct kg_sdp_local *line = &local[i];
+        line->rtp = advertised(leg, &leg->flow.remote, &ours->rtp);
+        line->rtcp = advertised(leg, &leg->flow.remote, &ours->rtcp);
+        line->rtcp_mux = mux >> i & 1;
+        line->ice = leg->told[i];
+        line->trickle = leg->trickles;
+        line->mismatch = !is_offer && leg->sdp && kg_sdp_ice_is_mismatch(leg->sdp, i);
+        if (line->ice == KG_SDP_ICE_OURS) {
+            line->ufrag = leg->ice.ufrag;
+            line->pwd = leg->ice.pwd;
+        } else if (line->ice == KG_SDP_ICE_KEEP) {
+            if (!is_offer) /* the two agree on it, or have it not (RFC 5761 5.1.1) */
+                line->rtcp_mux = mux & other->lines.mux & 1u << i;
+            line->peer[0].from = advertised(other, &other->flow.remote, &theirs->rtp);
+            line->peer[1].from = advertised(other, &other->flow.remote, &theirs->rtcp);
+            for (int c = 0; c < 2 && i == 0; c++)
+                line->peer[c].to = leg->seen[c];
+        }
+        line->mux_agreed = !is_offer && line->rtcp_mux;
     }
-    return kg_sdp_rewrite(other->sdp, local, call->stream_count, &leg->origin, len);
+    if (is_offer)
+        leg->mux_offered = mux;
+    text = kg_sdp_rewrite_within(said, local, call->stream_count, &leg->origin, budget(leg, is_offer),
+                                 &pruned, len);
+    kg_path_note_pruned(leg, &pruned);
+out:
+    kg_sdp_free(made);
+    return text;
 }
