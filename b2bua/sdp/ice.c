@@ -242,8 +242,9 @@ void kg_sdp_ice_finish(struct kg_sdp *sdp, struct kg_sdp_media *m)
                          ? "a=ice-ufrag or a=ice-pwd is missing"
                          : NULL;
     else if (m->mismatch)
-        m->problem = "the address in c= and m= is none of its candidates: somebody between changed it, a SIP "
-                     "ALG perhaps (RFC 8839 4.2.5)";
+        m->problem =
+            "the address in c=, m= or a=rtcp is none of its candidates: somebody between changed it, a "
+            "SIP ALG perhaps (RFC 8839 4.2.5)";
     m->does_ice = m->enabled && ice->ufrag && ice->pwd && !m->problem;
 }
 

@@ -151,50 +151,6 @@ static void put_remote_candidates(struct kg_sdp_out *out, const struct kg_sdp_pa
         KG_SDP_PUT(out, "\r\n");
 }
 
-void kg_sdp_ice_put_line(struct kg_sdp_out *out, struct kg_sdp_part *part, const struct kg_sdp_line *line)
-{
-    const struct kg_sdp_ice_level *own = &part->media->own;
-    if (part->ice != KG_SDP_ICE_KEEP)
-        return;
-    switch ((enum kg_sdp_attribute)line->attribute) {
-    case KG_SDP_UFRAG:
-        if (is_from(line, own->ufrag))
-            put_value(out, "ice-ufrag", own->ufrag);
-        return;
-    case KG_SDP_PWD:
-        if (is_from(line, own->pwd))
-            put_value(out, "ice-pwd", own->pwd);
-        return;
-    case KG_SDP_OPTIONS:
-        put_options(out, line, part->local->trickle);
-        return;
-    case KG_SDP_LITE:
-        KG_SDP_PUT(out, "a=ice-lite\r\n");
-        return;
-    case KG_SDP_PACING:
-        if (own->pacing_ms)
-            put_pacing(out, own->pacing_ms);
-        return;
-    case KG_SDP_CANDIDATE:
-        if (line->verdict == KG_CANDIDATE_OK) {
-            uint8_t n = part->next_candidate++;
-            if (!part->left_out || !part->left_out[n])
-                put_candidate(out, &part->media->ice.candidate[n]);
-        }
-        return;
-    case KG_SDP_REMOTE_CANDIDATES:
-        put_remote_candidates(out, part);
-        return;
-    case KG_SDP_END_OF_CANDIDATES:
-        if (part->local->trickle && !part->end_of_candidates)
-            KG_SDP_PUT(out, "a=end-of-candidates\r\n");
-        part->end_of_candidates = true;
-        return;
-    default:
-        return;
-    }
-}
-
 /* "kedge4", or the first of kedge41, kedge42 ... that the writer has not: foundations hold for all m-lines
  * (RFC 8839 5.1). */
 static void relay_foundation(const struct kg_sdp *sdp, const struct kg_addr *addr,
@@ -249,18 +205,18 @@ static bool has_component_2(const struct kg_sdp_part *part)
     return part->ice == KG_SDP_ICE_OURS;
 }
 
-static void put_our_candidates(struct kg_sdp_out *out, const struct kg_sdp *sdp,
-                               const struct kg_sdp_part *part)
+static void put_our_candidates(struct kg_sdp_out *out, struct kg_sdp_part *part)
 {
     const struct kg_addr *addr[2] = {&part->local->rtp, &part->local->rtcp};
     bool keep = part->ice == KG_SDP_ICE_KEEP;
-    int count = has_component_2(part) ? 2 : 1;
+    int count = part->ours ? 0 : has_component_2(part) ? 2 : 1;
+    part->ours = true;
     for (int c = 0; c < count; c++) {
         struct kg_candidate ours = {.type = keep ? KG_CANDIDATE_RELAY : KG_CANDIDATE_HOST,
                                     .component = (uint8_t)(c + 1),
                                     .addr = *addr[c]};
         if (keep) {
-            relay_foundation(sdp, addr[c], ours.foundation);
+            relay_foundation(part->sdp, addr[c], ours.foundation);
             ours.priority = relay_priority(&part->media->ice, ours.component);
         } else {
             snprintf(ours.foundation, sizeof(ours.foundation), "host%d",
@@ -271,9 +227,62 @@ static void put_our_candidates(struct kg_sdp_out *out, const struct kg_sdp *sdp,
     }
 }
 
-/* What the session part says no more, since it does not hold for every m-line of the result. */
-static void put_inherited(struct kg_sdp_out *out, const struct kg_sdp *sdp, const struct kg_sdp_part *part)
+/* Ours are before it. */
+static void put_end_of_candidates(struct kg_sdp_out *out, struct kg_sdp_part *part)
 {
+    if (!part->local->trickle || part->end_of_candidates)
+        return;
+    put_our_candidates(out, part);
+    KG_SDP_PUT(out, "a=end-of-candidates\r\n");
+    part->end_of_candidates = true;
+}
+
+void kg_sdp_ice_put_line(struct kg_sdp_out *out, struct kg_sdp_part *part, const struct kg_sdp_line *line)
+{
+    const struct kg_sdp_ice_level *own = &part->media->own;
+    if (part->ice != KG_SDP_ICE_KEEP)
+        return;
+    switch ((enum kg_sdp_attribute)line->attribute) {
+    case KG_SDP_UFRAG:
+        if (is_from(line, own->ufrag))
+            put_value(out, "ice-ufrag", own->ufrag);
+        return;
+    case KG_SDP_PWD:
+        if (is_from(line, own->pwd))
+            put_value(out, "ice-pwd", own->pwd);
+        return;
+    case KG_SDP_OPTIONS:
+        put_options(out, line, part->local->trickle);
+        return;
+    case KG_SDP_LITE:
+        KG_SDP_PUT(out, "a=ice-lite\r\n");
+        return;
+    case KG_SDP_PACING:
+        if (own->pacing_ms)
+            put_pacing(out, own->pacing_ms);
+        return;
+    case KG_SDP_CANDIDATE:
+        if (line->verdict == KG_CANDIDATE_OK) {
+            uint8_t n = part->next_candidate++;
+            if (!part->left_out || !part->left_out[n])
+                put_candidate(out, &part->media->ice.candidate[n]);
+        }
+        return;
+    case KG_SDP_REMOTE_CANDIDATES:
+        put_remote_candidates(out, part);
+        return;
+    case KG_SDP_END_OF_CANDIDATES:
+        put_end_of_candidates(out, part);
+        return;
+    default:
+        return;
+    }
+}
+
+/* What the session part says no more, since it does not hold for every m-line of the result. */
+static void put_inherited(struct kg_sdp_out *out, struct kg_sdp_part *part)
+{
+    const struct kg_sdp *sdp = part->sdp;
     const struct kg_sdp_ice_level *own = &part->media->own;
     if (!own->ufrag)
         put_value(out, "ice-ufrag", part->media->ice.ufrag);
@@ -286,27 +295,26 @@ static void put_inherited(struct kg_sdp_out *out, const struct kg_sdp *sdp, cons
     }
     if (!own->pacing_ms && sdp->ice.pacing_ms)
         put_pacing(out, sdp->ice.pacing_ms);
-    if (sdp->ice.end_of_candidates && !part->end_of_candidates && part->local->trickle)
-        KG_SDP_PUT(out, "a=end-of-candidates\r\n");
+    if (sdp->ice.end_of_candidates)
+        put_end_of_candidates(out, part);
 }
 
-void kg_sdp_ice_put_end(struct kg_sdp_out *out, const struct kg_sdp *sdp,
-                        const struct kg_sdp_ice_session *session, const struct kg_sdp_part *part)
+void kg_sdp_ice_put_end(struct kg_sdp_out *out, const struct kg_sdp_ice_session *session,
+                        struct kg_sdp_part *part)
 {
     const struct kg_sdp_local *local = part->local;
     switch (part->ice) {
     case KG_SDP_ICE_KEEP:
         if (!session->shared)
-            put_inherited(out, sdp, part);
-        put_our_candidates(out, sdp, part);
+            put_inherited(out, part);
+        put_our_candidates(out, part);
         return;
     case KG_SDP_ICE_OURS:
         put_value(out, "ice-ufrag", local->ufrag);
         put_value(out, "ice-pwd", local->pwd);
         put_value(out, "ice-options", local->trickle ? "trickle ice2" : "ice2");
-        put_our_candidates(out, sdp, part);
-        if (local->trickle)
-            KG_SDP_PUT(out, "a=end-of-candidates\r\n");
+        put_our_candidates(out, part);
+        put_end_of_candidates(out, part);
         return;
     case KG_SDP_ICE_NONE:
         if (part->on && local->mismatch)

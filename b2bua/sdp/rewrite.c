@@ -201,7 +201,7 @@ static void media(struct rewrite *r, size_t index)
     const struct kg_sdp *sdp = r->sdp;
     const struct kg_sdp_media *m = &sdp->media[index];
     struct kg_sdp_out *out = &r->out;
-    struct kg_sdp_part part = {.media = m, .local = &r->local[index]};
+    struct kg_sdp_part part = {.sdp = sdp, .media = m, .local = &r->local[index]};
     part.on = m->enabled && kg_addr_port(&part.local->rtp) != 0;
     part.mux = part.on && m->rtp && part.local->rtcp_mux;
     part.direction = true;
@@ -231,7 +231,7 @@ static void media(struct rewrite *r, size_t index)
     if (part.mux)
         KG_SDP_PUT(out, "a=rtcp-mux\r\n");
     put_rtcp(r, &part);
-    kg_sdp_ice_put_end(out, sdp, &r->ice, &part);
+    kg_sdp_ice_put_end(out, &r->ice, &part);
 }
 
 /* Tells whether a text changed; not a defence against anyone. Never 0. */

@@ -20,6 +20,7 @@ void kg_sdp_put_harmless(struct kg_sdp_out *out, const struct kg_sdp_line *line)
 
 /* What is still to be written of one media part. */
 struct kg_sdp_part {
+    const struct kg_sdp *sdp;
     const struct kg_sdp_media *media;
     const struct kg_sdp_local *local;
     bool on;                         /* not rejected, neither by its writer nor by us */
@@ -27,6 +28,7 @@ struct kg_sdp_part {
     enum kg_sdp_ice ice;             /* as asked for, if that is possible */
     const bool *left_out;            /* by number of the part's candidate; NULL: none */
     uint8_t next_candidate;          /* number of the next one in the text */
+    bool ours;                       /* our candidates are written */
     bool end_of_candidates;          /* written */
 };
 
@@ -44,8 +46,8 @@ void kg_sdp_ice_put_session(struct kg_sdp_out *out, const struct kg_sdp *sdp,
                             const struct kg_sdp_ice_session *session, const struct kg_sdp_line *line);
 /* One line of ICE in a media part, and what stands at the part's end. */
 void kg_sdp_ice_put_line(struct kg_sdp_out *out, struct kg_sdp_part *part, const struct kg_sdp_line *line);
-void kg_sdp_ice_put_end(struct kg_sdp_out *out, const struct kg_sdp *sdp,
-                        const struct kg_sdp_ice_session *session, const struct kg_sdp_part *part);
+void kg_sdp_ice_put_end(struct kg_sdp_out *out, const struct kg_sdp_ice_session *session,
+                        struct kg_sdp_part *part);
 /* "candidate:..." as the reader gets it: without the related address, which tells of the writer's network and
  * helps nobody (RFC 8839 5.1). Returns its length. */
 size_t kg_sdp_ice_candidate_text(const struct kg_candidate *candidate, char out[static KG_CANDIDATE_STR]);

@@ -22,6 +22,10 @@ struct args {
     char mux[8];            /* mux: yes, no; as offered without */
     int rtcp;               /* rtcp: port of the first line */
     int reject;             /* reject: number of the line, from 1 */
+    char ice[32];           /* ice: none, keep, ours; for each line, the last one for all others too */
+    bool trickle, agreed, mismatch;
+    int budget;
+    struct kg_addr from[2], to[2]; /* from1, to1, from2, to2: what remote-candidates are translated by */
 };
 
 /* Returns the length, or -1 without such a file. NUL-terminated. */
@@ -73,12 +77,60 @@ static void read_args(const char *stem, struct args *args)
             args->rtcp = (int)strtol(value, NULL, 10);
         else if (strcmp(word, "reject") == 0)
             args->reject = (int)strtol(value, NULL, 10);
+        else if (strcmp(word, "ice") == 0)
+            snprintf(args->ice, sizeof(args->ice), "%.31s", value);
+        else if (strcmp(word, "trickle") == 0)
+            args->trickle = strcmp(value, "yes") == 0;
+        else if (strcmp(word, "agreed") == 0)
+            args->agreed = strcmp(value, "yes") == 0;
+        else if (strcmp(word, "mismatch") == 0)
+            args->mismatch = strcmp(value, "yes") == 0;
+        else if (strcmp(word, "budget") == 0)
+            args->budget = (int)strtol(value, NULL, 10);
+        else if (strncmp(word, "from", 4) == 0)
+            assert_int_equal(kg_addr_parse(value, &args->from[word[4] == '2']), 0);
+        else if (strncmp(word, "to", 2) == 0)
+            assert_int_equal(kg_addr_parse(value, &args->to[word[2] == '2']), 0);
         else
             fail_msg("%s.args: unknown word %s", stem, word);
     }
 }
 
-static void side_text(const struct kg_media_side *side, char *out, size_t size)
+/* What is known of a line's ICE: credentials' name, candidates, and what cannot be used with its reason. */
+static size_t ice_text(const struct kg_sdp *sdp, unsigned line, const struct kg_ice_description *ice,
+                       char *out, size_t size)
+{
+    struct kg_sdp_unused unused[64];
+    const char *problem = kg_sdp_ice_problem(sdp, line);
+    size_t n = 0, count = kg_sdp_ice_unused(sdp, line, unused, 64);
+    out[0] = '\0';
+    if (problem)
+        n += (size_t)snprintf(out + n, size - n, "  no ice: %s\n", problem);
+    if (ice) {
+        n += (size_t)snprintf(out + n, size - n, "  ice %s %zu%s%s%s%s", ice->ufrag, strlen(ice->pwd),
+                              ice->lite ? " lite" : "", ice->trickle ? " trickle" : "",
+                              ice->ice2 ? " ice2" : "", ice->end_of_candidates ? " complete" : "");
+        n += (size_t)snprintf(out + n, size - n, ice->pacing_ms ? " pacing %u\n" : "\n", ice->pacing_ms);
+    }
+    for (unsigned i = 0; ice && i < 2; i++) {
+        char addr[KG_ADDR_STR];
+        if (kg_addr_is_set(&ice->remote_candidate[i]))
+            n += (size_t)snprintf(out + n, size - n, "    selected %u %s\n", i + 1,
+                                  kg_addr_format(&ice->remote_candidate[i], addr));
+    }
+    for (unsigned i = 0; ice && i < ice->candidate_count; i++) {
+        const struct kg_candidate *c = &ice->candidate[i];
+        char addr[KG_ADDR_STR], related[KG_ADDR_STR];
+        n += (size_t)snprintf(out + n, size - n, "    %s %u %u %s %s from %s\n", c->foundation, c->component,
+                              c->priority, kg_candidate_type_name(c->type), kg_addr_format(&c->addr, addr),
+                              kg_addr_format(&c->related, related));
+    }
+    for (size_t i = 0; i < count; i++)
+        n += (size_t)snprintf(out + n, size - n, "    unused %s: %s\n", unused[i].text, unused[i].reason);
+    return n;
+}
+
+static void side_text(const struct kg_sdp *sdp, const struct kg_media_side *side, char *out, size_t size)
 {
     static const char *const direction[] = {"inactive", "recvonly", "sendonly", "sendrecv"};
     char rtp[KG_ADDR_STR], rtcp[KG_ADDR_STR];
@@ -96,7 +148,18 @@ static void side_text(const struct kg_media_side *side, char *out, size_t size)
         for (unsigned j = 0; j < s->codec_count; j++)
             n += (size_t)snprintf(out + n, size - n, "  %u %s %u\n", s->codec[j].payload_type,
                                   s->codec[j].name, s->codec[j].clock_rate);
+        n += ice_text(sdp, i, s->ice, out + n, size - n);
     }
+}
+
+static enum kg_sdp_ice ice_of(const struct args *args, unsigned line)
+{
+    const char *word = args->ice;
+    for (; line > 0 && strchr(word, ','); line--)
+        word = strchr(word, ',') + 1;
+    return strncmp(word, "keep", 4) == 0   ? KG_SDP_ICE_KEEP
+           : strncmp(word, "ours", 4) == 0 ? KG_SDP_ICE_OURS
+                                           : KG_SDP_ICE_NONE;
 }
 
 static void fill_local(const struct args *args, const struct kg_media_side *side, struct kg_sdp_local *local)
@@ -108,13 +171,35 @@ static void fill_local(const struct args *args, const struct kg_media_side *side
         local[i].rtcp = local[i].rtp;
         kg_addr_set_port(&local[i].rtcp, (uint16_t)(i == 0 && args->rtcp ? args->rtcp : 40001 + 2 * (int)i));
         local[i].rtcp_mux = args->mux[0] ? strcmp(args->mux, "yes") == 0 : side->stream[i].rtcp_mux;
+        local[i].mux_agreed = args->agreed;
+        local[i].trickle = args->trickle;
+        local[i].mismatch = args->mismatch;
+        local[i].ice = ice_of(args, i);
+        local[i].ufrag = "kdgeUfrg";
+        local[i].pwd = "kedgePasswordOf24Chars+/";
+        for (int c = 0; c < 2; c++) {
+            local[i].peer[c].from = args->from[c];
+            local[i].peer[c].to = args->to[c];
+        }
     }
 }
 
-/* No host that the input names in o=, c=, a=rtcp or a=candidate is in the output. */
-static void check_leaks(const char *stem, const char *in, const char *out)
+/* No host that the input names in o=, c=, a=rtcp or a=candidate is in the output, but for the lines of
+ * candidates that are kept. */
+static void check_leaks(const char *stem, const char *in, const char *text, bool kept)
 {
-    const char *p = in;
+    static char out[TEXT_MAX];
+    const char *p = text;
+    size_t n = 0;
+    for (; *p; p = strchr(p, '\n') + 1) {
+        size_t len = strcspn(p, "\n") + 1;
+        if (kept && (strncmp(p, "a=candidate:", 12) == 0 || strncmp(p, "a=remote-candidates:", 20) == 0))
+            continue;
+        memcpy(out + n, p, len);
+        n += len;
+    }
+    out[n] = '\0';
+    p = in;
     while ((p = strpbrk(p, "0123456789abcdefABCDEF:"))) {
         size_t len = strspn(p, "0123456789abcdefABCDEF:.");
         char token[64];
@@ -150,18 +235,26 @@ static void check_again(const char *stem, const char *text, size_t len, const st
         assert_true(kg_addr_equal(&b->rtp, &local[i].rtp));
         assert_int_equal(a->codec_count, b->codec_count);
         assert_memory_equal(a->codec, b->codec, sizeof(a->codec));
+        /* Its default destination is one of its candidates, or there would be no b->ice. */
+        bool kept = local[i].ice == KG_SDP_ICE_KEEP && a->ice;
+        assert_int_equal(b->ice != NULL, kept || local[i].ice == KG_SDP_ICE_OURS);
+        if (b->ice) {
+            assert_string_equal(b->ice->ufrag, kept ? a->ice->ufrag : local[i].ufrag);
+            assert_string_equal(b->ice->pwd, kept ? a->ice->pwd : local[i].pwd);
+        }
     }
     kg_sdp_free(sdp);
 }
 
 static void run_pair(const char *stem)
 {
-    static char in[TEXT_MAX], side_is[8192];
+    static char in[TEXT_MAX], side_is[16384];
     char error[160] = "";
     struct args args;
     struct kg_media_side side = {0};
     struct kg_sdp_local local[KG_MEDIA_STREAMS_MAX] = {0};
     struct kg_sdp_origin origin = {.id = 1000, .version = 1};
+    struct kg_sdp_pruned pruned;
     long len = read_file(stem, ".in.sdp", in);
     size_t out_len = 0;
     struct kg_sdp *sdp = kg_sdp_parse(in, (size_t)len, error, sizeof(error));
@@ -172,14 +265,21 @@ static void run_pair(const char *stem)
     }
     read_args(stem, &args);
     assert_int_equal(kg_sdp_describe(sdp, &side), 0);
-    side_text(&side, side_is, sizeof(side_is));
-    check(stem, ".side", side_is);
+    side_text(sdp, &side, side_is, sizeof(side_is));
     fill_local(&args, &side, local);
-    char *out = kg_sdp_rewrite(sdp, local, side.stream_count, &origin, &out_len);
+    char *out =
+        kg_sdp_rewrite_within(sdp, local, side.stream_count, &origin, (size_t)args.budget, &pruned, &out_len);
     assert_non_null(out);
+    if (args.budget) {
+        size_t n = strlen(side_is);
+        snprintf(side_is + n, sizeof(side_is) - n, "%zu bytes of %d: %u candidates left out, %u useless%s\n",
+                 out_len, args.budget, pruned.candidates, pruned.useless, pruned.too_big ? ", too big" : "");
+        assert_int_equal(pruned.too_big, out_len > (size_t)args.budget);
+    }
+    check(stem, ".side", side_is);
     assert_int_equal(strlen(out), out_len);
     check(stem, ".out.sdp", out);
-    check_leaks(stem, in, out);
+    check_leaks(stem, in, out, strstr(args.ice, "keep") != NULL);
     check_again(stem, out, out_len, &side, local);
     free(out);
     kg_sdp_free(sdp);
