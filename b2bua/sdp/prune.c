@@ -116,19 +116,15 @@ static int compare(const void *a, const void *b)
     return x->first > y->first ? -1 : x->first < y->first;
 }
 
-/* Whether each component of the unit has another candidate that stays. */
-static bool can_go(const struct unit *unit, const bool *left_out)
+/* Whether another candidate of its component stays. */
+static bool can_go(const struct kg_ice_description *ice, uint8_t candidate, const bool *left_out)
 {
-    const struct kg_ice_description *ice = &unit->media->ice;
-    bool needed[2] = {false}, stays[2] = {false};
     for (uint8_t i = 0; i < ice->candidate_count; i++) {
-        int c = ice->candidate[i].component - 1;
-        if (unit->members >> i & 1)
-            needed[c] |= !left_out[i];
-        else
-            stays[c] |= !left_out[i];
+        if (i != candidate && !left_out[i] &&
+            ice->candidate[i].component == ice->candidate[candidate].component)
+            return true;
     }
-    return (needed[0] || needed[1]) && (!needed[0] || stays[0]) && (!needed[1] || stays[1]);
+    return false;
 }
 
 size_t kg_sdp_prune(const struct kg_sdp *sdp, const struct kg_sdp_local *local, size_t excess, bool *left_out)
@@ -145,11 +141,9 @@ size_t kg_sdp_prune(const struct kg_sdp *sdp, const struct kg_sdp_local *local, 
     for (size_t u = 0; u < count && saved < excess; u++) {
         const struct kg_ice_description *ice = &unit[u].media->ice;
         bool *out = left_out + (ice->candidate - sdp->candidate);
-        if (!can_go(&unit[u], out))
-            continue;
         for (uint8_t i = 0; i < ice->candidate_count; i++) {
             char text[KG_CANDIDATE_STR];
-            if (!(unit[u].members >> i & 1) || out[i])
+            if (!(unit[u].members >> i & 1) || out[i] || !can_go(ice, i, out))
                 continue;
             out[i] = true;
             n++;
