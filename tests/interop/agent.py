@@ -421,10 +421,10 @@ class Dialog:
         if self.rtp and message.media() and message.media()[1]:
             self.rtp.to = message.media()
 
-    def answer(self, request, status=200, body=None, ack=True, **kw):
+    def answer(self, request, status=200, body=None, ack=True, headers=(), **kw):
         """Answers an INVITE that expect() gave; takes the ACK."""
         self.invite = request
-        text = self.agent.reply(request, status, self.body(**kw) if body is None else body)
+        text = self.agent.reply(request, status, self.body(**kw) if body is None else body, headers)
         self.call_id = request.get("call-id")
         self.local, self.remote = Message(text).get("to"), request.get("from")
         self.target = request.contact()
@@ -442,7 +442,7 @@ class Dialog:
         if method in ("INVITE", "UPDATE"):
             lines.append("Contact: " + self.agent.contact)
         lines += headers
-        if body:
+        if body and not any(h.lower().startswith("content-type:") for h in headers):
             lines.append("Content-Type: application/sdp")
         text = "\r\n".join(lines + [f"Content-Length: {len(body.encode())}", "", body])
         self.sent = text
@@ -461,6 +461,12 @@ class Dialog:
             self._listen(response)
         elif response is not None:
             self.agent._ack_refusal(self.sent, response)
+        return response
+
+    def update(self, timeout=8, body=None, **kw):
+        response = self.request("UPDATE", body=self.body(**kw) if body is None else body, timeout=timeout)
+        if response is not None and response.status < 300:
+            self._listen(response)
         return response
 
     def bye(self):
