@@ -17,6 +17,10 @@
 
 #define KG_ICE_SPARE       6 /* slots for what peers cause, of remotes and pairs */
 #define KG_ICE_SPARE_LOCAL 3 /* and of locals */
+/* Two NATs that map by destination and filter nothing let each triggered check come from a new port, which
+ * triggers another, without end: after so many new addresses in a row that did not answer, further ones are only
+ * answered. */
+#define KG_ICE_UNPROVEN 10
 #define KG_ICE_EARLY       6 /* checks remembered before the description they belong to */
 #define KG_ICE_REPLIES     4 /* responses between two polls */
 #define KG_ICE_CONSENT_IDS 4 /* consent checks whose answers still count */
@@ -83,6 +87,7 @@ struct kg_ice_component {
     bool tell_lost;
     bool lost;                                  /* consent was lost and nothing took over */
     uint16_t selected;                          /* pair; KG_ICE_NONE */
+    uint8_t unproven;  /* peer-reflexive remotes since one of them answered, KG_ICE_UNPROVEN at most */
     int64_t first_valid_ms;                     /* INT64_MAX: none yet */
     int64_t consent_ms;                         /* when to ask again, or to send a keepalive */
     int64_t doubt_ms;                           /* when the peer was found elsewhere; INT64_MIN: no doubt */
@@ -138,8 +143,9 @@ struct kg_ice_agent {
     bool started, controlling;
     bool thaw; /* pair states changed: look for frozen pairs to wake */
     bool tell_state, tell_role, tell_local;
-    uint8_t state; /* enum kg_ice_state */
-    uint8_t turn;  /* stream whose checklist is next (RFC 8445 6.1.4.2) */
+    uint8_t state;    /* enum kg_ice_state */
+    uint8_t refusals; /* 487 received in this session */
+    uint8_t turn;     /* stream whose checklist is next (RFC 8445 6.1.4.2) */
     uint16_t next_group;
     uint32_t next_ticket, prflx_count;
     uint64_t tie_breaker;

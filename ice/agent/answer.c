@@ -4,6 +4,9 @@
 
 #include "ice/agent/agent_state.h"
 
+/* A peer that refuses both roles would have us check for ever. */
+#define ROLE_REFUSALS_MAX 20
+
 enum which { NOT_OURS, RUNNING, CANCELLED };
 
 static struct kg_ice_entry *find(struct kg_ice_agent *agent, const uint8_t *id, enum which *which)
@@ -65,6 +68,8 @@ void kg_ice_pair_won(struct kg_ice_agent *agent, struct kg_ice_entry *pair, cons
     if (pair->won_ms < 0)
         pair->won_ms = (int32_t)(agent->now_ms - agent->start_ms);
     pair->seen = seen_as(agent, pair, mapped);
+    if (agent->remote[pair->remote].candidate.type == KG_CANDIDATE_PRFLX)
+        component->unproven = 0;
     if (component->first_valid_ms == INT64_MAX)
         component->first_valid_ms = agent->now_ms;
     agent->thaw = true; /* 7.2.5.3.3 */
@@ -82,6 +87,10 @@ static void refused(struct kg_ice_agent *agent, struct kg_ice_entry *pair, int c
 {
     switch (code) {
     case 487: /* 7.2.5.1 */
+        if (++agent->refusals > ROLE_REFUSALS_MAX) {
+            kg_ice_pair_fail(agent, pair, "the peer accepts us in neither role (487)");
+            break;
+        }
         if (pair->check_controlling == agent->controlling) {
             agent->counters.role_conflicts++;
             kg_ice_switch_role(agent, !agent->controlling);

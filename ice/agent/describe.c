@@ -56,6 +56,7 @@ static void put_aside(struct kg_ice_agent *agent, struct kg_ice_stream *stream)
         kg_ice_session_free(agent, &stream->session);
     }
     for (int c = 0; c < KG_ICE_COMPONENTS_MAX; c++) {
+        stream->component[c].unproven = 0;
         stream->component[c].first_valid_ms = INT64_MAX;
         stream->component[c].doubt_ms = INT64_MIN;
         stream->component[c].lost = false;
@@ -160,6 +161,7 @@ int kg_ice_set_remote(struct kg_ice_agent *agent, uint8_t stream_number,
         if (stream->described)
             put_aside(agent, stream);
         stream->session = session;
+        agent->refusals = 0;
     }
     take_over(agent, stream, remote);
     for (uint8_t i = 0; i < remote->candidate_count; i++)

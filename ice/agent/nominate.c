@@ -33,6 +33,7 @@ void kg_ice_nominated(struct kg_ice_agent *agent, struct kg_ice_entry *pair)
 {
     uint64_t value = kg_ice_pair_value(agent, pair);
 
+    kg_ice_component_find(agent, pair->stream, pair->component)->unproven = 0;
     pair->nominated = true;
     pair->demoted = false;
     pair->reason = NULL;
@@ -82,10 +83,8 @@ static void select_component(struct kg_ice_agent *agent, struct kg_ice_stream *s
 
     if (found == component->selected)
         return;
-    if (found == KG_ICE_NONE)
-        component->lost = true;
-    else
-        component->lost = false;
+    /* The pair of the session before does not count: this one is still being checked. */
+    component->lost = found == KG_ICE_NONE && component->first_valid_ms != INT64_MAX;
     component->selected = found;
     component->tell_selected = true;
     if (found != KG_ICE_NONE)

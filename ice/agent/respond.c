@@ -107,11 +107,14 @@ void kg_ice_heard(struct kg_ice_agent *agent, struct kg_ice_stream *stream, uint
 {
     uint8_t component_number = agent->local[local].candidate.component;
     struct kg_ice_component *component = &stream->component[component_number - 1];
-    uint16_t remote = kg_ice_remote_prflx(agent, stream->number, component_number, source, priority);
+    uint16_t remote = kg_ice_remote_find(agent, stream->number, component_number, source);
 
+    if (remote == KG_ICE_NONE && component->unproven < KG_ICE_UNPROVEN) {
+        component->unproven++;
+        remote = kg_ice_remote_prflx(agent, stream->number, component_number, source, priority);
+    }
     if (remote == KG_ICE_NONE)
         return;
-    bool is_new = kg_ice_pair_find(agent, local, remote) == NULL;
     struct kg_ice_entry *pair = kg_ice_pair_put(agent, local, remote);
     if (pair == NULL || pair->expired)
         return;
@@ -122,12 +125,14 @@ void kg_ice_heard(struct kg_ice_agent *agent, struct kg_ice_stream *stream, uint
     bool settled = component->selected != KG_ICE_NONE && agent->pair[component->selected].nominated &&
                    &agent->pair[component->selected] != pair;
     bool nominates = use_candidate && !agent->controlling;
-    if (pair->state == KG_PAIR_SUCCEEDED && kg_ice_pair_alive(agent, pair) && !pair->demoted) {
+    if (kg_ice_pair_alive(agent, pair) && !pair->demoted) {
         if (nominates && !pair->nominated)
             kg_ice_nominated(agent, pair);
+        if (settled)
+            kg_ice_doubt(agent, pair);
         return;
     }
-    if (settled && (is_new || pair->demoted || nominates))
+    if (settled)
         pair->roaming = true;
     pair->challenged = false;
     if (nominates)
