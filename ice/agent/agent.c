@@ -344,6 +344,7 @@ bool kg_ice_poll(struct kg_ice_agent *agent, int64_t now_ms, struct kg_ice_datag
     kg_ice_expire_consent(agent);
     kg_ice_select(agent);
     kg_ice_nominate(agent);
+    kg_ice_thaw(agent);
     if (kg_ice_poll_keepalive(agent, out))
         return true;
     if (agent->settings.lite) {

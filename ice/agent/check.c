@@ -79,7 +79,6 @@ static struct kg_ice_entry *pick(const struct kg_ice_agent *agent, uint8_t strea
 
 bool kg_ice_poll_check(struct kg_ice_agent *agent, struct kg_ice_datagram *out)
 {
-    kg_ice_thaw(agent);
     for (uint16_t i = 0; i < agent->stream_size; i++) {
         const struct kg_ice_stream *stream = &agent->stream[(agent->turn + i) % agent->stream_size];
         if (!stream->used || !stream->described)
@@ -104,7 +103,8 @@ void kg_ice_expire_checks(struct kg_ice_agent *agent)
 
 int64_t kg_ice_checks_due(const struct kg_ice_agent *agent)
 {
-    int64_t due = agent->thaw ? agent->slot_ms : INT64_MAX; /* frozen pairs that may wake are looked at then */
+    int64_t due =
+        agent->thaw ? agent->slot_ms : INT64_MAX; /* frozen pairs that may wake are looked at then */
 
     KG_EACH_PAIR(agent, p)
     {

@@ -4,8 +4,10 @@
 
 #include "ice/agent/agent_state.h"
 
-/* When the peer was found elsewhere, the selected pair is asked so often, and given up if nothing is answered
- * within KG_DOUBT_MS or two round trips. */
+/* When the peer was found on another pair and the selected one has not answered for KG_DOUBT_AGE_MS, the
+ * selected one is asked so often, and given up if nothing is answered within KG_DOUBT_MS or two round trips.
+ */
+#define KG_DOUBT_AGE_MS      1000
 #define KG_DOUBT_INTERVAL_MS 200
 #define KG_DOUBT_QUESTIONS   3
 #define KG_DOUBT_MS          600
@@ -36,7 +38,8 @@ void kg_ice_doubt(struct kg_ice_agent *agent, const struct kg_ice_entry *found)
     struct kg_ice_component *component = kg_ice_component_find(agent, found->stream, found->component);
 
     if (component->selected == KG_ICE_NONE || &agent->pair[component->selected] == found ||
-        component->doubt_ms != INT64_MIN || agent->settings.lite)
+        component->doubt_ms != INT64_MIN || agent->settings.lite ||
+        agent->now_ms - agent->pair[component->selected].proven_ms < KG_DOUBT_AGE_MS)
         return;
     component->doubt_ms = agent->now_ms;
     component->doubts = 0;
@@ -142,7 +145,7 @@ void kg_ice_expire_consent(struct kg_ice_agent *agent)
             continue;
         if (pair->proven_ms < component->doubt_ms) {
             pair->demoted = true;
-            pair->nominated = false;
+            pair->nominated = pair->peer_nominates = false;
             pair->reason = "answers no more, and the peer was found elsewhere";
         }
         component->doubt_ms = INT64_MIN;
@@ -200,6 +203,8 @@ bool kg_ice_consent_answer(struct kg_ice_agent *agent, const struct kg_addr *bas
             pair->rtt_ms = (int32_t)(agent->now_ms - component->sent_ms[slot]);
             pair->responses++;
             component->sent_ms[slot] = -1;
+            if (component->asked == component->selected)
+                component->doubt_ms = INT64_MIN;
             return true;
         }
     return false;
