@@ -65,6 +65,7 @@ void kg_ice_pair_fail(struct kg_ice_agent *agent, struct kg_ice_entry *pair, con
     pair->nominated = false;
     pair->nominate = false;
     pair->ticket = 0;
+    pair->seen = KG_ICE_NONE;
     pair->reason = reason;
     agent->thaw = true;
 }

@@ -85,6 +85,10 @@ static void select_component(struct kg_ice_agent *agent, struct kg_ice_stream *s
         return;
     /* The pair of the session before does not count: this one is still being checked. */
     component->lost = found == KG_ICE_NONE && component->first_valid_ms != INT64_MAX;
+    /* The controlling peer has moved, not chosen anew: what it had nominated is this pair now. */
+    if (found != KG_ICE_NONE && component->selected != KG_ICE_NONE && agent->pair[component->selected].demoted &&
+        !agent->controlling && !agent->pair[found].old)
+        agent->pair[found].nominated = true;
     component->selected = found;
     component->tell_selected = true;
     if (found != KG_ICE_NONE)

@@ -23,8 +23,11 @@ static int grow(void **table, uint16_t *size, size_t wanted, size_t item)
 
 int kg_ice_reserve(struct kg_ice_agent *agent, size_t locals, size_t remotes, size_t pairs)
 {
-    size_t used_locals = 0, used_remotes = 0, used_pairs = 0;
+    size_t used_locals = 0, used_remotes = 0, used_pairs = 0, components = 0;
 
+    for (uint16_t i = 0; i < agent->stream_size; i++)
+        for (int c = 0; c < KG_ICE_COMPONENTS_MAX; c++)
+            components += agent->stream[i].used && agent->stream[i].component[c].active;
     for (uint16_t i = 0; i < agent->local_size; i++)
         used_locals += agent->local[i].used;
     for (uint16_t i = 0; i < agent->remote_size; i++)
@@ -34,7 +37,7 @@ int kg_ice_reserve(struct kg_ice_agent *agent, size_t locals, size_t remotes, si
     size_t wanted_pairs = used_pairs + pairs + KG_ICE_SPARE;
     if (wanted_pairs > KG_ICE_PAIRS_MAX)
         wanted_pairs = KG_ICE_PAIRS_MAX;
-    int error = grow((void **)&agent->local, &agent->local_size, used_locals + locals + KG_ICE_SPARE_LOCAL,
+    int error = grow((void **)&agent->local, &agent->local_size, used_locals + locals + components * KG_ICE_SPARE_LOCAL,
                      sizeof *agent->local);
     if (error == 0)
         error = grow((void **)&agent->remote, &agent->remote_size, used_remotes + remotes + KG_ICE_SPARE,
@@ -90,25 +93,43 @@ uint16_t kg_ice_local_by_base(const struct kg_ice_agent *agent, const struct kg_
     return found;
 }
 
-/* Peer-reflexive local candidates that no pair was seen as any more make room. */
-static bool is_seen(const struct kg_ice_agent *agent, uint16_t local)
+/* Peer-reflexive local candidates make room: first those that no pair is seen as any more, then those of pairs that
+ * are not in use, which count as their base's from then on. */
+static bool is_in_use(const struct kg_ice_agent *agent, uint16_t local, bool only_nominated)
 {
     KG_EACH_PAIR(agent, p)
-    if (p->seen == local || p->local == local)
+    if (p->local == local || (p->seen == local && (p->nominated || !only_nominated)))
         return true;
+    for (uint16_t i = 0; i < agent->stream_size; i++)
+        for (int c = 0; c < KG_ICE_COMPONENTS_MAX; c++) {
+            uint16_t selected = agent->stream[i].component[c].selected;
+            if (agent->stream[i].used && selected != KG_ICE_NONE && agent->pair[selected].seen == local)
+                return true;
+        }
     return false;
+}
+
+static uint16_t free_local(struct kg_ice_agent *agent)
+{
+    for (uint16_t i = 0; i < agent->local_size; i++)
+        if (!agent->local[i].used)
+            return i;
+    for (int hard = 0; hard <= 1; hard++)
+        for (uint16_t i = 0; i < agent->local_size; i++) {
+            if (agent->local[i].candidate.type != KG_CANDIDATE_PRFLX || is_in_use(agent, i, hard))
+                continue;
+            KG_EACH_PAIR(agent, p)
+            if (p->seen == i)
+                p->seen = KG_ICE_NONE;
+            return i;
+        }
+    return KG_ICE_NONE;
 }
 
 uint16_t kg_ice_local_put(struct kg_ice_agent *agent, uint8_t stream, const struct kg_candidate *candidate)
 {
-    uint16_t slot = KG_ICE_NONE;
+    uint16_t slot = free_local(agent);
 
-    for (uint16_t i = 0; i < agent->local_size && slot == KG_ICE_NONE; i++)
-        if (!agent->local[i].used)
-            slot = i;
-    for (uint16_t i = 0; i < agent->local_size && slot == KG_ICE_NONE; i++)
-        if (agent->local[i].candidate.type == KG_CANDIDATE_PRFLX && !is_seen(agent, i))
-            slot = i;
     if (slot != KG_ICE_NONE)
         agent->local[slot] = (struct kg_ice_local){.candidate = *candidate, .stream = stream, .used = true};
     return slot;
