@@ -4,14 +4,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "b2bua/call/record.h"
+#include "b2bua/call/explain.h"
 
 /* Someone in talk whose last packet is older than this is not heard at the moment. ms; comfort noise and
  * discontinuous transmission send at least every few seconds. */
 #define STALE_MS 10000
 
-static void say(json_t *list, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void say(json_t *list, const char *format, ...)
+void kg_say(json_t *list, const char *format, ...)
 {
     char text[768];
     va_list args;
@@ -28,8 +27,7 @@ static void say(json_t *list, const char *format, ...)
     json_array_append_new(list, json);
 }
 
-/* "alice" or "the caller": every sentence has a subject. */
-static const char *name_of(const struct kg_record *record, enum kg_side side)
+const char *kg_record_name(const struct kg_record *record, enum kg_side side)
 {
     const char *user = record->leg[side].user;
     if (user && *user)
@@ -39,20 +37,22 @@ static const char *name_of(const struct kg_record *record, enum kg_side side)
 
 static void explain_fate(const struct kg_record *record, const char *state, json_t *list)
 {
-    say(list, "%s called %s (%s to %s).", name_of(record, KG_SIDE_A), name_of(record, KG_SIDE_B),
-        record->from ? record->from : "?", record->to ? record->to : "?");
+    kg_say(list, "%s called %s (%s to %s).", kg_record_name(record, KG_SIDE_A),
+           kg_record_name(record, KG_SIDE_B), record->from ? record->from : "?",
+           record->to ? record->to : "?");
     if (!record->ended_ms)
-        say(list, record->answered_ms ? "The call is up (%s)." : "The call has not been answered yet (%s).",
-            state);
+        kg_say(list,
+               record->answered_ms ? "The call is up (%s)." : "The call has not been answered yet (%s).",
+               state);
     else if (record->answered_ms)
-        say(list, "It was answered after %.1f s and lasted %.1f s; it ended because %s.",
-            (double)(record->answered_ms - record->started_ms) / 1000,
-            (double)(record->ended_ms - record->answered_ms) / 1000,
-            record->why ? record->why : "the other side failed");
+        kg_say(list, "It was answered after %.1f s and lasted %.1f s; it ended because %s.",
+               (double)(record->answered_ms - record->started_ms) / 1000,
+               (double)(record->ended_ms - record->answered_ms) / 1000,
+               record->why ? record->why : "the other side failed");
     else if (record->why)
-        say(list, "It failed with status %d: %s.", record->status, record->why);
+        kg_say(list, "It failed with status %d: %s.", record->status, record->why);
     else
-        say(list, "It failed: the callee's side answered %d.", record->status);
+        kg_say(list, "It failed: the callee's side answered %d.", record->status);
 }
 
 static void explain_leg(const struct kg_record *record, enum kg_side side, json_t *list)
@@ -61,20 +61,20 @@ static void explain_leg(const struct kg_record *record, enum kg_side side, json_
     char remote[KG_ADDR_STR];
     if (!kg_addr_is_set(&leg->remote))
         return;
-    say(list, "%s is %s at %s, signalling over %s%s.", name_of(record, side),
-        leg->pbx ? "behind the PBX" : "a phone", kg_addr_format(&leg->remote, remote),
-        kg_transport_name(leg->transport),
-        leg->pbx   ? ""
-        : leg->nat ? ", behind a NAT"
-                   : ", without a NAT in between");
+    kg_say(list, "%s is %s at %s, signalling over %s%s.", kg_record_name(record, side),
+           leg->pbx ? "behind the PBX" : "a phone", kg_addr_format(&leg->remote, remote),
+           kg_transport_name(leg->transport),
+           leg->pbx   ? ""
+           : leg->nat ? ", behind a NAT"
+                      : ", without a NAT in between");
     for (const char *line = leg->nat_reasons; line && *line;) {
         const char *end = strchrnul(line, '\n');
-        say(list, "How we know: %.*s.", (int)(end - line), line);
+        kg_say(list, "How we know: %.*s.", (int)(end - line), line);
         line = *end ? end + 1 : end;
     }
     if (leg->lost && !record->ended_ms)
-        say(list, "The signalling connection to %s is gone; requests to it wait until it connects again.",
-            name_of(record, side));
+        kg_say(list, "The signalling connection to %s is gone; requests to it wait until it connects again.",
+               kg_record_name(record, side));
 }
 
 static const char *proof_words(enum kg_proof proof)
@@ -96,35 +96,44 @@ static void explain_silence(const struct kg_record *record, enum kg_side talker,
     enum kg_side listener = kg_other_side(talker);
     const struct kg_media_stats *from = &record->stats[talker][stream];
     const struct kg_media_stats *to = &record->stats[listener][stream];
-    const char *t = name_of(record, talker), *l = name_of(record, listener);
+    const char *t = kg_record_name(record, talker), *l = kg_record_name(record, listener);
     char local[KG_ADDR_STR];
     kg_addr_format(&from->local, local);
     if (from->packets_in == 0 && from->dropped > 0)
-        say(list,
-            "%s does not hear %s: %" PRIu64
-            " packets reached %s, but from addresses that neither %s's SDP nor "
-            "its signalling vouches for, so they were dropped.",
-            l, t, from->dropped, local, t);
+        kg_say(list,
+               "%s does not hear %s: %" PRIu64
+               " packets reached %s, but from addresses that neither %s's SDP nor "
+               "its signalling vouches for, so they were dropped.",
+               l, t, from->dropped, local, t);
     else if (from->packets_in == 0)
-        say(list,
+        kg_say(
+            list,
             "%s does not hear %s because no packet arrived from %s's phone at %s; a firewall on the way, a "
             "wrong "
             "media address of kedge, or a muted phone are the usual causes.",
             l, t, t, local);
     else if (to->packets_out == 0)
-        say(list,
-            "%s does not hear %s: packets arrive from %s, but kedge does not know yet where to send them, "
-            "because "
-            "%s's phone has sent nothing from behind its NAT (proof: %s).",
-            l, t, t, l, kg_proof_name(to->proof));
+        kg_say(list,
+               "%s does not hear %s: packets arrive from %s, but kedge does not know yet where to send them, "
+               "because "
+               "%s's phone has sent nothing from behind its NAT (proof: %s).",
+               l, t, t, l, kg_proof_name(to->proof));
     else if (!record->ended_ms && from->last_packet_ms_ago > STALE_MS)
-        say(list,
-            "%s hears nothing from %s at the moment: the last packet came %" PRId64 " s ago (hold, mute, or "
-            "the phone lost its network).",
-            l, t, from->last_packet_ms_ago / 1000);
+        kg_say(list,
+               "%s hears nothing from %s at the moment: the last packet came %" PRId64
+               " s ago (hold, mute, or "
+               "the phone lost its network).",
+               l, t, from->last_packet_ms_ago / 1000);
     else
-        say(list, "%s hears %s: %" PRIu64 " %s packets passed, %" PRIu64 " were lost on the way to kedge.", l,
-            t, to->packets_out, from->kind, from->lost);
+        kg_say(list, "%s hears %s: %" PRIu64 " %s packets passed, %" PRIu64 " were lost on the way to kedge.",
+               l, t, to->packets_out, from->kind, from->lost);
+}
+
+bool kg_record_is_direct(const struct kg_record *record, uint8_t stream)
+{
+    bool relayed = record->path && strcmp(record->path, "relayed by kedge") == 0;
+    return !relayed && stream < record->stream_count && record->stats[KG_SIDE_A] &&
+           record->stats[KG_SIDE_A][stream].ice_use == KG_ICE_STEER;
 }
 
 static void explain_stream(const struct kg_record *record, uint8_t stream, json_t *list)
@@ -134,9 +143,14 @@ static void explain_stream(const struct kg_record *record, uint8_t stream, json_
         const struct kg_media_stats *stats = &record->stats[side][stream];
         char remote[KG_ADDR_STR], local[KG_ADDR_STR];
         if (kg_addr_is_set(&stats->remote))
-            say(list, "%s's %s goes between its %s and our %s; proven by %s.", name_of(record, side),
-                stats->kind, kg_addr_format(&stats->remote, remote), kg_addr_format(&stats->local, local),
-                proof_words(stats->proof));
+            kg_say(list, "%s's %s goes between its %s and our %s; proven by %s.",
+                   kg_record_name(record, side), stats->kind, kg_addr_format(&stats->remote, remote),
+                   kg_addr_format(&stats->local, local), proof_words(stats->proof));
+    }
+    if (kg_record_is_direct(record, stream)) {
+        kg_say(list, "Who hears whom is not known here: the %s of this call does not pass kedge.",
+               record->stats[KG_SIDE_A][stream].kind);
+        return;
     }
     explain_silence(record, KG_SIDE_A, stream, list);
     explain_silence(record, KG_SIDE_B, stream, list);
@@ -148,11 +162,16 @@ json_t *kg_record_explain(const struct kg_record *record, const char *state)
     explain_fate(record, state, list);
     explain_leg(record, KG_SIDE_A, list);
     explain_leg(record, KG_SIDE_B, list);
+    kg_explain_candidates(record, KG_SIDE_A, list);
+    kg_explain_candidates(record, KG_SIDE_B, list);
     if (record->path && record->reason)
-        say(list, "Media is %s: %s.", record->path, record->reason);
+        kg_say(list, record->ended_ms ? "Media was %s: %s." : "Media is %s: %s.", record->path,
+               record->reason);
+    kg_explain_pairs(record, list);
+    kg_explain_story(record, list);
     bool known = record->stats[KG_SIDE_A] && record->stats[KG_SIDE_B];
     if (record->answered_ms && !known)
-        say(list, "The media engine gave no figures, so nothing can be said of who hears whom.");
+        kg_say(list, "The media engine gave no figures, so nothing can be said of who hears whom.");
     for (uint8_t i = 0; record->answered_ms && known && i < record->stream_count; i++)
         if (kg_addr_is_set(&record->stats[KG_SIDE_A][i].local))
             explain_stream(record, i, list);

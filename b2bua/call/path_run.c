@@ -152,6 +152,16 @@ static void on_ice(struct kg_call *call, const struct kg_media_event *event)
         call, &(struct kg_path_event){.type = KG_PATH_EV_ICE, .side = event->side, .ice = event->ice_state});
 }
 
+static void on_latched(struct kg_call *call, const struct kg_media_event *event)
+{
+    struct kg_addr *seen = &call->leg[event->side].seen[event->rtcp];
+    if (event->stream != 0 || kg_addr_equal(seen, &event->addr))
+        return;
+    if (kg_addr_is_set(seen) && !event->rtcp && call->record->answered_ms)
+        kg_record_note(call->record, KG_NOTE_MEDIA_MOVED, event->side, &event->addr);
+    *seen = event->addr;
+}
+
 void kg_path_media(struct kg_call *call, const struct kg_media_event *event)
 {
     switch (event->type) {
@@ -169,8 +179,7 @@ void kg_path_media(struct kg_call *call, const struct kg_media_event *event)
         kg_path_event(call, &(struct kg_path_event){.type = KG_PATH_EV_LEFT, .side = event->side});
         break;
     case KG_MEDIA_LATCHED:
-        if (event->stream == 0)
-            call->leg[event->side].seen[event->rtcp] = event->addr;
+        on_latched(call, event);
         break;
     default:
         break;
@@ -179,10 +188,23 @@ void kg_path_media(struct kg_call *call, const struct kg_media_event *event)
 
 /* ---- the record ---- */
 
+/* The controlling phone of a steered call says which pair it selected (RFC 8839 4.4.1.2.2): its own candidate
+ * is the default destination now, its peer's is in a=remote-candidates. */
+static void note_selected(struct kg_leg *leg, const struct kg_media_side *side)
+{
+    struct kg_record *record = leg->call->record;
+    if (leg->lines.use[0] != KG_ICE_STEER || side->stream_count == 0 || !side->stream[0].ice ||
+        !kg_addr_is_set(&side->stream[0].ice->remote_candidate[0]))
+        return;
+    record->told[leg->side] = side->stream[0].rtp;
+    record->told[kg_other_side(leg->side)] = side->stream[0].ice->remote_candidate[0];
+}
+
 void kg_path_note_side(struct kg_leg *leg, const struct kg_media_side *side)
 {
     if (leg->lines.ice || leg->call->record->leg[leg->side].candidate_count)
         kg_record_set_candidates(leg->call->record, leg->side, leg->sdp, side);
+    note_selected(leg, side);
 }
 
 void kg_path_note_pruned(struct kg_leg *leg, const struct kg_sdp_pruned *pruned)

@@ -100,6 +100,11 @@ static json_t *figure_json(double value)
     return json_real(round(value * 100) / 100);
 }
 
+static json_t *ms_json(int64_t ms)
+{
+    return ms < 0 ? json_null() : json_integer((json_int_t)ms);
+}
+
 static json_t *medium_json(const struct kg_media_stats *stats)
 {
     json_t *json = json_object();
@@ -116,6 +121,15 @@ static json_t *medium_json(const struct kg_media_stats *stats)
     json_object_set_new(json, "lost", json_integer((json_int_t)stats->lost));
     json_object_set_new(json, "jitter_ms", figure_json(stats->jitter_ms));
     json_object_set_new(json, "rtt_ms", stats->rtt_ms < 0 ? json_null() : figure_json(stats->rtt_ms));
+    json_object_set_new(json, "first_packet_ms", ms_json(stats->packets_in ? stats->first_packet_ms : -1));
+    json_object_set_new(json, "ice", json_string(kg_ice_use_name((enum kg_ice_use)stats->ice_use)));
+    json_object_set_new(json, "ice_state",
+                        stats->ice_use == KG_ICE_AGENT
+                            ? json_string(kg_ice_state_name((enum kg_ice_state)stats->ice_state))
+                            : json_null());
+    json_object_set_new(json, "ice_connected_ms", ms_json(stats->ice_connected_ms));
+    json_object_set_new(json, "moves", json_integer(stats->moves));
+    json_object_set_new(json, "move_gap_ms", ms_json(stats->moves ? stats->move_gap_ms : -1));
     json_object_set_new(json, "mos", stats->mos > 0 ? figure_json(stats->mos) : json_null());
     return json;
 }
@@ -147,6 +161,7 @@ static json_t *leg_json(const struct kg_record *record, enum kg_side side)
     for (uint8_t i = 0; record->stats[side] && i < record->stream_count; i++)
         json_array_append_new(media, medium_json(&record->stats[side][i]));
     json_object_set_new(json, "media", media);
+    kg_record_add_leg_ice(json, record, side);
     return json;
 }
 
@@ -170,5 +185,6 @@ json_t *kg_record_json(const struct kg_record *record, const char *state)
     json_array_append_new(legs, leg_json(record, KG_SIDE_A));
     json_array_append_new(legs, leg_json(record, KG_SIDE_B));
     json_object_set_new(json, "legs", legs);
+    kg_record_add_ice(json, record);
     return json;
 }

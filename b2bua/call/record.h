@@ -110,6 +110,20 @@ void kg_record_note(struct kg_record *record, enum kg_note note, enum kg_side si
 /* The candidates of what a side said. */
 void kg_record_set_candidates(struct kg_record *record, enum kg_side side, const struct kg_sdp *sdp,
                               const struct kg_media_side *described);
+/* How the NAT in front of a side maps ports (RFC 4787 4.1), from the address that a STUN server told its
+ * phone and the one from which it came to kedge. */
+enum kg_mapping {
+    KG_MAPPING_UNKNOWN,
+    KG_MAPPING_NONE, /* no NAT */
+    KG_MAPPING_CONE, /* endpoint-independent */
+    KG_MAPPING_SYMMETRIC,
+};
+enum kg_mapping kg_record_mapping(const struct kg_record *record, enum kg_side side);
+const char *kg_mapping_name(enum kg_mapping mapping); /* "unknown", "none", "cone", "symmetric" */
+const char *kg_note_name(enum kg_note note);          /* "connected", "consent-lost" ... */
+/* For the JSON of a leg and of a call. */
+void kg_record_add_leg_ice(json_t *json, const struct kg_record *record, enum kg_side side);
+void kg_record_add_ice(json_t *json, const struct kg_record *record);
 void kg_record_set_pairs(struct kg_record *record, const struct kg_media_session_info *info);
 
 /* One row of `calls --json`. state: kg_call_state_name. */

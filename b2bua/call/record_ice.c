@@ -94,3 +94,140 @@ void kg_record_set_pairs(struct kg_record *record, const struct kg_media_session
     record->pair = pairs;
     record->pair_count = count;
 }
+
+/* ---- what follows from it ---- */
+
+enum kg_mapping kg_record_mapping(const struct kg_record *record, enum kg_side side)
+{
+    const struct kg_record_leg *leg = &record->leg[side];
+    enum kg_mapping mapping = KG_MAPPING_UNKNOWN;
+    for (uint8_t p = 0; p < record->pair_count; p++) {
+        const struct kg_record_pair *pair = &record->pair[p];
+        if (pair->side != side || pair->component != 1 || pair->state != KG_PAIR_SUCCEEDED)
+            continue;
+        for (uint8_t i = 0; i < leg->candidate_count; i++) {
+            const struct kg_record_candidate *candidate = &leg->candidate[i];
+            if (candidate->component != 1 || candidate->line != pair->stream ||
+                !kg_addr_same_host(&candidate->addr, &pair->remote))
+                continue;
+            bool same = kg_addr_equal(&candidate->addr, &pair->remote);
+            if (same && candidate->type == KG_CANDIDATE_HOST)
+                return KG_MAPPING_NONE;
+            if (same && candidate->type == KG_CANDIDATE_SRFLX)
+                mapping = KG_MAPPING_CONE;
+            else if (candidate->type == KG_CANDIDATE_SRFLX && mapping == KG_MAPPING_UNKNOWN)
+                mapping = KG_MAPPING_SYMMETRIC;
+        }
+    }
+    return mapping;
+}
+
+const char *kg_mapping_name(enum kg_mapping mapping)
+{
+    static const char *const name[] = {"unknown", "none", "cone", "symmetric"};
+    return name[mapping];
+}
+
+const char *kg_note_name(enum kg_note note)
+{
+    static const char *const name[KG_NOTE_COUNT] = {
+        [KG_NOTE_CONNECTED] = "connected",
+        [KG_NOTE_CONSENT_LOST] = "consent-lost",
+        [KG_NOTE_FAILED] = "failed",
+        [KG_NOTE_LEFT] = "left",
+        [KG_NOTE_MOVED] = "moved",
+        [KG_NOTE_MEDIA_MOVED] = "media-moved",
+        [KG_NOTE_RESTART] = "restart",
+        [KG_NOTE_RENEW] = "renewal",
+        [KG_NOTE_RENEW_REFUSED] = "renewal-refused",
+        [KG_NOTE_FALL_BACK] = "fallback",
+        [KG_NOTE_UPGRADE] = "upgrade",
+        [KG_NOTE_UPGRADED] = "upgraded",
+        [KG_NOTE_NOT_UPGRADED] = "not-upgraded",
+        [KG_NOTE_RELAYED] = "relayed",
+        [KG_NOTE_DIRECT] = "direct",
+        [KG_NOTE_NO_PATH] = "no-path",
+        [KG_NOTE_TAKEN_OVER] = "taken-over",
+    };
+    return name[note];
+}
+
+/* ---- as JSON ---- */
+
+static json_t *addr_json(const struct kg_addr *addr)
+{
+    char text[KG_ADDR_STR];
+    return kg_addr_is_set(addr) ? json_string(kg_addr_format(addr, text)) : json_null();
+}
+
+static json_t *ms_json(int64_t ms)
+{
+    return ms < 0 ? json_null() : json_integer((json_int_t)ms);
+}
+
+static json_t *side_json(uint8_t side)
+{
+    return json_string(side == KG_SIDE_A ? "caller" : "callee");
+}
+
+void kg_record_add_leg_ice(json_t *json, const struct kg_record *record, enum kg_side side)
+{
+    const struct kg_record_leg *leg = &record->leg[side];
+    json_t *candidates = json_array(), *unused = json_array();
+    for (uint8_t i = 0; i < leg->candidate_count; i++) {
+        const struct kg_record_candidate *candidate = &leg->candidate[i];
+        json_array_append_new(candidates,
+                              json_pack("{s:s, s:i, s:i, s:o}", "type",
+                                        kg_candidate_type_name((enum kg_candidate_type)candidate->type),
+                                        "component", (int)candidate->component, "line", (int)candidate->line,
+                                        "address", addr_json(&candidate->addr)));
+    }
+    for (size_t i = 0; i < KG_RECORD_UNUSED_MAX && leg->unused[i].reason; i++)
+        json_array_append_new(unused, json_pack("{s:i, s:s}", "count", (int)leg->unused[i].count, "reason",
+                                                leg->unused[i].reason));
+    json_object_set_new(json, "candidates", candidates);
+    json_object_set_new(json, "unused", unused);
+    json_object_set_new(json, "left_out", json_integer(leg->pruned));
+    json_object_set_new(json, "too_big", json_boolean(leg->too_big));
+    json_object_set_new(json, "nat_mapping", json_string(kg_mapping_name(kg_record_mapping(record, side))));
+}
+
+static json_t *pair_json(const struct kg_record_pair *pair)
+{
+    json_t *json = json_object();
+    json_object_set_new(json, "side", side_json(pair->side));
+    json_object_set_new(json, "line", json_integer(pair->stream));
+    json_object_set_new(json, "component", json_integer(pair->component));
+    json_object_set_new(json, "state", json_string(kg_pair_state_name((enum kg_pair_state)pair->state)));
+    json_object_set_new(json, "local", addr_json(&pair->local));
+    json_object_set_new(json, "remote", addr_json(&pair->remote));
+    json_object_set_new(json, "remote_type",
+                        json_string(kg_candidate_type_name((enum kg_candidate_type)pair->remote_type)));
+    json_object_set_new(json, "nominated", json_boolean(pair->nominated));
+    json_object_set_new(json, "selected", json_boolean(pair->selected));
+    json_object_set_new(json, "rtt_ms", ms_json(pair->rtt_ms));
+    json_object_set_new(json, "won_ms", ms_json(pair->won_ms));
+    json_object_set_new(json, "reason", json_string(pair->reason));
+    return json;
+}
+
+void kg_record_add_ice(json_t *json, const struct kg_record *record)
+{
+    json_t *pairs = json_array(), *events = json_array(), *told = json_null();
+    for (uint8_t i = 0; i < record->pair_count; i++)
+        json_array_append_new(pairs, pair_json(&record->pair[i]));
+    for (uint8_t i = 0; i < record->event_count; i++) {
+        const struct kg_record_event *event = &record->event[i];
+        json_array_append_new(
+            events, json_pack("{s:s, s:o, s:I, s:o}", "what", kg_note_name((enum kg_note)event->note), "side",
+                              side_json(event->side), "after_ms", (json_int_t)event->after_ms, "address",
+                              addr_json(&event->addr)));
+    }
+    if (kg_addr_is_set(&record->told[KG_SIDE_A]))
+        told = json_pack("{s:o, s:o}", "caller", addr_json(&record->told[KG_SIDE_A]), "callee",
+                         addr_json(&record->told[KG_SIDE_B]));
+    json_object_set_new(json, "pairs", pairs);
+    json_object_set_new(json, "selected_by_phones", told);
+    json_object_set_new(json, "events", events);
+    json_object_set_new(json, "events_lost", json_integer(record->events_lost));
+}
