@@ -246,6 +246,9 @@ void kg_ice_switch_role(struct kg_ice_agent *agent, bool controlling);
 /* answer.c: client side, receiving */
 bool kg_ice_answer(struct kg_ice_agent *agent, const struct kg_addr *base, const struct kg_addr *source,
                    const struct kg_stun_message *message);
+/* The local candidate that the peer saw; a new one where it is none of ours (7.2.5.3.1). */
+uint16_t kg_ice_seen_as(struct kg_ice_agent *agent, const struct kg_ice_entry *pair,
+                        const struct kg_addr *mapped);
 /* The peer saw us as `mapped` on this pair. */
 void kg_ice_pair_won(struct kg_ice_agent *agent, struct kg_ice_entry *pair, const struct kg_addr *mapped,
                      int64_t sent_ms);

@@ -27,7 +27,7 @@ static struct kg_ice_entry *find(struct kg_ice_agent *agent, const uint8_t *id, 
 }
 
 /* Discovers a peer-reflexive local candidate (7.2.5.3.1): what the peer saw is none of ours. */
-static uint16_t seen_as(struct kg_ice_agent *agent, const struct kg_ice_entry *pair,
+uint16_t kg_ice_seen_as(struct kg_ice_agent *agent, const struct kg_ice_entry *pair,
                         const struct kg_addr *mapped)
 {
     const struct kg_addr *base = &agent->local[pair->local].candidate.related;
@@ -67,7 +67,7 @@ void kg_ice_pair_won(struct kg_ice_agent *agent, struct kg_ice_entry *pair, cons
     pair->responses++;
     if (pair->won_ms < 0)
         pair->won_ms = (int32_t)(agent->now_ms - agent->start_ms);
-    pair->seen = seen_as(agent, pair, mapped);
+    pair->seen = kg_ice_seen_as(agent, pair, mapped);
     if (agent->remote[pair->remote].candidate.type == KG_CANDIDATE_PRFLX)
         component->unproven = 0;
     if (component->first_valid_ms == INT64_MAX)

@@ -189,6 +189,7 @@ bool kg_ice_consent_answer(struct kg_ice_agent *agent, const struct kg_addr *bas
             if (slot == KG_ICE_CONSENT_IDS)
                 continue;
             struct kg_ice_entry *pair = &agent->pair[component->asked];
+            struct kg_addr mapped;
             const char *pwd = (pair->old ? &stream->before : &stream->session)->remote->pwd;
             if (kg_stun_check_integrity(message, pwd, strlen(pwd)) != KG_STUN_INTEGRITY_RIGHT) {
                 agent->counters.bad_integrity++;
@@ -199,6 +200,9 @@ bool kg_ice_consent_answer(struct kg_ice_agent *agent, const struct kg_addr *bas
                 !kg_addr_equal(source, &agent->remote[pair->remote].candidate.addr) ||
                 !kg_addr_equal(base, &agent->local[pair->local].candidate.related))
                 return true;
+            /* Our NAT may have given us another port since (RFC 4787 4.1). */
+            if (kg_stun_get_address(message, KG_STUN_XOR_MAPPED_ADDRESS, &mapped) && kg_addr_is_usable(&mapped))
+                pair->seen = kg_ice_seen_as(agent, pair, &mapped);
             pair->proven_ms = agent->now_ms;
             pair->rtt_ms = (int32_t)(agent->now_ms - component->sent_ms[slot]);
             pair->responses++;
