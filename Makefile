@@ -44,7 +44,7 @@ MAIN_OBJ  := $(BUILD)/obj/b2bua/main.o
 LIB_OBJ   := $(filter-out $(MAIN_OBJ),$(OBJ))
 
 .PHONY: all debug run check lint bench demo install setup-build setup-test setup-lint setup-bench clean format unit \
-        fuzz natlab reference
+        fuzz natlab sim reference
 all: $(BUILD)/kedge $(BUILD)/kedgectl
 
 $(BUILD)/kedge: $(OBJ)
@@ -92,6 +92,10 @@ $(BUILD)/tests/%: tests/bench/%.c
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	$(Q)$(CC) $(ALL_CFLAGS) -pie -o $@ $< -lm -lpthread -luring -levent
+$(BUILD)/tests/rtpload: tests/bench/rtpload.c tests/bench/ice.h $(BUILD)/libkedge.a
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(BUILD)/libkedge.a $(LDLIBS)
 natlab: $(NATLAB)
 
 # ICE peers for the interop tests: libnice, and kedge's own agent on real sockets.
@@ -104,6 +108,15 @@ $(BUILD)/tests/ice_peer: tests/interop/ice_peer.c tests/interop/peer_io.h $(BUIL
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(BUILD)/libkedge.a $(LDLIBS)
+
+# The simulation of two ICE agents: one program of all tests/sim/*.c.
+SIM       := $(BUILD)/tests/sim_ice
+$(SIM): $(wildcard tests/sim/*.c tests/sim/*.h) $(BUILD)/libkedge.a
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CC) $(ALL_CFLAGS) -pie -o $@ $(wildcard tests/sim/*.c) $(BUILD)/libkedge.a $(LDLIBS)
+sim: $(SIM)
+	tests/run sim
 
 # libFuzzer harnesses: tests/fuzz/fuzz_NAME.c; built in every `make check`, run briefly there and longer here.
 FUZZ      := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))

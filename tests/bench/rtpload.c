@@ -6,10 +6,12 @@
  * of sending. Latency is from just before the send to the kernel's receive time stamp, so the load's own
  * queueing on the receiving side does not count as the relay's.
  *
- * usage: rtpload NS_A ADDR_A PORT_A NS_B ADDR_B PORT_B SECONDS [OVERLOAD_SECONDS AFTER_SECONDS]  < calls
+ * usage: rtpload [-i] NS_A ADDR_A PORT_A NS_B ADDR_B PORT_B SECONDS [OVERLOAD_SECONDS AFTER_SECONDS]  < calls
  * calls: one line a call: RELAY_A_HOST RELAY_A_PORT RELAY_B_HOST RELAY_B_PORT
- * Prints one JSON object. With an overload: SECONDS at the usual pace, then as fast as the thread can, then
- * the usual pace again, and the time after the overload from which on nothing was lost. */
+ * With -i both ends do ICE (ice.h) and each port is followed by the ufrag and pwd that belong to it. Checks
+ * are answered from the start, while the calls are still being made. Prints one JSON object. With an
+ * overload: SECONDS at the usual pace, then as fast as the thread can, then the usual pace again, and the
+ * time after the overload from which on nothing was lost. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +28,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/bench/ice.h"
+
 enum {
     CALLS_MAX = 10000,
     PTIME_MS = 20,
@@ -38,6 +42,9 @@ enum {
     LATENCY_MAX_US = 1 << 20,
     OVERLOAD_SEGMENTS = 8,     /* packets a send in an overload */
     RECEIVE_BUFFER = 16 << 20, /* bytes */
+    LINE_BYTES = 400,          /* of one call */
+    ICE_ROUNDS = 100,          /* of 100 ms, until every relay has answered */
+    CONSENT_MS = 5000,         /* RFC 7675 5.1 */
 };
 
 struct stamp {        /* after the RTP header */
@@ -51,11 +58,14 @@ struct end {
     struct sockaddr_in relay; /* where it sends to and hears from */
     uint16_t seq;
     uint32_t ssrc;
+    struct ice_peer ice;
 };
 
 static int fds[2];
 static struct end ends[2][CALLS_MAX];
 static unsigned calls;
+static bool ice;
+static unsigned call_of[2][65536];          /* by the relay's port, with ICE */
 static uint32_t latency_us[LATENCY_MAX_US]; /* histogram */
 static uint32_t sent_in[BUCKETS], got_in[BUCKETS];
 static uint64_t sent, received, strangers, overload_sent, send_errors;
@@ -104,17 +114,6 @@ static int open_side(const char *ns, const char *host, const char *port)
     return fd;
 }
 
-static void read_calls(void)
-{
-    char host[2][64], port[2][8];
-    while (calls < CALLS_MAX && scanf("%63s %7s %63s %7s", host[0], port[0], host[1], port[1]) == 4) {
-        for (unsigned side = 0; side < 2; side++)
-            ends[side][calls] = (struct end){.relay = address(host[side], port[side]),
-                                             .ssrc = 0x10000000U * (side + 1) + calls};
-        calls++;
-    }
-}
-
 static void write_packet(unsigned side, unsigned call, uint32_t bucket, uint8_t *packet)
 {
     struct end *end = &ends[side][call];
@@ -158,10 +157,30 @@ static void send_slot(unsigned side, unsigned first, uint32_t bucket)
     }
 }
 
+static void take_stun(unsigned side, const struct sockaddr_in *from, const uint8_t *packet, unsigned len)
+{
+    struct kg_stun_message message;
+    if (kg_stun_parse(packet, len, &message) != KG_STUN_OK)
+        return;
+    struct end *end = &ends[side][call_of[side][ntohs(from->sin_port)]];
+    if (message.class == KG_STUN_REQUEST) {
+        uint8_t out[256];
+        size_t size = ice_answer(side, &message, from, out, sizeof out);
+        if (sendto(fds[side], out, size, 0, (const struct sockaddr *)from, sizeof *from) < 0)
+            send_errors++;
+    } else if (message.class == KG_STUN_SUCCESS && end->relay.sin_port == from->sin_port) {
+        end->ice.answered = true;
+    }
+}
+
 static void count(unsigned side, const struct sockaddr_in *from, const uint8_t *packet, unsigned len,
                   uint64_t at_ns)
 {
     struct stamp stamp;
+    if (ice && len && packet[0] < 4) {
+        take_stun(side, from, packet, len);
+        return;
+    }
     if (len < 12 + sizeof stamp) {
         strangers++;
         return;
@@ -220,6 +239,77 @@ static void receive_until(uint64_t until_ns)
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
 }
 
+static void send_check(unsigned side, unsigned call)
+{
+    uint8_t out[256];
+    size_t size = ice_check(side, &ends[side][call].ice, out, sizeof out);
+    if (sendto(fds[side], out, size, 0, (struct sockaddr *)&ends[side][call].relay,
+               sizeof ends[side][call].relay) < 0)
+        send_errors++;
+}
+
+static void add_call(const char *line)
+{
+    char host[2][64], port[2][8];
+    struct ice_peer peer[2] = {0};
+    int words = ice ? sscanf(line, "%63s %7s %63s %63s %63s %7s %63s %63s", host[0], port[0], peer[0].ufrag,
+                             peer[0].pwd, host[1], port[1], peer[1].ufrag, peer[1].pwd)
+                    : sscanf(line, "%63s %7s %63s %7s", host[0], port[0], host[1], port[1]);
+    if (words != (ice ? 8 : 4) || calls == CALLS_MAX)
+        return;
+    for (unsigned side = 0; side < 2; side++) {
+        ends[side][calls] = (struct end){.relay = address(host[side], port[side]),
+                                         .ssrc = 0x10000000U * (side + 1) + calls,
+                                         .ice = peer[side]};
+        call_of[side][ntohs(ends[side][calls].relay.sin_port)] = calls;
+    }
+    calls++;
+}
+
+/* Answers checks until the list of calls has come. */
+static void read_calls(void)
+{
+    static char buf[CALLS_MAX * LINE_BYTES];
+    size_t have = 0;
+    for (;;) {
+        struct pollfd in[3] = {{0, POLLIN, 0}, {fds[0], POLLIN, 0}, {fds[1], POLLIN, 0}};
+        if (poll(in, 3, -1) < 0)
+            die("poll");
+        for (unsigned side = 0; side < 2; side++)
+            if (in[side + 1].revents)
+                receive(side);
+        if (!in[0].revents)
+            continue;
+        ssize_t got = read(0, buf + have, sizeof buf - 1 - have);
+        if (got <= 0)
+            break;
+        have += (size_t)got;
+    }
+    for (char *next = buf, *line; (line = strsep(&next, "\n"));)
+        add_call(line);
+}
+
+/* Asks every relay until it has answered. Returns how many have not. */
+static unsigned establish(void)
+{
+    unsigned silent = 0;
+    for (unsigned round = 0; round < ICE_ROUNDS; round++) {
+        silent = 0;
+        for (unsigned call = 0; call < calls; call++)
+            for (unsigned side = 0; side < 2; side++)
+                if (!ends[side][call].ice.answered) {
+                    send_check(side, call);
+                    silent++;
+                }
+        if (!silent)
+            break;
+        uint64_t now = clock_ns(CLOCK_MONOTONIC);
+        for (unsigned ms = 1; ms <= 100; ms++)
+            receive_until(now + ms * 1000000ULL);
+    }
+    return silent;
+}
+
 /* The usual pace: every end sends once in 20 ms, spread evenly over the milliseconds. */
 static void paced(uint64_t origin_ns, double seconds, bool measured)
 {
@@ -227,9 +317,12 @@ static void paced(uint64_t origin_ns, double seconds, bool measured)
     while (start + step * 1000000U < end) {
         uint64_t now = clock_ns(CLOCK_MONOTONIC);
         for (; start + step * 1000000U <= now && start + step * 1000000U < end; step++)
-            for (unsigned side = 0; side < 2; side++)
+            for (unsigned side = 0; side < 2; side++) {
                 send_slot(side, (unsigned)(step % PTIME_MS),
                           measured ? bucket_of(now, origin_ns) : UINT32_MAX);
+                for (unsigned call = (unsigned)(step % CONSENT_MS); ice && call < calls; call += CONSENT_MS)
+                    send_check(side, call);
+            }
         receive_until(start + step * 1000000U);
     }
 }
@@ -290,14 +383,23 @@ static unsigned recovery_ms(uint32_t from, uint32_t to)
 
 int main(int argc, char **argv)
 {
+    ice = argc > 1 && strcmp(argv[1], "-i") == 0;
+    argv += ice;
+    argc -= ice;
     if (argc < 8) {
-        fprintf(stderr, "usage: %s NS_A ADDR_A PORT_A NS_B ADDR_B PORT_B SECONDS [OVERLOAD AFTER] < calls\n",
+        fprintf(stderr,
+                "usage: %s [-i] NS_A ADDR_A PORT_A NS_B ADDR_B PORT_B SECONDS [OVERLOAD AFTER] < calls\n",
                 argv[0]);
         return 2;
     }
-    read_calls();
     fds[0] = open_side(argv[1], argv[2], argv[3]);
     fds[1] = open_side(argv[4], argv[5], argv[6]);
+    read_calls();
+    unsigned silent = ice ? establish() : 0;
+    if (silent) {
+        fprintf(stderr, "rtpload: %u of %u ends got no answer to their checks\n", silent, calls * 2);
+        return 1;
+    }
     uint64_t origin = clock_ns(CLOCK_MONOTONIC);
     paced(origin, WARMUP_MS / 1000.0, false);
     puts("measuring"); /* whoever samples the relay's CPU starts now ... */

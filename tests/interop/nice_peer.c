@@ -64,15 +64,6 @@ static void on_selected(NiceAgent *agent, guint stream, guint component, NiceCan
         nice_address_get_port(&remote->addr));
 }
 
-static void on_role(GObject *object, GParamSpec *spec, gpointer data)
-{
-    (void)spec;
-    (void)data;
-    gboolean controlling = FALSE;
-    g_object_get(object, "controlling-mode", &controlling, NULL);
-    say("role %s", controlling ? "controlling" : "controlled");
-}
-
 static void on_data(NiceAgent *agent, guint stream, guint component, guint len, gchar *data, gpointer ctx)
 {
     (void)agent;
@@ -160,7 +151,6 @@ int main(int argc, char **argv)
     g_signal_connect(p.agent, "candidate-gathering-done", G_CALLBACK(on_gathered), &p);
     g_signal_connect(p.agent, "component-state-changed", G_CALLBACK(on_state), &p);
     g_signal_connect(p.agent, "new-selected-pair-full", G_CALLBACK(on_selected), &p);
-    g_signal_connect(p.agent, "notify::controlling-mode", G_CALLBACK(on_role), &p);
     p.stream = nice_agent_add_stream(p.agent, p.components);
     for (unsigned c = 1; c <= p.components; c++)
         nice_agent_attach_recv(p.agent, p.stream, c, g_main_loop_get_context(p.loop), on_data, &p);

@@ -9,7 +9,7 @@
  * out: local UFRAG PWD, candidate ..., end
  *      state NAME                of the agent (ice_peer) or of a component (nice_peer: state COMPONENT NAME)
  *      selected COMPONENT LOCAL REMOTE
- *      role controlling|controlled
+ *      role controlling|controlled   after a role conflict (ice_peer)
  *      lost COMPONENT            consent is gone
  *      data COMPONENT WORD       a datagram that is not STUN came from a valid source */
 #ifndef KG_TESTS_INTEROP_PEER_IO_H
