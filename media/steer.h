@@ -2,31 +2,51 @@
  * candidate of each. Passes connectivity checks from one to the other after verifying them with the passwords
  * seen in signalling, and thereby learns where each side is. Sans-IO; belongs to the relay's worker.
  *
- * Invariants:
- *  - a source counts as a side's only after a request or response from it carried right integrity under
- * credentials that signalling named for these two sides, and for KG_STEER_PROOF_MS after the latest;
- *  - nothing is sent to an address that is not such a source (our own check of a suspect excepted, see
- * suspect);
- *  - a response goes to the very source that asked. */
+ * A request's integrity does not cover its source: whoever overheard one can send it again from elsewhere. So
+ *  - a valid request makes its source a candidate only: the request is passed on, the response goes back to
+ * it, and it is asked by a check of our own (as an ICE agent's triggered check would). One valid request
+ * causes at most one such check, another one when the other side has answered the request with success;
+ *  - a source is verified, and a side's, when it has answered a check that was sent to it, ours or one passed
+ *    on, with right integrity, and for KG_STEER_PROOF_MS after the latest such answer;
+ *  - checks are passed on to verified sources only. A request of a side whose other side has none yet is
+ * kept, one of each side, the newest;
+ *  - media goes to the target: among a side's verified sources the one nominated last, unless media comes
+ * from another one; the first one before that. A response is passed to the very source that asked;
+ *  - our own checks never change a peer's role: their tie-breaker loses every conflict. They are never taken
+ *    back as the other side's (reflected), and an answer to one counts only if the peer saw our own port as
+ * its source (XOR-MAPPED-ADDRESS), not somebody who handed it on: see kg_steer_local. Nothing else is sent
+ * anywhere, but for the check of a suspect. */
 #ifndef KG_MEDIA_STEER_H
 #define KG_MEDIA_STEER_H
 
 #include "ice/agent/agent.h"
 #include "media/client.h"
 
-#define KG_STEER_SOURCES    8     /* of one side: its candidates as seen here, the oldest goes first */
+#define KG_STEER_SOURCES    8     /* of one side: the unverified one seen longest ago goes first */
 #define KG_STEER_PROOF_MS   30000 /* RFC 7675 5.1: consent expires */
 #define KG_STEER_OVERLAP_MS 30000 /* how long the credentials before a restart still count */
 #define KG_STEER_PENDING    32    /* requests passed on whose responses may still come */
+#define KG_STEER_PENDING_MS 39500 /* RFC 8489 6.2.1: no transaction is longer */
+#define KG_STEER_KEPT_MS    10000 /* a kept request older than that is not sent any more */
+#define KG_STEER_KEPT_MAX   512   /* bytes; a longer one is not kept: the phone sends it again */
+#define KG_STEER_ANSWER_MS  5000  /* how long a check of ours may be answered */
+#define KG_STEER_SETTLE_MS  1000 /* media from elsewhere on its way when a source is nominated moves nothing \
+                                  */
 
 struct kg_steer;
-/* consent_ms: how often each side is asked by a check of ours on the relay path (RFC 7675), 0: never. */
+/* consent_ms: how often each side's target is asked by a check of ours (RFC 7675 5.1), +-20 %. 0: never, and
+ * then proof does not expire. */
 struct kg_steer *kg_steer_new(uint32_t consent_ms, void (*random)(void *ctx, void *out, size_t len),
                               void *random_ctx);
 void kg_steer_free(struct kg_steer *steer);
-/* What a side said of ICE now. 0 or ENOMEM. component: 1 or 2, for PRIORITY in our own checks. */
+/* What a side said of ICE now; another ufrag or pwd is a restart (or another branch of a forked call). 0 or
+ * ENOMEM (then nothing has changed). */
 int kg_steer_describe(struct kg_steer *steer, enum kg_side side, const struct kg_ice_description *ice,
                       int64_t now_ms);
+/* Where that side sees our port: where it is bound, or that port of another host that candidates tell
+ * (advertised; none: as bound). Until it is called, answers are believed without that. */
+void kg_steer_local(struct kg_steer *steer, enum kg_side side, const struct kg_addr *bound,
+                    const struct kg_addr *advertised);
 
 enum kg_steer_verdict {
     KG_STEER_DROP,    /* not verified, or nowhere to go: counted */
@@ -34,18 +54,21 @@ enum kg_steer_verdict {
     KG_STEER_KEPT, /* verified; goes out by kg_steer_poll when the other side is known, or was an answer to us
                     */
 };
-/* A STUN message from `source` on `side`'s port. *moved: kg_steer_target of that side is another one now. */
+/* A STUN message from `source` on `side`'s port. *moved: kg_steer_target of a side, either, is another one
+ * now.
+ */
 enum kg_steer_verdict kg_steer_receive(struct kg_steer *steer, enum kg_side side,
                                        const struct kg_addr *source, const uint8_t *data, size_t len,
                                        int64_t now_ms, const struct kg_addr **to, bool *moved);
 /* Media from there is the side's. */
 bool kg_steer_is_verified(const struct kg_steer *steer, enum kg_side side, const struct kg_addr *source,
                           int64_t now_ms);
-/* Valid media came from a verified source: media to that side goes there from now on. True if that is new. */
+/* Valid media came from a verified source (needs to be told of others than the target only): media to that
+ * side goes there from now on. True if that is new. */
 bool kg_steer_media(struct kg_steer *steer, enum kg_side side, const struct kg_addr *source, int64_t now_ms);
 /* Media that looks like the side's (same SSRC, next sequence numbers, the old source silent) came from a
  * source that nothing has proven: asks it by a check with the other side's name, at most once a
- * KG_ICE_CHALLENGE_MS. */
+ * KG_ICE_CHALLENGE_MS. Its answer makes it the target. */
 void kg_steer_suspect(struct kg_steer *steer, enum kg_side side, const struct kg_addr *source,
                       int64_t now_ms);
 /* Where media to that side goes; NULL: nowhere yet, or proof has expired. */
@@ -61,8 +84,10 @@ struct kg_steer_datagram {
     size_t len;
     uint8_t data[KG_ICE_DATAGRAM_MAX];
 };
+/* The next datagram to send now; false: none. Call until false after each other call and at next_ms. Targets
+ * whose proof has expired are replaced here. */
 bool kg_steer_poll(struct kg_steer *steer, int64_t now_ms, struct kg_steer_datagram *out);
-int64_t kg_steer_next_ms(const struct kg_steer *steer);
+int64_t kg_steer_next_ms(const struct kg_steer *steer); /* INT64_MAX: nothing to do */
 /* Verified sources as pairs with our port (local none: the caller knows it). */
 size_t kg_steer_pairs(const struct kg_steer *steer, enum kg_side side, struct kg_ice_pair *out, size_t max);
 
