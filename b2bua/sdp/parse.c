@@ -158,8 +158,8 @@ static void attribute(struct parser *p, struct kg_sdp_line *line)
         m->rtcp_mux_only = true;
     } else if (m && row->attribute == KG_SDP_BUNDLE_ONLY) {
         m->bundle_only = true;
-    } else if (m && row->attribute == KG_SDP_MID) {
-        const char *s = line->value + line->argument;
+    } else if (m && row->attribute == KG_SDP_MID && !kg_sdp_holds_address(line->value, line->len)) {
+        const char *s = line->value + line->argument; /* one with an address never reaches the other side */
         m->mid = kg_sdp_word(&s, line->value + line->len);
     }
 }

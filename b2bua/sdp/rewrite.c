@@ -401,7 +401,7 @@ bool kg_sdp_same_but_transport(const struct kg_sdp *a, const struct kg_sdp *b)
         for (size_t m = 0; m < sdp[i]->media_count; m++) {
             kg_addr_parse("192.0.2.1:2", &local[m].rtp);
             kg_addr_parse("192.0.2.1:3", &local[m].rtcp);
-            local[m].rtcp_mux = sdp[i]->media[m].rtcp_mux;
+            local[m].rtcp_mux = sdp[i]->media[m].rtcp_mux && sdp[i]->media[m].rtp;
         }
         r[i] = (struct rewrite){.sdp = sdp[i], .local = local, .bare = true};
         if (!put_body(&r[i])) {

@@ -130,11 +130,21 @@ static void put_media(struct kg_sdp_out *out, const struct kg_sdp *text, const s
     }
 }
 
+/* Lines without a=mid are told by their place (find_line): then none may be left out. */
+static bool all_have_mid(const struct kg_sdp *text)
+{
+    for (size_t i = 0; i < text->media_count; i++) {
+        if (text->media[i].mid.len == 0)
+            return false;
+    }
+    return true;
+}
+
 char *kg_sdpfrag_rewrite(const struct kg_sdpfrag *frag, const struct kg_sdp *sdp, size_t *len)
 {
     const struct kg_sdp *text = frag->memory;
     struct kg_sdp_out out = {0};
-    bool says = false;
+    bool says = false, by_place = !all_have_mid(text);
     (void)sdp;
     for (size_t i = 0; i < text->session_end; i++) {
         if (text->line[i].type == 'a')
@@ -142,11 +152,10 @@ char *kg_sdpfrag_rewrite(const struct kg_sdpfrag *frag, const struct kg_sdp *sdp
     }
     for (uint8_t i = 0; i < frag->count; i++) {
         const struct kg_sdp_media *m = &text->media[i];
-        bool has_news = m->ice.candidate_count > 0 || m->ice.end_of_candidates;
-        if (frag->line[i].index >= 0 && has_news) {
+        bool has_news = frag->line[i].index >= 0 && (m->ice.candidate_count > 0 || m->ice.end_of_candidates);
+        if (has_news || by_place)
             put_media(&out, text, m);
-            says = true;
-        }
+        says |= has_news;
     }
     *len = out.len;
     kg_sdp_put(&out, "", 1);
