@@ -224,6 +224,8 @@ void kg_talk_commit(struct kg_call *call);
 void kg_talk_abandon(struct kg_call *call);
 void kg_talk_forget(struct kg_leg *leg); /* what it says in the offer/answer under way */
 void kg_talk_release(struct kg_call *call);
+/* Tells the engine once more what the leg said last, as it was decided. */
+void kg_talk_tell(struct kg_leg *leg);
 /* Leaves a new snapshot with the engine. */
 void kg_talk_save(struct kg_call *call);
 
@@ -252,23 +254,25 @@ bool kg_talk_is_absorbed(const struct kg_leg *leg);
  * kedge's own offer with them, made of what the other side agreed to. For KG_EV_RENEW. */
 void kg_talk_renew(struct kg_leg *leg);
 
+/* ---- talk_trickle.c: candidates that come one after the other ---- */
+/* An INFO with application/trickle-ice-sdpfrag came from leg's peer: its candidates go to the engine. */
+void kg_path_trickle(struct kg_leg *leg, const char *body, size_t len);
+/* The same on a steered call: what the other side is sent of it, malloc'd. NULL: nothing (kept for the next
+ * offer, or it does not understand). */
+char *kg_path_trickle_text(struct kg_leg *from, const char *body, size_t len, size_t *out_len);
+
 /* ---- path_run.c: which way media goes (path.h decides), and the record of it ---- */
 /* An offer/answer is complete: leg->agreed of both sides has it. */
 void kg_path_agreed(struct kg_call *call);
 /* leg's peer restarts ICE by the offer just taken. */
 void kg_path_restarted(struct kg_leg *leg);
 /* A description that the engine is told; what was left out of a text for leg's peer. */
-void kg_path_note_side(struct kg_leg *leg, const struct kg_media_side *side);
+void kg_path_note_side(struct kg_leg *leg, const struct kg_sdp *sdp, const struct kg_media_side *side);
 void kg_path_note_pruned(struct kg_leg *leg, const struct kg_sdp_pruned *pruned);
 void kg_path_event(struct kg_call *call, const struct kg_path_event *event);
 void kg_path_tick(struct kg_call *call);
 /* ICE, PATH, LEFT and LATCHED of the engine. */
 void kg_path_media(struct kg_call *call, const struct kg_media_event *event);
-/* An INFO with application/trickle-ice-sdpfrag came from leg's peer: its candidates go to the engine. */
-void kg_path_trickle(struct kg_leg *leg, const char *body, size_t len);
-/* The same on a steered call: what the other side is sent of it, malloc'd. NULL: nothing (kept for the next
- * offer, or it does not understand). */
-char *kg_path_trickle_text(struct kg_leg *from, const char *body, size_t len, size_t *out_len);
 /* How a KG_EV_RENEW or KG_EV_UPGRADE ended: ok when its offer was answered (and committed), not ok when it
  * was refused, not answered, or could not be begun. */
 void kg_path_done(struct kg_call *call, enum kg_fsm_event_type what, enum kg_side side, bool ok);

@@ -200,10 +200,10 @@ static void note_selected(struct kg_leg *leg, const struct kg_media_side *side)
     record->told[kg_other_side(leg->side)] = side->stream[0].ice->remote_candidate[0];
 }
 
-void kg_path_note_side(struct kg_leg *leg, const struct kg_media_side *side)
+void kg_path_note_side(struct kg_leg *leg, const struct kg_sdp *sdp, const struct kg_media_side *side)
 {
     if (leg->lines.ice || leg->call->record->leg[leg->side].candidate_count)
-        kg_record_set_candidates(leg->call->record, leg->side, leg->sdp, side);
+        kg_record_set_candidates(leg->call->record, leg->side, sdp, side);
     note_selected(leg, side);
 }
 
@@ -212,22 +212,4 @@ void kg_path_note_pruned(struct kg_leg *leg, const struct kg_sdp_pruned *pruned)
     struct kg_record_leg *from = &leg->call->record->leg[kg_other_side(leg->side)];
     from->pruned = pruned->candidates;
     from->too_big = pruned->too_big;
-}
-
-/* ---- candidates in INFO ---- */
-
-void kg_path_trickle(struct kg_leg *leg, const char *body, size_t len)
-{
-    (void)leg;
-    (void)body;
-    (void)len;
-}
-
-char *kg_path_trickle_text(struct kg_leg *from, const char *body, size_t len, size_t *out_len)
-{
-    (void)from;
-    (void)body;
-    (void)len;
-    (void)out_len;
-    return NULL;
 }

@@ -128,7 +128,6 @@ static int describe(struct kg_leg *leg, const struct kg_sdp *sdp, struct kg_medi
         lines->ice |= stream->enabled && stream->ice ? bit : 0;
         lines->mismatch |= kg_sdp_ice_is_mismatch(sdp, i) ? bit : 0;
         lines->flows |= stream->direction == KG_SENDRECV ? bit : 0;
-        leg->trickles |= stream->ice && stream->ice->trickle;
     }
     return 0;
 }
@@ -264,8 +263,8 @@ static void offer_ourselves(struct kg_call *call, struct kg_media_change *change
     }
 }
 
-/* The other side's description too, where what was decided changes it. */
-static struct kg_sdp *describe_other(struct kg_leg *other, struct kg_media_side *side,
+/* What a side said last, with what was decided since; its lines stay as they are. */
+static struct kg_sdp *describe_again(struct kg_leg *other, struct kg_media_side *side,
                                      struct kg_media_change *change)
 {
     struct kg_sdp *made;
@@ -294,7 +293,7 @@ void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action)
         struct kg_media_change change = {.answered = action->purpose != KG_APPLY_OFFER &&
                                                      action->purpose != KG_APPLY_PROGRESS};
         bool changed = kg_talk_decide(leg, action->purpose);
-        kg_path_note_side(leg, &side[leg->side]);
+        kg_path_note_side(leg, leg->sdp, &side[leg->side]);
         set_use(leg, &side[leg->side]);
         if (action->purpose == KG_APPLY_UPGRADE) /* make before break: the engine hears of it at the answer */
             memcpy(leg->lines.use, before.use, sizeof before.use);
@@ -307,7 +306,7 @@ void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action)
             first.flow = call->target[0].flow;
         change.bind[other->side] = bind_host(&first, NULL);
         if (changed)
-            made = describe_other(other, &side[other->side], &change);
+            made = describe_again(other, &side[other->side], &change);
         offer_ourselves(call, &change, leg->side == KG_SIDE_A ? &first.flow.remote : &leg->flow.remote);
         failed = kg_talk_send(call, &change, action->seq);
     }
@@ -329,13 +328,25 @@ void kg_talk_restore(struct kg_call *call)
     memset(side, 0, sizeof side);
     for (int i = 0; i < 2; i++) {
         struct kg_leg *leg = &call->leg[i];
-        made[i] = describe_other(leg, &side[i], &change);
+        made[i] = describe_again(leg, &side[i], &change);
         if (change.side[i])
             change.bind[i] = bind_host(leg, &side[i]);
     }
     kg_talk_send(call, &change, 0);
     kg_sdp_free(made[0]);
     kg_sdp_free(made[1]);
+}
+
+void kg_talk_tell(struct kg_leg *leg)
+{
+    struct kg_media_side side;
+    struct kg_media_change change = {.answered = leg->call->fsm.state == KG_CALL_TALK};
+    memset(&side, 0, sizeof side);
+    struct kg_sdp *made = describe_again(leg, &side, &change);
+    if (change.side[leg->side])
+        kg_path_note_side(leg, made ? made : leg->sdp, &side);
+    kg_talk_send(leg->call, &change, 0);
+    kg_sdp_free(made);
 }
 
 void kg_talk_save(struct kg_call *call)
