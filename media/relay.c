@@ -53,21 +53,20 @@ static void count_rtp(struct kg_leg *leg, const struct kg_rtp *rtp, size_t len, 
         leg->first_packet_ms = leg->last_packet_ms;
 }
 
-void kg_relay_count_move(struct kg_flow *flow, int64_t now_ms)
+void kg_relay_count_move(struct kg_flow *flow, int64_t gap_ms)
 {
     struct kg_leg *leg = flow->leg;
     if (flow->rtcp || !leg->stream->relay->answered || leg->packets_in == 0)
         return;
     leg->moves++;
-    int64_t gap = now_ms - leg->last_packet_ms;
-    leg->move_gap_ms = gap < INT32_MAX ? (int32_t)gap : INT32_MAX;
+    leg->move_gap_ms = gap_ms < INT32_MAX ? (int32_t)gap_ms : INT32_MAX;
 }
 
 static void moved(struct kg_flow *flow, int64_t now_ms)
 {
     struct kg_leg *leg = flow->leg;
     flow->untold = true;
-    kg_relay_count_move(flow, now_ms);
+    kg_relay_count_move(flow, now_ms - leg->last_packet_ms);
     if (flow == &leg->rtp) {
         /* RTCP of a phone behind a NAT comes from the host that its RTP came from, and from no other. */
         leg->rtcp.rules.host = flow->latch.remote;

@@ -103,8 +103,8 @@ struct kg_flow *kg_relay_packet(struct kg_flow *in, const uint8_t *data, size_t 
                                 const struct kg_addr **to);
 /* The datagram was handed to the kernel. */
 void kg_relay_sent(struct kg_flow *out, const uint8_t *data, size_t len);
-/* The flow's proven address is about to be, or has just become, another one. */
-void kg_relay_count_move(struct kg_flow *flow, int64_t now_ms);
+/* The flow's proven address became another one after so much silence of its side. */
+void kg_relay_count_move(struct kg_flow *flow, int64_t gap_ms);
 
 /* NULL, or why the session is to end: no packet within the limit that applies. Said once until a packet
  * comes. */

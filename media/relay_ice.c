@@ -53,8 +53,11 @@ static void hold(struct kg_flow *flow, const struct kg_addr *remote, int64_t now
     flow->borrowed = false;
     if (latch->proof == KG_PROOF_ICE && same)
         return;
-    if (latch->proof != KG_PROOF_NONE && !same)
-        kg_relay_count_move(flow, now_ms);
+    if (latch->proof != KG_PROOF_NONE && !same) {
+        int64_t gap_ms = now_ms - leg->last_packet_ms;
+        kg_relay_count_move(flow, gap_ms > stream->gap_ms[leg->side] ? gap_ms : stream->gap_ms[leg->side]);
+    }
+    stream->gap_ms[leg->side] = 0;
     kg_latch_restore(latch, remote, KG_PROOF_ICE, now_ms);
     flow->untold = ice_of(flow)->untold = true;
 }
@@ -94,21 +97,25 @@ static void sync_steer(struct kg_stream *stream, uint8_t component, int64_t now_
     }
 }
 
+/* Asks that source to prove itself. */
+static void challenge(struct kg_flow *flow, const struct kg_addr *source, int64_t now_ms)
+{
+    const struct kg_leg *leg = flow->leg;
+    struct kg_addr bound = kg_relay_ice_bound(flow);
+    ice_of(flow)->touched = true;
+    if (agent_of(flow))
+        kg_ice_challenge(agent_of(flow), leg->stream->index, component_of(flow), &bound, source, now_ms);
+    else if (steer_of(flow))
+        kg_steer_suspect(steer_of(flow), leg->side, source, now_ms);
+}
+
 void kg_relay_ice_restored(struct kg_flow *flow, int64_t now_ms)
 {
     struct kg_relay_ice *ice = ice_of(flow);
-    struct kg_ice_agent *agent = agent_of(flow);
-    unsigned side = flow->leg->side;
     flow->borrowed = true;
     flow->latch.state = KG_LATCH_LOCKED;
-    ice->borrowed_until_ms[side] = now_ms + ice->expiry_ms;
-    ice->touched = true;
-    struct kg_addr bound = kg_relay_ice_bound(flow);
-    if (agent)
-        kg_ice_challenge(agent, flow->leg->stream->index, component_of(flow), &bound, &flow->latch.remote,
-                         now_ms);
-    else if (steer_of(flow))
-        kg_steer_suspect(steer_of(flow), side, &flow->latch.remote, now_ms);
+    ice->borrowed_until_ms[flow->leg->side] = now_ms + ice->expiry_ms;
+    challenge(flow, &flow->latch.remote, now_ms);
 }
 
 /* ---- packets ---- */
@@ -161,16 +168,27 @@ struct kg_flow *kg_relay_ice_stun(struct kg_flow *in, const uint8_t *data, size_
     return sendable ? out : NULL;
 }
 
+static bool is_proven(const struct kg_flow *in, const struct kg_addr *source, int64_t now_ms)
+{
+    const struct kg_leg *leg = in->leg;
+    const struct kg_ice_agent *agent = agent_of(in);
+    const struct kg_steer *steer = steer_of(in);
+    if (in->ice == KG_ICE_AGENT)
+        return agent && kg_ice_is_valid_source(agent, leg->stream->index, component_of(in), source);
+    return steer && kg_steer_is_verified(steer, leg->side, source, now_ms);
+}
+
 bool kg_relay_ice_is_proven(struct kg_flow *in, const struct kg_addr *source, int64_t now_ms)
 {
     struct kg_leg *leg = in->leg;
-    struct kg_ice_agent *agent = agent_of(in);
-    struct kg_steer *steer = steer_of(in);
-    if (in->ice == KG_ICE_AGENT)
-        return agent && kg_ice_is_valid_source(agent, leg->stream->index, component_of(in), source);
-    if (steer == NULL || !kg_steer_is_verified(steer, leg->side, source, now_ms))
+    if (!is_proven(in, source, now_ms))
         return false;
-    if (kg_steer_media(steer, leg->side, source, now_ms))
+    int64_t gap_ms = now_ms - leg->last_packet_ms;
+    if (!in->rtcp && leg->packets_in > 0 && gap_ms >= KG_CHALLENGE_QUIET_MS)
+        stream_of(in)->gap_ms[leg->side] = gap_ms;
+    if (in->ice == KG_ICE_AGENT && now_ms - in->latch.last_ms >= KG_CHALLENGE_QUIET_MS)
+        challenge(in, source, now_ms); /* it has moved there: is the selected pair still alive? */
+    if (in->ice == KG_ICE_STEER && kg_steer_media(steer_of(in), leg->side, source, now_ms))
         sync_steer(leg->stream, component_of(in), now_ms);
     return true;
 }
@@ -184,12 +202,7 @@ void kg_relay_ice_doubt(struct kg_flow *in, const struct kg_rtp *rtp, const stru
     if (!heard->begun || rtp->ssrc != heard->ssrc || ahead == 0 || ahead > KG_CHALLENGE_AHEAD ||
         now_ms - leg->last_packet_ms < KG_CHALLENGE_QUIET_MS)
         return;
-    ice_of(in)->touched = true;
-    struct kg_addr bound = kg_relay_ice_bound(in);
-    if (agent_of(in))
-        kg_ice_challenge(agent_of(in), leg->stream->index, component_of(in), &bound, source, now_ms);
-    else if (steer_of(in))
-        kg_steer_suspect(steer_of(in), leg->side, source, now_ms);
+    challenge(in, source, now_ms);
 }
 
 /* ---- what is to be done ---- */

@@ -42,6 +42,7 @@ struct kg_stream_ice {
     uint8_t path;            /* enum kg_path */
     int64_t since_ms;        /* steered: the latest description */
     int64_t connected_ms[2]; /* by side; 0: not yet */
+    int64_t gap_ms[2];       /* silence before media came from elsewhere than the latch, which may follow */
 };
 
 struct kg_relay_ice {

@@ -81,11 +81,18 @@ static void use_flow(struct kg_flow *flow, enum kg_ice_use use)
         return;
     struct kg_latch *latch = &flow->latch;
     flow->ice = (uint8_t)use;
-    flow->borrowed = use != KG_ICE_UNUSED && latch->proof != KG_PROOF_NONE;
+    flow->borrowed = false;
     if (use == KG_ICE_UNUSED)
         return; /* the description has opened the latch again, by its own rules */
     flow->rules = (struct kg_latch_rules){.sdp_host_plausible = false};
-    latch->state = latch->proof != KG_PROOF_NONE ? KG_LATCH_LOCKED : KG_LATCH_OPEN;
+    /* In talk no leg falls silent for the sake of better proof; before, checks come first. */
+    bool lend =
+        latch->proof == KG_PROOF_ICE || (latch->proof != KG_PROOF_NONE && flow->leg->stream->relay->answered);
+    flow->borrowed = lend;
+    if (lend)
+        latch->state = KG_LATCH_LOCKED;
+    else
+        *latch = (struct kg_latch){.state = KG_LATCH_OPEN};
 }
 
 static void use_leg(struct kg_leg *leg, enum kg_ice_use use, int64_t now_ms)
@@ -213,8 +220,20 @@ static bool both_mux(const struct kg_stream *stream)
            stream->leg[1].rtcp_mux;
 }
 
-static int need_steers(struct kg_stream_ice *stream, const struct kg_limits *limits)
+/* Our ports as the phones see them. */
+static void locate_steers(struct kg_relay_ice *ice, uint8_t i)
 {
+    for (unsigned side = 0; side < 2; side++) {
+        const struct kg_leg *leg = &ice->relay->stream[i]->leg[side];
+        struct kg_addr rtp = kg_relay_ice_bound(&leg->rtp), rtcp = kg_relay_ice_bound(&leg->rtcp);
+        kg_steer_local(ice->stream[i]->steer[0], side, &rtp, &ice->local[side].advertised);
+        kg_steer_local(ice->stream[i]->steer[1], side, &rtcp, &ice->local[side].advertised);
+    }
+}
+
+static int need_steers(struct kg_relay_ice *ice, uint8_t i, const struct kg_limits *limits)
+{
+    struct kg_stream_ice *stream = ice->stream[i];
     if (stream->steer[0])
         return 0;
     for (unsigned c = 0; c < 2; c++) {
@@ -222,17 +241,19 @@ static int need_steers(struct kg_stream_ice *stream, const struct kg_limits *lim
         if (stream->steer[c] == NULL)
             return ENOMEM;
     }
+    locate_steers(ice, i);
     return 0;
 }
 
-static int describe_steers(struct kg_stream_ice *stream, enum kg_side side,
-                           const struct kg_ice_description *ice, int64_t now_ms)
+static int describe_steers(struct kg_relay_ice *ice, enum kg_side side, uint8_t i,
+                           const struct kg_ice_description *said, int64_t now_ms)
 {
+    struct kg_stream_ice *stream = ice->stream[i];
     int error = 0;
     stream->since_ms = now_ms;
     stream->answers[0] = stream->answers[1] = stream->left[0] = stream->left[1] = false;
     for (unsigned c = 0; error == 0 && c < 2; c++)
-        error = stream->steer[c] ? kg_steer_describe(stream->steer[c], side, ice, now_ms) : 0;
+        error = stream->steer[c] ? kg_steer_describe(stream->steer[c], side, said, now_ms) : 0;
     return error;
 }
 
@@ -266,9 +287,9 @@ static int change_leg(struct kg_relay *relay, unsigned side, uint8_t i, const st
             error = describe_agent(ice, side, i, line, now_ms);
         break;
     case KG_ICE_STEER:
-        error = need_steers(ice->stream[i], limits);
+        error = need_steers(ice, i, limits);
         if (error == 0 && line)
-            error = describe_steers(ice->stream[i], side, line->ice, now_ms);
+            error = describe_steers(ice, side, i, line->ice, now_ms);
         break;
     }
     return error;
