@@ -205,6 +205,8 @@ static bool has_component_2(const struct kg_sdp_part *part)
     return part->ice == KG_SDP_ICE_OURS;
 }
 
+/* Before the writer's: some phones read the first ten candidates only (linphone did for years), and ours are
+ * the path that works in any case. */
 static void put_our_candidates(struct kg_sdp_out *out, struct kg_sdp_part *part)
 {
     const struct kg_addr *addr[2] = {&part->local->rtp, &part->local->rtcp};
@@ -262,6 +264,7 @@ void kg_sdp_ice_put_line(struct kg_sdp_out *out, struct kg_sdp_part *part, const
             put_pacing(out, own->pacing_ms);
         return;
     case KG_SDP_CANDIDATE:
+        put_our_candidates(out, part);
         if (line->verdict == KG_CANDIDATE_OK) {
             uint8_t n = part->next_candidate++;
             if (!part->left_out || !part->left_out[n])

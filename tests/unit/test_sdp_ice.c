@@ -218,20 +218,22 @@ static void test_untouched(void **state)
     static const char session[] = "s=Talk\r\nb=AS:100\r\nt=0 0\r\na=ice-ufrag:abcd\r\n"
                                   "a=ice-pwd:abcdefghijklmnopqrstuv\r\na=ice-options:ice2 rtp+ecn\r\n"
                                   "a=ice-pacing:20\r\na=ice-lite\r\n";
+    static const char ours[] =
+        "a=candidate:kedge4 1 UDP 255 203.0.113.1 40000 typ relay raddr 0.0.0.0 rport 9\r\n";
     static const char media[] =
-        "a=rtpmap:0 PCMU/8000\r\n"
         "a=candidate:Sc0a80132 1 UDP 1862270975 198.51.100.61 4210 typ srflx raddr 0.0.0.0 rport 9\r\n"
         "a=x-unknown:kept\r\na=candidate:Hc0a80132 1 UDP 1694498815 192.168.1.50 4000 typ host\r\n"
         "a=candidate:H6 1 UDP 1694498814 2001:db8::50 4000 typ host\r\n"
         "a=candidate:P6 1 UDP 1694498813 2001:db8::51 4000 typ prflx raddr :: rport 9\r\n"
         "a=remote-candidates:1 192.0.2.7 7000\r\na=ssrc:12 cname:x\r\na=sendrecv\r\na=rtcp-mux\r\n";
     char in[2048], expected[2048];
-    snprintf(in, sizeof(in), "%s%s%sm=audio 4210 RTP/AVP 0\r\nc=IN IP4 198.51.100.61\r\n%s", head, in_o,
-             session, media);
+    snprintf(in, sizeof(in),
+             "%s%s%sm=audio 4210 RTP/AVP 0\r\nc=IN IP4 198.51.100.61\r\n"
+             "a=rtpmap:0 PCMU/8000\r\n%s",
+             head, in_o, session, media);
     snprintf(expected, sizeof(expected),
-             "%s%s%sm=audio 40000 RTP/AVP 0\r\nc=IN IP4 203.0.113.1\r\n%s"
-             "a=candidate:kedge4 1 UDP 255 203.0.113.1 40000 typ relay raddr 0.0.0.0 rport 9\r\n",
-             head, out_o, session, media);
+             "%s%s%sm=audio 40000 RTP/AVP 0\r\nc=IN IP4 203.0.113.1\r\na=rtpmap:0 PCMU/8000\r\n%s%s", head,
+             out_o, session, ours, media);
     struct kg_sdp_local local = keep();
     local.rtcp_mux = true;
     struct kg_sdp_pruned pruned;
@@ -273,7 +275,7 @@ static void test_ours_are_last(void **state)
         const struct kg_ice_description *ice = describe(sdp, 0);
         assert_non_null(ice);
         assert_int_equal(ice->candidate_count, 4);
-        const struct kg_candidate *ours = &ice->candidate[2];
+        const struct kg_candidate *ours = &ice->candidate[0]; /* first in the text */
         for (int c = 0; c < 2; c++) {
             assert_int_equal(ours[c].type, KG_CANDIDATE_RELAY);
             assert_int_equal(ours[c].component, c + 1);
