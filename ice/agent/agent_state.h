@@ -18,9 +18,9 @@
 #define KG_ICE_SPARE       6 /* slots for what peers cause, of remotes and pairs */
 #define KG_ICE_SPARE_LOCAL 3 /* and of locals, a component */
 /* Two NATs that map by destination and filter nothing let each triggered check come from a new port, which
- * triggers another, without end: after so many new addresses in a row that did not answer, further ones are only
- * answered. */
-#define KG_ICE_UNPROVEN 10
+ * triggers another, without end: after so many new addresses in a row that did not answer, further ones are
+ * only answered. */
+#define KG_ICE_UNPROVEN    10
 #define KG_ICE_EARLY       6 /* checks remembered before the description they belong to */
 #define KG_ICE_REPLIES     4 /* responses between two polls */
 #define KG_ICE_CONSENT_IDS 4 /* consent checks whose answers still count */
@@ -72,9 +72,7 @@ struct kg_ice_entry { /* one pair */
     uint32_t ticket;                         /* place in the triggered-check queue; 0: not in it */
     uint64_t priority;
     struct kg_stun_transaction check;
-    bool was_cancelled;
-    uint8_t cancelled[KG_STUN_ID]; /* the check before this one: its answer still counts (7.3.1.4) */
-    int64_t proven_ms;             /* the latest answer; INT64_MIN: never */
+    int64_t proven_ms; /* the latest answer; INT64_MIN: never */
     int32_t rtt_ms, won_ms;
     uint16_t requests, responses;
     const char *reason;
@@ -85,14 +83,14 @@ struct kg_ice_component {
     bool dropped;       /* by drop_component */
     bool tell_selected; /* events to come */
     bool tell_lost;
-    bool lost;                                  /* consent was lost and nothing took over */
-    uint16_t selected;                          /* pair; KG_ICE_NONE */
-    uint8_t unproven;  /* peer-reflexive remotes since one of them answered, KG_ICE_UNPROVEN at most */
-    int64_t first_valid_ms;                     /* INT64_MAX: none yet */
-    int64_t consent_ms;                         /* when to ask again, or to send a keepalive */
-    int64_t doubt_ms;                           /* when the peer was found elsewhere; INT64_MIN: no doubt */
-    uint8_t doubts;                             /* questions asked since */
-    int64_t challenge_ms;                       /* the latest */
+    bool lost;              /* consent was lost and nothing took over */
+    uint16_t selected;      /* pair; KG_ICE_NONE */
+    uint8_t unproven;       /* peer-reflexive remotes since one of them answered, KG_ICE_UNPROVEN at most */
+    int64_t first_valid_ms; /* INT64_MAX: none yet */
+    int64_t consent_ms;     /* when to ask again, or to send a keepalive */
+    int64_t doubt_ms;       /* when the peer was found elsewhere; INT64_MIN: no doubt */
+    uint8_t doubts;         /* questions asked since */
+    int64_t challenge_ms;   /* the latest */
     uint8_t id[KG_ICE_CONSENT_IDS][KG_STUN_ID]; /* of the latest consent checks, all to `asked` */
     int64_t sent_ms[KG_ICE_CONSENT_IDS];
     uint8_t next_id;

@@ -7,22 +7,13 @@
 /* A peer that refuses both roles would have us check for ever. */
 #define ROLE_REFUSALS_MAX 20
 
-enum which { NOT_OURS, RUNNING, CANCELLED };
-
-static struct kg_ice_entry *find(struct kg_ice_agent *agent, const uint8_t *id, enum which *which)
+static struct kg_ice_entry *find(struct kg_ice_agent *agent, const uint8_t *id)
 {
     KG_EACH_PAIR(agent, p)
     {
-        if (p->running && memcmp(p->check.id, id, KG_STUN_ID) == 0) {
-            *which = RUNNING;
+        if (p->running && memcmp(p->check.id, id, KG_STUN_ID) == 0)
             return p;
-        }
-        if (p->was_cancelled && memcmp(p->cancelled, id, KG_STUN_ID) == 0) {
-            *which = CANCELLED;
-            return p;
-        }
     }
-    *which = NOT_OURS;
     return NULL;
 }
 
@@ -56,7 +47,6 @@ void kg_ice_pair_won(struct kg_ice_agent *agent, struct kg_ice_entry *pair, cons
 
     kg_ice_check_stop(pair);
     pair->ticket = 0;
-    pair->was_cancelled = false;
     pair->state = KG_PAIR_SUCCEEDED;
     pair->valid = true;
     pair->demoted = false;
@@ -130,8 +120,7 @@ static bool is_right(struct kg_ice_agent *agent, const struct kg_ice_entry *pair
 bool kg_ice_answer(struct kg_ice_agent *agent, const struct kg_addr *base, const struct kg_addr *source,
                    const struct kg_stun_message *message)
 {
-    enum which which;
-    struct kg_ice_entry *pair = find(agent, message->id, &which);
+    struct kg_ice_entry *pair = find(agent, message->id);
     struct kg_addr mapped;
     uint16_t unknown;
     int code;
@@ -152,7 +141,7 @@ bool kg_ice_answer(struct kg_ice_agent *agent, const struct kg_addr *base, const
         return true;
     }
     if (message->class == KG_STUN_ERROR) {
-        if (which == RUNNING && kg_stun_get_error(message, &code, NULL, NULL))
+        if (kg_stun_get_error(message, &code, NULL, NULL))
             refused(agent, pair, code);
         return true;
     }

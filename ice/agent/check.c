@@ -18,6 +18,18 @@ static void send_check(struct kg_ice_agent *agent, struct kg_ice_entry *pair, st
     pair->requests++;
 }
 
+/* A triggered check of a pair whose check is under way is the same request once more, outside of its
+ * retransmissions. RFC 8445 7.3.1.4 has a new transaction in its place; where the way is longer than Ta, both
+ * sides would replace theirs before any answer came, for ever. */
+static void send_triggered_again(struct kg_ice_agent *agent, struct kg_ice_entry *pair,
+                                 struct kg_ice_datagram *out)
+{
+    pair->ticket = 0;
+    pair->check.sent_ms = agent->now_ms;
+    kg_ice_compose_check(agent, pair, pair->check.id, pair->check_controlling, pair->check_nominates, out);
+    pair->requests++;
+}
+
 bool kg_ice_poll_again(struct kg_ice_agent *agent, struct kg_ice_datagram *out)
 {
     KG_EACH_PAIR(agent, p)
@@ -65,11 +77,11 @@ static struct kg_ice_entry *pick(const struct kg_ice_agent *agent, uint8_t strea
 
     KG_EACH_PAIR(agent, p)
     {
-        if (p->old || p->running || p->stream != stream)
+        if (p->old || p->stream != stream)
             continue;
         if (p->ticket != 0 && (triggered == NULL || p->ticket < triggered->ticket))
             triggered = p;
-        if (p->state == KG_PAIR_WAITING &&
+        if (!p->running && p->state == KG_PAIR_WAITING &&
             (waiting == NULL || p->priority > waiting->priority ||
              (p->priority == waiting->priority && p->component < waiting->component)))
             waiting = p;
@@ -77,8 +89,27 @@ static struct kg_ice_entry *pick(const struct kg_ice_agent *agent, uint8_t strea
     return triggered != NULL ? triggered : waiting;
 }
 
+/* With nothing else to check, a frozen pair costs no time: the best one is checked. RFC 8445 6.1.4.2 leaves
+ * it frozen as long as another of its foundation is being tried, which is 39.5 s where that one's NAT does
+ * not let it pass. */
+static void use_idle_slot(struct kg_ice_agent *agent)
+{
+    struct kg_ice_entry *best = NULL;
+
+    KG_EACH_PAIR(agent, p)
+    {
+        if (!p->old && (p->ticket != 0 || (!p->running && p->state == KG_PAIR_WAITING)))
+            return;
+        if (!p->old && p->state == KG_PAIR_FROZEN && (best == NULL || p->priority > best->priority))
+            best = p;
+    }
+    if (best != NULL)
+        best->state = KG_PAIR_WAITING;
+}
+
 bool kg_ice_poll_check(struct kg_ice_agent *agent, struct kg_ice_datagram *out)
 {
+    use_idle_slot(agent);
     for (uint16_t i = 0; i < agent->stream_size; i++) {
         const struct kg_ice_stream *stream = &agent->stream[(agent->turn + i) % agent->stream_size];
         if (!stream->used || !stream->described)
@@ -87,6 +118,10 @@ bool kg_ice_poll_check(struct kg_ice_agent *agent, struct kg_ice_datagram *out)
         if (pair == NULL)
             continue;
         agent->turn = (uint8_t)((agent->turn + i + 1) % agent->stream_size);
+        if (pair->running) {
+            send_triggered_again(agent, pair, out);
+            return true;
+        }
         start_check(agent, pair);
         send_check(agent, pair, out);
         return true;
@@ -110,7 +145,9 @@ int64_t kg_ice_checks_due(const struct kg_ice_agent *agent)
     {
         if (p->running && p->check.next_ms < due)
             due = p->check.next_ms;
-        if (!p->old && !p->running && (p->ticket != 0 || p->state == KG_PAIR_WAITING) && agent->slot_ms < due)
+        bool has_more =
+            p->ticket != 0 || (!p->running && (p->state == KG_PAIR_WAITING || p->state == KG_PAIR_FROZEN));
+        if (!p->old && has_more && agent->slot_ms < due)
             due = agent->slot_ms;
     }
     return due;

@@ -209,14 +209,9 @@ void kg_ice_trigger(struct kg_ice_agent *agent, struct kg_ice_entry *pair)
 {
     if (pair->expired || pair->old)
         return;
-    if (pair->running) {
-        if (pair->state == KG_PAIR_SUCCEEDED)
-            return;
-        memcpy(pair->cancelled, pair->check.id, sizeof pair->cancelled);
-        pair->was_cancelled = true;
-        kg_ice_check_stop(pair);
-    }
-    if (pair->state != KG_PAIR_SUCCEEDED)
+    if (pair->running && pair->state == KG_PAIR_SUCCEEDED)
+        return;
+    if (!pair->running && pair->state != KG_PAIR_SUCCEEDED)
         pair->state = KG_PAIR_WAITING;
     if (pair->ticket == 0)
         pair->ticket = ++agent->next_ticket;

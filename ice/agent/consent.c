@@ -111,23 +111,12 @@ bool kg_ice_poll_keepalive(struct kg_ice_agent *agent, struct kg_ice_datagram *o
     return false;
 }
 
-/* Pairs that worked once are asked again: whichever answers takes over (RFC 7675 5.1 forbids only the expired
- * one). */
-static void prove_again(struct kg_ice_agent *agent, const struct kg_ice_entry *lost)
-{
-    KG_EACH_PAIR(agent, p)
-    if (p != lost && p->stream == lost->stream && p->component == lost->component && p->valid &&
-        !kg_ice_pair_alive(agent, p))
-        kg_ice_trigger(agent, p);
-}
-
 static void lose(struct kg_ice_agent *agent, struct kg_ice_component *component)
 {
     struct kg_ice_entry *pair = &agent->pair[component->selected];
 
     component->tell_lost = true;
     component->doubt_ms = INT64_MIN;
-    prove_again(agent, pair);
     kg_ice_pair_fail(agent, pair, "consent expired: the peer answers no more");
     pair->expired = true;
 }
@@ -201,7 +190,8 @@ bool kg_ice_consent_answer(struct kg_ice_agent *agent, const struct kg_addr *bas
                 !kg_addr_equal(base, &agent->local[pair->local].candidate.related))
                 return true;
             /* Our NAT may have given us another port since (RFC 4787 4.1). */
-            if (kg_stun_get_address(message, KG_STUN_XOR_MAPPED_ADDRESS, &mapped) && kg_addr_is_usable(&mapped))
+            if (kg_stun_get_address(message, KG_STUN_XOR_MAPPED_ADDRESS, &mapped) &&
+                kg_addr_is_usable(&mapped))
                 pair->seen = kg_ice_seen_as(agent, pair, &mapped);
             pair->proven_ms = agent->now_ms;
             pair->rtt_ms = (int32_t)(agent->now_ms - component->sent_ms[slot]);

@@ -43,7 +43,7 @@ static void put_aside(struct kg_ice_agent *agent, struct kg_ice_stream *stream)
         kg_ice_check_stop(p);
         p->old = true;
         p->ticket = 0;
-        p->nominate = p->roaming = p->was_cancelled = false;
+        p->nominate = p->roaming = false;
         agent->remote[p->remote].old = true;
     }
     for (uint16_t i = 0; i < agent->remote_size; i++)

@@ -4,6 +4,10 @@
 
 /* The better pairs of a path whose answers take long get two round trips, not only nominate_ms. */
 #define WAIT_ROUND_TRIPS 2
+/* While only a relay works, a direct pair is worth waiting longer for: holes are punched by retransmissions,
+ * the third of which leaves after 3.5 s (RFC 8489 6.2.1). Media flows over the relay meanwhile (RFC
+ * 8445 12.1.1). */
+#define RELAY_WAITS 10
 
 static bool of(const struct kg_ice_entry *pair, const struct kg_ice_stream *stream, int component)
 {
@@ -76,6 +80,16 @@ static uint16_t best(const struct kg_ice_agent *agent, const struct kg_ice_strea
     return found;
 }
 
+/* Nothing is left to send on: every other pair is asked (again), those that worked once first. Whichever
+ * answers takes over; RFC 7675 5.1 forbids only the expired one. */
+static void look_for_another(struct kg_ice_agent *agent, const struct kg_ice_stream *stream, int number)
+{
+    for (int valid = 1; valid >= 0; valid--)
+        KG_EACH_PAIR(agent, p)
+    if (of(p, stream, number) && p->valid == (valid == 1) && !agent->local[p->local].gone)
+        kg_ice_trigger(agent, p);
+}
+
 static void select_component(struct kg_ice_agent *agent, struct kg_ice_stream *stream, int number)
 {
     struct kg_ice_component *component = &stream->component[number];
@@ -86,13 +100,15 @@ static void select_component(struct kg_ice_agent *agent, struct kg_ice_stream *s
     /* The pair of the session before does not count: this one is still being checked. */
     component->lost = found == KG_ICE_NONE && component->first_valid_ms != INT64_MAX;
     /* The controlling peer has moved, not chosen anew: what it had nominated is this pair now. */
-    if (found != KG_ICE_NONE && component->selected != KG_ICE_NONE && agent->pair[component->selected].demoted &&
-        !agent->controlling && !agent->pair[found].old)
+    if (found != KG_ICE_NONE && component->selected != KG_ICE_NONE &&
+        agent->pair[component->selected].demoted && !agent->controlling && !agent->pair[found].old)
         agent->pair[found].nominated = true;
     component->selected = found;
     component->tell_selected = true;
     if (found != KG_ICE_NONE)
         kg_ice_consent_begin(agent, component);
+    else if (!agent->settings.lite)
+        look_for_another(agent, stream, number);
 }
 
 /* ---- nominating ---- */
@@ -121,6 +137,12 @@ static bool may_be_beaten(const struct kg_ice_agent *agent, const struct kg_ice_
     return false;
 }
 
+static bool is_relayed(const struct kg_ice_agent *agent, const struct kg_ice_entry *pair)
+{
+    return agent->remote[pair->remote].candidate.type == KG_CANDIDATE_RELAY ||
+           agent->local[pair->local].candidate.type == KG_CANDIDATE_RELAY;
+}
+
 /* When the best pair of a component is to be nominated; INT64_MAX: not now. */
 static int64_t nominate_at(const struct kg_ice_agent *agent, const struct kg_ice_stream *stream, int number,
                            uint16_t *pair)
@@ -137,6 +159,8 @@ static int64_t nominate_at(const struct kg_ice_agent *agent, const struct kg_ice
     if (!may_be_beaten(agent, stream, number, p))
         return INT64_MIN;
     int64_t wait = agent->settings.nominate_ms;
+    if (is_relayed(agent, p))
+        wait *= RELAY_WAITS;
     if (p->rtt_ms * WAIT_ROUND_TRIPS > wait)
         wait = p->rtt_ms * WAIT_ROUND_TRIPS;
     return component->first_valid_ms + wait;

@@ -37,8 +37,8 @@ int kg_ice_reserve(struct kg_ice_agent *agent, size_t locals, size_t remotes, si
     size_t wanted_pairs = used_pairs + pairs + KG_ICE_SPARE;
     if (wanted_pairs > KG_ICE_PAIRS_MAX)
         wanted_pairs = KG_ICE_PAIRS_MAX;
-    int error = grow((void **)&agent->local, &agent->local_size, used_locals + locals + components * KG_ICE_SPARE_LOCAL,
-                     sizeof *agent->local);
+    int error = grow((void **)&agent->local, &agent->local_size,
+                     used_locals + locals + components * KG_ICE_SPARE_LOCAL, sizeof *agent->local);
     if (error == 0)
         error = grow((void **)&agent->remote, &agent->remote_size, used_remotes + remotes + KG_ICE_SPARE,
                      sizeof *agent->remote);
@@ -93,8 +93,8 @@ uint16_t kg_ice_local_by_base(const struct kg_ice_agent *agent, const struct kg_
     return found;
 }
 
-/* Peer-reflexive local candidates make room: first those that no pair is seen as any more, then those of pairs that
- * are not in use, which count as their base's from then on. */
+/* Peer-reflexive local candidates make room: first those that no pair is seen as any more, then those of
+ * pairs that are not in use, which count as their base's from then on. */
 static bool is_in_use(const struct kg_ice_agent *agent, uint16_t local, bool only_nominated)
 {
     KG_EACH_PAIR(agent, p)

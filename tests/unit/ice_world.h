@@ -3,9 +3,11 @@
 #ifndef KG_TESTS_ICE_WORLD_H
 #define KG_TESTS_ICE_WORLD_H
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,7 +37,8 @@ struct peer {
     const char *ufrag, *pwd;
     struct kg_addr host[2]; /* sockets of component 1 and 2, or two networks */
     int64_t last_new_ms;    /* when the agent last sent a request with a new transaction id */
-    uint8_t last_id[KG_STUN_ID];
+    uint8_t id[256][KG_STUN_ID]; /* of the latest requests */
+    uint32_t ids;
     int closest_ms;     /* least distance of two such */
     uint32_t events[8]; /* by type */
     uint32_t states;    /* bit: state was told */
@@ -86,9 +89,10 @@ static inline void peer_watch(struct world *world, struct peer *peer, const stru
         return;
     peer->requests++;
     peer->nominations += kg_stun_find(&m, KG_STUN_USE_CANDIDATE) != NULL;
-    if (memcmp(peer->last_id, m.id, KG_STUN_ID) == 0)
-        return;
-    memcpy(peer->last_id, m.id, KG_STUN_ID);
+    for (uint32_t i = 0; i < peer->ids && i < 256; i++)
+        if (memcmp(peer->id[i], m.id, KG_STUN_ID) == 0)
+            return;
+    memcpy(peer->id[peer->ids++ % 256], m.id, KG_STUN_ID);
     if (peer->last_new_ms >= 0 && world->now_ms - peer->last_new_ms < peer->closest_ms)
         peer->closest_ms = (int)(world->now_ms - peer->last_new_ms);
     peer->last_new_ms = world->now_ms;
