@@ -89,10 +89,13 @@ static void use_flow(struct kg_flow *flow, enum kg_ice_use use)
     bool lend =
         latch->proof == KG_PROOF_ICE || (latch->proof != KG_PROOF_NONE && flow->leg->stream->relay->answered);
     flow->borrowed = lend;
-    if (lend)
+    if (lend) {
         latch->state = KG_LATCH_LOCKED;
-    else
-        *latch = (struct kg_latch){.state = KG_LATCH_OPEN};
+        return;
+    }
+    *latch = (struct kg_latch){.state = KG_LATCH_OPEN};
+    if (!flow->rtcp) /* what it counted is nothing that a moved phone could continue */
+        flow->leg->quality = (struct kg_quality){.begun = false};
 }
 
 static void use_leg(struct kg_leg *leg, enum kg_ice_use use, int64_t now_ms)
