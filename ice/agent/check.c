@@ -138,8 +138,7 @@ void kg_ice_expire_checks(struct kg_ice_agent *agent)
 
 int64_t kg_ice_checks_due(const struct kg_ice_agent *agent)
 {
-    int64_t due =
-        agent->thaw ? agent->slot_ms : INT64_MAX; /* frozen pairs that may wake are looked at then */
+    int64_t due = INT64_MAX;
 
     KG_EACH_PAIR(agent, p)
     {
