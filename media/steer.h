@@ -30,8 +30,9 @@
 #define KG_STEER_KEPT_MS    10000 /* a kept request older than that is not sent any more */
 #define KG_STEER_KEPT_MAX   512   /* bytes; a longer one is not kept: the phone sends it again */
 #define KG_STEER_ANSWER_MS  5000  /* how long a check of ours may be answered */
-#define KG_STEER_SETTLE_MS  1000 /* media from elsewhere on its way when a source is nominated moves nothing \
-                                  */
+#define KG_STEER_SETTLE_MS                                                                                   \
+    1000 /* media from elsewhere on its way when a source is nominated moves nothing                         \
+          */
 
 struct kg_steer;
 /* consent_ms: how often each side's target is asked by a check of ours (RFC 7675 5.1), +-20 %. 0: never, and

@@ -738,7 +738,9 @@ static void test_forks(void **state)
     restart(&w, B, "fragB", "a password of side B 123");
     w.phone[B].addr = loser;
     describe(&w, B);
-    assert_int_equal(CHECK(&w, B, 0), KG_STEER_FORWARD);
+    w.to_strangers = 0;
+    assert_int_equal(CHECK(&w, A, 0), KG_STEER_FORWARD); /* to where that phone was verified */
+    assert_int_equal(w.to_strangers, 0);
     CHECK(&w, A, .nominate = true);
     assert_target(&w, B, ADDR_B);
     end(&w);
