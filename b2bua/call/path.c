@@ -215,6 +215,10 @@ static struct kg_path_action on_ice(struct kg_path *path, const struct kg_path_e
     case KG_ICE_CONNECTED:
     case KG_ICE_COMPLETED:
         leg->connected = true;
+        /* After a fall-back a phone may answer our checks before it was told whom it talks to: it still is
+         * to be told. */
+        if (path->fell_back && leg->health == KG_PATH_LOST && leg->renewals == 0)
+            break;
         if (!path->steered && leg->health != KG_PATH_RENEWING) {
             set_health(path, event->side, KG_PATH_FINE, INT64_MAX);
             leg->renewals = 0;
