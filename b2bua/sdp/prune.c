@@ -69,7 +69,7 @@ static enum use use_of(const struct kg_ice_description *ice, const struct kg_can
         const struct kg_candidate *other = &ice->candidate[i];
         public |= kind_of(other) == PUBLIC_KIND;
         if (other->component == c->component && kind_of(other) == kind && is_better(other, c) &&
-            kg_addr_family(&other->addr) == kg_addr_family(&c->addr) && !is_duplicate(ice, other))
+            kg_addr_family(&other->addr) == kg_addr_family(&c->addr))
             second = true;
     }
     switch (kind) {

@@ -102,6 +102,7 @@ static void test_validity(void **state)
          true, false, false},
         {AUDIO CREDS HOST "a=candidate:1 2 UDP 5 192.0.2.5 5009 typ host\r\na=rtcp:5001\r\na=rtcp-mux\r\n",
          true, false, false},
+        {AUDIO CREDS HOST "a=rtcp:5001\r\n", true, false, false}, /* no component 2 at all */
         /* No candidates: only with trickle. */
         {AUDIO CREDS, false, false, true},
         {AUDIO CREDS "a=ice-options:ice2 trickle\r\n", true, false, false},
@@ -288,6 +289,19 @@ static void test_ours_are_last(void **state)
     }
 }
 
+/* Whatever the writer's order is. */
+static void test_foundation(void **state)
+{
+    (void)state;
+    char *out = rewrite(HEAD AUDIO CREDS HOST "a=candidate:kedge42 1 UDP 7 192.0.2.5 5002 typ relay\r\n"
+                                              "a=candidate:kedge41 1 UDP 6 192.0.2.5 5004 typ relay\r\n"
+                                              "a=candidate:kedge4 1 UDP 5 192.0.2.5 5006 typ relay\r\n",
+                        keep(), 0, NULL);
+    assert_non_null(strstr(out, "a=candidate:kedge43 1 UDP 4 203.0.113.1 40000 typ relay"));
+    assert_non_null(strstr(out, "a=candidate:kedge43 2 UDP 3 203.0.113.1 40001 typ relay"));
+    free(out);
+}
+
 /* Component 2 of ours, by rtcp-mux and by what the writer has. */
 static void test_component_2(void **state)
 {
@@ -394,6 +408,9 @@ static void test_pruning_order(void **state)
         assert_int_equal(pruned.candidates, i + 1);
         assert_false(pruned.too_big);
         assert_true(strlen(out) <= budget);
+        char *same = rewrite(text, local, strlen(out), &pruned); /* just fits */
+        assert_string_equal(same, out);
+        free(same);
         for (size_t j = 0; j < sizeof(order) / sizeof(order[0]); j++) {
             char name[32];
             snprintf(name, sizeof(name), "candidate:%s ", order[j]);
@@ -590,6 +607,7 @@ int main(void)
         cmocka_unit_test(test_untouched),
         cmocka_unit_test(test_no_smuggling),
         cmocka_unit_test(test_ours_are_last),
+        cmocka_unit_test(test_foundation),
         cmocka_unit_test(test_component_2),
         cmocka_unit_test(test_remote_candidates),
         cmocka_unit_test(test_pruning_order),
