@@ -173,6 +173,7 @@ static void set_health(struct kg_path *path, enum kg_side side, enum kg_path_hea
 
 static void all_fine(struct kg_path *path)
 {
+    path->half = false;
     for (int side = 0; side < 2; side++) {
         set_health(path, (enum kg_side)side, KG_PATH_FINE, INT64_MAX);
         path->leg[side].renewals = 0;
@@ -267,6 +268,9 @@ static struct kg_path_action on_renewed(struct kg_path *path, const struct kg_pa
     if (event->ok) {
         set_health(path, event->side, leg->connected ? KG_PATH_FINE : KG_PATH_MENDING,
                    leg->connected ? INT64_MAX : now_ms + KG_PATH_CONNECT_MS);
+        if (path->half)
+            set_health(path, kg_other_side(event->side), KG_PATH_LOST, now_ms);
+        path->half = false;
     } else if (leg->renewals < 2) {
         set_health(path, event->side, KG_PATH_LOST, now_ms + KG_PATH_AGAIN_MS);
     } else if (path->steered) { /* nothing was changed yet, and what there is may still work */
@@ -285,14 +289,15 @@ static void on_upgraded(struct kg_path *path, int64_t now_ms)
         plan_upgrade(path, now_ms);
 }
 
-/* The doubted side first: it needs the other path most. */
+/* The doubted side first: it needs the other path most, and if it refuses nothing was changed yet. */
 static struct kg_path_action fall_back(struct kg_path *path, enum kg_side side, int64_t now_ms)
 {
     path->fell_back = true;
     for (int i = 0; i < 2; i++)
         path->leg[i].renewals = 0;
+    path->half = true;
     set_health(path, side, KG_PATH_LOST, now_ms);
-    set_health(path, kg_other_side(side), KG_PATH_LOST, now_ms + 1);
+    set_health(path, kg_other_side(side), KG_PATH_FINE, INT64_MAX);
     return (struct kg_path_action){.what = KG_PATH_FALL_BACK, .side = side};
 }
 

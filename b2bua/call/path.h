@@ -96,7 +96,8 @@ enum kg_path_health {
 struct kg_path {
     enum kg_path_why why;
     bool steered, relayed; /* relayed: what is steered flows through kedge's ports */
-    bool fell_back;
+    bool fell_back;        /* offers are not steered any more, until an upgrade succeeds */
+    bool half;             /* of a fallback only one leg has been renewed, or is being */
     struct kg_path_leg {
         enum kg_path_health health;
         int64_t by_ms;
