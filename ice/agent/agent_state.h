@@ -21,7 +21,7 @@
  * triggers another, without end: after so many new addresses in a row that did not answer, further ones are
  * only answered. */
 #define KG_ICE_UNPROVEN    10
-#define KG_ICE_EARLY       6 /* checks remembered before the description they belong to */
+#define KG_ICE_EARLY       8 /* checks remembered before the description they belong to */
 #define KG_ICE_REPLIES     4 /* responses between two polls */
 #define KG_ICE_CONSENT_IDS 4 /* consent checks whose answers still count */
 #define KG_ICE_STUN_MAX    4 /* servers */

@@ -29,8 +29,15 @@ void kg_ice_early_put(struct kg_ice_agent *agent, uint16_t local, const struct k
             return;
         }
     }
-    if (slot == NULL) { /* full: the peer checks again; the oldest goes */
-        memmove(&agent->early[0], &agent->early[1], (KG_ICE_EARLY - 1) * sizeof agent->early[0]);
+    if (slot == NULL) {
+        /* Full: the peer checks again, so the oldest goes; but it nominates only once (a lite agent hears of it nowhere
+         * else). */
+        size_t oldest = 0;
+        while (oldest < KG_ICE_EARLY && agent->early[oldest].use_candidate)
+            oldest++;
+        oldest = oldest < KG_ICE_EARLY ? oldest : 0;
+        memmove(&agent->early[oldest], &agent->early[oldest + 1],
+                (KG_ICE_EARLY - 1 - oldest) * sizeof agent->early[0]);
         slot = &agent->early[KG_ICE_EARLY - 1];
     }
     *slot = (struct kg_ice_early){
