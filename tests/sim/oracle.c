@@ -20,7 +20,7 @@ struct side {
 struct state {
     const struct sim_ends *ends;
     struct sim_net *net;
-    unsigned component;
+    unsigned stream, component;
     struct side side[2];
     struct sim_best best;
     bool changed;
@@ -140,7 +140,7 @@ static void tell(struct state *state, unsigned who)
             continue;
         learn(state, &state->side[!who],
               (struct known){.addr = host, .base = i, .type = KG_CANDIDATE_HOST, .only = SIM_NONE});
-        if (!ends->told[who].srflx[i])
+        if (!(ends->told[who].srflx[i] >> (state->stream * 2 + state->component - 1) & 1))
             continue;
         const struct sim_net *net = state->net;
         int server = sim_is_v6(host) ? ends->layout->stun6 : ends->layout->stun;
@@ -168,7 +168,7 @@ static int reaches_relay(struct state *state, unsigned who, unsigned stream)
 struct sim_best sim_oracle(const struct sim_ends *ends, unsigned stream, unsigned component)
 {
     static struct sim_net net;
-    struct state state = {.ends = ends, .net = &net, .component = component};
+    struct state state = {.ends = ends, .net = &net, .stream = stream, .component = component};
     sim_net_copy_fresh(&net, ends->net);
     for (unsigned who = 0; who < 2; who++)
         gather(&state, who, stream);
@@ -188,7 +188,8 @@ struct sim_best sim_oracle(const struct sim_ends *ends, unsigned stream, unsigne
                 }
     }
     int a = reaches_relay(&state, 0, stream), b = reaches_relay(&state, 1, stream);
-    if (ends->relay && a != SIM_NONE && b != SIM_NONE)
+    /* A lite agent sends no checks: the relay never learns where it is. */
+    if (ends->relay && !ends->told[0].lite && !ends->told[1].lite && a != SIM_NONE && b != SIM_NONE)
         count_path(&state, SIM_PATH_RELAY, 0);
     return state.best;
 }

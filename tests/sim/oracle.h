@@ -10,7 +10,7 @@ const char *sim_path_name(enum sim_path path);
 
 /* What each side has told of itself in signalling. */
 struct sim_told {
-    bool srflx[SIM_BASES];
+    uint8_t srflx[SIM_BASES]; /* bit stream * 2 + component - 1 */
     bool lite;
     bool exists[SIM_BASES]; /* this socket is in use */
 };

@@ -229,7 +229,9 @@ static void judge_time(struct sim_run *run)
         run->over = now_ms >= run->happened_ms + after_ms[run->scenario.story];
         return;
     }
-    if (!sim_is_settled(run)) {
+    bool lite_waits = (run->peer[0].side->lite && run->peer[1].state == KG_ICE_FAILED) ||
+                      (run->peer[1].side->lite && run->peer[0].state == KG_ICE_FAILED);
+    if (!sim_is_settled(run) && !lite_waits) {
         run->over = now_ms > LIMIT_MS + (known_ms > 0 ? known_ms : 15000);
         return;
     }

@@ -50,10 +50,10 @@ struct sim_peer {
     int64_t proven_ms;    /* latest success response that arrived, of the first component */
     uint16_t alloweds, tids;
     bool tell_selected[SIM_STREAMS][2];
-    uint64_t tid[SIM_TIDS];
-    sim_addr allowed[SIM_ALLOWED];
     uint32_t requests;
     uint8_t restarts;
+    uint64_t tid[SIM_TIDS]; /* these two are not cleared */
+    sim_addr allowed[SIM_ALLOWED];
 };
 
 struct sim_run {

@@ -34,7 +34,7 @@ static enum sim_path possible(const struct sim_scenario *scenario)
     sim_scenario_build(scenario, &net, &layout);
     for (int who = 0; who < 2; who++)
         for (int i = 0; i < layout.bases[who]; i++)
-            ends.told[who].exists[i] = ends.told[who].srflx[i] = true;
+            ends.told[who].exists[i] = true, ends.told[who].srflx[i] = 1;
     return sim_oracle(&ends, 0, 1).path;
 }
 

@@ -19,7 +19,7 @@ static void describe(struct sim_run *run, struct sim_peer *peer, struct sim_sign
             for (unsigned b = 0; b < run->layout.bases[peer->who] && candidate->type == KG_CANDIDATE_SRFLX;
                  b++)
                 if (run->layout.base[peer->who][b].host == sim_host(sim_from_kg(&candidate->related)))
-                    peer->told.srflx[b] = true;
+                    peer->told.srflx[b] |= (uint8_t)(1u << (s * 2 + candidate->component - 1));
         }
     }
 }
