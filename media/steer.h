@@ -2,20 +2,27 @@
  * candidate of each. Passes connectivity checks from one to the other after verifying them with the passwords
  * seen in signalling, and thereby learns where each side is. Sans-IO; belongs to the relay's worker.
  *
- * A request's integrity does not cover its source: whoever overheard one can send it again from elsewhere. So
- *  - a valid request makes its source a candidate only: the request is passed on, the response goes back to
- * it, and it is asked by a check of our own (as an ICE agent's triggered check would). One valid request
- * causes at most one such check, another one when the other side has answered the request with success;
- *  - a source is verified, and a side's, when it has answered a check that was sent to it, ours or one passed
- *    on, with right integrity, and for KG_STEER_PROOF_MS after the latest such answer;
- *  - checks are passed on to verified sources only. A request of a side whose other side has none yet is
- * kept, one of each side, the newest;
- *  - media goes to the target: among a side's verified sources the one nominated last, unless media comes
- * from another one; the first one before that. A response is passed to the very source that asked;
- *  - our own checks never change a peer's role: their tie-breaker loses every conflict. They are never taken
- *    back as the other side's (reflected), and an answer to one counts only if the peer saw our own port as
- * its source (XOR-MAPPED-ADDRESS), not somebody who handed it on: see kg_steer_local. Nothing else is sent
- * anywhere, but for the check of a suspect. */
+ * A request's integrity does not cover its source: whoever overheard one can send it again from elsewhere.
+ * So:
+ *
+ *  - A valid request makes its source a candidate only. It is passed on, the response goes back to the very
+ *    source that asked, and that source is asked by a check of our own (an ICE agent's triggered check). One
+ *    valid request causes at most one such check, and one more when the other side has answered the request.
+ *
+ *  - A source is verified, and a side's, when it has answered a check that was sent to it, ours or one passed
+ *    on, with right integrity; for KG_STEER_PROOF_MS after the latest such answer.
+ *
+ *  - Checks are passed on to verified sources only. While the other side has none, the newest request of each
+ *    side is kept.
+ *
+ *  - Media goes to the target: the first verified source, then the one nominated last, then any verified one
+ *    that media comes from.
+ *
+ *  - Our own checks change nobody's role: their tie-breaker loses every conflict. They are never taken
+ *    back as the other side's, and an answer to one counts only if the peer saw our own port as its source
+ *    (XOR-MAPPED-ADDRESS) and not somebody who handed it on; see kg_steer_local.
+ *
+ * Nothing else is sent anywhere, but for the check of a suspect. */
 #ifndef KG_MEDIA_STEER_H
 #define KG_MEDIA_STEER_H
 
@@ -30,9 +37,7 @@
 #define KG_STEER_KEPT_MS    10000 /* a kept request older than that is not sent any more */
 #define KG_STEER_KEPT_MAX   512   /* bytes; a longer one is not kept: the phone sends it again */
 #define KG_STEER_ANSWER_MS  5000  /* how long a check of ours may be answered */
-#define KG_STEER_SETTLE_MS                                                                                   \
-    1000 /* media from elsewhere on its way when a source is nominated moves nothing                         \
-          */
+#define KG_STEER_SETTLE_MS  1000  /* after a nomination media from other sources moves nothing: it is late */
 
 struct kg_steer;
 /* consent_ms: how often each side's target is asked by a check of ours (RFC 7675 5.1), +-20 %. 0: never, and
@@ -52,12 +57,9 @@ void kg_steer_local(struct kg_steer *steer, enum kg_side side, const struct kg_a
 enum kg_steer_verdict {
     KG_STEER_DROP,    /* not verified, or nowhere to go: counted */
     KG_STEER_FORWARD, /* send it unchanged out of the other side's port to *to */
-    KG_STEER_KEPT, /* verified; goes out by kg_steer_poll when the other side is known, or was an answer to us
-                    */
+    KG_STEER_KEPT,    /* verified: goes out by kg_steer_poll when the other side is known, or answered us */
 };
-/* A STUN message from `source` on `side`'s port. *moved: kg_steer_target of a side, either, is another one
- * now.
- */
+/* A STUN message from `source` on `side`'s port. *moved: the target of either side is another one now. */
 enum kg_steer_verdict kg_steer_receive(struct kg_steer *steer, enum kg_side side,
                                        const struct kg_addr *source, const uint8_t *data, size_t len,
                                        int64_t now_ms, const struct kg_addr **to, bool *moved);
