@@ -61,6 +61,7 @@ struct kg_ice_entry { /* one pair */
     bool old;            /* of the session before the restart: kept while it is selected */
     bool valid;          /* a round trip succeeded */
     bool nominated;      /* both sides know that it is chosen */
+    bool inherited;      /* nominated in place of a demoted pair, not by the peer */
     bool peer_nominates; /* USE-CANDIDATE came before the pair succeeded (RFC 8445 7.3.1.5) */
     bool nominate;       /* the next check carries USE-CANDIDATE */
     bool demoted;        /* does not answer while the peer was found elsewhere: not to be selected */

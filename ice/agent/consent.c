@@ -8,9 +8,9 @@
  * selected one is asked so often, and given up if nothing is answered within KG_DOUBT_MS or two round trips.
  */
 #define KG_DOUBT_AGE_MS      1000
-#define KG_DOUBT_INTERVAL_MS 200
-#define KG_DOUBT_QUESTIONS   3
-#define KG_DOUBT_MS          600
+#define KG_DOUBT_INTERVAL_MS 150
+#define KG_DOUBT_QUESTIONS   5
+#define KG_DOUBT_MS          900
 
 static bool is_on(const struct kg_ice_agent *agent)
 {
@@ -134,7 +134,7 @@ void kg_ice_expire_consent(struct kg_ice_agent *agent)
             continue;
         if (pair->proven_ms < component->doubt_ms) {
             pair->demoted = true;
-            pair->nominated = pair->peer_nominates = false;
+            pair->nominated = false;
             pair->reason = "answers no more, and the peer was found elsewhere";
         }
         component->doubt_ms = INT64_MIN;

@@ -38,6 +38,9 @@ void kg_ice_nominated(struct kg_ice_agent *agent, struct kg_ice_entry *pair)
     uint64_t value = kg_ice_pair_value(agent, pair);
 
     kg_ice_component_find(agent, pair->stream, pair->component)->unproven = 0;
+    KG_EACH_PAIR(agent, p)
+    if (p->inherited && p->stream == pair->stream && p->component == pair->component)
+        p->nominated = p->inherited = false;
     pair->nominated = true;
     pair->demoted = false;
     pair->reason = NULL;
@@ -102,7 +105,7 @@ static void select_component(struct kg_ice_agent *agent, struct kg_ice_stream *s
     /* The controlling peer has moved, not chosen anew: what it had nominated is this pair now. */
     if (found != KG_ICE_NONE && component->selected != KG_ICE_NONE &&
         agent->pair[component->selected].demoted && !agent->controlling && !agent->pair[found].old)
-        agent->pair[found].nominated = true;
+        agent->pair[found].nominated = agent->pair[found].inherited = true;
     component->selected = found;
     component->tell_selected = true;
     if (found != KG_ICE_NONE)
