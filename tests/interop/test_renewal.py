@@ -1,16 +1,20 @@
-"""Offers of kedge's own: a phone whose checks never reach kedge is offered an ICE restart, alone, and politely."""
+"""Offers of kedge's own: a phone whose checks never reach kedge is offered an ICE restart, alone, and politely; two phones that do
+ICE with kedge are brought together again."""
+import os
 import re
 import time
 
 import pytest
 
-from interop.agent import Dialog
+from interop.agent import Dialog, sdp
+from interop.hosts import until
+from interop.icestun import IceRtp
 from interop.test_update import KNOWS, USERS, background, ice_body, ufrag
 
 
 @pytest.fixture(scope="module")
 def hosts(lab):
-    return [lab.public_host(n) for n in ("kedge", "one", "two")]
+    return [lab.public_host(n) for n in ("kedge", "one", "two", "three")]
 
 
 @pytest.fixture
@@ -78,3 +82,79 @@ def test_glare(call, side, least, most):
     assert ufrag(again) != ufrag(offer) and again.cseq[0] > offer.cseq[0]
     here.agent.reply(again, 200, ice_body(here, "bbbb"))
     end(here, there)
+
+
+# Upgrade: an INVITE without SDP to one side, its offer to the other, that answer in the ACK
+
+def lines(dialog, restart=False):
+    """The SDP of a dialog whose rtp does ICE."""
+    rtp = dialog.rtp
+    if restart:
+        rtp.ufrag, rtp.pwd, rtp.valid = os.urandom(3).hex() + "xy", os.urandom(14).hex(), []
+    dialog.version += 1
+    return sdp(rtp.ip, rtp.port, version=dialog.version, extra=rtp.lines())
+
+
+def follow(dialog, request, controlling):
+    """Answers an offer of kedge's with a restart of its own."""
+    dialog.rtp.controlling = controlling
+    dialog.agent.reply(request, 200, lines(dialog, restart=True))
+    dialog.rtp.learn(request.body)
+
+
+@pytest.fixture
+def apart(hosts, stage):
+    """Two phones in a call that kedge steered, until it fell back: both do ICE with kedge now. An upgrade comes 10 s later."""
+    kedge = stage.kedge(hosts[0], accounts={u: "pw-" + u for u in USERS},
+                        config={"ice": {"patience": 1, "rto": 50, "consent": 1, "consent_expiry": 2}})
+    agents = [stage.agent(hosts[i + 1], u, "pw-" + u, (kedge.host.addr, 5060)) for i, u in enumerate(USERS)]
+    assert all(agent.register().status == 200 for agent in agents)
+    da, db = (Dialog(agent, stage.add(IceRtp(agent.host, controlling=i == 0))) for i, agent in enumerate(agents))
+    placed = background(da.call, "bob", headers=KNOWS, body=lines(da))
+    invite = agents[1].expect("INVITE")
+    db.answer(invite, headers=KNOWS, body=lines(db))
+    assert placed().status == 200
+    db.rtp.learn(invite.body)
+    da.rtp.learn(da.ok.body)
+    assert until(lambda: da.rtp.valid and db.rtp.valid, 5)
+    da.agent = stage.agent(hosts[3], "alice", "pw-alice", (kedge.host.addr, 5060))  # its SIP comes from another network
+    assert da.request("UPDATE").status == 200
+    for dialog in (da, db):
+        follow(dialog, dialog.agent.expect("UPDATE", 15), controlling=False)
+    assert until(lambda: da.rtp.valid and db.rtp.valid, 5)
+    return kedge, da, db
+
+
+def asked(dialog):
+    """The INVITE without SDP, answered with an offer."""
+    request = dialog.agent.expect("INVITE", 15)
+    assert not request.body and not request.get("content-type")
+    dialog.agent.reply(request, 200, lines(dialog))
+    return request
+
+
+def test_upgrade(apart):
+    kedge, da, db = apart
+    asked(da)
+    offer = db.agent.expect("INVITE")
+    assert f"a=ice-ufrag:{da.rtp.ufrag}" in offer.body and da.rtp.ip in offer.body, "the two phones' own descriptions"
+    assert da.agent.quiet("ACK", 0.3), "its answer is not known yet"
+    db.agent.reply(offer, 200, lines(db, restart=True))
+    assert not db.agent.expect("ACK").body
+    ack = da.agent.expect("ACK")
+    assert f"a=ice-ufrag:{db.rtp.ufrag}" in ack.body and ack.get("content-type") == "application/sdp"
+    assert kedge.calls()
+    end(da, db)
+    kedge.no_calls()
+
+
+def test_upgrade_that_the_other_side_refuses(apart):
+    """The first side's offer is answered by kedge, as it was agreed before, and the call goes on."""
+    kedge, da, db = apart
+    asked(da)
+    db.agent.reply(db.agent.expect("INVITE"), 488)
+    ack = da.agent.expect("ACK")
+    assert ufrag(ack) not in ("", db.rtp.ufrag) and db.rtp.ip not in ack.body
+    assert da.agent.quiet("BYE", 1) and db.agent.quiet("BYE", 0.1) and kedge.calls()
+    end(da, db)
+    kedge.no_calls()
