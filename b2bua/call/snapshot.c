@@ -89,6 +89,7 @@ static void put_ice(struct writer *w, const struct kg_leg *leg)
     put(w, "pwd", leg->ice.pwd);
     put_number(w, "controlling", leg->ice.controlling);
     put_number(w, "trickles", leg->trickles);
+    put_number(w, "update", leg->allows_update);
     if (kg_addr_is_set(&leg->ice.advertised))
         put_addr(w, "advertised", &leg->ice.advertised);
     for (int i = 0; i < 2; i++)
@@ -278,6 +279,7 @@ static void restore_ice(const struct reader *r, struct kg_leg *leg)
     leg->ice.controlling = get_number(r, "controlling");
     leg->ice.advertised = get_addr(r, "advertised");
     leg->trickles = get_number(r, "trickles");
+    leg->allows_update = get_number(r, "update");
     leg->seen[0] = get_addr(r, "seen1");
     leg->seen[1] = get_addr(r, "seen2");
 }
