@@ -130,7 +130,7 @@ void kg_batch_relay(struct kg_batch *batch, struct kg_flow *flow, const struct k
         struct kg_flow *next =
             whole ? kg_relay_packet(flow, s->packet[i], len, &s->from[i], limits, now_us, &to) : NULL;
         if (next == NULL) {
-            if (flow->ice)
+            if (flow->ice && flow->leg->stream->relay->ice->touched)
                 kg_batch_send_ice(flow->leg->stream->relay, now_us / 1000);
             continue;
         }

@@ -497,6 +497,126 @@ static void test_fallback_from_steered_to_agents(void **state)
     world_free(w);
 }
 
+/* Upgrade: both phones did ICE with kedge and now do it with each other; media goes on while they check. */
+static void test_upgrade_from_agents_to_steered(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    static const char *const ufrag[] = {"alice", "bobby"}, *const next[] = {"alice2", "bobby2"};
+    world_local(w, 0, "kedgeA", false);
+    world_local(w, 1, "kedgeB", true);
+    for (unsigned side = 0; side < 2; side++)
+        phone_ice(w, side, side == 0, true, ufrag[side]);
+    world_apply(w, KG_ICE_AGENT, KG_ICE_AGENT, true);
+    for (unsigned side = 0; side < 2; side++) {
+        phone_hears(w, side, false);
+        w->phone[side].talking = true;
+    }
+    world_until(w, 20000,
+                stats(w, 0).ice_state == KG_ICE_COMPLETED && stats(w, 1).ice_state == KG_ICE_COMPLETED);
+    world_run(w, 1000);
+    for (unsigned side = 0; side < 2; side++) {
+        struct vphone *p = &w->phone[side];
+        phone_credentials(p, next[side]);
+        assert_int_equal(kg_ice_restart(p->agent, p->ufrag, p->pwd, w->now), 0);
+    }
+    unsigned heard[2] = {w->phone[0].heard, w->phone[1].heard};
+    int64_t since = w->now;
+    world_apply(w, KG_ICE_STEER, KG_ICE_STEER, true);
+    w->blocked = true;
+    world_run(w, 200); /* B has our offer, its answer is on the way to A */
+    phone_hears(w, 1, true);
+    world_run(w, 200);
+    phone_hears(w, 0, true);
+    world_run(w, 300); /* the first checks between the two are lost, so the relay is tried as well */
+    w->blocked = false;
+    world_until(w, 20000, ice(w)->path == KG_PATH_DIRECT);
+    for (unsigned side = 0; side < 2; side++)
+        assert_true(w->phone[side].heard - heard[side] >= (w->now - since) / 20 - 2);
+    assert_null(w->relay->ice->agent[0]);
+    assert_null(w->relay->ice->agent[1]);
+    assert_int_equal(w->stray, 0);
+    world_free(w);
+}
+
+/* A steered phone restarts: the new passwords pass end to end, and the old ones still count for a while. */
+static void test_restart_of_a_steered_call(void **state)
+{
+    (void)state;
+    struct world *w = steered(true, true);
+    static const char *const next[] = {"alice2", "bobby2"};
+    world_until(w, 20000, w->phone[0].heard > 50 && w->phone[1].heard > 50);
+    unsigned heard[2] = {w->phone[0].heard, w->phone[1].heard};
+    int64_t since = w->now;
+    for (unsigned side = 0; side < 2; side++) { /* the offer, the answer */
+        struct vphone *p = &w->phone[side];
+        phone_credentials(p, next[side]);
+        assert_int_equal(kg_ice_restart(p->agent, p->ufrag, p->pwd, w->now), 0);
+        world_apply(w, side == 0 ? KG_ICE_STEER : -1, side == 1 ? KG_ICE_STEER : -1, true);
+        if (side == 1)
+            phone_hears(w, 1, true);
+        world_run(w, 100);
+    }
+    phone_hears(w, 0, true);
+    world_run(w, 40000);
+    for (unsigned side = 0; side < 2; side++) {
+        assert_int_equal(kg_ice_state(w->phone[side].agent), KG_ICE_COMPLETED);
+        assert_true(w->phone[side].heard - heard[side] >= (w->now - since) / 20 - 2);
+    }
+    assert_int_equal(ice(w)->path, KG_PATH_RELAYED);
+    world_free(w);
+}
+
+static void test_lines_come_and_go(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    struct kg_stream *video = kg_stream_new(1, "video");
+    kg_relay_add_stream(w->relay, video);
+    world_local(w, 0, "kedgeA", false);
+    phone_ice(w, 0, true, true, "alice");
+    struct kg_media_side side = world_side(w, 0, KG_ICE_AGENT), *const told[2] = {&side, NULL};
+    side.stream[1] = side.stream[0];
+    side.stream_count = 2;
+    struct kg_ice_change change = {.local = {w->local[0]},
+                                   .bound = {{w->bound[0][0], at("192.0.2.1:22000")}}};
+    static const uint8_t expected[] = {2, 1, 2};
+    for (unsigned i = 0; i < 3; i++) {
+        side.stream[1].enabled = i != 1;
+        assert_int_equal(kg_relay_describe(w->relay, KG_SIDE_A, &side, w->now), 0);
+        assert_int_equal(kg_relay_change_ice(w->relay, &change, told, &w->limits, w->now), 0);
+        world_drain(w);
+        struct kg_media_pair pair[KG_MEDIA_PAIRS_MAX];
+        uint8_t count = kg_relay_ice_pairs(w->relay, pair, KG_MEDIA_PAIRS_MAX), of_video = 0;
+        for (unsigned n = 0; n < count; n++)
+            of_video += pair[n].pair.stream == 1;
+        assert_int_equal(count, expected[i]);
+        assert_int_equal(of_video, expected[i] - 1);
+        assert_int_equal(video->leg[0].rtp.ice, i == 1 ? KG_ICE_UNUSED : KG_ICE_AGENT);
+    }
+    world_free(w);
+}
+
+/* UDPTL may look like anything: checks are told from it by their cookie. */
+static void test_fax_and_checks_on_one_port(void **state)
+{
+    (void)state;
+    struct world *w = half(true);
+    world_until(w, 3000, kg_ice_state(w->phone[0].agent) == KG_ICE_COMPLETED);
+    w->phone[0].talking = w->phone[1].talking = false;
+    w->relay->stream[0]->any_payload = true;
+    uint8_t udptl[] = {0, 1, 4, 0xff, 0xc0, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    uint64_t before = stats(w, 0).packets_in;
+    deliver(w, &w->phone[0].public[0], &w -> bound[0][0], udptl, sizeof udptl);
+    assert_int_equal(stats(w, 0).packets_in, before + 1);
+    spoof(w, 0, "203.0.113.66:6666", udptl, sizeof udptl);
+    assert_int_equal(stats(w, 0).packets_in, before + 1);
+    world_run(w, 20000); /* consent */
+    assert_int_equal(stats(w, 0).packets_in, before + 1);
+    assert_int_equal(stats(w, 0).proof, KG_PROOF_ICE);
+    world_free(w);
+}
+
 static void test_strangers_of_a_steered_call_get_nothing(void **state)
 {
     (void)state;
@@ -536,6 +656,10 @@ int main(void)
         cmocka_unit_test(test_steered_call_that_cannot_be_seen_goes_on),
         cmocka_unit_test(test_steered_phone_that_moves_is_followed_by_proof),
         cmocka_unit_test(test_fallback_from_steered_to_agents),
+        cmocka_unit_test(test_upgrade_from_agents_to_steered),
+        cmocka_unit_test(test_restart_of_a_steered_call),
+        cmocka_unit_test(test_lines_come_and_go),
+        cmocka_unit_test(test_fax_and_checks_on_one_port),
         cmocka_unit_test(test_strangers_of_a_steered_call_get_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
