@@ -155,12 +155,12 @@ static bool is_mismatch(const struct defaults *defaults)
     return false;
 }
 
-/* Keeps KG_ICE_CANDIDATES_MAX of the n from `list` on: those of highest priority, the earlier one of two
- * equal.
+/* Keeps KG_ICE_CANDIDATES_MAX of the n, which are more, from `list` on: those of highest priority, the
+ * earlier one of two equal.
  */
 static size_t keep_best(struct kg_sdp *sdp, const struct kg_sdp_media *m, struct kg_candidate *list, size_t n)
 {
-    size_t best[KG_ICE_CANDIDATES_MAX], count = 0, kept = 0, i = 0;
+    size_t best[KG_ICE_CANDIDATES_MAX] = {0}, count = 0, kept = 0, i = 0;
     for (size_t c = 0; c < n; c++) {
         size_t at = count;
         while (at > 0 && list[best[at - 1]].priority < list[c].priority)
@@ -171,7 +171,7 @@ static size_t keep_best(struct kg_sdp *sdp, const struct kg_sdp_media *m, struct
         memmove(&best[at + 1], &best[at], (count - 1 - at) * sizeof(best[0]));
         best[at] = c;
     }
-    size_t last = best[count - 1];
+    size_t last = best[KG_ICE_CANDIDATES_MAX - 1];
     uint32_t least = list[last].priority;
     for (size_t l = m->first; l < m->end; l++) {
         struct kg_sdp_line *line = &sdp->line[l];

@@ -67,12 +67,12 @@ struct kg_sdp_local {
     /* Advertised to the reader of the result. rtp none or without port: the line is written as rejected; its
      * host still serves for o= and c= where no other line has one. */
     struct kg_addr rtp, rtcp;
+    const char *ufrag, *pwd; /* KG_SDP_ICE_OURS */
+    enum kg_sdp_ice ice;
     bool rtcp_mux; /* put a=rtcp-mux (then a=rtcp is dropped) */
     /* The result is an answer to an offer with rtcp-mux: component 1 only. False with rtcp_mux: an offer of
      * it, where component 2 is told too, for a reader that does not mux (KEEP: if the writer told it). */
     bool mux_agreed;
-    enum kg_sdp_ice ice;
-    const char *ufrag, *pwd; /* KG_SDP_ICE_OURS */
     /* The reader is known to understand a=ice-options:trickle. KEEP: false, the word and a=end-of-candidates
      * go. OURS: true, the word and a=end-of-candidates are put (half trickle, RFC 8840 4.1.3.2). */
     bool trickle;
