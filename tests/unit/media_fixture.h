@@ -52,7 +52,7 @@ static inline void fixture_event(void *ctx, const struct kg_media_event *event)
     f->last[event->type] = *event;
     if (event->reason)
         snprintf(f->last_reason, sizeof f->last_reason, "%s", event->reason);
-    if (event->info && event->info->snapshot_len < sizeof f->last_snapshot) {
+    if (event->info && event->info->snapshot && event->info->snapshot_len < sizeof f->last_snapshot) {
         memcpy(f->last_snapshot, event->info->snapshot, event->info->snapshot_len);
         f->last_snapshot[event->info->snapshot_len] = '\0';
     }
