@@ -251,6 +251,17 @@ static void answer_refresh(struct kg_leg *leg, nta_incoming_t *irq)
                         TAG_END());
 }
 
+static bool is_empty(const sip_t *sip)
+{
+    return !sip->sip_payload || sip->sip_payload->pl_len == 0;
+}
+
+static bool is_foreign_body(const sip_t *sip)
+{
+    const sip_content_type_t *type = sip->sip_content_type;
+    return !is_empty(sip) && (!type || !type->c_type || strcasecmp(type->c_type, "application/sdp") != 0);
+}
+
 static int on_offer(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
 {
     struct kg_addr before;
@@ -265,11 +276,15 @@ static int on_offer(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
         if (unknown)
             return 420;
     }
+    if (is_foreign_body(sip)) { /* RFC 3261 8.2.3 */
+        nta_incoming_treply(irq, SIP_415_UNSUPPORTED_MEDIA, SIPTAG_ACCEPT_STR("application/sdp"), TAG_END());
+        return 415;
+    }
     bool moved = follow(leg, irq, &before);
     if (sip->sip_contact) /* target refresh (RFC 3261 12.2.2) */
         nta_leg_server_route(leg->dialog, sip->sip_record_route, sip->sip_contact);
     kg_leg_learn(leg, sip);
-    if (sip->sip_request->rq_method == sip_method_update && !sip->sip_payload) {
+    if (sip->sip_request->rq_method == sip_method_update && is_empty(sip)) {
         answer_refresh(leg, irq);
         if (moved)
             kg_path_moved(leg, &before, false);

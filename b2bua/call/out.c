@@ -187,7 +187,7 @@ static int take_target(struct kg_leg *leg, const sip_t *sip)
  * rport, our tags, Call-ID, CSeq, Max-Forwards, Content-Type, Content-Length, User-Agent, Supported,
  * Recv-Info.
  */
-#define HEADER_BYTES 420
+#define HEADER_BYTES 350
 
 static size_t url_size(const char *url)
 {

@@ -252,7 +252,7 @@ class Agent:
 
     def _take(self, text, source):
         message = Message(text)
-        message.source = source
+        message.source, message.size = source, len(text.encode())
         self.log.append(message)
         if message.status:
             key = (message.get("call-id"), *message.cseq)

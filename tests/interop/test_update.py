@@ -119,6 +119,28 @@ def test_update_without_sdp_moves_the_target(in_talk, kedge):
     kedge.no_calls()
 
 
+@pytest.mark.parametrize("method", ("UPDATE", "INVITE"))
+def test_a_body_that_is_no_sdp_is_refused(in_talk, kedge, method):
+    da, db = in_talk(KNOWS, KNOWS)
+    answer = da.request(method, ["Content-Type: text/plain"], "hello")
+    assert answer.status == 415 and answer.get("accept") == "application/sdp"
+    if method == "INVITE":
+        da.agent._ack_refusal(da.sent, answer)
+    broken = da.update(body="v=0\r\nnonsense\r\n")
+    assert broken.status == 488 and broken.get("warning")
+    assert db.agent.quiet("UPDATE", 0.3) and db.agent.quiet("INVITE", 0.1)
+    hang_up(kedge, da, db)
+
+
+def test_a_large_invite_goes_by_udp_all_the_same(in_talk, kedge):
+    """RFC 3261 18.1.1 wants TCP, which a phone behind a NAT takes from nobody; the log says so, and how large it was."""
+    extra = "".join(f"a=x-long:{i:0100d}\r\n" for i in range(8))
+    da, db = in_talk((), (), body_a=lambda dialog: dialog.body(extra=extra))
+    said = re.search(r"the INVITE to bob has about (\d+) bytes and goes by UDP all the same", kedge.log())
+    assert said and abs(int(said.group(1)) - db.invite.size) < 30, (said and said.group(0), db.invite.size)
+    hang_up(kedge, da, db)
+
+
 def test_updates_from_both_sides_at_once(in_talk, kedge):
     """RFC 3311 5.2: 491 for the one that met ours, 500 for a second one of the same side."""
     da, db = in_talk(KNOWS, KNOWS)
