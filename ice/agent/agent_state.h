@@ -16,7 +16,7 @@
 #include "ice/stun/transaction.h"
 
 #define KG_ICE_SPARE       6 /* slots for what peers cause, of remotes and pairs */
-#define KG_ICE_SPARE_LOCAL 3 /* and of locals, a component */
+#define KG_ICE_SPARE_LOCAL 6 /* and of locals, a component */
 /* Two NATs that map by destination and filter nothing let each triggered check come from a new port, which
  * triggers another, without end: after so many new addresses in a row that did not answer, further ones are
  * only answered. */

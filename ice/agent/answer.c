@@ -34,8 +34,7 @@ uint16_t kg_ice_seen_as(struct kg_ice_agent *agent, const struct kg_ice_entry *p
         .related = *base,
     };
     kg_candidate_foundation(KG_CANDIDATE_PRFLX, base, NULL, candidate.foundation);
-    seen = kg_ice_local_put(agent, pair->stream, &candidate);
-    return seen != KG_ICE_NONE ? seen : pair->local;
+    return kg_ice_local_put(agent, pair->stream, &candidate);
 }
 
 void kg_ice_pair_won(struct kg_ice_agent *agent, struct kg_ice_entry *pair, const struct kg_addr *mapped,

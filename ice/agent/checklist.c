@@ -4,15 +4,23 @@
 
 #include "ice/agent/agent_state.h"
 
-static uint64_t priority_of(const struct kg_ice_agent *agent, uint16_t local, uint16_t remote)
+static uint64_t with_remote(const struct kg_ice_agent *agent, uint32_t ours, uint16_t remote)
 {
-    uint32_t ours = agent->local[local].candidate.priority, theirs = agent->remote[remote].candidate.priority;
+    uint32_t theirs = agent->remote[remote].candidate.priority;
 
     return agent->controlling ? kg_pair_priority(ours, theirs) : kg_pair_priority(theirs, ours);
 }
 
+static uint64_t priority_of(const struct kg_ice_agent *agent, uint16_t local, uint16_t remote)
+{
+    return with_remote(agent, agent->local[local].candidate.priority, remote);
+}
+
 uint64_t kg_ice_pair_value(const struct kg_ice_agent *agent, const struct kg_ice_entry *pair)
 {
+    /* Valid, but no room for how the peer saw us: as something peer-reflexive. */
+    if (pair->valid && pair->seen == KG_ICE_NONE && !agent->settings.lite)
+        return with_remote(agent, kg_ice_prflx_priority(agent, pair->local), pair->remote);
     return priority_of(agent, pair->seen != KG_ICE_NONE ? pair->seen : pair->local, pair->remote);
 }
 
