@@ -133,6 +133,10 @@ bool kg_ice_answer(struct kg_ice_agent *agent, const struct kg_addr *base, const
     if (kg_stun_unknown(message, &unknown, 1) > 0)
         return false;
     agent->counters.responses_in++;
+    if (message->class == KG_STUN_ERROR && kg_stun_get_error(message, &code, NULL, NULL) && code == 487) {
+        refused(agent, pair, code); /* 7.2.5.1: before the way it came is looked at */
+        return true;
+    }
     /* 7.2.5.2.1: it must come back the way it went. */
     if (!kg_addr_equal(source, &agent->remote[pair->remote].candidate.addr) ||
         !kg_addr_equal(base, &agent->local[pair->local].candidate.related)) {
