@@ -287,6 +287,7 @@ void sim_check_end(struct sim_run *run)
                             .layout = &run->layout,
                             .told = {a->told, b->told},
                             .relay = run->scenario.relay,
+                            .coarse = run->scenario.number >= SIM_MATRIX,
                             .controlling = a->agent && kg_ice_is_controlling(a->agent) ? 0 : 1};
     sim_expect(run, SIM_MODEL, !run->world.overflow, "a table of the simulation was too small");
     if (run->happened_ms >= 0 && run->scenario.story == SIM_VANISH) {

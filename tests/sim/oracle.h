@@ -25,6 +25,7 @@ struct sim_ends {
     struct sim_told told[2];
     bool relay;
     unsigned controlling; /* side */
+    bool coarse;          /* priorities tell host from reflexive addresses and no more */
 };
 struct sim_best sim_oracle(const struct sim_ends *ends, unsigned stream, unsigned component);
 /* Priority of the path whose ends these are: how each side's address is seen by the other (host, srflx,
