@@ -4,10 +4,10 @@
 
 /* The better pairs of a path whose answers take long get two round trips, not only nominate_ms. */
 #define WAIT_ROUND_TRIPS 2
-/* While only a relay works, a direct pair is worth waiting longer for: holes are punched by retransmissions,
- * the third of which leaves after 3.5 s (RFC 8489 6.2.1). Media flows over the relay meanwhile (RFC
- * 8445 12.1.1). */
-#define RELAY_WAITS 10
+/* But all that waiting ends after so many times nominate_ms. While only a relay works it lasts so long in any
+ * case: holes are punched by retransmissions, the third of which leaves after 3.5 s (RFC 8489 6.2.1). Media
+ * flows meanwhile (RFC 8445 12.1.1). */
+#define LONGEST_WAITS 10
 
 static bool of(const struct kg_ice_entry *pair, const struct kg_ice_stream *stream, int component)
 {
@@ -126,24 +126,39 @@ static bool is_nominating(const struct kg_ice_agent *agent, const struct kg_ice_
     return false;
 }
 
-/* True while a pair that has not been decided could beat it. */
-static bool may_be_beaten(const struct kg_ice_agent *agent, const struct kg_ice_stream *stream, int component,
-                          const struct kg_ice_entry *pair)
-{
-    uint64_t value = kg_ice_pair_value(agent, pair);
-
-    if (stream->trickle && !stream->ended)
-        return true;
-    KG_EACH_PAIR(agent, p)
-    if (!p->old && of(p, stream, component) && is_unfinished(p) && p->priority > value)
-        return true;
-    return false;
-}
-
 static bool is_relayed(const struct kg_ice_agent *agent, const struct kg_ice_entry *pair)
 {
     return agent->remote[pair->remote].candidate.type == KG_CANDIDATE_RELAY ||
            agent->local[pair->local].candidate.type == KG_CANDIDATE_RELAY;
+}
+
+/* How long a better pair than the best valid one is waited for: each has had a request and the time for its
+ * answer. INT64_MIN: there is no better one. */
+static int64_t wait_until(const struct kg_ice_agent *agent, const struct kg_ice_stream *stream, int number,
+                          const struct kg_ice_entry *pair)
+{
+    int64_t first = stream->component[number].first_valid_ms, wait = agent->settings.nominate_ms;
+    int64_t longest = wait * LONGEST_WAITS;
+    uint64_t value = kg_ice_pair_value(agent, pair);
+    bool more = stream->trickle && !stream->ended;
+    int64_t until = first;
+
+    if (pair->rtt_ms * WAIT_ROUND_TRIPS > wait)
+        wait = pair->rtt_ms * WAIT_ROUND_TRIPS;
+    longest = longest > wait ? longest : wait;
+    KG_EACH_PAIR(agent, p)
+    {
+        if (p->old || !of(p, stream, number) || !is_unfinished(p) || p->priority <= value)
+            continue;
+        more = true;
+        int64_t asked = p->requests > 0 ? p->check.started_ms : first + longest;
+        until = asked > until ? asked : until;
+    }
+    if (!more)
+        return INT64_MIN;
+    if (is_relayed(agent, pair) || until + wait > first + longest)
+        return first + longest;
+    return until + wait;
 }
 
 /* When the best pair of a component is to be nominated; INT64_MAX: not now. */
@@ -158,15 +173,7 @@ static int64_t nominate_at(const struct kg_ice_agent *agent, const struct kg_ice
     *pair = best(agent, stream, number);
     if (*pair == KG_ICE_NONE || agent->pair[*pair].old)
         return INT64_MAX;
-    const struct kg_ice_entry *p = &agent->pair[*pair];
-    if (!may_be_beaten(agent, stream, number, p))
-        return INT64_MIN;
-    int64_t wait = agent->settings.nominate_ms;
-    if (is_relayed(agent, p))
-        wait *= RELAY_WAITS;
-    if (p->rtt_ms * WAIT_ROUND_TRIPS > wait)
-        wait = p->rtt_ms * WAIT_ROUND_TRIPS;
-    return component->first_valid_ms + wait;
+    return wait_until(agent, stream, number, &agent->pair[*pair]);
 }
 
 void kg_ice_nominate(struct kg_ice_agent *agent)
