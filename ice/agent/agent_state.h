@@ -168,7 +168,8 @@ struct kg_ice_agent {
 };
 
 #define KG_EACH_PAIR(agent, p)                                                                               \
-    for (struct kg_ice_entry *p = (agent)->pair; p < (agent)->pair + (agent)->pair_size; p++)                \
+    for (struct kg_ice_entry *p = (agent)->pair, *p##_end = p != NULL ? p + (agent)->pair_size : NULL;       \
+         p != p##_end; p++)                                                                                  \
         if (p->used)
 
 /* agent.c */

@@ -30,8 +30,8 @@ void kg_ice_early_put(struct kg_ice_agent *agent, uint16_t local, const struct k
         }
     }
     if (slot == NULL) {
-        /* Full: the peer checks again, so the oldest goes; but it nominates only once (a lite agent hears of it nowhere
-         * else). */
+        /* Full: the peer checks again, so the oldest goes; but it nominates only once (a lite agent hears of
+         * it nowhere else). */
         size_t oldest = 0;
         while (oldest < KG_ICE_EARLY && agent->early[oldest].use_candidate)
             oldest++;

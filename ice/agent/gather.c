@@ -67,8 +67,10 @@ bool kg_ice_poll_gather(struct kg_ice_agent *agent, bool may_start, struct kg_ic
             query->state = KG_ICE_QUERY_RUNNING;
         }
         enum kg_stun_due due = kg_stun_transaction_due(&query->transaction, agent->now_ms);
-        if (due == KG_STUN_TIMED_OUT)
+        if (due == KG_STUN_TIMED_OUT) {
             query->state = KG_ICE_QUERY_DONE;
+            agent->tell_local = !kg_ice_is_gathering(agent);
+        }
         if (due != KG_STUN_SEND_AGAIN)
             continue;
         kg_ice_compose_query(agent, query, out);
@@ -109,13 +111,14 @@ bool kg_ice_gather_answer(struct kg_ice_agent *agent, const struct kg_addr *sour
 {
     for (uint16_t i = 0; i < agent->query_size; i++) {
         struct kg_ice_query *query = &agent->query[i];
-        const struct kg_ice_local *local = &agent->local[query->local];
         struct kg_addr mapped;
         if (query->state != KG_ICE_QUERY_RUNNING ||
             memcmp(query->transaction.id, message->id, KG_STUN_ID) != 0 ||
             !kg_addr_equal(source, &agent->server[query->server]))
             continue;
+        const struct kg_ice_local *local = &agent->local[query->local];
         query->state = KG_ICE_QUERY_DONE;
+        agent->tell_local = !kg_ice_is_gathering(agent);
         agent->counters.responses_in++;
         if (message->class != KG_STUN_SUCCESS ||
             (!kg_stun_get_address(message, KG_STUN_XOR_MAPPED_ADDRESS, &mapped) &&
