@@ -80,13 +80,13 @@ static void refused(struct kg_ice_agent *agent, struct kg_ice_entry *pair, int c
             kg_ice_pair_fail(agent, pair, "the peer accepts us in neither role (487)");
             break;
         }
+        kg_ice_check_stop(pair);
         if (pair->check_controlling == agent->controlling) {
             agent->counters.role_conflicts++;
             kg_ice_switch_role(agent, !agent->controlling);
             agent->settings.random(agent->settings.random_ctx, &agent->tie_breaker,
                                    sizeof agent->tie_breaker);
         }
-        kg_ice_check_stop(pair);
         if (pair->state != KG_PAIR_SUCCEEDED)
             kg_ice_trigger(agent, pair);
         break;

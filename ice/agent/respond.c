@@ -74,9 +74,17 @@ void kg_ice_switch_role(struct kg_ice_agent *agent, bool controlling)
     agent->controlling = controlling;
     agent->tell_role = true;
     kg_ice_prioritize(agent);
-    /* A controlled agent nominates nothing. */
+    /* A controlled agent nominates nothing. Checks under way told the other role, and to repeat them with a new
+     * tie-breaker would raise the conflict again: they begin anew. */
     KG_EACH_PAIR(agent, p)
-    p->nominate = false;
+    {
+        p->nominate = false;
+        if (!p->running || p->old)
+            continue;
+        kg_ice_check_stop(p);
+        if (p->state != KG_PAIR_SUCCEEDED)
+            kg_ice_trigger(agent, p);
+    }
 }
 
 /* RFC 8445 7.3.1.1. False: 487. */
