@@ -153,3 +153,29 @@ size_t kg_sdp_prune(const struct kg_sdp *sdp, const struct kg_sdp_local *local, 
     free(unit);
     return n;
 }
+
+static bool is_useless(const struct kg_candidate *c, const struct kg_sdp_local *local)
+{
+    if (c->component == 2 && local->rtcp_mux && local->mux_agreed) /* RFC 5761 5.1.1 */
+        return true;
+    if (kg_addr_equal(&c->addr, &local->rtp) || kg_addr_equal(&c->addr, &local->rtcp))
+        return true;
+    return local->apart && c->type == KG_CANDIDATE_HOST && kg_addr_is_private(&c->addr);
+}
+
+size_t kg_sdp_leave_out(const struct kg_sdp *sdp, const struct kg_sdp_local *local, bool *left_out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < sdp->media_count; i++) {
+        const struct kg_ice_description *ice = &sdp->media[i].ice;
+        if (kg_sdp_ice_mode(&sdp->media[i], &local[i]) != KG_SDP_ICE_KEEP)
+            continue;
+        for (uint8_t c = 0; c < ice->candidate_count; c++) {
+            if (is_useless(&ice->candidate[c], &local[i])) {
+                left_out[ice->candidate - sdp->candidate + c] = true;
+                n++;
+            }
+        }
+    }
+    return n;
+}

@@ -131,7 +131,7 @@ static void put_media_line(struct kg_sdp_out *out, const struct kg_sdp_part *par
     KG_SDP_PUT(out, "m=");
     kg_sdp_put(out, m->kind.s, m->kind.len);
     KG_SDP_PUT(out, " ");
-    kg_sdp_put_number(out, part->on ? kg_addr_port(&part->local->rtp) : 0);
+    kg_sdp_put_number(out, part->on ? kg_addr_port(&part->rtp) : 0);
     KG_SDP_PUT(out, " ");
     kg_sdp_put(out, m->proto.s, m->proto.len);
     if (m->formats.len > 0) {
@@ -179,7 +179,7 @@ static void put_media_attribute(struct kg_sdp_out *out, struct kg_sdp_part *part
 /* a=rtcp (RFC 3605) where a reader would not guess the port. */
 static void put_rtcp(struct rewrite *r, const struct kg_sdp_part *part)
 {
-    const struct kg_addr *rtp = &part->local->rtp, *rtcp = &part->local->rtcp;
+    const struct kg_addr *rtp = &part->rtp, *rtcp = &part->rtcp;
     char text[C_MAX];
     if (!part->on || !part->media->rtp || part->local->rtcp_mux || !kg_addr_is_set(rtcp))
         return;
@@ -196,6 +196,37 @@ static void put_rtcp(struct rewrite *r, const struct kg_sdp_part *part)
     KG_SDP_PUT(&r->out, "\r\n");
 }
 
+/* The candidate of that component at that address is passed on. */
+static bool is_passed(const struct kg_sdp_part *part, uint8_t component, const struct kg_addr *addr)
+{
+    const struct kg_ice_description *ice = &part->media->ice;
+    for (uint8_t i = 0; i < ice->candidate_count; i++) {
+        if (ice->candidate[i].component == component && kg_addr_equal(&ice->candidate[i].addr, addr) &&
+            !(part->left_out && part->left_out[i]))
+            return true;
+    }
+    return false;
+}
+
+/* c=, m= and a=rtcp of the result: ours, or the writer's as kg_sdp_local.selected says. */
+static void set_default(struct kg_sdp_part *part)
+{
+    const struct kg_sdp_media *m = part->media;
+    struct kg_addr rtp = m->connection.host, rtcp = rtp;
+    part->rtp = part->local->rtp;
+    part->rtcp = part->local->rtcp;
+    if (!part->on || part->ice != KG_SDP_ICE_KEEP || !part->local->selected || !kg_addr_is_set(&rtp))
+        return;
+    if (m->rtcp_port != 0 && kg_addr_is_set(&m->rtcp_host))
+        rtcp = m->rtcp_host;
+    kg_addr_set_port(&rtp, m->port);
+    kg_addr_set_port(&rtcp, m->rtcp_port ? m->rtcp_port : (uint16_t)(m->port + 1));
+    if (!is_passed(part, 1, &rtp) || (!part->local->rtcp_mux && !is_passed(part, 2, &rtcp)))
+        return;
+    part->rtp = rtp;
+    part->rtcp = rtcp;
+}
+
 static void media(struct rewrite *r, size_t index)
 {
     const struct kg_sdp *sdp = r->sdp;
@@ -208,15 +239,15 @@ static void media(struct rewrite *r, size_t index)
     part.ice = kg_sdp_ice_mode(m, part.local);
     if (r->left_out && m->ice.candidate)
         part.left_out = r->left_out + (m->ice.candidate - sdp->candidate);
-    part.connection =
-        m->has_connection ||
-        (part.on && (!sdp->connection.present || !kg_addr_same_host(&part.local->rtp, &r->host)));
+    set_default(&part);
+    part.connection = m->has_connection ||
+                      (part.on && (!sdp->connection.present || !kg_addr_same_host(&part.rtp, &r->host)));
     put_media_line(out, &part);
     for (size_t i = m->first + 1; i < m->end; i++) {
         const struct kg_sdp_line *line = &sdp->line[i];
         /* RFC 8866 9: i= stands before c=. */
         if (part.connection && line->type != 'i') {
-            put_connection(r, &part.local->rtp);
+            put_connection(r, &part.rtp);
             part.connection = false;
         }
         if (line->type == 'a')
@@ -225,7 +256,7 @@ static void media(struct rewrite *r, size_t index)
             put_common(out, line);
     }
     if (part.connection)
-        put_connection(r, &part.local->rtp);
+        put_connection(r, &part.rtp);
     if (part.direction && m->direction != sdp->direction)
         put_direction(out, m->direction);
     if (part.mux)
@@ -315,25 +346,6 @@ static char *write_once(const struct kg_sdp *sdp, const struct kg_sdp_local *loc
     return r.out.s;
 }
 
-/* RFC 5761 5.1.1: where rtcp-mux is agreed nobody needs component 2. Returns how many are left out. */
-static size_t leave_out_component_2(const struct kg_sdp *sdp, const struct kg_sdp_local *local,
-                                    bool *left_out)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < sdp->media_count; i++) {
-        const struct kg_ice_description *ice = &sdp->media[i].ice;
-        bool agreed = local[i].rtcp_mux && local[i].mux_agreed &&
-                      kg_sdp_ice_mode(&sdp->media[i], &local[i]) == KG_SDP_ICE_KEEP;
-        for (uint8_t c = 0; agreed && c < ice->candidate_count; c++) {
-            if (ice->candidate[c].component == 2) {
-                left_out[ice->candidate - sdp->candidate + c] = true;
-                n++;
-            }
-        }
-    }
-    return n;
-}
-
 /* Candidate lines of kept m-lines that the parser found no use for. */
 static size_t count_useless(const struct kg_sdp *sdp, const struct kg_sdp_local *local)
 {
@@ -361,7 +373,7 @@ char *kg_sdp_rewrite_within(const struct kg_sdp *sdp, const struct kg_sdp_local 
     bool *left_out = calloc(sdp->candidate_count + 1, sizeof(*left_out));
     if (!left_out)
         return NULL;
-    size_t useless = leave_out_component_2(sdp, local, left_out) + count_useless(sdp, local);
+    size_t useless = kg_sdp_leave_out(sdp, local, left_out) + count_useless(sdp, local);
     size_t candidates = 0, removed;
     char *text = write_once(sdp, local, left_out, &now, len);
     /* More than once only if the version has got another digit meanwhile. */

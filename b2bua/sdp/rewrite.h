@@ -23,6 +23,7 @@ struct kg_sdp_part {
     const struct kg_sdp *sdp;
     const struct kg_sdp_media *media;
     const struct kg_sdp_local *local;
+    struct kg_addr rtp, rtcp;        /* default destination */
     bool on;                         /* not rejected, neither by its writer nor by us */
     bool connection, direction, mux; /* not yet written */
     enum kg_sdp_ice ice;             /* as asked for, if that is possible */
@@ -52,7 +53,11 @@ void kg_sdp_ice_put_end(struct kg_sdp_out *out, const struct kg_sdp_ice_session 
  * helps nobody (RFC 8839 5.1). Returns its length. */
 size_t kg_sdp_ice_candidate_text(const struct kg_candidate *candidate, char out[static KG_CANDIDATE_STR]);
 
-/* prune.c: chooses what is left out of the kept candidates so that the text becomes `excess` bytes shorter,
+/* prune.c: marks what the reader has no use for whatever the room, by number in sdp->candidate: component 2
+ * where rtcp-mux is agreed, private hosts of another network, our own ports as the writer's peer-reflexive
+ * addresses. Returns how many. */
+size_t kg_sdp_leave_out(const struct kg_sdp *sdp, const struct kg_sdp_local *local, bool *left_out);
+/* Chooses what is left out of the kept candidates so that the text becomes `excess` bytes shorter,
  * or as much as is possible. left_out is by number in sdp->candidate; what is set already stays. Returns how
  * many were set now. */
 size_t kg_sdp_prune(const struct kg_sdp *sdp, const struct kg_sdp_local *local, size_t excess,

@@ -76,6 +76,12 @@ struct kg_sdp_local {
     /* The reader is known to understand a=ice-options:trickle. KEEP: false, the word and a=end-of-candidates
      * go. OURS: true, the word and a=end-of-candidates are put (half trickle, RFC 8840 4.1.3.2). */
     bool trickle;
+    /* KEEP: the reader's network is another one than the writer's: private host candidates go, which nobody
+     * could reach and whose checks cost some phones seconds each. */
+    bool apart;
+    /* KEEP: a default destination that is one of the writer's own candidates stays: after the selection it is
+     * the writer's end of the selected pair (RFC 8839 4.4.1.2.2), and some phones send to it at once. */
+    bool selected;
     bool mismatch; /* NONE: put a=ice-mismatch, the reader's candidates could not be used (RFC 8839 4.2.5) */
     /* KEEP, a=remote-candidates by component - 1: what the writer calls its peer's candidate, as the reader
      * knows it. `from` is our address on the writer's side, `to` the reader's own address (none: the line

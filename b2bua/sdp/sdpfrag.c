@@ -79,12 +79,14 @@ void kg_sdpfrag_free(struct kg_sdpfrag *frag)
 static void put_attribute(struct kg_sdp_out *out, const struct kg_sdp_line *line)
 {
     switch ((enum kg_sdp_attribute)line->attribute) {
+    case KG_SDP_END_OF_CANDIDATES:
+        KG_SDP_PUT(out, "a=end-of-candidates\r\n");
+        return;
     case KG_SDP_UFRAG:
     case KG_SDP_PWD:
     case KG_SDP_OPTIONS:
     case KG_SDP_LITE:
     case KG_SDP_PACING:
-    case KG_SDP_END_OF_CANDIDATES:
     case KG_SDP_MID:
     case KG_SDP_OTHER:
     case KG_SDP_RTCP_MUX:

@@ -495,6 +495,64 @@ static void test_budget_and_version(void **state)
 }
 
 /* RFC 8839 4.4.1.1.1 */
+/* A reader in another network gets no private host candidate, however much room there is; nobody gets our own
+ * port back as a candidate of the writer's. */
+static void test_apart(void **state)
+{
+    (void)state;
+    const char *text =
+        "v=0\r\no=- 1 1 IN IP4 198.51.100.9\r\ns=-\r\nc=IN IP4 198.51.100.9\r\nt=0 0\r\n" AUDIO CREDS
+        "a=candidate:1 1 UDP 2130706431 192.168.1.5 5000 typ host\r\n"
+        "a=candidate:2 1 UDP 1694498815 198.51.100.9 5000 typ srflx raddr 192.168.1.5 rport 5000\r\n"
+        "a=candidate:3 1 UDP 1862270975 203.0.113.1 40000 typ prflx raddr 192.168.1.5 rport 5000\r\n";
+    struct kg_sdp_local local = keep();
+    char *out = rewrite(text, local, 0, NULL);
+    assert_non_null(strstr(out, "192.168.1.5 5000 typ host"));
+    assert_non_null(strstr(out, "203.0.113.1 40000 typ relay"));
+    assert_null(strstr(out, "typ prflx"));
+    free(out);
+    local.apart = true;
+    out = rewrite(text, local, 0, NULL);
+    assert_null(strstr(out, "192.168.1.5"));
+    assert_non_null(strstr(out, "198.51.100.9 5000 typ srflx"));
+    free(out);
+}
+
+/* After the selection the writer's default destination is its end of the pair, and stays if the reader can
+ * know it; before that, and where it is not one of the candidates that pass, ours is. */
+static void test_selected(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *c;
+        bool selected, stays;
+    } rows[] = {
+        {"198.51.100.9", true, true},
+        {"198.51.100.9", false, false},
+        {"203.0.113.1", true, false},
+        {"192.168.1.5", true, false},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char text[1024];
+        struct kg_sdp_local local = keep();
+        local.selected = rows[i].selected;
+        local.apart = true;
+        snprintf(
+            text, sizeof(text),
+            "v=0\r\no=- 1 1 IN IP4 192.0.2.5\r\ns=-\r\nc=IN IP4 %s\r\nt=0 0\r\nm=audio %u RTP/AVP 0\r\n" CREDS
+            "a=candidate:1 1 UDP 2130706431 192.168.1.5 5000 typ host\r\n"
+            "a=candidate:1 2 UDP 2130706430 192.168.1.5 5001 typ host\r\n"
+            "a=candidate:2 1 UDP 1694498815 198.51.100.9 5000 typ srflx raddr 192.168.1.5 rport 5000\r\n"
+            "a=candidate:2 2 UDP 1694498814 198.51.100.9 5001 typ srflx raddr 192.168.1.5 rport 5001\r\n"
+            "a=candidate:3 1 UDP 1862270975 203.0.113.1 40000 typ prflx raddr 192.168.1.5 rport 5000\r\n",
+            rows[i].c, strcmp(rows[i].c, "203.0.113.1") ? 5000u : 40000u);
+        char *out = rewrite(text, local, 0, NULL);
+        assert_non_null(strstr(out, rows[i].stays ? "m=audio 5000 " : "m=audio 40000 "));
+        assert_non_null(strstr(out, rows[i].stays ? "c=IN IP4 198.51.100.9" : "c=IN IP4 203.0.113.1"));
+        free(out);
+    }
+}
+
 static void test_restart(void **state)
 {
     (void)state;
@@ -614,6 +672,8 @@ int main(void)
         cmocka_unit_test(test_pruning_keeps_the_only_way_out),
         cmocka_unit_test(test_pruning_by_component),
         cmocka_unit_test(test_budget_and_version),
+        cmocka_unit_test(test_apart),
+        cmocka_unit_test(test_selected),
         cmocka_unit_test(test_restart),
         cmocka_unit_test(test_same_but_transport),
         cmocka_unit_test(test_hostile),
