@@ -280,8 +280,31 @@ static void check_vanished(struct sim_run *run)
                "%c is %s though the peer is gone", "AB"[left], kg_ice_state_name(peer->state));
 }
 
+static void print_pairs(struct sim_run *run)
+{
+    static struct kg_ice_pair pair[KG_ICE_PAIRS_MAX];
+    char local[KG_ADDR_STR], remote[KG_ADDR_STR];
+    for (unsigned who = 0; who < 2; who++) {
+        if (!run->peer[who].agent)
+            continue;
+        sim_note(run, "%c is %s, %s", "AB"[who], kg_ice_state_name(kg_ice_state(run->peer[who].agent)),
+                 kg_ice_is_controlling(run->peer[who].agent) ? "controlling" : "controlled");
+        size_t count = kg_ice_pairs(run->peer[who].agent, pair, KG_ICE_PAIRS_MAX);
+        for (size_t i = 0; i < count; i++)
+            sim_note(run, "  %u.%u %s to %s (%s-%s): %s%s%s%s, %u sent, %u answered %s", pair[i].stream,
+                     pair[i].component, kg_addr_format(&pair[i].local.addr, local),
+                     kg_addr_format(&pair[i].remote.addr, remote), kg_candidate_type_name(pair[i].local.type),
+                     kg_candidate_type_name(pair[i].remote.type), kg_pair_state_name(pair[i].state),
+                     pair[i].valid ? " valid" : "", pair[i].nominated ? " nominated" : "",
+                     pair[i].selected ? " selected" : "", pair[i].requests, pair[i].responses,
+                     pair[i].reason ? pair[i].reason : "");
+    }
+}
+
 void sim_check_end(struct sim_run *run)
 {
+    if (run->verbose)
+        print_pairs(run);
     const struct sim_peer *a = &run->peer[0], *b = &run->peer[1];
     struct sim_ends ends = {.net = &run->world.net,
                             .layout = &run->layout,
@@ -301,8 +324,9 @@ void sim_check_end(struct sim_run *run)
             if ((s == 0 && c == 1) || best.path < run->best.path)
                 run->best = best;
         }
-    bool lite = (a->side->lite && a->state == KG_ICE_CHECKING && b->state == KG_ICE_FAILED) ||
-                (b->side->lite && b->state == KG_ICE_CHECKING && a->state == KG_ICE_FAILED); /* it cannot know */
+    bool lite =
+        (a->side->lite && a->state == KG_ICE_CHECKING && b->state == KG_ICE_FAILED) ||
+        (b->side->lite && b->state == KG_ICE_CHECKING && a->state == KG_ICE_FAILED); /* it cannot know */
     bool dead = run->happened_ms >= 0 && run->best.path == SIM_PATH_NONE;
     if (!dead && !lite)
         sim_expect(run, SIM_TERMINATES, sim_is_settled(run), "after %d ms A is %s and B is %s",

@@ -47,9 +47,9 @@ uint64_t sim_path_priority(const struct sim_ends *ends, const uint8_t type[2], c
     uint32_t priority[2];
     for (int i = 0; i < 2; i++) {
         bool srflx = ends->coarse && type[i] == KG_CANDIDATE_PRFLX;
-        priority[i] =
-            kg_candidate_priority(srflx ? KG_CANDIDATE_SRFLX : type[i],
-                                  ends->coarse ? 1 : ends->layout->base[i][base[i]].preference, (uint8_t)component);
+        priority[i] = kg_candidate_priority(srflx ? KG_CANDIDATE_SRFLX : type[i],
+                                            ends->coarse ? 1 : ends->layout->base[i][base[i]].preference,
+                                            (uint8_t)component);
     }
     return kg_pair_priority(priority[ends->controlling], priority[!ends->controlling]);
 }

@@ -4,12 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SETTLE_MS   1800  /* after both are done */
-#define LIMIT_MS    90000 /* for both to be done (patience of RFC 8863 is 39.5 s) */
-#define MEDIA_MS    100
-#define STRANGER_MS 170
-#define MOVING_MS   100 /* without any network */
-#define REGATHER_MS 400
+#define SETTLE_MS    1800  /* after both are done */
+#define LIMIT_MS     90000 /* for both to be done (patience of RFC 8863 is 39.5 s) */
+#define MEDIA_MS     100
+#define STRANGER_MS  170
+#define MOVING_MS    100   /* without any network */
+#define RESTARTED_MS 45000 /* consent may have been lost to bad lines just before the end */
+#define SETTLED_MS   6000  /* so that media has had time */
+#define REGATHER_MS  400
 
 /* How long is watched after the story's event. */
 static const int32_t after_ms[SIM_STORIES] = {
@@ -226,7 +228,11 @@ static void judge_time(struct sim_run *run)
 {
     int64_t now_ms = run->world.now_ms, known_ms = run->remote_known_ms;
     if (run->happened_ms >= 0) {
-        run->over = now_ms >= run->happened_ms + after_ms[run->scenario.story];
+        int64_t end_ms = run->happened_ms + after_ms[run->scenario.story];
+        bool settled = (sim_is_settled(run) && now_ms >= run->peer[0].settled_ms + SETTLED_MS &&
+                        now_ms >= run->peer[1].settled_ms + SETTLED_MS) ||
+                       run->scenario.story == SIM_VANISH;
+        run->over = now_ms >= end_ms + (settled ? 0 : RESTARTED_MS);
         return;
     }
     bool lite_waits = (run->peer[0].side->lite && run->peer[1].state == KG_ICE_FAILED) ||
