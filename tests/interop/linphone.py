@@ -33,6 +33,7 @@ hide_chat_rooms_from_removed_proxies=1
 [sound]
 echocancellation=0
 
+{codecs}
 [auth_info_0]
 username={user}
 passwd={password}
@@ -46,6 +47,10 @@ reg_expires=600
 reg_sendregister=1
 publish=0
 """
+
+# What the others know: all that is not listed would be offered.
+CODECS = (("PCMU", 8000, 1), ("PCMA", 8000, 1), ("opus", 48000, 0), ("speex", 16000, 0), ("speex", 8000, 0), ("speex", 32000, 0),
+          ("G729", 8000, 0), ("GSM", 8000, 0), ("iLBC", 8000, 0), ("G722", 8000, 0), ("BV16", 8000, 0))
 
 TURN = """
 [nat_policy_0]
@@ -77,6 +82,7 @@ class Linphone:
         self.domain = domain or server
         self.process = None
         self.answer = answer
+        self.tunnelled = bool(turn) and turn[3] == "tcp"  # its media is not to be seen as UDP on its own network
         self._records = 0
         self.trace = os.path.join(self.folder, "trace")  # what it says on its standard output comes late and says little
         self._tone = tone.write(os.path.join(self.folder, "tone.wav"), hz)
@@ -87,8 +93,10 @@ class Linphone:
             net = "nat_policy_ref=turn"
             more = TURN.format(host=turn[0], user=turn[1], password=turn[2], udp=int(turn[3] == "udp"),
                                tcp=int(turn[3] == "tcp"))
+        codecs = "".join(f"[audio_codec_{i}]\nmime={name}\nrate={rate}\nchannels={2 if name == 'opus' else 1}\nenabled={on}\n\n"
+                         for i, (name, rate, on) in enumerate(CODECS))
         with open(os.path.join(self.folder, "linphonerc"), "w", encoding="ascii") as f:
-            f.write(CONFIG.format(user=user, password=password, server=server, domain=self.domain, rtp=rtp,
+            f.write(CONFIG.format(user=user, password=password, server=server, domain=self.domain, rtp=rtp, codecs=codecs,
                                   udp_port=port if transport == "udp" else 0, tcp_port=port if transport == "tcp" else 0,
                                   transport=transport, net=net) + more)
 

@@ -1,0 +1,88 @@
+"""An ICE phone and one that has never heard of ICE understand each other, both directions, four NATs on either side; and linphone
+with ICE talks to baresip with and without.
+
+baresip with ICE sends nothing at all before its checks have succeeded: that it is heard shows that kedge was its ICE peer.
+"""
+import threading
+
+import pytest
+
+from interop.ear import Ear
+from interop.icecall import Call, table
+from interop.linphone import Linphone
+from interop.phone import Phone
+from interop.report import publish
+from natlab import stun
+
+NATS = ("full-cone", "address-restricted", "port-restricted", "symmetric")
+
+
+@pytest.fixture(scope="module")
+def world(lab, long_stage):
+    server = lab.public_host("kedge")
+    servers = lab.public_host("stun", ip4=["203.0.113.100", "203.0.113.101"])
+    stun.serve(servers)
+    names = [f"{kind}-{nat}" for kind in ("ice", "old") for nat in NATS] + ["lin"]
+    kedge = long_stage.kedge(server, accounts={name: "pw-" + name for name in names})
+    phones = {}
+    for i, name in enumerate(names):
+        kind, _, nat = name.partition("-")
+        host = lab.natted_host(name, nat=nat or "symmetric")
+        common = dict(user=name, server=f"{server.addr}:5060", hz=400 + 100 * i, host=host, password="pw-" + name,
+                      domain="kedge.test")
+        server_of = f"{servers.ip4}:3478"
+        if kind == "lin":
+            phones[name] = Linphone(long_stage.folder / name, ice=True, stun=server_of, **common)
+        else:
+            phones[name] = Phone(long_stage.folder / name, ice=kind == "ice", stun=server_of, **common)
+        long_stage.add(phones[name]).start()
+    for phone in phones.values():
+        phone.registered(15)
+    return kedge, long_stage.add(Ear(server)), phones
+
+
+@pytest.fixture(scope="module")
+def calls(world):
+    """{(caller, callee): Call}, every ICE phone with every old one in both directions, four at a time."""
+    kedge, ear, phones = world
+    made = {}
+    for kinds in (("ice", "old"), ("old", "ice")):
+        for shift in range(len(NATS)):
+            row = {}
+            for i, nat in enumerate(NATS):
+                a, b = f"{kinds[0]}-{nat}", f"{kinds[1]}-{NATS[(i + shift) % len(NATS)]}"
+                row[a, b] = Call(kedge, phones[a], phones[b])
+            threads = [threading.Thread(target=c.make, args=(ear,)) for c in row.values()]
+            for t in threads:
+                t.start()
+            for t in threads:
+                t.join()
+            made.update(row)
+    publish("ice-legacy", table("baresip with ICE and baresip without", made.values()))
+    return made
+
+
+@pytest.mark.parametrize("old", NATS)
+@pytest.mark.parametrize("new", NATS)
+@pytest.mark.parametrize("direction", ("ice calls old", "old calls ice"))
+def test_pair(calls, direction, new, old):
+    names = ("ice-" + new, "old-" + old)
+    call = calls[names if direction == "ice calls old" else names[::-1]]
+    assert call.heard == [True, True], call.row()
+    assert call.path == "anchored" and call.shown["reason"], call.row()
+    ice, other = call.shown["legs"] if direction == "ice calls old" else call.shown["legs"][::-1]
+    assert ice["media"][0]["proof"] == "ice", ice
+    assert other["media"][0]["proof"] not in ("ice", "none"), other
+
+
+@pytest.mark.parametrize("other", ("ice-port-restricted", "old-port-restricted"))
+@pytest.mark.parametrize("linphone_calls", (True, False))
+def test_linphone(world, other, linphone_calls):
+    """linphone behind a symmetric NAT; its re-INVITE after ICE (RFC 8839 4.4.1.2.2) is understood and answered."""
+    kedge, ear, phones = world
+    pair = (phones["lin"], phones[other])
+    call = Call(kedge, *(pair if linphone_calls else pair[::-1])).make(ear)
+    publish("ice-legacy", table("linphone with ICE", [call]))
+    assert call.heard == [True, True], call.row()
+    assert call.path == ("anchored" if other.startswith("old") else "relayed by kedge"), call.row()
+    assert "488" not in call.explained
