@@ -6,6 +6,9 @@
 
 #include "media/steer_state.h"
 
+/* Every component of a steered stream has one. */
+_Static_assert(sizeof(struct kg_steer) <= 4096, "a page");
+
 struct kg_steer *kg_steer_new(uint32_t consent_ms, void (*random)(void *ctx, void *out, size_t len),
                               void *random_ctx)
 {

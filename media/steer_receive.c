@@ -9,17 +9,17 @@
 static bool match_names(const struct kg_stun_value *user, const struct kg_steer_peer *from,
                         const struct kg_steer_peer *to, int64_t now_ms, struct kg_steer_names *out)
 {
-    for (uint8_t t = 0; t < KG_STEER_GENERATIONS; t++) {
+    for (unsigned t = 0; t < KG_STEER_GENERATIONS; t++) {
         const struct kg_steer_credentials *c = &to->credentials[t];
         size_t skip = c->ufrag_len + 1;
 
         if (!kg_steer_counts(c, now_ms) || user->len <= skip ||
             memcmp(user->data, c->ufrag, c->ufrag_len) != 0 || user->data[c->ufrag_len] != ':')
             continue;
-        for (uint8_t f = 0; f < KG_STEER_GENERATIONS; f++) {
+        for (unsigned f = 0; f < KG_STEER_GENERATIONS; f++) {
             const struct kg_steer_credentials *own = &from->credentials[f];
 
-            *out = (struct kg_steer_names){.own = f, .other = t};
+            *out = (struct kg_steer_names){.own = (uint8_t)f, .other = (uint8_t)t};
             if (!kg_steer_is_described(from) ||
                 (kg_steer_counts(own, now_ms) && user->len - skip == own->ufrag_len &&
                  memcmp(user->data + skip, own->ufrag, own->ufrag_len) == 0))

@@ -76,7 +76,7 @@ bool kg_steer_aim(struct kg_steer *steer, struct kg_steer_peer *peer, int at, in
         return false;
     if (peer->target == KG_STEER_NONE) /* otherwise it goes on in its rhythm */
         peer->consent_ms = kg_steer_consent_at(steer, now_ms);
-    peer->target = (int8_t)at;
+    peer->target = at;
     return true;
 }
 

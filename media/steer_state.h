@@ -59,8 +59,8 @@ struct kg_steer_peer {
     struct kg_steer_source source[KG_STEER_SOURCES];
     struct kg_steer_kept kept;
     struct kg_addr bound, advertised;
-    int8_t target; /* KG_STEER_NONE, or index of source */
-    uint8_t role;  /* enum kg_steer_role, as in its latest request */
+    int target;   /* KG_STEER_NONE, or index of source */
+    uint8_t role; /* enum kg_steer_role, as in its latest request */
     int64_t proven_ms, suspect_ms, nominated_ms;
     int64_t consent_ms; /* when the target is asked next */
 };

@@ -7,8 +7,8 @@
 
 /* ---- the nonce cookie (9.2) ---- */
 
-#define COOKIE     "obMatJos2"
-#define COOKIE_LEN 13 /* with 24 feature bits in base64 */
+static const char cookie[9] = "obMatJos2"; /* without NUL */
+#define COOKIE_LEN 13                      /* with 24 feature bits in base64 */
 
 /* RFC 8489 18.1: bit 0 is the most significant of the 24. */
 #define FEATURE_ALGORITHMS 0x800000u
@@ -18,7 +18,7 @@ static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 static void write_cookie(uint32_t features, char out[static COOKIE_LEN])
 {
-    memcpy(out, COOKIE, 9);
+    memcpy(out, cookie, sizeof cookie);
     for (int i = 0; i < 4; i++)
         out[9 + i] = base64[features >> (18 - 6 * i) & 63];
 }
@@ -28,7 +28,7 @@ static uint32_t features_of(const uint8_t *nonce, size_t len)
 {
     uint32_t features = 0;
 
-    if (len < COOKIE_LEN || memcmp(nonce, COOKIE, 9) != 0)
+    if (len < COOKIE_LEN || memcmp(nonce, cookie, sizeof cookie) != 0)
         return 0;
     for (int i = 0; i < 4; i++) {
         const char *digit = nonce[9 + i] != 0 ? strchr(base64, nonce[9 + i]) : NULL;
