@@ -153,6 +153,14 @@ static void assert_says(struct kg_record *r, const char *part)
     json_decref(list);
 }
 
+static void assert_says_not(struct kg_record *r, const char *part)
+{
+    json_t *list = kg_record_explain(r, "talk");
+    if (says(list, part))
+        fail_msg("\"%s\" is said", part);
+    json_decref(list);
+}
+
 static void test_explains_a_good_call(void **state)
 {
     (void)state;
@@ -195,6 +203,195 @@ static void test_explains_one_way_audio(void **state)
     set_media(r, (struct kg_media_stats){.packets_in = 100, .packets_out = 10, .last_packet_ms_ago = 42000},
               (struct kg_media_stats){.packets_in = 10, .packets_out = 100});
     assert_says(r, "bob hears nothing from alice at the moment: the last packet came 42 s ago");
+    kg_record_free(r);
+}
+
+/* ---- explain: ICE ---- */
+
+static void name_candidate(struct kg_record *r, enum kg_side side, enum kg_candidate_type type,
+                           const char *text)
+{
+    struct kg_record_leg *leg = &r->leg[side];
+    leg->candidate = realloc(leg->candidate, (leg->candidate_count + 1u) * sizeof *leg->candidate);
+    leg->candidate[leg->candidate_count++] =
+        (struct kg_record_candidate){.type = (uint8_t)type, .component = 1, .addr = addr(text)};
+}
+
+static struct kg_media_pair seen(enum kg_side side, const char *local, const char *remote,
+                                 enum kg_pair_state state)
+{
+    return (struct kg_media_pair){.side = side,
+                                  .pair = {.component = 1,
+                                           .state = (uint8_t)state,
+                                           .rtt_ms = -1,
+                                           .won_ms = -1,
+                                           .local = {.addr = addr(local)},
+                                           .remote = {.type = KG_CANDIDATE_PRFLX, .addr = addr(remote)}}};
+}
+
+/* Two ICE phones whose call is steered; the engine reports these pairs. */
+static struct kg_record *steered(const char *path, struct kg_media_pair a, struct kg_media_pair b)
+{
+    struct kg_record *r = record();
+    struct kg_media_pair pair[] = {a, b};
+    struct kg_media_session_info info = {.stream_count = 1, .pair = pair, .pair_count = 2};
+    for (int side = 0; side < 2; side++) {
+        struct kg_media_stats *stats = &info.stats[side][0];
+        memcpy(stats->kind, "audio", 6);
+        stats->local = addr(side ? "192.0.2.1:30002" : "192.0.2.1:30000");
+        stats->ice_use = KG_ICE_STEER;
+        stats->ice_connected_ms = -1;
+    }
+    r->answered_ms = r->started_ms + 1000;
+    r->path = path;
+    r->reason = "both phones do ICE";
+    name_candidate(r, KG_SIDE_A, KG_CANDIDATE_HOST, "192.168.1.5:5000");
+    name_candidate(r, KG_SIDE_A, KG_CANDIDATE_SRFLX, "203.0.113.5:40000");
+    name_candidate(r, KG_SIDE_B, KG_CANDIDATE_HOST, "10.0.0.7:6000");
+    name_candidate(r, KG_SIDE_B, KG_CANDIDATE_SRFLX, "198.51.100.7:41000");
+    kg_record_set_stats(r, &info);
+    return r;
+}
+
+static void test_explains_a_direct_call(void **state)
+{
+    (void)state;
+    struct kg_record *r =
+        steered("direct", seen(KG_SIDE_A, "192.0.2.1:30000", "203.0.113.5:40000", KG_PAIR_SUCCEEDED),
+                seen(KG_SIDE_B, "192.0.2.1:30002", "198.51.100.7:41000", KG_PAIR_FAILED));
+    assert_says(r, "alice's phone does ICE and can be reached at: 192.168.1.5:5000 (its own address), "
+                   "203.0.113.5:40000 (as a STUN server sees it).");
+    assert_says(r, "alice's NAT gives a phone the same port towards everybody (cone)");
+    assert_says(r, "Between kedge's 192.0.2.1:30000 and alice's 203.0.113.5:40000 (prflx): works.");
+    assert_says(r, "bob's 198.51.100.7:41000 (prflx): does not work (no answer).");
+    assert_says(r, "Which pair the phones selected is not known here");
+    assert_says(r, "Who hears whom is not known here: the audio of this call does not pass kedge.");
+    assert_says_not(r, "does not hear");
+    assert_says_not(r, "None better");
+    r->told[KG_SIDE_A] = addr("203.0.113.5:40000");
+    r->told[KG_SIDE_B] = addr("198.51.100.7:41000");
+    assert_says(r, "told kedge which pair the phones selected: alice's 203.0.113.5:40000 and bob's "
+                   "198.51.100.7:41000.");
+    assert_says_not(r, "is not known here: they check");
+    kg_record_free(r);
+}
+
+static void test_explains_why_none_better(void **state)
+{
+    (void)state;
+    struct kg_media_pair cone[] = {
+        seen(KG_SIDE_A, "192.0.2.1:30000", "203.0.113.5:40000", KG_PAIR_SUCCEEDED),
+        seen(KG_SIDE_B, "192.0.2.1:30002", "198.51.100.7:41000", KG_PAIR_SUCCEEDED)};
+    struct kg_media_pair each[] = {
+        seen(KG_SIDE_A, "192.0.2.1:30000", "203.0.113.5:51111", KG_PAIR_SUCCEEDED),
+        seen(KG_SIDE_B, "192.0.2.1:30002", "198.51.100.7:52222", KG_PAIR_SUCCEEDED)};
+    struct kg_record *r = steered("relayed by kedge", each[0], each[1]);
+    assert_says(r, "alice's NAT gives each destination a port of its own (symmetric)");
+    assert_says(r, "None better: both are behind NATs that give each destination its own port (symmetric)");
+    kg_record_free(r);
+    r = steered("relayed by kedge", cone[0], each[1]);
+    assert_says(
+        r,
+        "None better: bob is behind a NAT that gives each destination its own port (symmetric), and what is "
+        "in front of alice lets in only");
+    kg_record_free(r);
+    r = steered("relayed by kedge", cone[0], cone[1]);
+    assert_says(r, "None better: the checks between the phones themselves do not pass kedge");
+    r->leg[KG_SIDE_B].candidate_count = 1; /* no STUN server */
+    assert_says(r, "None better: bob's phone names only addresses of its own network");
+    r->leg[KG_SIDE_B].candidate[0].addr = addr("[2001:db8::7]:6000");
+    assert_says(r, "None better: one phone has only IPv4 addresses, the other only IPv6 ones.");
+    kg_record_free(r);
+}
+
+static void test_knows_mappings(void **state)
+{
+    (void)state;
+    struct kg_record *r =
+        steered("direct", seen(KG_SIDE_A, "192.0.2.1:30000", "192.168.1.5:5000", KG_PAIR_SUCCEEDED),
+                seen(KG_SIDE_B, "192.0.2.1:30002", "198.51.100.99:1", KG_PAIR_SUCCEEDED));
+    assert_int_equal(kg_record_mapping(r, KG_SIDE_A), KG_MAPPING_NONE);
+    assert_int_equal(kg_record_mapping(r, KG_SIDE_B),
+                     KG_MAPPING_UNKNOWN); /* another host: nothing can be said */
+    assert_says(r, "alice's media comes from its own address: no NAT changes it.");
+    kg_record_free(r);
+}
+
+static void test_explains_what_was_left_out(void **state)
+{
+    (void)state;
+    struct kg_record *r = record();
+    r->leg[KG_SIDE_A].unused[0] = (struct kg_record_unused){"it is not for UDP", 2};
+    r->leg[KG_SIDE_A].unused[1] = (struct kg_record_unused){"its name ends with .local", 1};
+    r->leg[KG_SIDE_A].pruned = 3;
+    assert_says(r, "2 of alice's candidates were not used: it is not for UDP.");
+    assert_says(r, "1 of alice's candidates was not used: its name ends with .local.");
+    assert_says(r, "3 of alice's candidates were left out of what bob was told");
+    r->leg[KG_SIDE_B].too_big = true;
+    assert_says(r, "What alice was told of bob does not fit into a datagram");
+    kg_record_free(r);
+}
+
+static void test_tells_what_happened_later(void **state)
+{
+    (void)state;
+    struct kg_record *r = record();
+    struct kg_addr to = addr("198.18.0.9:7000");
+    set_media(r,
+              (struct kg_media_stats){.packets_in = 5,
+                                      .first_packet_ms = 321,
+                                      .ice_use = KG_ICE_AGENT,
+                                      .ice_connected_ms = 210,
+                                      .moves = 2,
+                                      .move_gap_ms = 480},
+              (struct kg_media_stats){.first_packet_ms = -1});
+    for (int note = 0; note < KG_NOTE_COUNT; note++) /* each has words */
+        kg_record_note(r, (enum kg_note)note, KG_SIDE_B, note == KG_NOTE_MOVED ? &to : NULL);
+    assert_says(r, "bob's phone moved; its SIP came from another address: 198.18.0.9:7000.");
+    assert_says(r, "bob's phone stopped answering kedge's consent checks.");
+    assert_says(r, "kedge restarted ICE with bob.");
+    assert_says(r, "the direct path was given up because of what happened on bob's side");
+    assert_says(r, "From the INVITE to a first working pair with alice: 210 ms.");
+    assert_says(r, "From the INVITE to the first media of alice: 321 ms.");
+    assert_says_not(r, "first media of bob");
+    assert_says(
+        r,
+        "alice's media moved 2 times; before it was believed the last time, nothing was heard for 480 ms.");
+    for (int i = 0; i < 100; i++)
+        kg_record_note(r, KG_NOTE_RELAYED, KG_SIDE_A, NULL);
+    kg_record_note(r, KG_NOTE_NO_PATH, KG_SIDE_A, NULL);
+    assert_int_equal(r->event_count, KG_RECORD_EVENTS_MAX);
+    assert_int_equal(r->events_lost, KG_NOTE_COUNT + 101 - KG_RECORD_EVENTS_MAX);
+    assert_says(r, "ICE between kedge and bob was connected."); /* how it began */
+    assert_says(r, "more things of this kind happened.");
+    assert_says(r, "no path to alice was left."); /* how it ended */
+    kg_record_free(r);
+}
+
+/* Sentences and data are of one source: what explain says is in the JSON too. */
+static void test_json_of_ice(void **state)
+{
+    (void)state;
+    struct kg_record *r = steered(
+        "relayed by kedge", seen(KG_SIDE_A, "192.0.2.1:30000", "203.0.113.5:51111", KG_PAIR_SUCCEEDED),
+        seen(KG_SIDE_B, "192.0.2.1:30002", "198.51.100.7:41000", KG_PAIR_IN_PROGRESS));
+    kg_record_note(r, KG_NOTE_RELAYED, KG_SIDE_A, NULL);
+    r->leg[KG_SIDE_A].unused[0] = (struct kg_record_unused){"it is not for UDP", 2};
+    json_t *json = kg_record_json(r, "talk");
+    json_t *leg = json_array_get(json_object_get(json, "legs"), 0);
+    assert_string_equal(json_string_value(json_object_get(leg, "nat_mapping")), "symmetric");
+    assert_int_equal(json_array_size(json_object_get(leg, "candidates")), 2);
+    assert_int_equal(json_array_size(json_object_get(leg, "unused")), 1);
+    json_t *pair = json_array_get(json_object_get(json, "pairs"), 0);
+    assert_string_equal(json_string_value(json_object_get(pair, "remote")), "203.0.113.5:51111");
+    assert_string_equal(json_string_value(json_object_get(pair, "side")), "caller");
+    assert_true(json_is_null(json_object_get(pair, "rtt_ms")));
+    json_t *event = json_array_get(json_object_get(json, "events"), 0);
+    assert_string_equal(json_string_value(json_object_get(event, "what")), "relayed");
+    assert_true(json_is_null(json_object_get(json, "selected_by_phones")));
+    json_t *medium = json_array_get(json_object_get(leg, "media"), 0);
+    assert_string_equal(json_string_value(json_object_get(medium, "ice")), "steer");
+    json_decref(json);
     kg_record_free(r);
 }
 
@@ -293,6 +490,12 @@ int main(void)
         cmocka_unit_test(test_pbx_is_known_by_its_host),
         cmocka_unit_test(test_explains_a_good_call),
         cmocka_unit_test(test_explains_one_way_audio),
+        cmocka_unit_test(test_explains_a_direct_call),
+        cmocka_unit_test(test_explains_why_none_better),
+        cmocka_unit_test(test_knows_mappings),
+        cmocka_unit_test(test_explains_what_was_left_out),
+        cmocka_unit_test(test_tells_what_happened_later),
+        cmocka_unit_test(test_json_of_ice),
         cmocka_unit_test(test_explains_failures),
         cmocka_unit_test(test_json_has_what_scripts_need),
         cmocka_unit_test(test_notes_keep_any_text),
