@@ -91,15 +91,25 @@ void kg_show_calls(const json_t *answer)
     json_decref(rows);
 }
 
+/* Who does ICE with the phone, and how that stands. */
+static json_t *ice_of(const json_t *medium)
+{
+    const char *use = json_string_value(json_object_get(medium, "ice"));
+    const char *state = json_string_value(json_object_get(medium, "ice_state"));
+    if (use && strcmp(use, "steer") == 0)
+        return json_string("with phone");
+    return json_string(use && strcmp(use, "agent") == 0 && state ? state : "-");
+}
+
 static void show_media(const json_t *legs)
 {
     static const struct kg_column columns[] = {
-        {"USER", "user", KG_SHOW_TEXT},     {"KIND", "kind", KG_SHOW_TEXT},
-        {"CODEC", "codec", KG_SHOW_TEXT},   {"PHONE'S ADDRESS", "remote", KG_SHOW_TEXT},
-        {"OURS", "local", KG_SHOW_TEXT},    {"PROOF", "proof", KG_SHOW_TEXT},
-        {"IN", "packets_in", KG_SHOW_TEXT}, {"OUT", "packets_out", KG_SHOW_TEXT},
-        {"LOST", "lost", KG_SHOW_TEXT},     {"JITTER MS", "jitter_ms", KG_SHOW_TEXT},
-        {"MOS", "mos", KG_SHOW_TEXT},
+        {"USER", "user", KG_SHOW_TEXT},           {"KIND", "kind", KG_SHOW_TEXT},
+        {"CODEC", "codec", KG_SHOW_TEXT},         {"PHONE'S ADDRESS", "remote", KG_SHOW_TEXT},
+        {"OURS", "local", KG_SHOW_TEXT},          {"ICE", "ice_shown", KG_SHOW_TEXT},
+        {"PROOF", "proof", KG_SHOW_TEXT},         {"IN", "packets_in", KG_SHOW_TEXT},
+        {"OUT", "packets_out", KG_SHOW_TEXT},     {"LOST", "lost", KG_SHOW_TEXT},
+        {"JITTER MS", "jitter_ms", KG_SHOW_TEXT}, {"MOS", "mos", KG_SHOW_TEXT},
     };
     json_t *rows = json_array(), *leg, *medium;
     size_t i, j;
@@ -110,6 +120,7 @@ static void show_media(const json_t *legs)
         {
             json_t *row = json_copy(medium);
             json_object_set(row, "user", json_object_get(leg, "user"));
+            json_object_set_new(row, "ice_shown", ice_of(medium));
             json_array_append_new(rows, row);
         }
     }
