@@ -127,6 +127,8 @@ int kg_ice_set_local(struct kg_ice_agent *agent, const char *ufrag, const char *
 int kg_ice_restart(struct kg_ice_agent *agent, const char *ufrag, const char *pwd, int64_t now_ms)
 {
     set_now(agent, now_ms);
+    kg_ice_gather_again(agent);
+    kg_ice_touch(agent);
     return kg_ice_set_local(agent, ufrag, pwd);
 }
 
@@ -239,9 +241,9 @@ void kg_ice_drop_component(struct kg_ice_agent *agent, uint8_t stream, uint8_t c
 
     if (c == NULL)
         return;
-    KG_EACH_PAIR(agent, p)
-    if (p->stream == stream && p->component == component)
-        kg_ice_pair_drop(agent, p);
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
+        if (p->stream == stream && p->component == component)
+            kg_ice_pair_drop(agent, p);
     component_init(c, false);
     for (uint16_t i = 0; i < agent->query_size; i++)
         if (is_of(agent, agent->query[i].local, stream, component))
@@ -278,9 +280,10 @@ void kg_ice_remove_local(struct kg_ice_agent *agent, const struct kg_addr *base,
         if (!agent->local[i].used || !kg_addr_equal(&agent->local[i].candidate.related, base))
             continue;
         agent->local[i].gone = true;
-        KG_EACH_PAIR(agent, p)
-        if (p->local == i)
-            kg_ice_pair_fail(agent, p, "the local address is gone");
+        for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL;
+             p = kg_ice_pair_next(agent, p))
+            if (p->local == i)
+                kg_ice_pair_fail(agent, p, "the local address is gone");
     }
     kg_ice_touch(agent);
 }

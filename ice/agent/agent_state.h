@@ -133,7 +133,8 @@ enum kg_ice_query_state { KG_ICE_QUERY_WAITING, KG_ICE_QUERY_RUNNING, KG_ICE_QUE
 struct kg_ice_query {
     uint16_t local;
     uint8_t server;
-    uint8_t state; /* enum kg_ice_query_state */
+    uint8_t state;  /* enum kg_ice_query_state */
+    uint16_t found; /* local candidate that came of it; KG_ICE_NONE */
     struct kg_stun_transaction transaction;
 };
 
@@ -167,10 +168,15 @@ struct kg_ice_agent {
     struct kg_ice_counters counters;
 };
 
-#define KG_EACH_PAIR(agent, p)                                                                               \
-    for (struct kg_ice_entry *p = (agent)->pair, *p##_end = p != NULL ? p + (agent)->pair_size : NULL;       \
-         p != p##_end; p++)                                                                                  \
-        if (p->used)
+/* The pair after that one, from NULL to NULL. */
+static inline struct kg_ice_entry *kg_ice_pair_next(const struct kg_ice_agent *agent,
+                                                    const struct kg_ice_entry *pair)
+{
+    for (uint16_t i = pair == NULL ? 0 : (uint16_t)(pair - agent->pair + 1); i < agent->pair_size; i++)
+        if (agent->pair[i].used)
+            return &agent->pair[i];
+    return NULL;
+}
 
 /* agent.c */
 void kg_ice_touch(struct kg_ice_agent *agent); /* something changed: poll has work */
@@ -268,6 +274,7 @@ void kg_ice_doubt(struct kg_ice_agent *agent, const struct kg_ice_entry *found);
 int kg_ice_gather(struct kg_ice_agent *agent);
 bool kg_ice_poll_gather(struct kg_ice_agent *agent, bool may_start, struct kg_ice_datagram *out);
 int64_t kg_ice_gather_due(const struct kg_ice_agent *agent);
+void kg_ice_gather_again(struct kg_ice_agent *agent);
 bool kg_ice_gather_answer(struct kg_ice_agent *agent, const struct kg_addr *source,
                           const struct kg_stun_message *message);
 

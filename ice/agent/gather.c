@@ -43,9 +43,17 @@ int kg_ice_gather(struct kg_ice_agent *agent)
         for (uint8_t s = 0; s < agent->server_count; s++)
             if (wants(agent, l, s)) {
                 struct kg_ice_query *query = &agent->query[agent->query_size++];
-                *query = (struct kg_ice_query){.local = l, .server = s, .state = KG_ICE_QUERY_WAITING};
+                *query = (struct kg_ice_query){.local = l, .server = s, .state = KG_ICE_QUERY_WAITING, .found = KG_ICE_NONE};
             }
     return 0;
+}
+
+/* After a restart: the NAT may have forgotten what it told before. */
+void kg_ice_gather_again(struct kg_ice_agent *agent)
+{
+    for (uint16_t i = 0; i < agent->query_size; i++)
+        if (agent->query[i].state == KG_ICE_QUERY_DONE && !agent->local[agent->query[i].local].gone)
+            agent->query[i].state = KG_ICE_QUERY_WAITING;
 }
 
 bool kg_ice_poll_gather(struct kg_ice_agent *agent, bool may_start, struct kg_ice_datagram *out)
@@ -136,10 +144,15 @@ bool kg_ice_gather_answer(struct kg_ice_agent *agent, const struct kg_addr *sour
             KG_CANDIDATE_SRFLX, (uint16_t)(local->candidate.priority >> 8), candidate.component);
         kg_candidate_foundation(KG_CANDIDATE_SRFLX, &candidate.related, &agent->server[query->server],
                                 candidate.foundation);
-        if (known != KG_ICE_NONE)
+        if (known == KG_ICE_NONE)
+            known = query->found;
+        if (known == KG_ICE_NONE)
+            known = kg_ice_local_put(agent, local->stream, &candidate);
+        else
             agent->local[known].candidate = candidate;
-        else if (kg_ice_local_put(agent, local->stream, &candidate) == KG_ICE_NONE)
+        if (known == KG_ICE_NONE)
             return true;
+        query->found = known;
         agent->tell_local = true;
         return true;
     }
