@@ -10,8 +10,8 @@
 #define STRANGER_MS  170
 #define MOVING_MS    100   /* without any network */
 #define RESTARTED_MS 45000 /* consent may have been lost to bad lines just before the end */
+#define RETRY_MS     300   /* of an offer that had to wait */
 #define SETTLED_MS   6000  /* so that media has had time */
-#define REGATHER_MS  400
 
 /* How long is watched after the story's event. */
 static const int32_t after_ms[SIM_STORIES] = {
@@ -34,7 +34,7 @@ void sim_note(const struct sim_run *run, const char *format, ...)
 static void begin(struct sim_run *run, const struct sim_scenario *scenario)
 {
     run->scenario = *scenario;
-    run->failure.is = run->over = false;
+    run->failure.is = run->over = run->negotiating = false;
     run->remote_known_ms = run->happened_ms = -1;
     run->gap_ms = 0;
     run->signals = 0;
@@ -148,18 +148,15 @@ static void arrive_elsewhere(struct sim_run *run, unsigned who)
     peer->told.exists[n] = true;
     sim_peer_add_base(run, peer, &run->layout.elsewhere);
     sim_peer_pump(run, who);
-    sim_world_schedule(&run->world, run->world.now_ms + REGATHER_MS, SIM_DO_GATHERED, (uint8_t)who,
-                       SIM_PLEASE_RESTART);
+    sim_world_schedule(&run->world, run->world.now_ms, SIM_DO_RESTART, (uint8_t)who, 0);
 }
 
 static void gathered(struct sim_run *run, unsigned who, unsigned what)
 {
     struct sim_peer *peer = &run->peer[who];
     peer->gathered = true;
-    if (what == SIM_PLEASE_RESTART)
-        sim_signal_restart(run, who);
-    else
-        sim_signal_send(run, who, peer->side->trickle ? SIM_INFO : (enum sim_signal_kind)what);
+    sim_signal_send(run, who,
+                    peer->side->trickle && run->happened_ms < 0 ? SIM_INFO : (enum sim_signal_kind)what);
 }
 
 static void start(struct sim_run *run)
@@ -205,6 +202,12 @@ static void script(struct sim_run *run, const struct sim_event *event)
     case SIM_DO_STRANGER:
         sim_stranger_act(run);
         sim_world_schedule(&run->world, now_ms + STRANGER_MS, SIM_DO_STRANGER, 0, 0);
+        break;
+    case SIM_DO_RESTART:
+        if (run->negotiating)
+            sim_world_schedule(&run->world, now_ms + RETRY_MS, SIM_DO_RESTART, event->who, 0);
+        else
+            sim_signal_restart(run, event->who);
         break;
     case SIM_DO_ARRIVE:
         arrive_elsewhere(run, event->who);

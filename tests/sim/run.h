@@ -65,6 +65,7 @@ struct sim_run {
     struct sim_failure failure;
     struct sim_checks *checks;
     bool verbose, over;
+    bool negotiating;        /* an offer is not answered yet: no other one is made (RFC 3261 14.1) */
     int64_t remote_known_ms; /* both descriptions are known to both sides */
     int64_t happened_ms;     /* the story's event; -1: not yet */
     int64_t gap_ms;          /* longest silence of media after it */
@@ -82,7 +83,8 @@ enum sim_script {
     SIM_DO_SIGNAL,
     SIM_DO_MEDIA,
     SIM_DO_STRANGER,
-    SIM_DO_ARRIVE
+    SIM_DO_ARRIVE,
+    SIM_DO_RESTART
 };
 
 /* run.c */

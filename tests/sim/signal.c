@@ -2,6 +2,8 @@
 
 #include "tests/sim/run.h"
 
+#define REGATHER_MS 400
+
 /* What this side tells of itself now. Trickle: only what is new, or all of it, at random. */
 static void describe(struct sim_run *run, struct sim_peer *peer, struct sim_signal *signal)
 {
@@ -112,6 +114,15 @@ static void answer_later(struct sim_run *run, unsigned who)
         sim_world_schedule(&run->world, run->world.now_ms + 20, SIM_DO_TRICKLE, (uint8_t)who, 0);
 }
 
+/* After a restart the STUN server is asked again. */
+static void regather(struct sim_run *run, unsigned who, enum sim_signal_kind kind)
+{
+    if (kg_ice_is_gathering(run->peer[who].agent))
+        sim_world_schedule(&run->world, run->world.now_ms + REGATHER_MS, SIM_DO_GATHERED, (uint8_t)who, kind);
+    else
+        sim_signal_send(run, who, kind);
+}
+
 void sim_signal_arrive(struct sim_run *run, unsigned index)
 {
     const struct sim_signal *signal = &run->signal[index];
@@ -136,11 +147,13 @@ void sim_signal_arrive(struct sim_run *run, unsigned index)
         sim_peer_new_credentials(peer);
         kg_ice_restart(peer->agent, peer->ufrag, peer->pwd, sim_peer_clock(peer, run->world.now_ms));
         apply(run, to, signal);
-        sim_signal_send(run, to, SIM_ANSWER);
-        break;
+        sim_peer_pump(run, to);
+        regather(run, to, SIM_ANSWER);
+        return;
     case SIM_ANSWER:
         apply(run, to, signal);
-        run->remote_known_ms = run->world.now_ms;
+        run->negotiating = false;
+        run->remote_known_ms = run->happened_ms < 0 ? run->world.now_ms : run->remote_known_ms;
         break;
     default:
         apply(run, to, signal);
@@ -152,11 +165,12 @@ void sim_signal_arrive(struct sim_run *run, unsigned index)
 void sim_signal_restart(struct sim_run *run, unsigned who)
 {
     struct sim_peer *peer = &run->peer[who];
-    if (peer->restarts++ > 5 || peer->gone)
+    if (run->negotiating || peer->restarts++ > 5 || peer->gone)
         return;
+    run->negotiating = true;
     sim_note(run, "%c restarts", "AB"[who]);
     sim_peer_new_credentials(peer);
     kg_ice_restart(peer->agent, peer->ufrag, peer->pwd, sim_peer_clock(peer, run->world.now_ms));
-    sim_signal_send(run, who, SIM_OFFER);
     sim_peer_pump(run, who);
+    regather(run, who, SIM_OFFER);
 }
