@@ -9,8 +9,7 @@
 
 static struct kg_ice_entry *find(struct kg_ice_agent *agent, const uint8_t *id)
 {
-    KG_EACH_PAIR(agent, p)
-    {
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p)) {
         if (p->running && memcmp(p->check.id, id, KG_STUN_ID) == 0)
             return p;
     }

@@ -32,11 +32,11 @@ static void send_triggered_again(struct kg_ice_agent *agent, struct kg_ice_entry
 
 bool kg_ice_poll_again(struct kg_ice_agent *agent, struct kg_ice_datagram *out)
 {
-    KG_EACH_PAIR(agent, p)
-    if (p->running && kg_stun_transaction_due(&p->check, agent->now_ms) == KG_STUN_SEND_AGAIN) {
-        send_check(agent, p, out);
-        return true;
-    }
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
+        if (p->running && kg_stun_transaction_due(&p->check, agent->now_ms) == KG_STUN_SEND_AGAIN) {
+            send_check(agent, p, out);
+            return true;
+        }
     return false;
 }
 
@@ -45,8 +45,8 @@ static uint32_t rto(const struct kg_ice_agent *agent)
 {
     uint32_t active = 0;
 
-    KG_EACH_PAIR(agent, p)
-    active += p->state == KG_PAIR_WAITING || p->state == KG_PAIR_IN_PROGRESS;
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
+        active += p->state == KG_PAIR_WAITING || p->state == KG_PAIR_IN_PROGRESS;
     uint32_t paced = agent->ta_ms * active;
     return paced > agent->settings.rto_ms ? paced : agent->settings.rto_ms;
 }
@@ -75,8 +75,7 @@ static struct kg_ice_entry *pick(const struct kg_ice_agent *agent, uint8_t strea
 {
     struct kg_ice_entry *triggered = NULL, *waiting = NULL;
 
-    KG_EACH_PAIR(agent, p)
-    {
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p)) {
         if (p->old || p->stream != stream)
             continue;
         if (p->ticket != 0 && (triggered == NULL || p->ticket < triggered->ticket))
@@ -96,8 +95,7 @@ static void use_idle_slot(struct kg_ice_agent *agent)
 {
     struct kg_ice_entry *best = NULL;
 
-    KG_EACH_PAIR(agent, p)
-    {
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p)) {
         if (!p->old && (p->ticket != 0 || (!p->running && p->state == KG_PAIR_WAITING)))
             return;
         if (!p->old && p->state == KG_PAIR_FROZEN && (best == NULL || p->priority > best->priority))
@@ -131,17 +129,16 @@ bool kg_ice_poll_check(struct kg_ice_agent *agent, struct kg_ice_datagram *out)
 
 void kg_ice_expire_checks(struct kg_ice_agent *agent)
 {
-    KG_EACH_PAIR(agent, p)
-    if (p->running && kg_stun_transaction_due(&p->check, agent->now_ms) == KG_STUN_TIMED_OUT)
-        kg_ice_pair_fail(agent, p, p->valid ? "answers no more" : "no answer");
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
+        if (p->running && kg_stun_transaction_due(&p->check, agent->now_ms) == KG_STUN_TIMED_OUT)
+            kg_ice_pair_fail(agent, p, p->valid ? "answers no more" : "no answer");
 }
 
 int64_t kg_ice_checks_due(const struct kg_ice_agent *agent)
 {
     int64_t due = INT64_MAX;
 
-    KG_EACH_PAIR(agent, p)
-    {
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p)) {
         if (p->running && p->check.next_ms < due)
             due = p->check.next_ms;
         bool has_more =

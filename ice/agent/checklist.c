@@ -35,15 +35,15 @@ bool kg_ice_pair_alive(const struct kg_ice_agent *agent, const struct kg_ice_ent
 
 void kg_ice_prioritize(struct kg_ice_agent *agent)
 {
-    KG_EACH_PAIR(agent, p)
-    p->priority = priority_of(agent, p->local, p->remote);
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
+        p->priority = priority_of(agent, p->local, p->remote);
 }
 
 struct kg_ice_entry *kg_ice_pair_find(const struct kg_ice_agent *agent, uint16_t local, uint16_t remote)
 {
-    KG_EACH_PAIR(agent, p)
-    if (p->remote == remote && p->local == local)
-        return p;
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
+        if (p->remote == remote && p->local == local)
+            return p;
     return NULL;
 }
 
@@ -107,10 +107,10 @@ static uint16_t group_of(struct kg_ice_agent *agent, uint16_t local, uint16_t re
     const char *ours = agent->local[local].candidate.foundation;
     const char *theirs = agent->remote[remote].candidate.foundation;
 
-    KG_EACH_PAIR(agent, p)
-    if (!p->old && strcmp(agent->local[p->local].candidate.foundation, ours) == 0 &&
-        strcmp(agent->remote[p->remote].candidate.foundation, theirs) == 0)
-        return p->group;
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
+        if (!p->old && strcmp(agent->local[p->local].candidate.foundation, ours) == 0 &&
+            strcmp(agent->remote[p->remote].candidate.foundation, theirs) == 0)
+            return p->group;
     return agent->next_group++;
 }
 
@@ -190,8 +190,7 @@ static bool wakes(const struct kg_ice_agent *agent, const struct kg_ice_entry *p
 {
     bool alone = true;
 
-    KG_EACH_PAIR(agent, q)
-    {
+    for (struct kg_ice_entry *q = kg_ice_pair_next(agent, NULL); q != NULL; q = kg_ice_pair_next(agent, q)) {
         if (q->old || q->group != pair->group || q == pair)
             continue;
         if (q->state == KG_PAIR_SUCCEEDED)
@@ -208,9 +207,9 @@ void kg_ice_thaw(struct kg_ice_agent *agent)
     if (!agent->thaw)
         return;
     agent->thaw = false;
-    KG_EACH_PAIR(agent, p)
-    if (!p->old && p->state == KG_PAIR_FROZEN && wakes(agent, p))
-        p->state = KG_PAIR_WAITING;
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
+        if (!p->old && p->state == KG_PAIR_FROZEN && wakes(agent, p))
+            p->state = KG_PAIR_WAITING;
 }
 
 void kg_ice_trigger(struct kg_ice_agent *agent, struct kg_ice_entry *pair)

@@ -32,8 +32,7 @@ static void put_aside(struct kg_ice_agent *agent, struct kg_ice_stream *stream)
     }
     if (keeps)
         kg_ice_end_session(agent, stream);
-    KG_EACH_PAIR(agent, p)
-    {
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p)) {
         if (p->stream != stream->number || p->old)
             continue;
         if (stream->component[p->component - 1].selected != p - agent->pair) {
@@ -96,8 +95,8 @@ static void hear_selection(struct kg_ice_agent *agent, const struct kg_ice_strea
         if (!is_useful(stream, theirs) || !kg_addr_is_set(&remote->remote_candidate[theirs->component - 1]))
             continue;
         uint16_t index = kg_ice_remote_find(agent, stream->number, theirs->component, &theirs->addr);
-        KG_EACH_PAIR(agent, p)
-        {
+        for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL;
+             p = kg_ice_pair_next(agent, p)) {
             const struct kg_addr *ours = &remote->remote_candidate[theirs->component - 1];
             uint16_t seen = p->seen != KG_ICE_NONE ? p->seen : p->local;
             if (p->old || p->expired || p->remote != index ||

@@ -22,9 +22,9 @@ static bool is_unfinished(const struct kg_ice_entry *pair)
 
 void kg_ice_end_session(struct kg_ice_agent *agent, struct kg_ice_stream *stream)
 {
-    KG_EACH_PAIR(agent, p)
-    if (p->old && p->stream == stream->number)
-        kg_ice_pair_drop(agent, p);
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
+        if (p->old && p->stream == stream->number)
+            kg_ice_pair_drop(agent, p);
     for (uint16_t i = 0; i < agent->remote_size; i++)
         if (agent->remote[i].old && agent->remote[i].stream == stream->number)
             agent->remote[i].used = false;
@@ -38,14 +38,13 @@ void kg_ice_nominated(struct kg_ice_agent *agent, struct kg_ice_entry *pair)
     uint64_t value = kg_ice_pair_value(agent, pair);
 
     kg_ice_component_find(agent, pair->stream, pair->component)->unproven = 0;
-    KG_EACH_PAIR(agent, p)
-    if (p->inherited && p->stream == pair->stream && p->component == pair->component)
-        p->nominated = p->inherited = false;
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
+        if (p->inherited && p->stream == pair->stream && p->component == pair->component)
+            p->nominated = p->inherited = false;
     pair->nominated = true;
     pair->demoted = false;
     pair->reason = NULL;
-    KG_EACH_PAIR(agent, p)
-    {
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p)) {
         if (p == pair || p->old || p->stream != pair->stream || p->component != pair->component ||
             p->roaming || !is_unfinished(p) || (!agent->controlling && p->priority > value))
             continue;
@@ -69,8 +68,7 @@ static uint16_t best(const struct kg_ice_agent *agent, const struct kg_ice_strea
     int found_rank = 0;
     uint64_t found_value = 0;
 
-    KG_EACH_PAIR(agent, p)
-    {
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p)) {
         if (!of(p, stream, component) || p->demoted || !kg_ice_pair_alive(agent, p))
             continue;
         uint64_t value = kg_ice_pair_value(agent, p);
@@ -88,9 +86,10 @@ static uint16_t best(const struct kg_ice_agent *agent, const struct kg_ice_strea
 static void look_for_another(struct kg_ice_agent *agent, const struct kg_ice_stream *stream, int number)
 {
     for (int valid = 1; valid >= 0; valid--)
-        KG_EACH_PAIR(agent, p)
-    if (of(p, stream, number) && p->valid == (valid == 1) && !agent->local[p->local].gone)
-        kg_ice_trigger(agent, p);
+        for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL;
+             p = kg_ice_pair_next(agent, p))
+            if (of(p, stream, number) && p->valid == (valid == 1) && !agent->local[p->local].gone)
+                kg_ice_trigger(agent, p);
 }
 
 static void select_component(struct kg_ice_agent *agent, struct kg_ice_stream *stream, int number)
@@ -118,11 +117,11 @@ static void select_component(struct kg_ice_agent *agent, struct kg_ice_stream *s
 
 static bool is_nominating(const struct kg_ice_agent *agent, const struct kg_ice_stream *stream, int component)
 {
-    KG_EACH_PAIR(agent, p)
-    if (!p->old && of(p, stream, component) &&
-        ((p->nominated && !p->demoted && kg_ice_pair_alive(agent, p)) ||
-         (p->nominate && (p->running || p->ticket != 0))))
-        return true;
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
+        if (!p->old && of(p, stream, component) &&
+            ((p->nominated && !p->demoted && kg_ice_pair_alive(agent, p)) ||
+             (p->nominate && (p->running || p->ticket != 0))))
+            return true;
     return false;
 }
 
@@ -146,8 +145,7 @@ static int64_t wait_until(const struct kg_ice_agent *agent, const struct kg_ice_
     if (pair->rtt_ms * WAIT_ROUND_TRIPS > wait)
         wait = pair->rtt_ms * WAIT_ROUND_TRIPS;
     longest = longest > wait ? longest : wait;
-    KG_EACH_PAIR(agent, p)
-    {
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p)) {
         if (p->old || !of(p, stream, number) || !is_unfinished(p) || p->priority <= value)
             continue;
         more = true;
@@ -192,9 +190,9 @@ void kg_ice_nominate(struct kg_ice_agent *agent)
 
 static bool has_hope(const struct kg_ice_agent *agent, const struct kg_ice_stream *stream, int component)
 {
-    KG_EACH_PAIR(agent, p)
-    if (!p->old && of(p, stream, component) && (is_unfinished(p) || p->running || p->ticket != 0))
-        return true;
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
+        if (!p->old && of(p, stream, component) && (is_unfinished(p) || p->running || p->ticket != 0))
+            return true;
     return false;
 }
 

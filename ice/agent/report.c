@@ -126,10 +126,10 @@ bool kg_ice_selected(const struct kg_ice_agent *agent, uint8_t stream, uint8_t c
 bool kg_ice_is_valid_source(const struct kg_ice_agent *agent, uint8_t stream, uint8_t component,
                             const struct kg_addr *source)
 {
-    KG_EACH_PAIR(agent, p)
-    if (p->stream == stream && p->component == component && kg_ice_pair_alive(agent, p) &&
-        kg_addr_equal(&agent->remote[p->remote].candidate.addr, source))
-        return true;
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
+        if (p->stream == stream && p->component == component && kg_ice_pair_alive(agent, p) &&
+            kg_addr_equal(&agent->remote[p->remote].candidate.addr, source))
+            return true;
     return false;
 }
 
@@ -156,8 +156,7 @@ size_t kg_ice_pairs(const struct kg_ice_agent *agent, struct kg_ice_pair *out, s
     size_t count = 0;
 
     /* Insertion into the best `max` so far. */
-    KG_EACH_PAIR(agent, p)
-    {
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p)) {
         struct kg_ice_pair pair;
         describe(agent, p, &pair);
         size_t at = count < max ? count++ : max;

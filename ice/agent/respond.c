@@ -74,10 +74,9 @@ void kg_ice_switch_role(struct kg_ice_agent *agent, bool controlling)
     agent->controlling = controlling;
     agent->tell_role = true;
     kg_ice_prioritize(agent);
-    /* A controlled agent nominates nothing. Checks under way told the other role, and to repeat them with a new
-     * tie-breaker would raise the conflict again: they begin anew. */
-    KG_EACH_PAIR(agent, p)
-    {
+    /* A controlled agent nominates nothing. Checks under way told the other role, and to repeat them with a
+     * new tie-breaker would raise the conflict again: they begin anew. */
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p)) {
         p->nominate = false;
         if (!p->running || p->old)
             continue;

@@ -32,15 +32,15 @@ int kg_ice_reserve(struct kg_ice_agent *agent, size_t locals, size_t remotes, si
         used_locals += agent->local[i].used;
     for (uint16_t i = 0; i < agent->remote_size; i++)
         used_remotes += agent->remote[i].used;
-    KG_EACH_PAIR(agent, p)
-    used_pairs++;
-    size_t wanted_pairs = used_pairs + pairs + KG_ICE_SPARE;
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
+        used_pairs++;
+    size_t wanted_pairs = used_pairs + pairs + components * KG_ICE_SPARE;
     if (wanted_pairs > KG_ICE_PAIRS_MAX)
         wanted_pairs = KG_ICE_PAIRS_MAX;
     int error = grow((void **)&agent->local, &agent->local_size,
                      used_locals + locals + components * KG_ICE_SPARE_LOCAL, sizeof *agent->local);
     if (error == 0)
-        error = grow((void **)&agent->remote, &agent->remote_size, used_remotes + remotes + KG_ICE_SPARE,
+        error = grow((void **)&agent->remote, &agent->remote_size, used_remotes + remotes + components * KG_ICE_SPARE,
                      sizeof *agent->remote);
     if (error == 0)
         error = grow((void **)&agent->pair, &agent->pair_size, wanted_pairs, sizeof *agent->pair);
@@ -97,9 +97,9 @@ uint16_t kg_ice_local_by_base(const struct kg_ice_agent *agent, const struct kg_
  * pairs that are not in use, which count as their base's from then on. */
 static bool is_in_use(const struct kg_ice_agent *agent, uint16_t local, bool only_nominated)
 {
-    KG_EACH_PAIR(agent, p)
-    if (p->local == local || (p->seen == local && (p->nominated || !only_nominated)))
-        return true;
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
+        if (p->local == local || (p->seen == local && (p->nominated || !only_nominated)))
+            return true;
     for (uint16_t i = 0; i < agent->stream_size; i++)
         for (int c = 0; c < KG_ICE_COMPONENTS_MAX; c++) {
             uint16_t selected = agent->stream[i].component[c].selected;
@@ -118,9 +118,10 @@ static uint16_t free_local(struct kg_ice_agent *agent)
         for (uint16_t i = 0; i < agent->local_size; i++) {
             if (agent->local[i].candidate.type != KG_CANDIDATE_PRFLX || is_in_use(agent, i, hard))
                 continue;
-            KG_EACH_PAIR(agent, p)
-            if (p->seen == i)
-                p->seen = KG_ICE_NONE;
+            for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL;
+                 p = kg_ice_pair_next(agent, p))
+                if (p->seen == i)
+                    p->seen = KG_ICE_NONE;
             return i;
         }
     return KG_ICE_NONE;
@@ -174,11 +175,11 @@ static int worth(const struct kg_ice_agent *agent, uint16_t remote)
 {
     int most = 0;
 
-    KG_EACH_PAIR(agent, p)
-    if (p->remote == remote) {
-        int one = p->valid && !p->demoted ? 2 : p->state != KG_PAIR_FAILED && !p->demoted;
-        most = one > most ? one : most;
-    }
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
+        if (p->remote == remote) {
+            int one = p->valid && !p->demoted ? 2 : p->state != KG_PAIR_FAILED && !p->demoted;
+            most = one > most ? one : most;
+        }
     return most;
 }
 
@@ -196,9 +197,9 @@ uint16_t kg_ice_remote_put(struct kg_ice_agent *agent, uint8_t stream, const str
                 slot = i;
     if (slot == KG_ICE_NONE)
         return slot;
-    KG_EACH_PAIR(agent, p)
-    if (p->remote == slot)
-        kg_ice_pair_drop(agent, p);
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
+        if (p->remote == slot)
+            kg_ice_pair_drop(agent, p);
     agent->remote[slot] = (struct kg_ice_remote){.candidate = *candidate, .stream = stream, .used = true};
     return slot;
 }
