@@ -15,8 +15,7 @@
 #include "ice/stun/message.h"
 #include "ice/stun/transaction.h"
 
-#define KG_ICE_SPARE       6 /* slots for what peers cause, of remotes and pairs */
-#define KG_ICE_SPARE_LOCAL 6 /* and of locals, a component */
+#define KG_ICE_SPARE 6 /* slots for what peers cause: of locals, remotes and pairs, for each component */
 /* Two NATs that map by destination and filter nothing let each triggered check come from a new port, which
  * triggers another, without end: after so many new addresses in a row that did not answer, further ones are
  * only answered. */

@@ -79,16 +79,23 @@ static void ask(struct kg_ice_agent *agent, struct kg_ice_component *component, 
         component->consent_ms = agent->now_ms + jittered(agent, agent->settings.consent_ms);
 }
 
-#define EACH_SELECTED(agent, component)                                                                      \
-    for (uint16_t i_ = 0; i_ < (agent)->stream_size; i_++)                                                   \
-        for (struct kg_ice_component *component = (agent)->stream[i_].component;                             \
-             component < (agent)->stream[i_].component + KG_ICE_COMPONENTS_MAX; component++)                 \
-            if ((agent)->stream[i_].used && component->active && component->selected != KG_ICE_NONE)
+/* The next component that has a selected pair, from index *at on; NULL: none. */
+static struct kg_ice_component *next_selected(const struct kg_ice_agent *agent, uint16_t *at)
+{
+    while (*at < agent->stream_size * KG_ICE_COMPONENTS_MAX) {
+        struct kg_ice_stream *stream = &agent->stream[*at / KG_ICE_COMPONENTS_MAX];
+        struct kg_ice_component *component = &stream->component[(*at)++ % KG_ICE_COMPONENTS_MAX];
+        if (stream->used && component->active && component->selected != KG_ICE_NONE)
+            return component;
+    }
+    return NULL;
+}
 
 bool kg_ice_poll_consent(struct kg_ice_agent *agent, struct kg_ice_datagram *out)
 {
-    EACH_SELECTED(agent, component)
-    {
+    struct kg_ice_component *component;
+
+    for (uint16_t at = 0; (component = next_selected(agent, &at)) != NULL;) {
         bool due = is_on(agent) && component->consent_ms <= agent->now_ms;
         if (!due && question_at(component) > agent->now_ms)
             continue;
@@ -100,14 +107,16 @@ bool kg_ice_poll_consent(struct kg_ice_agent *agent, struct kg_ice_datagram *out
 
 bool kg_ice_poll_keepalive(struct kg_ice_agent *agent, struct kg_ice_datagram *out)
 {
+    struct kg_ice_component *component;
+
     if (is_on(agent))
         return false;
-    EACH_SELECTED(agent, component)
-    if (component->consent_ms <= agent->now_ms) {
-        component->consent_ms = agent->now_ms + agent->settings.keepalive_ms;
-        kg_ice_compose_keepalive(agent, &agent->pair[component->selected], out);
-        return true;
-    }
+    for (uint16_t at = 0; (component = next_selected(agent, &at)) != NULL;)
+        if (component->consent_ms <= agent->now_ms) {
+            component->consent_ms = agent->now_ms + agent->settings.keepalive_ms;
+            kg_ice_compose_keepalive(agent, &agent->pair[component->selected], out);
+            return true;
+        }
     return false;
 }
 
@@ -123,8 +132,9 @@ static void lose(struct kg_ice_agent *agent, struct kg_ice_component *component)
 
 void kg_ice_expire_consent(struct kg_ice_agent *agent)
 {
-    EACH_SELECTED(agent, component)
-    {
+    struct kg_ice_component *component;
+
+    for (uint16_t at = 0; (component = next_selected(agent, &at)) != NULL;) {
         struct kg_ice_entry *pair = &agent->pair[component->selected];
         if (is_on(agent) && pair->valid && !kg_ice_pair_alive(agent, pair)) {
             lose(agent, component);
@@ -143,10 +153,10 @@ void kg_ice_expire_consent(struct kg_ice_agent *agent)
 
 int64_t kg_ice_consent_due(const struct kg_ice_agent *agent)
 {
+    const struct kg_ice_component *component;
     int64_t due = INT64_MAX;
 
-    EACH_SELECTED(agent, component)
-    {
+    for (uint16_t at = 0; (component = next_selected(agent, &at)) != NULL;) {
         const struct kg_ice_entry *pair = &agent->pair[component->selected];
         int64_t ask_ms = question_at(component);
         if (component->consent_ms < ask_ms)

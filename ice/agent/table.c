@@ -38,10 +38,10 @@ int kg_ice_reserve(struct kg_ice_agent *agent, size_t locals, size_t remotes, si
     if (wanted_pairs > KG_ICE_PAIRS_MAX)
         wanted_pairs = KG_ICE_PAIRS_MAX;
     int error = grow((void **)&agent->local, &agent->local_size,
-                     used_locals + locals + components * KG_ICE_SPARE_LOCAL, sizeof *agent->local);
+                     used_locals + locals + components * KG_ICE_SPARE, sizeof *agent->local);
     if (error == 0)
-        error = grow((void **)&agent->remote, &agent->remote_size, used_remotes + remotes + components * KG_ICE_SPARE,
-                     sizeof *agent->remote);
+        error = grow((void **)&agent->remote, &agent->remote_size,
+                     used_remotes + remotes + components * KG_ICE_SPARE, sizeof *agent->remote);
     if (error == 0)
         error = grow((void **)&agent->pair, &agent->pair_size, wanted_pairs, sizeof *agent->pair);
     return error;
