@@ -315,6 +315,8 @@ static int on_info(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
     int status;
     if (follow(leg, irq, &before))
         kg_path_moved(leg, &before, false);
+    if (leg->call->over)
+        return 481;
     if (kg_trickle_request(leg, irq, sip, &status))
         return status;
     return kg_relay_request(leg, irq, sip);
@@ -326,6 +328,7 @@ int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, c
     struct kg_call *call = leg->call;
     const sip_t *outer = call->cause;
     int status = 0;
+    call->holds++; /* what a request causes may end the call */
     switch (sip->sip_request->rq_method) {
     case sip_method_invite:
     case sip_method_update:
@@ -333,10 +336,8 @@ int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, c
         break;
     case sip_method_bye:
         call->cause = sip;
-        call->holds++; /* keeps the memory for the line after the event */
         kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_BYE, .side = leg->side});
         call->cause = outer;
-        kg_call_unhold(call);
         status = 200;
         break;
     case sip_method_info:
@@ -355,6 +356,7 @@ int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, c
         status = 405;
         break;
     }
+    kg_call_unhold(call);
     return status;
 }
 

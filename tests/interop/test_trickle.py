@@ -8,6 +8,7 @@ from interop.hosts import until
 
 USERS = ("alice", "bob")
 TRICKLES = ["Supported: trickle-ice", "Recv-Info: trickle-ice"]
+TRICKLE = "a=ice-options:trickle\r\n"
 PACKAGE = ["Info-Package: trickle-ice", "Content-Disposition: Info-Package", "Content-Type: application/trickle-ice-sdpfrag"]
 
 
@@ -37,7 +38,7 @@ def password(ufrag):
     return ufrag + "0123456789012345678901"
 
 
-def body(dialog, ufrag, options="a=ice-options:trickle\r\n"):
+def body(dialog, ufrag, options=TRICKLE):
     """A description with ICE, a host candidate for RTP and RTCP."""
     ip, port = dialog.rtp.ip, dialog.rtp.port
     dialog.version += 1
@@ -56,15 +57,15 @@ def fragment(dialog, ufrag, address="203.0.113.77", port=7000):
 @pytest.fixture
 def ringing(kedge, hosts, stage):
     """alice calls bob, whose phone rings. Returns both dialogs (in the early state) and what ends the call's setup."""
-    def make(ice=True, a=TRICKLES, b=TRICKLES, early=True):
+    def make(ice=True, a=TRICKLES, b=TRICKLES, options=TRICKLE):
         agents = [stage.agent(hosts[i + 1], u, "pw-" + u, (kedge.host.addr, 5060)) for i, u in enumerate(USERS)]
         assert all(agent.register().status == 200 for agent in agents)
         da, db = (Dialog(agent, stage.rtp(agent.host)) for agent in agents)
         provisional = []
         call = background(da.call, "bob", headers=list(a), provisional=provisional, body=body(da, "aaaa") if ice else None)
         invite = agents[1].expect("INVITE")
-        answer = body(db, "bbbb", **({} if b else {"options": ""})) if ice else db.body()
-        agents[1].reply(invite, 183, answer if early else "", headers=b)
+        answer = body(db, "bbbb", options) if ice else db.body()
+        agents[1].reply(invite, 183, answer, headers=b)
         assert until(lambda: any(r.status == 183 for r in provisional), 3)
         first = next(r for r in provisional if r.status == 183)
         da.local, da.remote, da.target, da.cseq = first.get("from"), first.get("to"), first.contact(), first.cseq[0]
@@ -110,8 +111,10 @@ def test_trickle_is_announced(ringing, kedge):
     hang_up(kedge, da, db)
 
 
-def test_candidates_pass_between_phones_that_are_steered(ringing, kedge):
-    da, db, pick_up = ringing()
+@pytest.mark.parametrize("headers", (TRICKLES, ()), ids=("headers", "ice-options"))
+def test_candidates_pass_between_phones_that_are_steered(ringing, kedge, headers):
+    """That a phone takes them is said by headers or by its SDP."""
+    da, db, pick_up = ringing(a=headers, b=headers)
     passes(da, db, "aaaa")
     passes(db, da, "bbbb")
     pick_up()
@@ -122,7 +125,7 @@ def test_candidates_pass_between_phones_that_are_steered(ringing, kedge):
 
 def test_candidates_stay_with_kedge_when_the_other_phone_takes_none(ringing, kedge):
     """It said nothing of trickle: half trickle toward it (RFC 8838 16)."""
-    da, db, pick_up = ringing(b=())
+    da, db, pick_up = ringing(b=(), options="")
     pick_up()
     assert da.request("INFO", PACKAGE, fragment(da, "aaaa")).status == 200
     assert db.agent.quiet("INFO", 0.5)

@@ -84,6 +84,22 @@ def test_update_passes_as_reinvite_to_a_peer_without_update(in_talk, kedge):
     hang_up(kedge, da, db)
 
 
+def test_update_that_takes_a_person(in_talk, kedge):
+    """RFC 3311 5.2: as a re-INVITE it may ring, but its sender is told 504 before it gives up, and the call is as it was."""
+    da, db = in_talk(KNOWS, ["Allow: INVITE, ACK, CANCEL, BYE"])
+    answer = background(da.update, direction="sendonly", timeout=28)
+    request = db.agent.expect("INVITE")
+    db.agent.reply(request, 180)
+    cancel = db.agent.expect("CANCEL", 25)
+    db.agent.reply(cancel, 200)
+    db.agent.reply(request, 487)
+    assert answer().status == 504
+    again = background(db.reinvite)
+    assert "a=sendrecv" in serve(da, "INVITE").body
+    assert again().status == 200
+    hang_up(kedge, da, db)
+
+
 def test_update_is_tried_as_reinvite_when_it_is_refused(in_talk, kedge):
     """A phone that announced UPDATE and then answers 501."""
     da, db = in_talk(KNOWS, KNOWS)
