@@ -113,8 +113,10 @@ static struct kg_flow *relay_rtcp(struct kg_flow *in, const uint8_t *data, size_
                                   const struct kg_addr *source, const struct kg_limits *limits,
                                   int64_t now_us)
 {
-    struct kg_rtcp rtcp;
-    if (kg_rtcp_parse(data, len, &rtcp) != 0)
+    struct kg_rtcp rtcp = {.starts_with_report = false};
+    /* SRTCP is opaque but for its first words (RFC 3711 3.4). It moves nothing. */
+    bool sealed = in->latch.proof == KG_PROOF_ICE && len >= KG_RTCP_HEADER;
+    if (kg_rtcp_parse(data, len, &rtcp) != 0 && !sealed)
         return NULL;
     /* A socket of its own: reports come seconds apart, so one is the whole window. On the RTP socket, RTCP
      * moves nothing: it must come from where RTP was proven. */
@@ -147,6 +149,16 @@ static struct kg_flow *relay_rtp(struct kg_flow *in, const uint8_t *data, size_t
     }
     count_rtp(leg, &rtp, len, now_us);
     return &other_leg(leg)->rtp;
+}
+
+/* DTLS and ZRTP are between the two phones of a steered stream. */
+static struct kg_flow *relay_sealed(struct kg_flow *in, const struct kg_addr *source,
+                                    const struct kg_limits *limits, int64_t now_us)
+{
+    struct kg_leg *to = other_leg(in->leg);
+    if (!believed(in, limits, source, false, now_us / 1000))
+        return NULL;
+    return in->rtcp ? &to->rtcp : &to->rtp;
 }
 
 static struct kg_flow *relay_any(struct kg_flow *in, size_t len, const struct kg_addr *source,
@@ -185,6 +197,8 @@ struct kg_flow *kg_relay_packet(struct kg_flow *in, const uint8_t *data, size_t 
             out = relay_rtcp(in, data, len, source, limits, now_us);
         else if (kind == KG_PACKET_RTP && !in->rtcp)
             out = relay_rtp(in, data, len, source, limits, now_us);
+        else if (in->ice == KG_ICE_STEER && (kind == KG_PACKET_DTLS || kind == KG_PACKET_ZRTP))
+            out = relay_sealed(in, source, limits, now_us);
     }
     if (out == NULL) {
         if (in->ice && is_stun(data, len))
@@ -203,7 +217,8 @@ struct kg_flow *kg_relay_packet(struct kg_flow *in, const uint8_t *data, size_t 
 
 void kg_relay_sent(struct kg_flow *out, const uint8_t *data, size_t len)
 {
-    if (out->rtcp || (out->ice && is_stun(data, len)))
+    /* checks and handshakes of a steered stream are no media */
+    if (out->rtcp || (out->ice && (out->leg->stream->any_payload ? is_stun(data, len) : data[0] < 128)))
         return;
     out->leg->packets_out++;
     out->leg->bytes_out += len;

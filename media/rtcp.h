@@ -9,6 +9,7 @@
 
 /* Report blocks kept of one compound packet; the rest is validated and skipped. */
 #define KG_RTCP_REPORTS_MAX 4
+#define KG_RTCP_HEADER      8 /* and the sender's SSRC */
 
 struct kg_rtcp_report {
     uint32_t ssrc;     /* whose stream is reported on */

@@ -597,6 +597,31 @@ static void test_lines_come_and_go(void **state)
     world_free(w);
 }
 
+/* Keys are between the two phones: their handshake and what it protects pass, from proven sources alone. */
+static void test_steered_dtls_and_srtcp(void **state)
+{
+    (void)state;
+    struct world *w = steered(true, true);
+    static const uint8_t hello[40] = {22, 0xfe, 0xfd}, srtcp[38] = {0x80, 200, 0, 6, 0, 0, 0, 9, 0x5a, 0x5a};
+    deliver(w, &w->phone[0].public[0], &w -> bound[0][0], hello, sizeof hello);
+    assert_int_equal(w->phone[1].heard, 0);
+    world_until(w, 20000, w->phone[1].heard > 50);
+    unsigned heard = w->phone[1].heard;
+    uint64_t out = stats(w, 1).packets_out;
+    deliver(w, &w->phone[0].public[0], &w -> bound[0][0], hello, sizeof hello);
+    assert_int_equal(w->phone[1].heard, heard + 1);
+    assert_int_equal(stats(w, 1).packets_out, out); /* no RTP */
+    deliver(w, &w->phone[0].public[0], &w -> bound[0][0], srtcp, sizeof srtcp);
+    assert_int_equal(w->phone[1].heard_rtcp, 1);
+    deliver(w, &w->phone[0].public[0], &w -> bound[0][0], srtcp, 7);
+    spoof(w, 0, "203.0.113.66:6666", hello, sizeof hello);
+    spoof(w, 0, "203.0.113.66:6666", srtcp, sizeof srtcp);
+    assert_int_equal(w->phone[1].heard, heard + 1);
+    assert_int_equal(w->phone[1].heard_rtcp, 1);
+    assert_int_equal(w->stray, 0);
+    world_free(w);
+}
+
 /* UDPTL may look like anything: checks are told from it by their cookie. */
 static void test_fax_and_checks_on_one_port(void **state)
 {
@@ -659,6 +684,7 @@ int main(void)
         cmocka_unit_test(test_upgrade_from_agents_to_steered),
         cmocka_unit_test(test_restart_of_a_steered_call),
         cmocka_unit_test(test_lines_come_and_go),
+        cmocka_unit_test(test_steered_dtls_and_srtcp),
         cmocka_unit_test(test_fax_and_checks_on_one_port),
         cmocka_unit_test(test_strangers_of_a_steered_call_get_nothing),
     };
