@@ -372,20 +372,25 @@ static void test_a_kept_request_gets_too_old(void **state)
     end(&w);
 }
 
-/* The check that would have proven B is lost: whatever valid comes next tries again. */
-static void test_a_lost_check_of_ours_is_made_up_for(void **state)
+/* The checks that would have proven B are lost: whatever valid comes next tries again. */
+static void test_lost_checks_of_ours_are_made_up_for(void **state)
 {
     (void)state;
     struct world w;
     start(&w);
     w.phone[B].answers = false;
     CHECK(&w, B, 0);
-    w.phone[B].answers = true;
-    assert_target(&w, B, "none");
     CHECK(&w, A, 0);
-    assert_int_equal(w.phone[B].requests, 1); /* too soon */
-    w.now += 500;
-    CHECK(&w, A, 0); /* RFC 8489's first retransmission would be here */
+    assert_int_equal(w.phone[B].requests, 1);
+    /* Once more because A has answered B's check. */
+    run_until(&w, w.now + 400);
+    assert_int_equal(w.phone[B].requests, 2);
+    assert_target(&w, B, "none");
+    w.phone[B].answers = true;
+    run_until(&w, w.now + 400);
+    assert_target(&w, B, "none");
+    CHECK(&w, A, 0); /* a retransmission of A's */
+    assert_int_equal(w.phone[B].requests, 4);
     assert_target(&w, B, ADDR_B);
     assert_int_equal(w.phone[A].success[0], A);
     end(&w);
@@ -614,6 +619,24 @@ static void test_roles_are_found_out_without_harm(void **state)
         assert_in_range(w.phone[A].conflicts + w.phone[B].conflicts, 0, 1);
         end(&w);
     }
+}
+
+/* B's role has changed behind our back (a conflict solved on the direct path): our next check does not change
+ * it again. */
+static void test_our_checks_lose_every_conflict(void **state)
+{
+    (void)state;
+    struct world w;
+    connect_phones(&w);
+    for (unsigned s = 0; s < 2; s++) {
+        w.phone[s].controlling = !w.phone[s].controlling;
+        w.phone[s].tie = w.phone[s].controlling ? 1 : UINT64_MAX - 1; /* loses most easily */
+    }
+    run_until(&w, w.now + 7000);
+    assert_int_equal(w.phone[A].conflicts, 1);
+    assert_int_equal(w.phone[B].conflicts, 1);
+    assert_in_range(kg_steer_silence(w.steer, A, w.now), 0, 6000); /* asked again in the other role */
+    end(&w);
 }
 
 static void test_487_without_end_is_no_storm(void **state)
@@ -941,6 +964,68 @@ static void test_forged_successes_to_passed_requests(void **state)
     end(&w);
 }
 
+/* ... nor does one from another place of B's count. */
+static void test_a_response_comes_from_where_the_request_went(void **state)
+{
+    (void)state;
+    struct world w;
+    connect_phones(&w);
+    const struct kg_addr first = w.phone[B].addr, second = addr("203.0.113.20:6001");
+    w.phone[B].addr = second;
+    CHECK(&w, B, 0);
+    assert_true(kg_steer_is_verified(w.steer, B, &second, w.now));
+    w.phone[B].addr = first;
+    w.phone[B].answers = false;
+    struct packet request = write_check(&w, A, &(struct check){0});
+    assert_int_equal(arrive(&w, A, &w.phone[A].addr, &request), KG_STEER_FORWARD);
+    struct packet response = write_response(request.data + 8, 0, w.phone[B].pwd, port[B]);
+    assert_int_equal(arrive(&w, B, &second, &response), KG_STEER_DROP);
+    assert_int_equal(arrive(&w, B, &first, &response), KG_STEER_FORWARD);
+    end(&w);
+}
+
+/* Who asked has been forgotten for others: its response goes to none of them. */
+static void test_a_response_to_a_forgotten_source(void **state)
+{
+    (void)state;
+    struct world w;
+    connect_phones(&w);
+    w.phone[B].answers = false;
+    const struct kg_addr asker = addr("198.18.0.1:9000");
+    struct packet request = write_check(&w, A, &(struct check){0});
+    assert_int_equal(arrive(&w, A, &asker, &request), KG_STEER_FORWARD);
+    for (unsigned i = 0; i < KG_STEER_SOURCES; i++) {
+        struct kg_addr other = addr("198.18.0.2:9000");
+        kg_addr_set_port(&other, (uint16_t)(9000 + i));
+        w.now += 10;
+        CHECK(&w, A, .from = &other);
+    }
+    unsigned sent = w.to_strangers;
+    struct packet response = write_response(request.data + 8, 0, w.phone[B].pwd, port[B]);
+    assert_int_equal(arrive(&w, B, &w.phone[B].addr, &response), KG_STEER_DROP);
+    assert_int_equal(w.to_strangers, sent);
+    end(&w);
+}
+
+static void test_more_verified_sources_than_there_is_room_for(void **state)
+{
+    (void)state;
+    struct world w;
+    connect_phones(&w);
+    const struct kg_addr first = w.phone[A].addr;
+    for (unsigned i = 1; i <= 2 * KG_STEER_SOURCES; i++) {
+        w.now += 10;
+        kg_addr_set_port(&w.phone[A].addr, (uint16_t)(5000 + i));
+        CHECK(&w, A, 0);
+        assert_true(kg_steer_is_verified(w.steer, A, &w.phone[A].addr, w.now));
+        assert_target(&w, A, ADDR_A);
+    }
+    assert_true(kg_steer_is_verified(w.steer, A, &first, w.now));
+    struct kg_ice_pair pair[100];
+    assert_int_equal(kg_steer_pairs(w.steer, A, pair, 100), KG_STEER_SOURCES);
+    end(&w);
+}
+
 static void test_forged_role_conflict(void **state)
 {
     (void)state;
@@ -1109,7 +1194,7 @@ int main(void)
         cmocka_unit_test(test_both_orders),
         cmocka_unit_test(test_checks_before_the_answer),
         cmocka_unit_test(test_a_kept_request_gets_too_old),
-        cmocka_unit_test(test_a_lost_check_of_ours_is_made_up_for),
+        cmocka_unit_test(test_lost_checks_of_ours_are_made_up_for),
         cmocka_unit_test(test_one_source_several_checks_one_of_ours),
         cmocka_unit_test(test_nomination_and_media_choose_among_sources),
         cmocka_unit_test(test_nomination_that_fails_counts_for_nothing),
@@ -1121,6 +1206,7 @@ int main(void)
         cmocka_unit_test(test_another_verified_source_takes_over),
         cmocka_unit_test(test_without_consent_proof_stays),
         cmocka_unit_test(test_roles_are_found_out_without_harm),
+        cmocka_unit_test(test_our_checks_lose_every_conflict),
         cmocka_unit_test(test_487_without_end_is_no_storm),
         cmocka_unit_test(test_a_restart_from_end_to_end),
         cmocka_unit_test(test_the_same_description_again_changes_nothing),
@@ -1134,6 +1220,9 @@ int main(void)
         cmocka_unit_test(test_a_replay_comes_first),
         cmocka_unit_test(test_forged_successes),
         cmocka_unit_test(test_forged_successes_to_passed_requests),
+        cmocka_unit_test(test_a_response_comes_from_where_the_request_went),
+        cmocka_unit_test(test_a_response_to_a_forgotten_source),
+        cmocka_unit_test(test_more_verified_sources_than_there_is_room_for),
         cmocka_unit_test(test_forged_role_conflict),
         cmocka_unit_test(test_our_check_reflected_to_the_other_port),
         cmocka_unit_test(test_our_check_handed_on_by_a_stranger),
