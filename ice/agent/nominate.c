@@ -206,12 +206,14 @@ static enum kg_ice_state component_state(const struct kg_ice_agent *agent, const
         return agent->pair[component->selected].nominated ? KG_ICE_COMPLETED : KG_ICE_CONNECTED;
     if (component->lost)
         return KG_ICE_DISCONNECTED;
-    /* RFC 8863: not before patience ends, and not while anything is being tried. A lite agent never fails: it
-     * does not know. */
-    if (!agent->settings.lite && agent->now_ms >= stream->since_ms + agent->settings.patience_ms &&
-        !has_hope(agent, stream, number))
-        return KG_ICE_FAILED;
-    return KG_ICE_CHECKING;
+    /* RFC 8863: not before patience ends, and not while anything is being tried, but for no more than as long
+     * again: a peer that hears no answers could make us try for ever. A lite agent never fails: it does not
+     * know. */
+    int64_t waited = agent->now_ms - stream->since_ms;
+    if (agent->settings.lite || waited < agent->settings.patience_ms ||
+        (waited < 2 * (int64_t)agent->settings.patience_ms && has_hope(agent, stream, number)))
+        return KG_ICE_CHECKING;
+    return KG_ICE_FAILED;
 }
 
 static void update_state(struct kg_ice_agent *agent)
@@ -272,6 +274,8 @@ int64_t kg_ice_nominate_due(const struct kg_ice_agent *agent)
             if (at < due)
                 due = at;
             int64_t patience = stream->since_ms + agent->settings.patience_ms;
+            if (patience <= agent->now_ms)
+                patience += agent->settings.patience_ms;
             if (stream->component[c].active && component_state(agent, stream, c) == KG_ICE_CHECKING &&
                 agent->now_ms < patience && patience < due && !agent->settings.lite)
                 due = patience;
