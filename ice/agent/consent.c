@@ -29,8 +29,14 @@ static int64_t jittered(struct kg_ice_agent *agent, uint32_t period)
 void kg_ice_consent_begin(struct kg_ice_agent *agent, struct kg_ice_component *component)
 {
     component->doubt_ms = INT64_MIN;
-    component->consent_ms = agent->now_ms + (is_on(agent) ? jittered(agent, agent->settings.consent_ms)
-                                                          : (int64_t)agent->settings.keepalive_ms);
+    component->consent_ms = agent->now_ms + agent->settings.keepalive_ms;
+    if (!is_on(agent))
+        return;
+    /* The period runs from the latest answer, which may be old: then the first question is due at once. */
+    component->consent_ms =
+        agent->pair[component->selected].proven_ms + jittered(agent, agent->settings.consent_ms);
+    if (component->consent_ms < agent->now_ms)
+        component->consent_ms = agent->now_ms;
 }
 
 void kg_ice_doubt(struct kg_ice_agent *agent, const struct kg_ice_entry *found)
