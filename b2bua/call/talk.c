@@ -447,7 +447,8 @@ char *kg_talk_text(struct kg_leg *leg, size_t *len)
             if (!is_offer) /* the two agree on it, or have it not (RFC 5761 5.1.1) */
                 line->rtcp_mux = mux & other->lines.mux & 1u << i;
             line->apart = are_apart(leg, other);
-            line->selected = call->fsm.state == KG_CALL_TALK && call->path.steered && !call->path.relayed;
+            line->selected = call->fsm.state == KG_CALL_TALK && call->path.steered && !call->path.relayed &&
+                             !call->restarts;
             line->peer[0].from = advertised(other, &other->flow.remote, &theirs->rtp);
             line->peer[1].from = advertised(other, &other->flow.remote, &theirs->rtcp);
             for (int c = 0; c < 2 && i == 0; c++)

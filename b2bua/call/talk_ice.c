@@ -97,17 +97,18 @@ static void take_role(struct kg_leg *leg, bool we_offer)
 }
 
 /* The peer's ICE restart wants one of ours (RFC 8839 4.4.1.1.1). */
-static void look_for_restart(struct kg_leg *leg)
+static bool look_for_restart(struct kg_leg *leg)
 {
     char error[160];
     struct kg_sdp *before =
         leg->sdp_agreed ? kg_sdp_parse(leg->sdp_agreed, strlen(leg->sdp_agreed), error, sizeof error) : NULL;
-    if (before && kg_sdp_is_ice_restart(before, leg->sdp)) {
-        if (is_agent(leg))
-            kg_talk_credentials(leg, true, false);
+    bool restart = before && kg_sdp_is_ice_restart(before, leg->sdp);
+    if (restart && is_agent(leg))
+        kg_talk_credentials(leg, true, false);
+    if (restart)
         kg_path_restarted(leg);
-    }
     kg_sdp_free(before);
+    return restart;
 }
 
 static bool is_offer(enum kg_apply purpose)
@@ -143,7 +144,7 @@ bool kg_talk_decide(struct kg_leg *leg, enum kg_apply purpose)
         }
     }
     if (is_offer(purpose)) {
-        look_for_restart(leg);
+        call->restarts = look_for_restart(leg);
         take_role(leg, false);
         if (purpose != KG_APPLY_ABSORBED)
             take_role(other, true);
