@@ -328,6 +328,15 @@ static void test_bid_down_the_list_is_shortened(void **state)
     assert_int_equal(take(&x, &client), KG_STUN_REPLY_RETRY);
     ask(&x, &client);
     assert_int_equal(answer(&x), 400); /* 9.2.4: not the list that went with this nonce */
+    /* Or turned round, the weaker one first. */
+    x = start(&server, &client, "alice", "secret");
+    ask(&x, &client);
+    answer(&x);
+    x.response_len =
+        tamper(x.response, x.response_len, 0, KG_STUN_PASSWORD_ALGORITHMS, "\0\1\0\0\0\2\0\0", 8);
+    assert_int_equal(take(&x, &client), KG_STUN_REPLY_RETRY);
+    ask(&x, &client);
+    assert_int_equal(answer(&x), 400);
 }
 
 static void test_bid_down_in_a_438(void **state)
@@ -345,6 +354,41 @@ static void test_bid_down_in_a_438(void **state)
     assert_int_equal(answer(&x), 438);
     x.response_len = tamper(x.response, x.response_len, 0, KG_STUN_PASSWORD_ALGORITHMS, "\0\1\0\0", 4);
     assert_int_equal(take(&x, &client), KG_STUN_REPLY_REFUSED);
+}
+
+/* A challenge as another server might make it. */
+static void challenge(struct exchange *x, int code, const char *nonce, const char *list, size_t list_len)
+{
+    struct kg_stun_writer w;
+    kg_stun_begin(&w, x->response, sizeof x->response, KG_STUN_ERROR, KG_STUN_ALLOCATE, some_id);
+    kg_stun_put_error(&w, code, "");
+    kg_stun_put(&w, KG_STUN_REALM, REALM, strlen(REALM));
+    kg_stun_put(&w, KG_STUN_NONCE, nonce, strlen(nonce));
+    if (list_len > 0)
+        kg_stun_put(&w, KG_STUN_PASSWORD_ALGORITHMS, list, list_len);
+    x->response_len = kg_stun_end(&w);
+}
+
+/* What a server could do with its first nonce it can do with the next. */
+static void test_bid_down_between_nonces(void **state)
+{
+    (void)state;
+    struct kg_stun_client client;
+    struct exchange x = start(&server, &client, "alice", "secret");
+    challenge(&x, 401, "obMatJos2gAAA1", "\0\1\0\0", 4);
+    assert_int_equal(take(&x, &client), KG_STUN_REPLY_RETRY);
+    challenge(&x, 438, "obMatJos2gAAA2", "\0\1\0\0", 4);
+    assert_int_equal(take(&x, &client), KG_STUN_REPLY_RETRY);
+    challenge(&x, 438, "obMatJos2AAAA3", "", 0); /* no list: SHA-1 integrity again */
+    assert_int_equal(take(&x, &client), KG_STUN_REPLY_REFUSED);
+    x = start(&server, &client, "alice", "secret");
+    challenge(&x, 401, "obMatJos2QAAA1", "", 0);
+    assert_int_equal(take(&x, &client), KG_STUN_REPLY_RETRY);
+    assert_true(client.anonymity);
+    challenge(&x, 438, "obMatJos2AAAA2", "", 0); /* the user's name in the clear */
+    assert_int_equal(take(&x, &client), KG_STUN_REPLY_REFUSED);
+    challenge(&x, 438, "obMatJos2QAAA2", "", 0);
+    assert_int_equal(take(&x, &client), KG_STUN_REPLY_RETRY);
 }
 
 static void test_no_common_algorithm(void **state)
@@ -425,6 +469,13 @@ static void test_unproven_responses_are_ignored(void **state)
     kg_stun_put_integrity(&w, client.key, client.key_len);
     x.response_len = kg_stun_end(&w);
     assert_int_equal(take(&x, &client), KG_STUN_REPLY_IGNORE);
+    /* 9.2.5: a 400 without integrity is nobody's, also before there is a key. */
+    struct kg_stun_client fresh;
+    kg_stun_client_start(&fresh, "alice", "secret");
+    kg_stun_begin(&w, x.response, sizeof x.response, KG_STUN_ERROR, KG_STUN_ALLOCATE, some_id);
+    kg_stun_put_error(&w, 400, "Bad Request");
+    x.response_len = kg_stun_end(&w);
+    assert_int_equal(take(&x, &fresh), KG_STUN_REPLY_IGNORE);
     /* An error without a code says nothing. */
     kg_stun_begin(&w, x.response, sizeof x.response, KG_STUN_ERROR, KG_STUN_ALLOCATE, some_id);
     x.response_len = kg_stun_end(&w);
@@ -537,6 +588,7 @@ int main(void)
         cmocka_unit_test(test_bid_down_list_and_feature_bit_are_removed),
         cmocka_unit_test(test_bid_down_the_list_is_shortened),
         cmocka_unit_test(test_bid_down_in_a_438),
+        cmocka_unit_test(test_bid_down_between_nonces),
         cmocka_unit_test(test_no_common_algorithm),
         cmocka_unit_test(test_a_client_of_rfc5389),
         cmocka_unit_test(test_a_server_of_rfc5389),
