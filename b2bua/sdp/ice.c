@@ -213,7 +213,7 @@ void kg_sdp_ice_candidates(struct kg_sdp *sdp, struct kg_sdp_media *m, const str
     if (n > KG_ICE_CANDIDATES_MAX)
         n = keep_best(sdp, m, list, n);
     sdp->candidate_count += n;
-    m->ice.candidate = n > 0 ? list : NULL;
+    m->ice.candidate = list;
     m->ice.candidate_count = (uint8_t)n;
     m->mismatch = m->enabled && is_mismatch(&check);
     if (m->enabled && !check.seen && kg_addr_is_set(&check.addr[0]) && !m->own.trickle && !sdp->ice.trickle)

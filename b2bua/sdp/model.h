@@ -94,8 +94,8 @@ struct kg_sdp_media {
     bool mismatch; /* its default destination is none of its candidates (RFC 8839 4.2.5) */
     struct kg_sdp_text mid;
     struct kg_sdp_ice_level own;
-    struct kg_ice_description ice;       /* the session's where it has none of its own */
-    const char *problem;                 /* why its ICE is not used; constant */
+    struct kg_ice_description ice; /* the session's where it has none of its own; candidate is never NULL */
+    const char *problem;           /* why its ICE is not used; constant */
     struct kg_sdp_connection connection; /* its own or the session's */
     enum kg_direction direction;         /* its own or the session's; hold by address taken into account */
     uint16_t rtcp_port;                  /* a=rtcp; 0: none */

@@ -237,7 +237,7 @@ static void media(struct rewrite *r, size_t index)
     part.mux = part.on && m->rtp && part.local->rtcp_mux;
     part.direction = true;
     part.ice = kg_sdp_ice_mode(m, part.local);
-    if (r->left_out && m->ice.candidate)
+    if (r->left_out)
         part.left_out = r->left_out + (m->ice.candidate - sdp->candidate);
     set_default(&part);
     part.connection = m->has_connection ||

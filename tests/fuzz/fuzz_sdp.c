@@ -187,6 +187,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             local[i].pwd = OUR_PWD;
             local[i].trickle = size & 2;
             local[i].mux_agreed = size & 4;
+            local[i].apart = size & 8;
             if (!side.stream[i].enabled)
                 kg_addr_set_port(&local[i].rtp, 0);
         }

@@ -494,7 +494,6 @@ static void test_budget_and_version(void **state)
     kg_sdp_free(sdp);
 }
 
-/* RFC 8839 4.4.1.1.1 */
 /* A reader in another network gets no private host candidate, however much room there is; nobody gets our own
  * port back as a candidate of the writer's. */
 static void test_apart(void **state)
@@ -553,6 +552,7 @@ static void test_selected(void **state)
     }
 }
 
+/* RFC 8839 4.4.1.1.1 */
 static void test_restart(void **state)
 {
     (void)state;
