@@ -399,7 +399,7 @@ void kg_ice_challenge(struct kg_ice_agent *agent, uint8_t stream, uint8_t compon
         return;
     kg_ice_touch(agent);
     if (kg_ice_pair_alive(agent, pair) && !pair->demoted) {
-        kg_ice_doubt(agent, pair);
+        kg_ice_doubt(agent, pair, true);
         return;
     }
     pair->challenged = true;

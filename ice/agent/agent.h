@@ -120,8 +120,8 @@ int kg_ice_set_local(struct kg_ice_agent *agent, const char *ufrag, const char *
 int kg_ice_set_remote(struct kg_ice_agent *agent, uint8_t stream, const struct kg_ice_description *remote,
                       int64_t now_ms);
 int kg_ice_start(struct kg_ice_agent *agent, int64_t now_ms);
-/* A new local ufrag and pwd; checks start again when the peer's new description comes (set_remote). STUN servers are
- * asked again: describe once kg_ice_is_gathering says no. */
+/* A new local ufrag and pwd; checks start again when the peer's new description comes (set_remote). STUN
+ * servers are asked again: describe once kg_ice_is_gathering says no. */
 int kg_ice_restart(struct kg_ice_agent *agent, const char *ufrag, const char *pwd, int64_t now_ms);
 /* Drops component 2 (rtcp-mux was agreed), or a stream that was rejected. */
 void kg_ice_drop_component(struct kg_ice_agent *agent, uint8_t stream, uint8_t component);

@@ -89,8 +89,8 @@ struct kg_ice_component {
     int64_t first_valid_ms; /* INT64_MAX: none yet */
     int64_t consent_ms;     /* when to ask again, or to send a keepalive */
     int64_t doubt_ms;       /* when the peer was found elsewhere; INT64_MIN: no doubt */
-    uint8_t doubts;         /* questions asked since */
-    int64_t challenge_ms;   /* the latest */
+    uint8_t doubts, doubts_max;                 /* questions asked since, and how many there will be */
+    int64_t challenge_ms;                       /* the latest */
     uint8_t id[KG_ICE_CONSENT_IDS][KG_STUN_ID]; /* of the latest consent checks, all to `asked` */
     int64_t sent_ms[KG_ICE_CONSENT_IDS];
     uint8_t next_id;
@@ -267,7 +267,8 @@ void kg_ice_consent_begin(struct kg_ice_agent *agent, struct kg_ice_component *c
 bool kg_ice_consent_answer(struct kg_ice_agent *agent, const struct kg_addr *base,
                            const struct kg_addr *source, const struct kg_stun_message *message);
 /* The peer was found on another pair: ask it on the selected one whether it is still there. */
-void kg_ice_doubt(struct kg_ice_agent *agent, const struct kg_ice_entry *found);
+/* moved: it nominated that pair, or was not seen there before. */
+void kg_ice_doubt(struct kg_ice_agent *agent, const struct kg_ice_entry *found, bool moved);
 
 /* gather.c */
 int kg_ice_gather(struct kg_ice_agent *agent);
@@ -283,6 +284,8 @@ void kg_ice_lite_pairs(struct kg_ice_agent *agent, struct kg_ice_stream *stream)
 
 /* nominate.c */
 void kg_ice_nominated(struct kg_ice_agent *agent, struct kg_ice_entry *pair);
+/* A demoted pair has answered: the peer is there still. */
+void kg_ice_pair_revive(struct kg_ice_agent *agent, struct kg_ice_entry *pair);
 void kg_ice_nominate(struct kg_ice_agent *agent);
 int64_t kg_ice_nominate_due(const struct kg_ice_agent *agent);
 /* Chooses again, where anything changed, the pair media is sent on; then the agent's state. */

@@ -42,6 +42,7 @@ void kg_ice_pair_won(struct kg_ice_agent *agent, struct kg_ice_entry *pair, cons
     struct kg_ice_component *component = kg_ice_component_find(agent, pair->stream, pair->component);
     bool nominated =
         agent->controlling ? pair->running && pair->check_nominates && pair->nominate : pair->peer_nominates;
+    bool moved = pair->won_ms < 0 || nominated || pair->challenged;
 
     kg_ice_check_stop(pair);
     pair->ticket = 0;
@@ -67,7 +68,7 @@ void kg_ice_pair_won(struct kg_ice_agent *agent, struct kg_ice_entry *pair, cons
     }
     if (pair->roaming) {
         pair->roaming = false;
-        kg_ice_doubt(agent, pair);
+        kg_ice_doubt(agent, pair, moved);
     }
 }
 

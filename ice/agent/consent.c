@@ -4,13 +4,14 @@
 
 #include "ice/agent/agent_state.h"
 
-/* When the peer was found on another pair and the selected one has not answered for KG_DOUBT_AGE_MS, the
- * selected one is asked so often, and given up if nothing is answered within KG_DOUBT_MS or two round trips.
- */
-#define KG_DOUBT_AGE_MS      1000
-#define KG_DOUBT_INTERVAL_MS 150
-#define KG_DOUBT_QUESTIONS   5
-#define KG_DOUBT_MS          900
+/* When the peer is found on another pair, the selected one is asked every KG_DOUBT_INTERVAL_MS, and given up
+ * if nothing is answered within that and two round trips. A peer that nominates there or was never seen there
+ * has probably moved; one that only checks a pair that worked before has so only if consent was not answered
+ * either, and is given more time. */
+#define KG_DOUBT_INTERVAL_MS  150
+#define KG_DOUBT_MOVED        5 /* questions */
+#define KG_DOUBT_SEEN         12
+#define KG_DOUBT_MOVED_AGE_MS 1000 /* not while the latest answer is younger */
 
 static bool is_on(const struct kg_ice_agent *agent)
 {
@@ -39,21 +40,26 @@ void kg_ice_consent_begin(struct kg_ice_agent *agent, struct kg_ice_component *c
         component->consent_ms = agent->now_ms;
 }
 
-void kg_ice_doubt(struct kg_ice_agent *agent, const struct kg_ice_entry *found)
+void kg_ice_doubt(struct kg_ice_agent *agent, const struct kg_ice_entry *found, bool moved)
 {
     struct kg_ice_component *component = kg_ice_component_find(agent, found->stream, found->component);
+    int64_t age_ms = moved ? KG_DOUBT_MOVED_AGE_MS : (int64_t)agent->settings.consent_ms * 3 / 2;
 
     if (component->selected == KG_ICE_NONE || &agent->pair[component->selected] == found ||
-        component->doubt_ms != INT64_MIN || agent->settings.lite ||
-        agent->now_ms - agent->pair[component->selected].proven_ms < KG_DOUBT_AGE_MS)
+        agent->settings.lite || agent->now_ms - agent->pair[component->selected].proven_ms < age_ms)
         return;
-    component->doubt_ms = agent->now_ms;
-    component->doubts = 0;
+    if (component->doubt_ms == INT64_MIN) {
+        component->doubt_ms = agent->now_ms;
+        component->doubts = 0;
+        component->doubts_max = KG_DOUBT_SEEN;
+    }
+    if (moved)
+        component->doubts_max = KG_DOUBT_MOVED;
 }
 
 static int64_t question_at(const struct kg_ice_component *component)
 {
-    if (component->doubt_ms == INT64_MIN || component->doubts >= KG_DOUBT_QUESTIONS)
+    if (component->doubt_ms == INT64_MIN || component->doubts >= component->doubts_max)
         return INT64_MAX;
     return component->doubt_ms + component->doubts * KG_DOUBT_INTERVAL_MS;
 }
@@ -62,8 +68,10 @@ static int64_t doubt_end(const struct kg_ice_agent *agent, const struct kg_ice_c
 {
     if (component->doubt_ms == INT64_MIN)
         return INT64_MAX;
-    int64_t wait = 2 * (int64_t)agent->pair[component->selected].rtt_ms;
-    return component->doubt_ms + (wait > KG_DOUBT_MS ? wait : KG_DOUBT_MS);
+    int64_t round_trips = 2 * (int64_t)agent->pair[component->selected].rtt_ms;
+    int64_t last = component->doubts_max * KG_DOUBT_INTERVAL_MS;
+    return component->doubt_ms + last +
+           (round_trips > KG_DOUBT_INTERVAL_MS ? round_trips : KG_DOUBT_INTERVAL_MS);
 }
 
 static void ask(struct kg_ice_agent *agent, struct kg_ice_component *component, struct kg_ice_datagram *out)
@@ -215,6 +223,8 @@ bool kg_ice_consent_answer(struct kg_ice_agent *agent, const struct kg_addr *bas
             component->sent_ms[slot] = -1;
             if (component->asked == component->selected)
                 component->doubt_ms = INT64_MIN;
+            else if (pair->demoted)
+                kg_ice_pair_revive(agent, pair);
             return true;
         }
     return false;

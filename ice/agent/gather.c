@@ -43,7 +43,8 @@ int kg_ice_gather(struct kg_ice_agent *agent)
         for (uint8_t s = 0; s < agent->server_count; s++)
             if (wants(agent, l, s)) {
                 struct kg_ice_query *query = &agent->query[agent->query_size++];
-                *query = (struct kg_ice_query){.local = l, .server = s, .state = KG_ICE_QUERY_WAITING, .found = KG_ICE_NONE};
+                *query = (struct kg_ice_query){
+                    .local = l, .server = s, .state = KG_ICE_QUERY_WAITING, .found = KG_ICE_NONE};
             }
     return 0;
 }

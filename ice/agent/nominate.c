@@ -42,6 +42,7 @@ void kg_ice_nominated(struct kg_ice_agent *agent, struct kg_ice_entry *pair)
         if (p->inherited && p->stream == pair->stream && p->component == pair->component)
             p->nominated = p->inherited = false;
     pair->nominated = true;
+    pair->peer_nominates = !agent->controlling;
     pair->demoted = false;
     pair->reason = NULL;
     for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p)) {
@@ -50,6 +51,14 @@ void kg_ice_nominated(struct kg_ice_agent *agent, struct kg_ice_entry *pair)
             continue;
         kg_ice_pair_fail(agent, p, "another pair was chosen before this one was answered");
     }
+}
+
+void kg_ice_pair_revive(struct kg_ice_agent *agent, struct kg_ice_entry *pair)
+{
+    pair->demoted = false;
+    pair->reason = NULL;
+    if (!agent->controlling && pair->peer_nominates)
+        kg_ice_nominated(agent, pair);
 }
 
 /* ---- choosing ---- */

@@ -136,7 +136,7 @@ void kg_ice_heard(struct kg_ice_agent *agent, struct kg_ice_stream *stream, uint
         if (nominates && !pair->nominated)
             kg_ice_nominated(agent, pair);
         if (settled)
-            kg_ice_doubt(agent, pair);
+            kg_ice_doubt(agent, pair, nominates);
         return;
     }
     if (settled)
