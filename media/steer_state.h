@@ -36,7 +36,8 @@ struct kg_steer_source {
     bool nominated;
     bool waiting, again;         /* for the answer to our check; asked again after a role conflict */
     uint8_t claimed;             /* enum kg_steer_role: ours in that check */
-    uint8_t unanswered;          /* checks of ours in a row */
+    uint8_t repeats;             /* of the latest check of ours, with the same id */
+    uint8_t unanswered;          /* checks of ours in a row; a repeated one counts once */
     struct kg_steer_names names; /* of its latest valid request */
     uint8_t id[KG_STUN_ID];
     uint16_t requests, responses; /* of ours to it, and its answers */
