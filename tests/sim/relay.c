@@ -97,8 +97,18 @@ void sim_relay_receive(struct sim_run *run, const struct sim_packet *packet, int
     struct kg_addr source = sim_to_kg(packet->source);
     const struct kg_addr *to = NULL;
     bool moved = false;
-    if (kg_steer_receive(port->steer, (enum kg_side)side, &source, packet->data, packet->len,
-                         run->world.now_ms, &to, &moved) == KG_STEER_FORWARD)
+    enum kg_steer_verdict verdict = kg_steer_receive(port->steer, (enum kg_side)side, &source, packet->data,
+                                                     packet->len, run->world.now_ms, &to, &moved);
+    if (run->verbose) {
+        char text[KG_ADDR_STR];
+        sim_note(
+            run, "relay %u.%u gets %02x%02x %02x%02x%02x%02x from %c at %s: %s%s", stream, component,
+            packet->data[0], packet->data[1], packet->data[8], packet->data[9], packet->data[10],
+            packet->data[11], "AB" [side], sim_addr_text(packet->source, text),
+            (const char *const[]) { "drops it", "passes it on", "keeps it" }[verdict],
+            moved ? ", moved" : "");
+    }
+    if (verdict == KG_STEER_FORWARD)
         send_out(run, !side, stream, component, to, false, packet->data, packet->len);
 }
 
@@ -121,6 +131,13 @@ void sim_relay_pump(struct sim_run *run)
             for (int n = 0; kg_steer_poll(run->relay->port[s][c].steer, run->world.now_ms, &datagram); n++) {
                 if (!sim_expect(run, SIM_TERMINATES, n < 64, "the relay sends without end"))
                     break;
+                if (run->verbose) {
+                    char text[KG_ADDR_STR];
+                    sim_note(run, "relay %u.%u sends %02x%02x %02x%02x%02x%02x to %c at %s", s, c + 1,
+                             datagram.data[0], datagram.data[1], datagram.data[8], datagram.data[9],
+                             datagram.data[10], datagram.data[11], "AB"[datagram.side],
+                             kg_addr_format(&datagram.to, text));
+                }
                 send_out(run, datagram.side, s, c + 1, &datagram.to, false, datagram.data, datagram.len);
             }
 }
