@@ -35,7 +35,7 @@
 #define KG_STEER_PENDING    32    /* requests passed on whose responses may still come */
 #define KG_STEER_PENDING_MS 39500 /* RFC 8489 6.2.1: no transaction is longer */
 #define KG_STEER_KEPT_MS    10000 /* a kept request older than that is not sent any more */
-#define KG_STEER_KEPT_MAX   512   /* bytes; a longer one is not kept: the phone sends it again */
+#define KG_STEER_KEPT_MAX   448   /* bytes; a longer one is not kept: the phone sends it again */
 #define KG_STEER_ANSWER_MS  5000  /* how long a check of ours may be answered */
 #define KG_STEER_SETTLE_MS  1000  /* after a nomination media from other sources moves nothing: it is late */
 

@@ -202,7 +202,8 @@ static enum kg_steer_verdict take_answer(struct kg_steer *steer, struct kg_steer
     source->unanswered = 0;
     if (message->class == KG_STUN_SUCCESS) {
         source->responses++;
-        source->rtt_ms = (int32_t)(now_ms - source->asked_ms);
+        if (source->begun_ms == source->asked_ms) /* otherwise nobody knows which one was answered */
+            source->rtt_ms = (int32_t)(now_ms - source->asked_ms);
         *moved |= kg_steer_prove(steer, peer, at, now_ms);
     } else if (kg_stun_get_error(message, &code, NULL, NULL) && code == 487) {
         peer->role = source->claimed; /* it has the role that we claimed (RFC 8445 7.3.1.1) */

@@ -6,9 +6,6 @@
 /* Of our checks. The lowest of a relay candidate: it only counts if the peer does not know our port as a
  * candidate yet (RFC 8445 7.3.1.3). */
 #define OUR_PRIORITY 255
-/* So often and so soon after the last request our check is repeated instead of made anew. */
-#define REPEATS   4
-#define REPEAT_MS 1000
 
 static bool restarted(const struct kg_steer_credentials c[KG_STEER_GENERATIONS], int64_t now_ms)
 {
@@ -39,12 +36,13 @@ static bool write_check(struct kg_steer *steer, enum kg_side side, struct kg_ste
     char user[2 * KG_ICE_CREDENTIAL_MAX + 1];
     const struct kg_steer_credentials *own, *its;
     struct kg_stun_writer w;
+    /* What has never been answered is repeated with the same id, or answers that take longer than
+     * KG_ICE_CHALLENGE_MS would all be too late. A consent check is a new one each time (RFC 7675 5.1). */
+    bool repeated = source->waiting && !kg_steer_is_live(steer, source, now_ms) &&
+                    now_ms - source->begun_ms < KG_STEER_ANSWER_MS;
 
-    /* Soon after one that is not answered yet it is the same once more: with a new id each time, answers that
-     * take longer than KG_ICE_CHALLENGE_MS would all come too late. */
-    bool same = source->waiting && source->repeats < REPEATS && now_ms - source->asked_ms < REPEAT_MS;
     /* As in its latest request; in vain: the other way round, where a restart is under way. */
-    if ((source->unanswered - same) % 2 == 1)
+    if ((source->unanswered - repeated) % 2 == 1)
         names = (struct kg_steer_names){!names.own, !names.other};
     if (!restarted(peer->credentials, now_ms))
         names.own = KG_STEER_NOW;
@@ -58,9 +56,9 @@ static bool write_check(struct kg_steer *steer, enum kg_side side, struct kg_ste
     user[own->ufrag_len] = ':';
     memcpy(user + own->ufrag_len + 1, its->ufrag, its->ufrag_len);
 
-    if (!same) {
-        source->repeats = 0;
+    if (!repeated) {
         steer->random(steer->random_ctx, source->id, KG_STUN_ID);
+        source->begun_ms = now_ms;
     }
     kg_stun_begin(&w, out->data, sizeof out->data, KG_STUN_REQUEST, KG_STUN_BINDING, source->id);
     kg_stun_put(&w, KG_STUN_USERNAME, user, own->ufrag_len + 1 + its->ufrag_len);
@@ -74,8 +72,7 @@ static bool write_check(struct kg_steer *steer, enum kg_side side, struct kg_ste
     if (out->len == 0)
         return false;
     source->waiting = true;
-    source->unanswered += !same && source->unanswered < UINT8_MAX;
-    source->repeats += same;
+    source->unanswered += !repeated && source->unanswered < UINT8_MAX;
     source->requests++;
     source->asked_ms = now_ms;
     return true;

@@ -36,14 +36,14 @@ struct kg_steer_source {
     bool nominated;
     bool waiting, again;         /* for the answer to our check; asked again after a role conflict */
     uint8_t claimed;             /* enum kg_steer_role: ours in that check */
-    uint8_t repeats;             /* of the latest check of ours, with the same id */
     uint8_t unanswered;          /* checks of ours in a row; a repeated one counts once */
     struct kg_steer_names names; /* of its latest valid request */
     uint8_t id[KG_STUN_ID];
     uint16_t requests, responses; /* of ours to it, and its answers */
     int32_t rtt_ms;
     int64_t seen_ms, proven_ms;
-    int64_t asked_ms, ask_ms; /* our check: the latest, the next (INT64_MAX: none) */
+    int64_t begun_ms;         /* our check: when it got its id */
+    int64_t asked_ms, ask_ms; /* when it was sent last; when to send the next (INT64_MAX: none) */
 };
 
 /* A request that waits for the other side to be known. */

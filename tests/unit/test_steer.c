@@ -396,6 +396,36 @@ static void test_lost_checks_of_ours_are_made_up_for(void **state)
     end(&w);
 }
 
+/* A long way: answers take longer than the time between two checks of ours. */
+static void test_late_answers(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w);
+    w.phone[B].answers = false;
+    CHECK(&w, B, 0);
+    struct packet answer = write_response(w.to_phone[B].data + 8, 0, w.phone[B].pwd, port[B]);
+    for (int i = 0; i < 6; i++) {
+        w.now += 250;
+        CHECK(&w, B, 0);
+    }
+    assert_int_equal(w.phone[B].requests, 7);
+    assert_int_equal(arrive(&w, B, &w.phone[B].addr, &answer), KG_STEER_KEPT);
+    assert_target(&w, B, ADDR_B);
+    /* Repeated checks do not go on for ever under one id. */
+    kg_steer_free(w.steer);
+    start(&w);
+    w.phone[B].answers = false;
+    CHECK(&w, B, 0);
+    answer = write_response(w.to_phone[B].data + 8, 0, w.phone[B].pwd, port[B]);
+    for (int i = 0; i < 30; i++) {
+        w.now += 250;
+        CHECK(&w, B, 0);
+    }
+    assert_int_equal(arrive(&w, B, &w.phone[B].addr, &answer), KG_STEER_DROP);
+    end(&w);
+}
+
 static void test_one_source_several_checks_one_of_ours(void **state)
 {
     (void)state;
@@ -1195,6 +1225,7 @@ int main(void)
         cmocka_unit_test(test_checks_before_the_answer),
         cmocka_unit_test(test_a_kept_request_gets_too_old),
         cmocka_unit_test(test_lost_checks_of_ours_are_made_up_for),
+        cmocka_unit_test(test_late_answers),
         cmocka_unit_test(test_one_source_several_checks_one_of_ours),
         cmocka_unit_test(test_nomination_and_media_choose_among_sources),
         cmocka_unit_test(test_nomination_that_fails_counts_for_nothing),
