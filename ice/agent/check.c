@@ -4,6 +4,9 @@
 /* A challenge: few and quick requests, since nobody may be there (agent.h). */
 #define CHALLENGE_RC 3
 #define CHALLENGE_RM 4
+/* A nomination: 3.5 s of requests, then anew. */
+#define NOMINATION_RC 4
+#define NOMINATION_RM 4
 
 void kg_ice_check_stop(struct kg_ice_entry *pair)
 {
@@ -51,6 +54,13 @@ static uint32_t rto(const struct kg_ice_agent *agent)
     return paced > agent->settings.rto_ms ? paced : agent->settings.rto_ms;
 }
 
+/* A nomination that gets no answer is made anew as long as consent lives: it is consent that says when the
+ * pair has died. */
+static bool is_renewed(const struct kg_ice_agent *agent, const struct kg_ice_entry *pair)
+{
+    return pair->nominate && !agent->settings.no_consent && kg_ice_pair_alive(agent, pair);
+}
+
 static void start_check(struct kg_ice_agent *agent, struct kg_ice_entry *pair)
 {
     uint8_t id[KG_STUN_ID];
@@ -58,6 +68,9 @@ static void start_check(struct kg_ice_agent *agent, struct kg_ice_entry *pair)
     kg_ice_id(agent, id);
     if (pair->challenged)
         kg_stun_transaction_start(&pair->check, id, KG_ICE_CHALLENGE_MS, CHALLENGE_RC, CHALLENGE_RM,
+                                  agent->now_ms);
+    else if (is_renewed(agent, pair))
+        kg_stun_transaction_start(&pair->check, id, agent->settings.rto_ms, NOMINATION_RC, NOMINATION_RM,
                                   agent->now_ms);
     else
         kg_stun_transaction_start(&pair->check, id, rto(agent), 0, 0, agent->now_ms);
@@ -129,9 +142,14 @@ bool kg_ice_poll_check(struct kg_ice_agent *agent, struct kg_ice_datagram *out)
 
 void kg_ice_expire_checks(struct kg_ice_agent *agent)
 {
-    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
-        if (p->running && kg_stun_transaction_due(&p->check, agent->now_ms) == KG_STUN_TIMED_OUT)
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p)) {
+        if (!p->running || kg_stun_transaction_due(&p->check, agent->now_ms) != KG_STUN_TIMED_OUT)
+            continue;
+        if (is_renewed(agent, p))
+            kg_ice_check_stop(p);
+        else
             kg_ice_pair_fail(agent, p, p->valid ? "answers no more" : "no answer");
+    }
 }
 
 int64_t kg_ice_checks_due(const struct kg_ice_agent *agent)
