@@ -139,7 +139,7 @@ static void send_datagram(struct sim_run *run, struct sim_peer *peer, const stru
     int iface = iface_of(run, peer, from);
     if (iface == SIM_NONE)
         return;
-    if (peer->side->aggressive && peer->peer_pwd[0]) {
+    if (peer->side->aggressive && peer->peer_pwd[0] && peer->state != KG_ICE_COMPLETED) {
         size_t new_len = make_aggressive(peer, datagram, changed);
         if (new_len > 0) {
             data = changed;

@@ -155,8 +155,7 @@ static void gathered(struct sim_run *run, unsigned who, unsigned what)
 {
     struct sim_peer *peer = &run->peer[who];
     peer->gathered = true;
-    sim_signal_send(run, who,
-                    peer->side->trickle && run->happened_ms < 0 ? SIM_INFO : (enum sim_signal_kind)what);
+    sim_signal_send(run, who, (enum sim_signal_kind)what);
 }
 
 static void start(struct sim_run *run)
@@ -168,7 +167,8 @@ static void start(struct sim_run *run)
     if (peer->gathered || peer->side->trickle)
         sim_signal_send(run, 0, SIM_OFFER);
     if (!peer->gathered)
-        sim_world_schedule(&run->world, peer->side->gather_ms, SIM_DO_GATHERED, 0, SIM_OFFER);
+        sim_world_schedule(&run->world, peer->side->gather_ms, SIM_DO_GATHERED, 0,
+                           peer->side->trickle ? SIM_INFO : SIM_OFFER);
     if (!peer->gathered && peer->side->trickle)
         sim_world_schedule(&run->world, 20, SIM_DO_TRICKLE, 0, 0);
 }

@@ -109,7 +109,7 @@ static void answer_later(struct sim_run *run, unsigned who)
         sim_signal_send(run, who, SIM_ANSWER);
     if (!peer->gathered)
         sim_world_schedule(&run->world, run->world.now_ms + peer->side->gather_ms, SIM_DO_GATHERED,
-                           (uint8_t)who, SIM_ANSWER);
+                           (uint8_t)who, peer->side->trickle ? SIM_INFO : SIM_ANSWER);
     if (!peer->gathered && peer->side->trickle)
         sim_world_schedule(&run->world, run->world.now_ms + 20, SIM_DO_TRICKLE, (uint8_t)who, 0);
 }
