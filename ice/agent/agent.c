@@ -80,6 +80,7 @@ static struct kg_ice_credentials *credentials_new(const char *ufrag, const char 
         return NULL;
     memcpy(c->text, ufrag, ufrag_size);
     memcpy(c->text + ufrag_size, pwd, pwd_size);
+    c->keepers = 1;
     c->ufrag = c->text;
     c->pwd = c->text + ufrag_size;
     return c;
@@ -88,7 +89,9 @@ static struct kg_ice_credentials *credentials_new(const char *ufrag, const char 
 /* Responses that wait for the next poll must not be signed with a password that is gone. */
 static void credentials_free(struct kg_ice_agent *agent, struct kg_ice_credentials *credentials)
 {
-    for (uint8_t i = 0; credentials != NULL && i < agent->reply_count; i++)
+    if (credentials == NULL || --credentials->keepers > 0)
+        return;
+    for (uint8_t i = 0; i < agent->reply_count; i++)
         if (agent->reply[(agent->reply_first + i) % KG_ICE_REPLIES].local == credentials)
             agent->reply_count = i;
     free(credentials);
@@ -97,12 +100,19 @@ static void credentials_free(struct kg_ice_agent *agent, struct kg_ice_credentia
 int kg_ice_session_new(struct kg_ice_agent *agent, struct kg_ice_session *session,
                        const struct kg_ice_description *remote)
 {
-    session->local = credentials_new(agent->local_credentials->ufrag, agent->local_credentials->pwd);
     session->remote = credentials_new(remote->ufrag, remote->pwd);
-    if (session->local != NULL && session->remote != NULL)
-        return 0;
-    kg_ice_session_free(agent, session);
-    return ENOMEM;
+    if (session->remote == NULL)
+        return ENOMEM;
+    session->local = agent->local_credentials;
+    session->local->keepers++;
+    return 0;
+}
+
+void kg_ice_session_renew(struct kg_ice_agent *agent, struct kg_ice_session *session)
+{
+    credentials_free(agent, session->local);
+    session->local = agent->local_credentials;
+    session->local->keepers++;
 }
 
 void kg_ice_session_free(struct kg_ice_agent *agent, struct kg_ice_session *session)

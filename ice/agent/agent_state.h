@@ -26,8 +26,9 @@
 #define KG_ICE_STUN_MAX    4 /* servers */
 #define KG_ICE_NONE        UINT16_MAX
 
-/* ufrag and pwd of one side in one allocation. */
+/* ufrag and pwd of one side in one allocation, shared by those who keep it. */
 struct kg_ice_credentials {
+    uint16_t keepers;
     const char *ufrag, *pwd; /* into text */
     char text[];
 };
@@ -181,6 +182,8 @@ static inline struct kg_ice_entry *kg_ice_pair_next(const struct kg_ice_agent *a
 void kg_ice_touch(struct kg_ice_agent *agent); /* something changed: poll has work */
 int kg_ice_session_new(struct kg_ice_agent *agent, struct kg_ice_session *session,
                        const struct kg_ice_description *remote);
+/* The peer has been heard to use the local credentials set last with its own of this session. */
+void kg_ice_session_renew(struct kg_ice_agent *agent, struct kg_ice_session *session);
 void kg_ice_session_free(struct kg_ice_agent *agent, struct kg_ice_session *session);
 
 /* table.c: slots of candidates */

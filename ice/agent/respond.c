@@ -199,6 +199,13 @@ bool kg_ice_respond(struct kg_ice_agent *agent, uint16_t local, const struct kg_
         reply(agent, local, source, message, credentials, 487, 0);
         return true;
     }
+    /* The peer's description came before ours was changed (a candidate in INFO overtook the offer): now it is
+     * known that both new ones belong together. */
+    if (whose == EARLY && credentials == agent->local_credentials && stream->described &&
+        is(stream->session.remote->ufrag, user.theirs, user.theirs_len)) {
+        kg_ice_session_renew(agent, &stream->session);
+        whose = CURRENT;
+    }
     reply(agent, local, source, message, credentials, 0, 0);
     bool use_candidate = kg_stun_find(message, KG_STUN_USE_CANDIDATE) != NULL;
     if (whose == CURRENT)

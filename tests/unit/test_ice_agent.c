@@ -411,6 +411,29 @@ static void test_restarts_upon_restarts(void **state)
     world_free(w);
 }
 
+static void test_peer_is_described_before_our_own_restart(void **state)
+{
+    (void)state;
+    struct world *w = connected(1);
+
+    /* A restarts; a candidate of its new session reaches B in an INFO before the offer does. */
+    w->a.ufrag = "AAAA", w->a.pwd = "AAAAAAAAAAAAAAAAAAAAAA";
+    assert_int_equal(kg_ice_restart(w->a.agent, w->a.ufrag, w->a.pwd, w->now_ms), 0);
+    tell(w, &w->b, &w->a, (struct kg_ice_description){.trickle = true});
+    world_run(w, 200);
+    w->b.ufrag = "BBBB", w->b.pwd = "BBBBBBBBBBBBBBBBBBBBBB";
+    assert_int_equal(kg_ice_restart(w->b.agent, w->b.ufrag, w->b.pwd, w->now_ms), 0);
+    tell(w, &w->b, &w->a, (struct kg_ice_description){0});
+    tell(w, &w->a, &w->b, (struct kg_ice_description){0});
+    world_run(w, 2000);
+    assert_state(&w->a, KG_ICE_COMPLETED);
+    assert_state(&w->b, KG_ICE_COMPLETED);
+    world_run(w, 60000);
+    assert_state(&w->a, KG_ICE_COMPLETED);
+    assert_state(&w->b, KG_ICE_COMPLETED);
+    world_free(w);
+}
+
 /* ---- consent ---- */
 
 static void test_rfc7675_5_1_consent_is_asked_every_5_s(void **state)
@@ -703,6 +726,7 @@ int main(void)
         cmocka_unit_test(test_rfc8863_no_candidate_at_all),
         cmocka_unit_test(test_rfc8445_9_restart_is_make_before_break),
         cmocka_unit_test(test_restarts_upon_restarts),
+        cmocka_unit_test(test_peer_is_described_before_our_own_restart),
         cmocka_unit_test(test_rfc7675_5_1_consent_is_asked_every_5_s),
         cmocka_unit_test(test_rfc7675_5_1_consent_expires_after_30_s),
         cmocka_unit_test(test_consent_survives_a_short_outage),
