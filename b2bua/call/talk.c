@@ -155,6 +155,14 @@ static void set_use(const struct kg_leg *leg, struct kg_media_side *side)
     }
 }
 
+static bool has_candidate_of(const struct kg_ice_description *ice, int family)
+{
+    for (uint8_t i = 0; ice && i < ice->candidate_count; i++)
+        if (kg_addr_family(&ice->candidate[i].addr) == family)
+            return true;
+    return false;
+}
+
 /* The local host for this leg's media: of the family that its SDP speaks, else of its signalling. */
 static struct kg_addr bind_host(const struct kg_leg *leg, const struct kg_media_side *side)
 {
@@ -164,7 +172,11 @@ static struct kg_addr bind_host(const struct kg_leg *leg, const struct kg_media_
         const struct kg_addr *rtp = &side->stream[i].rtp;
         if (!side->stream[i].enabled || !kg_addr_is_set(rtp))
             continue;
+        /* With ICE, c= is one address of several: linphone writes its IPv6 one there, which may lead nowhere.
+         */
         struct kg_addr other;
+        if (has_candidate_of(side->stream[i].ice, kg_addr_family(&host)))
+            break;
         if (kg_addr_family(rtp) != kg_addr_family(&host) && kg_addr_local_for(rtp, &other) == 0)
             host = other;
         break;
