@@ -183,6 +183,9 @@ static inline void world_step(struct world *w)
             phone_speak(w, p);
     }
     world_drain(w);
+    /* Nothing is left to do now, or a worker would never rest. */
+    if (w->relay->ice)
+        assert_true(kg_relay_ice_next_ms(w->relay) > w->now);
     if (w->now >= w->tick_ms) {
         w->tick_ms = w->now + 500;
         if (w->relay->ice)
