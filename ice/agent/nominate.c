@@ -39,8 +39,8 @@ void kg_ice_nominated(struct kg_ice_agent *agent, struct kg_ice_entry *pair)
 
     kg_ice_component_find(agent, pair->stream, pair->component)->unproven = 0;
     for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
-        if (p->inherited && p->stream == pair->stream && p->component == pair->component)
-            p->nominated = p->inherited = false;
+        if ((p->inherited || p->demoted) && p->stream == pair->stream && p->component == pair->component)
+            p->nominated = p->inherited = p->peer_nominates = false; /* the latest counts */
     pair->nominated = true;
     pair->peer_nominates = !agent->controlling;
     pair->demoted = false;
