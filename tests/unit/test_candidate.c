@@ -134,11 +134,14 @@ static void test_tolerated(void **state)
         "Host-1_a.b 1 UDP 2130706431 192.0.2.1 5000 typ host",
         "1 1 UDP 1694498815 192.0.2.1 5000 typ srflx raddr f00.local rport 0",
         "1 1 UDP 1694498815 192.0.2.1 5000 typ srflx rport 99999 raddr 10.0.0.1",
+        "1 1 UDP 1694498815 192.0.2.1 5000 typ srflx raddr 0.0.0.0 rport 9",
     };
 
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
         struct kg_candidate candidate;
         assert_int_equal(parse(lines[i], &candidate), KG_CANDIDATE_OK);
+        if (strstr(lines[i], "f00.local") != NULL || strstr(lines[i], "raddr 0.0.0.0") != NULL)
+            assert_false(kg_addr_is_set(&candidate.related)); /* hidden */
     }
 }
 
