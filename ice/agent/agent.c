@@ -241,7 +241,7 @@ int kg_ice_start(struct kg_ice_agent *agent, int64_t now_ms)
 
 static bool is_of(const struct kg_ice_agent *agent, uint16_t local, uint8_t stream, uint8_t component)
 {
-    return local != KG_ICE_NONE && agent->local[local].used && agent->local[local].stream == stream &&
+    return agent->local[local].used && agent->local[local].stream == stream &&
            agent->local[local].candidate.component == component;
 }
 
@@ -255,9 +255,11 @@ void kg_ice_drop_component(struct kg_ice_agent *agent, uint8_t stream, uint8_t c
         if (p->stream == stream && p->component == component)
             kg_ice_pair_drop(agent, p);
     component_init(c, false);
-    for (uint16_t i = 0; i < agent->query_size; i++)
+    for (uint16_t i = 0; i < agent->query_size;)
         if (is_of(agent, agent->query[i].local, stream, component))
-            agent->query[i] = (struct kg_ice_query){.local = KG_ICE_NONE, .state = KG_ICE_QUERY_DONE};
+            agent->query[i] = agent->query[--agent->query_size];
+        else
+            i++;
     for (uint16_t i = 0; i < agent->local_size; i++)
         if (is_of(agent, i, stream, component))
             agent->local[i].used = false;

@@ -752,6 +752,10 @@ static void test_two_stun_servers_and_a_line_that_goes(void **state)
     assert_true(kg_ice_is_gathering(p.w->a.agent));
     pass(&p, 50);
     assert_int_equal(p.count, 1);
+    kg_ice_drop_stream(p.w->a.agent, 0);
+    assert_int_equal(kg_ice_restart(p.w->a.agent, "AAAA", OURS, p.w->now_ms), 0);
+    pass(&p, 50);
+    assert_int_equal(p.count, 0);
     end(&p);
 }
 
