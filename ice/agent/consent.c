@@ -78,16 +78,21 @@ static void ask(struct kg_ice_agent *agent, struct kg_ice_component *component, 
 {
     struct kg_ice_entry *pair = &agent->pair[component->selected];
 
+    bool questions = question_at(component) <= agent->now_ms;
+    /* In doubt the same is asked again and again: answers may take longer than the interval. */
+    bool same = questions && component->doubts > 0 && component->asked == component->selected;
+
     if (component->asked != component->selected) {
         component->asked = component->selected;
         memset(component->sent_ms, 0xff, sizeof component->sent_ms); /* -1: no question */
     }
-    uint8_t slot = component->next_id++ % KG_ICE_CONSENT_IDS;
-    kg_ice_id(agent, component->id[slot]);
+    if (!same)
+        kg_ice_id(agent, component->id[component->next_id++ % KG_ICE_CONSENT_IDS]);
+    uint8_t slot = (uint8_t)(component->next_id - 1) % KG_ICE_CONSENT_IDS;
     component->sent_ms[slot] = agent->now_ms;
     kg_ice_compose_check(agent, pair, component->id[slot], agent->controlling, false, out);
     pair->requests++;
-    if (question_at(component) <= agent->now_ms)
+    if (questions)
         component->doubts++;
     else
         component->consent_ms = agent->now_ms + jittered(agent, agent->settings.consent_ms);
