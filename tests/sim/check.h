@@ -43,6 +43,7 @@ void sim_check_selected(struct sim_run *run, unsigned who);
 void sim_check_media(struct sim_run *run, unsigned who, uint8_t stream, uint8_t component);
 /* Called once it is over. */
 void sim_check_end(struct sim_run *run);
+bool sim_agree(const struct sim_run *run); /* on every pair; with an aggressive peer: hear each other */
 /* Both sides have nothing left to do until somebody moves. */
 bool sim_is_settled(const struct sim_run *run);
 

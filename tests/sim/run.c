@@ -10,7 +10,9 @@
 #define STRANGER_MS  170
 #define MOVING_MS    100   /* without any network */
 #define RESTARTED_MS 45000 /* consent may have been lost to bad lines just before the end */
+#define AGREED_MS    45000 /* on bad lines the last answers may take all their retransmissions */
 #define RETRY_MS     300   /* of an offer that had to wait */
+#define WAITS_MAX    10    /* for what a STUN server says after a restart */
 #define SETTLED_MS   6000  /* so that media has had time */
 
 /* How long is watched after the story's event. */
@@ -154,6 +156,12 @@ static void arrive_elsewhere(struct sim_run *run, unsigned who)
 static void gathered(struct sim_run *run, unsigned who, unsigned what)
 {
     struct sim_peer *peer = &run->peer[who];
+    if (peer->restarts > 0 && kg_ice_is_gathering(peer->agent) && peer->waits++ < WAITS_MAX) {
+        sim_world_schedule(&run->world, run->world.now_ms + RETRY_MS, SIM_DO_GATHERED, (uint8_t)who,
+                           (uint16_t)what);
+        return;
+    }
+    peer->waits = 0;
     peer->gathered = true;
     sim_signal_send(run, who, (enum sim_signal_kind)what);
 }
@@ -247,7 +255,8 @@ static void judge_time(struct sim_run *run)
     int64_t settled_ms =
         run->peer[0].settled_ms > run->peer[1].settled_ms ? run->peer[0].settled_ms : run->peer[1].settled_ms;
     bool failed = run->peer[0].state == KG_ICE_FAILED || run->peer[1].state == KG_ICE_FAILED;
-    if (now_ms < settled_ms + SETTLE_MS)
+    if (now_ms < settled_ms + SETTLE_MS ||
+        (!run->scenario.lossless && !failed && !sim_agree(run) && now_ms < settled_ms + AGREED_MS))
         return;
     if (run->scenario.story == SIM_CALL || failed)
         run->over = true;

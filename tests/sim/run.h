@@ -51,7 +51,7 @@ struct sim_peer {
     uint16_t alloweds, tids;
     bool tell_selected[SIM_STREAMS][2];
     uint32_t requests;
-    uint8_t restarts;
+    uint8_t restarts, waits;
     uint64_t tid[SIM_TIDS]; /* these two are not cleared */
     sim_addr allowed[SIM_ALLOWED];
 };

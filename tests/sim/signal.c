@@ -26,18 +26,26 @@ static void describe(struct sim_run *run, struct sim_peer *peer, struct sim_sign
     }
 }
 
+static unsigned count_locals(const struct sim_run *run, const struct sim_peer *peer)
+{
+    struct kg_candidate candidate[SIM_TOLD];
+    unsigned count = 0;
+    for (uint8_t s = 0; s < run->scenario.streams; s++)
+        count += (unsigned)kg_ice_locals(peer->agent, s, candidate, SIM_TOLD);
+    return count;
+}
+
 void sim_signal_send(struct sim_run *run, unsigned who, enum sim_signal_kind kind)
 {
     struct sim_peer *peer = &run->peer[who];
-    if (run->signals == SIM_SIGNALS || peer->gone)
+    if (peer->gone ||
+        !sim_expect(run, SIM_MODEL, run->signals < SIM_SIGNALS, "too many messages of signalling"))
         return;
     struct sim_signal *signal = &run->signal[run->signals];
     signal->kind = (uint8_t)kind;
     signal->from = (uint8_t)who;
-    if (kind == SIM_INFO && !peer->gathered &&
-        kg_ice_locals(peer->agent, 0, signal->candidate[0], SIM_TOLD) * run->scenario.streams <=
-            peer->told_count)
-        return;
+    if (kind == SIM_INFO && !peer->gathered && count_locals(run, peer) <= peer->told_count)
+        return; /* nothing new */
     if (kind != SIM_PLEASE_RESTART)
         describe(run, peer, signal);
     int64_t at_ms = run->world.now_ms + peer->side->signal_ms;
@@ -144,6 +152,7 @@ void sim_signal_arrive(struct sim_run *run, unsigned index)
             answer_later(run, to);
             return;
         }
+        peer->restarts++;
         sim_peer_new_credentials(peer);
         kg_ice_restart(peer->agent, peer->ufrag, peer->pwd, sim_peer_clock(peer, run->world.now_ms));
         apply(run, to, signal);
