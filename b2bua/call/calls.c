@@ -9,6 +9,7 @@
 #include <sofia-sip/sip_protos.h>
 #include <sofia-sip/su_wait.h>
 
+#include "b2bua/registrar/registrar.h"
 #include "b2bua/sip/sip.h"
 #include "conf/clock.h"
 #include "conf/log.h"
@@ -35,6 +36,8 @@ static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *a
     su_timer_set_interval(timer, on_tick, arg, TICK_MS);
 }
 
+static kg_registrar_moved on_contact_moved;
+
 struct kg_calls *kg_calls_new(struct kg_server *server)
 {
     struct kg_calls *calls = calloc(1, sizeof *calls);
@@ -56,6 +59,8 @@ struct kg_calls *kg_calls_new(struct kg_server *server)
     nta_agent_set_params(calls->agent, NTATAG_EXTRA_100(1), NTATAG_CANCEL_487(0), NTATAG_MERGE_482(0),
                          TAG_END());
     su_timer_set_interval(calls->timer, on_tick, (su_timer_arg_t *)calls, TICK_MS);
+    if (server->registrar)
+        kg_registrar_watch(server->registrar, on_contact_moved, calls);
     return calls;
 }
 
@@ -213,6 +218,32 @@ void kg_calls_flow_lost(struct kg_calls *calls, tport_t *tport)
                 continue;
             leg->lost = call->record->leg[side].lost = true;
             kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_FLOW_LOST, .side = (enum kg_side)side});
+        }
+        kg_call_unhold(call);
+    }
+}
+
+/* A phone in a call has registered from another place: requests follow it there, as after a request of its
+ * own in the dialog. The same user on the same flow: nobody else's call is moved. */
+static void on_contact_moved(void *ctx, const char *user, const struct kg_flow *before,
+                             const struct kg_flow *after)
+{
+    struct kg_calls *calls = ctx;
+    struct kg_call *call, *next;
+    HASH_ITER(hh, calls->by_id, call, next)
+    {
+        call->holds++;
+        for (int side = 0; side < 2 && !call->over && call->fsm.state == KG_CALL_TALK; side++) {
+            struct kg_leg *leg = &call->leg[side];
+            const char *name = call->record->leg[side].user;
+            if (leg->pbx || !name || strcmp(name, user) != 0 || !kg_flow_same(&leg->flow, before))
+                continue;
+            struct kg_addr was = leg->flow.remote;
+            kg_info("call", "call %s: %s has registered from another place; requests follow it there",
+                    call->record->id, user);
+            kg_leg_set_flow(leg, after);
+            kg_talk_save(call);
+            kg_path_moved(leg, &was, false);
         }
         kg_call_unhold(call);
     }

@@ -82,6 +82,7 @@ static bool apply_wish(struct kg_registrar *registrar, const struct kg_exchange 
     const struct kg_contact contact = kg_register_contact(r, wish, x->flow);
     struct kg_binding *b = kg_bindings_find(registrar->bindings, &contact);
     bool changed = !b || !kg_flow_same(&b->flow, x->flow) || strcmp(b->uri, wish->uri) != 0;
+    struct kg_flow before = {0};
     bool is_new = !b;
     bool nat = changed ? kg_registrar_is_behind_nat(x->sip, x->flow, NULL) : b->nat;
     char token[KG_TOKEN_SIZE] = "";
@@ -96,15 +97,20 @@ static bool apply_wish(struct kg_registrar *registrar, const struct kg_exchange 
         kg_registrar_token(registrar, &contact, token);
     granted_s =
         kg_register_grant(wish->expires_s, kg_registrar_ceiling(registrar, x->flow, nat), kg_random_u32());
+    if (b && changed)
+        kg_flow_copy(&before, &b->flow);
     b = kg_bindings_put(registrar->bindings, b, token, &contact, now_ms + (int64_t)granted_s * 1000);
-    if (!b)
+    if (!b) {
+        kg_flow_clear(&before);
         return false;
+    }
     if (is_new)
         b->registered_ms = kg_wall_ms();
     kg_registrar_assess(registrar, b, x->sip, changed, now_ms);
     memcpy(b->nonce, cred->nonce, sizeof b->nonce); /* one of ours: just as long */
     b->nc = cred->nc;
     kg_persist_put(registrar, b);
+    kg_registrar_tell_moved(registrar, b, &before);
     if (is_new) {
         char from[KG_ADDR_STR];
 

@@ -227,6 +227,7 @@ static bool keep_wish(struct kg_front *front, const struct kg_forward *f, unsign
     uint32_t pbx_s = granted_by_pbx(front, answer, f->token[i]), phone_s;
     bool changed = !b || !kg_flow_same(&b->flow, &f->flow) || strcmp(b->uri, wish->uri) != 0;
     bool nat = changed ? kg_registrar_is_behind_nat(f->sip, &f->flow, NULL) : b->nat;
+    struct kg_flow before = {0};
     bool is_new = !b;
 
     if (wish->expires_s == 0 || pbx_s == 0) {
@@ -241,9 +242,13 @@ static bool keep_wish(struct kg_front *front, const struct kg_forward *f, unsign
     if (!b)
         b = kg_bindings_by_token(registrar->bindings, f->token[i]);
     phone_s = granted_to_phone(registrar, f, wish->expires_s, nat, pbx_s);
+    if (b && changed)
+        kg_flow_copy(&before, &b->flow);
     b = kg_bindings_put(registrar->bindings, b, f->token[i], &contact, now_ms + (int64_t)phone_s * 1000);
-    if (!b || !kg_binding_set(&b->auth_user, f->auth_user))
+    if (!b || !kg_binding_set(&b->auth_user, f->auth_user)) {
+        kg_flow_clear(&before);
         return false;
+    }
     b->pbx = f->pbx;
     b->pbx_epoch = kg_pbxes_epoch(front->pbxes, f->pbx);
     b->pbx_until_ms = now_ms + (int64_t)pbx_s * 1000;
@@ -252,6 +257,7 @@ static bool keep_wish(struct kg_front *front, const struct kg_forward *f, unsign
         b->registered_ms = kg_wall_ms();
     kg_registrar_assess(registrar, b, f->sip, changed, now_ms);
     kg_persist_put(registrar, b);
+    kg_registrar_tell_moved(registrar, b, &before);
     if (is_new) {
         char from[KG_ADDR_STR];
 

@@ -20,6 +20,8 @@ struct kg_registrar {
     nta_outgoing_t *strays;       /* gets the answers to keepalives */
     uint32_t keepalive_cseq;
     su_timer_t *timer;
+    kg_registrar_moved *moved; /* NULL: nobody watches */
+    void *moved_ctx;
     struct {
         int64_t second;
         unsigned count, held_back;
@@ -54,6 +56,11 @@ void kg_registrar_token(const struct kg_registrar *registrar, const struct kg_co
 /* Logs at most a few lines a second of what anybody can cause. */
 void kg_registrar_complain(struct kg_registrar *registrar, const char *what, const char *user,
                            const struct kg_flow *flow);
+
+/* After kg_bindings_put: tells the watcher if the binding was on another flow before. Gives `before` back
+ * (all zero: the binding is new). */
+void kg_registrar_tell_moved(struct kg_registrar *registrar, const struct kg_binding *binding,
+                             struct kg_flow *before);
 
 /* --- authorize.c --- */
 enum kg_check { KG_CHECK_OK, KG_CHECK_REPEATED, KG_CHECK_CHALLENGE, KG_CHECK_STALE, KG_CHECK_DENIED };

@@ -373,6 +373,24 @@ size_t kg_registrar_user_part(const struct kg_registrar *registrar, const struct
     return at ? (size_t)(at - b->user) : strlen(b->user);
 }
 
+void kg_registrar_watch(struct kg_registrar *registrar, kg_registrar_moved *moved, void *ctx)
+{
+    registrar->moved = moved;
+    registrar->moved_ctx = ctx;
+}
+
+void kg_registrar_tell_moved(struct kg_registrar *registrar, const struct kg_binding *b,
+                             struct kg_flow *before)
+{
+    char user[128];
+
+    if (registrar->moved && kg_addr_is_set(&before->remote) && !kg_flow_same(before, &b->flow)) {
+        snprintf(user, sizeof user, "%.*s", (int)kg_registrar_user_part(registrar, b), b->user);
+        registrar->moved(registrar->moved_ctx, user, before, &b->flow);
+    }
+    kg_flow_clear(before);
+}
+
 static bool is_user(const struct kg_registrar *registrar, const struct kg_binding *b, const char *user)
 {
     size_t len = kg_registrar_user_part(registrar, b);

@@ -27,6 +27,12 @@ bool kg_registrar_answer(struct kg_registrar *registrar, msg_t *msg, const sip_t
 /* kg_sip_handlers.on_flow_lost: contacts that were reachable only over it go. */
 void kg_registrar_flow_lost(struct kg_registrar *registrar, tport_t *tport);
 
+/* A contact that was on the flow `before` has registered over `after`, with credentials: its phone is in
+ * another place. user: the user part. One watcher. */
+typedef void kg_registrar_moved(void *ctx, const char *user, const struct kg_flow *before,
+                                const struct kg_flow *after);
+void kg_registrar_watch(struct kg_registrar *registrar, kg_registrar_moved *moved, void *ctx);
+
 /* Embedded mode: checks the digest of an INVITE (407). On OK writes the user name. On CHALLENGE, STALE and
  * DENIED it has answered the irq (407 or 403); the caller only destroys it. */
 enum kg_auth kg_registrar_authorize(struct kg_registrar *registrar, nta_incoming_t *irq, const sip_t *sip,
