@@ -219,6 +219,7 @@ static void test_longest_line_fits(void **state)
     size_t len = kg_candidate_format(&candidate, text);
     assert_int_equal(len, strlen(text));
     assert_in_range(len, 100, KG_CANDIDATE_STR - 1);
+    assert_non_null(strstr(text, " typ relay raddr 1111:2222:3333:4444:5555:6666:7777:8888 rport 65535"));
     assert_null(strchr(text, '%')); /* zones mean nothing to others */
 }
 

@@ -400,6 +400,12 @@ static void test_malformed_requests(void **state)
     collect(&p);
     assert_true(hear(&p, OTHER, (struct ask){.controlling = true, .unknown = true}));
     assert_reply(&p, 0, OTHER, 420);
+    struct kg_stun_message m;
+    read_sent(&p, 0, &m);
+    const struct kg_stun_value *list = kg_stun_find(&m, KG_STUN_UNKNOWN_ATTRIBUTES);
+    assert_non_null(list);
+    assert_int_equal(list->len, 2);
+    assert_memory_equal(list->data, "\x7e\xee", 2);
     assert_true(hear(&p, OTHER, (struct ask){.controlling = true, .no_priority = true}));
     assert_reply(&p, 0, OTHER, 400);
     assert_int_equal(state_of(&p, OTHER), 99);
