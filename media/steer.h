@@ -8,6 +8,8 @@
  *  - A valid request makes its source a candidate only. It is passed on, the response goes back to the very
  *    source that asked, and that source is asked by a check of our own (an ICE agent's triggered check). One
  *    valid request causes at most one such check, and one more when the other side has answered the request.
+ *    What a verified source has asked within KG_STEER_PENDING_MS is dropped when it comes from another one
+ * that is not verified.
  *
  *  - A source is verified, and a side's, when it has answered a check that was sent to it, ours or one passed
  *    on, with right integrity; for KG_STEER_PROOF_MS after the latest such answer.

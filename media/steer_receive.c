@@ -84,6 +84,23 @@ static int destination(const struct kg_steer *steer, const struct kg_steer_peer 
     return best;
 }
 
+/* A request that a verified source has made a while ago comes from one that is not: somebody overheard it. (A
+ * NAT that gave the phone another port in mid-transaction looks the same; its next request tells.) */
+static bool is_replayed(const struct kg_steer *steer, enum kg_side side, const struct kg_addr *addr,
+                        const uint8_t *id, int64_t now_ms)
+{
+    const struct kg_steer_peer *peer = &steer->peer[side];
+
+    for (size_t i = 0; i < KG_STEER_PENDING; i++) {
+        const struct kg_steer_pending *p = &steer->pending[i];
+        if (p->ms != 0 && p->side == side && now_ms - p->ms < KG_STEER_PENDING_MS &&
+            memcmp(p->id, id, KG_STUN_ID) == 0 && kg_steer_is_live(steer, &peer->source[p->from], now_ms) &&
+            !kg_steer_is_verified(steer, side, addr, now_ms))
+            return true;
+    }
+    return false;
+}
+
 static void remember(struct kg_steer *steer, enum kg_side side, const struct kg_stun_message *message,
                      int from, int to, int64_t now_ms)
 {
@@ -91,13 +108,13 @@ static void remember(struct kg_steer *steer, enum kg_side side, const struct kg_
 
     for (size_t i = 0; i < KG_STEER_PENDING; i++) {
         struct kg_steer_pending *p = &steer->pending[i];
-        if (p->owed > 0 && p->side == side && p->from == from && p->to == to &&
+        if (p->ms != 0 && p->side == side && p->from == from && p->to == to &&
             memcmp(p->id, message->id, KG_STUN_ID) == 0) {
             p->owed += p->owed < UINT8_MAX;
             p->ms = now_ms;
             return;
         }
-        if (p->owed == 0 ? oldest->owed > 0 : oldest->owed > 0 && p->ms < oldest->ms)
+        if ((p->owed == 0) != (oldest->owed == 0) ? p->owed == 0 : p->ms < oldest->ms)
             oldest = p;
     }
     *oldest = (struct kg_steer_pending){
@@ -135,7 +152,8 @@ static enum kg_steer_verdict take_request(struct kg_steer *steer, enum kg_side s
     int from, at;
 
     if (user == NULL || !match_names(user, peer, other, now_ms, &names) ||
-        !is_right(message, &other->credentials[names.other]) || is_reflected(steer, message->id))
+        !is_right(message, &other->credentials[names.other]) || is_reflected(steer, message->id) ||
+        is_replayed(steer, side, addr, message->id, now_ms))
         return KG_STEER_DROP;
     if (!kg_steer_is_described(peer)) {
         keep(peer, addr, message, true, now_ms);

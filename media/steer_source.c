@@ -38,7 +38,7 @@ int kg_steer_find_or_add(struct kg_steer *steer, enum kg_side side, const struct
     for (size_t i = 0; i < KG_STEER_PENDING; i++) {
         struct kg_steer_pending *p = &steer->pending[i];
         if ((p->side == side ? p->from : p->to) == at)
-            p->owed = 0;
+            *p = (struct kg_steer_pending){0};
     }
     peer->source[at] = (struct kg_steer_source){
         .addr = *addr, .state = KG_STEER_SEEN, .rtt_ms = -1, .asked_ms = INT64_MIN / 2, .ask_ms = INT64_MAX};

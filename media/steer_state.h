@@ -70,9 +70,9 @@ struct kg_steer_peer {
 struct kg_steer_pending {
     uint8_t id[KG_STUN_ID];
     uint8_t side, from, to;
-    uint8_t owed; /* responses that may still come; 0: free */
+    uint8_t owed; /* responses that may still come; 0: known only as a guard against replays */
     bool nominates;
-    int64_t ms;
+    int64_t ms; /* 0: free */
 };
 
 struct kg_steer {
