@@ -35,8 +35,8 @@ struct flight {
 struct peer {
     struct kg_ice_agent *agent;
     const char *ufrag, *pwd;
-    struct kg_addr host[2]; /* sockets of component 1 and 2, or two networks */
-    int64_t last_new_ms;    /* when the agent last sent a request with a new transaction id */
+    struct kg_addr host[2];      /* sockets of component 1 and 2, or two networks */
+    int64_t last_new_ms;         /* when the agent last sent a request with a new transaction id */
     uint8_t id[256][KG_STUN_ID]; /* of the latest requests */
     uint32_t ids;
     int closest_ms;     /* least distance of two such */
