@@ -151,6 +151,7 @@ static void component_init(struct kg_ice_component *component, bool active)
         .selected = KG_ICE_NONE,
         .asked = KG_ICE_NONE,
         .first_valid_ms = INT64_MAX,
+        .nominated_ms = INT64_MAX,
         .doubt_ms = INT64_MIN,
         .challenge_ms = INT64_MIN,
     };

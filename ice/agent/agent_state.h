@@ -86,9 +86,13 @@ struct kg_ice_component {
     bool tell_lost;
     bool lost;              /* consent was lost and nothing took over */
     uint16_t selected;      /* pair; KG_ICE_NONE */
+    uint16_t found;         /* pair that raised the latest doubt */
+    int64_t nominated_ms;   /* the first nomination of this session; INT64_MAX: none yet */
     uint8_t unproven;       /* peer-reflexive remotes since one of them answered, KG_ICE_UNPROVEN at most */
     int64_t first_valid_ms; /* INT64_MAX: none yet */
     int64_t consent_ms;     /* when to ask again, or to send a keepalive */
+    int64_t repeat_ms; /* when the latest consent check is sent again; INT64_MAX: not */
+    uint8_t repeats;
     int64_t doubt_ms;       /* when the peer was found elsewhere; INT64_MIN: no doubt */
     uint8_t doubts, doubts_max;                 /* questions asked since, and how many there will be */
     int64_t challenge_ms;                       /* the latest */

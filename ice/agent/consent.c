@@ -13,6 +13,10 @@
 #define KG_DOUBT_SEEN         12
 #define KG_DOUBT_MOVED_AGE_MS 1000 /* not while the latest answer is younger */
 
+/* A consent check without answer is repeated so often, RTO and twice RTO later: on a line that loses a third of
+ * all packets each way, six checks in 30 s would otherwise all be lost in one of a hundred. */
+#define KG_CONSENT_REPEATS 2
+
 static bool is_on(const struct kg_ice_agent *agent)
 {
     return !agent->settings.no_consent && !agent->settings.lite;
@@ -30,6 +34,7 @@ static int64_t jittered(struct kg_ice_agent *agent, uint32_t period)
 void kg_ice_consent_begin(struct kg_ice_agent *agent, struct kg_ice_component *component)
 {
     component->doubt_ms = INT64_MIN;
+    component->repeat_ms = INT64_MAX;
     component->consent_ms = agent->now_ms + agent->settings.keepalive_ms;
     if (!is_on(agent))
         return;
@@ -52,9 +57,12 @@ void kg_ice_doubt(struct kg_ice_agent *agent, const struct kg_ice_entry *found, 
         component->doubt_ms = agent->now_ms;
         component->doubts = 0;
         component->doubts_max = KG_DOUBT_SEEN;
+        component->found = (uint16_t)(found - agent->pair);
     }
-    if (moved)
+    if (moved) {
         component->doubts_max = KG_DOUBT_MOVED;
+        component->found = (uint16_t)(found - agent->pair);
+    }
 }
 
 static int64_t question_at(const struct kg_ice_component *component)
@@ -74,28 +82,55 @@ static int64_t doubt_end(const struct kg_ice_agent *agent, const struct kg_ice_c
            (round_trips > KG_DOUBT_INTERVAL_MS ? round_trips : KG_DOUBT_INTERVAL_MS);
 }
 
+static uint32_t rto(const struct kg_ice_agent *agent, const struct kg_ice_component *component)
+{
+    int32_t longer = agent->pair[component->selected].rtt_ms * 3 / 2;
+
+    return longer > (int32_t)agent->settings.rto_ms ? (uint32_t)longer : agent->settings.rto_ms;
+}
+
+/* When anything is to be sent on the selected pair: consent, its repetition, a question of doubt. */
+static int64_t ask_at(const struct kg_ice_agent *agent, const struct kg_ice_component *component)
+{
+    int64_t at = question_at(component);
+
+    if (component->repeat_ms < at)
+        at = component->repeat_ms;
+    return component->consent_ms < at && is_on(agent) ? component->consent_ms : at;
+}
+
+/* Sends the latest check once more, or a new one. The first sending counts for the round trip. */
 static void ask(struct kg_ice_agent *agent, struct kg_ice_component *component, struct kg_ice_datagram *out)
 {
     struct kg_ice_entry *pair = &agent->pair[component->selected];
-
-    bool questions = question_at(component) <= agent->now_ms;
-    /* In doubt the same is asked again and again: answers may take longer than the interval. */
-    bool same = questions && component->doubts > 0 && component->asked == component->selected;
+    bool doubts = question_at(component) <= agent->now_ms;
+    bool repeats = doubts ? component->doubts > 0 : component->consent_ms > agent->now_ms;
 
     if (component->asked != component->selected) {
         component->asked = component->selected;
         memset(component->sent_ms, 0xff, sizeof component->sent_ms); /* -1: no question */
+        repeats = false;
     }
-    if (!same)
-        kg_ice_id(agent, component->id[component->next_id++ % KG_ICE_CONSENT_IDS]);
+    if (!repeats) {
+        uint8_t fresh = component->next_id++ % KG_ICE_CONSENT_IDS;
+        kg_ice_id(agent, component->id[fresh]);
+        component->sent_ms[fresh] = agent->now_ms;
+    }
     uint8_t slot = (uint8_t)(component->next_id - 1) % KG_ICE_CONSENT_IDS;
-    component->sent_ms[slot] = agent->now_ms;
     kg_ice_compose_check(agent, pair, component->id[slot], agent->controlling, false, out);
     pair->requests++;
-    if (questions)
+    if (doubts) {
         component->doubts++;
-    else
+    } else if (repeats) {
+        component->repeats++;
+        component->repeat_ms = component->repeats < KG_CONSENT_REPEATS
+                                   ? agent->now_ms + 2 * (int64_t)rto(agent, component)
+                                   : INT64_MAX;
+    } else {
         component->consent_ms = agent->now_ms + jittered(agent, agent->settings.consent_ms);
+        component->repeats = 0;
+        component->repeat_ms = agent->now_ms + rto(agent, component);
+    }
 }
 
 /* The next component that has a selected pair, from index *at on; NULL: none. */
@@ -115,8 +150,7 @@ bool kg_ice_poll_consent(struct kg_ice_agent *agent, struct kg_ice_datagram *out
     struct kg_ice_component *component;
 
     for (uint16_t at = 0; (component = next_selected(agent, &at)) != NULL;) {
-        bool due = is_on(agent) && component->consent_ms <= agent->now_ms;
-        if (!due && question_at(component) > agent->now_ms)
+        if (ask_at(agent, component) > agent->now_ms)
             continue;
         ask(agent, component, out);
         return true;
@@ -149,6 +183,22 @@ static void lose(struct kg_ice_agent *agent, struct kg_ice_component *component)
     pair->expired = true;
 }
 
+/* The controlling peer has moved, not chosen anew: what it had nominated is now the pair on which it was
+ * found. */
+static void demote(struct kg_ice_agent *agent, const struct kg_ice_component *component,
+                   struct kg_ice_entry *pair)
+{
+    struct kg_ice_entry *found = &agent->pair[component->found];
+
+    pair->demoted = true;
+    pair->nominated = false;
+    pair->reason = "answers no more, and the peer was found elsewhere";
+    if (!agent->controlling && found->used && found->stream == pair->stream &&
+        found->component == pair->component && !found->old && !found->demoted &&
+        kg_ice_pair_alive(agent, found))
+        found->nominated = found->inherited = true;
+}
+
 void kg_ice_expire_consent(struct kg_ice_agent *agent)
 {
     struct kg_ice_component *component;
@@ -161,11 +211,8 @@ void kg_ice_expire_consent(struct kg_ice_agent *agent)
         }
         if (doubt_end(agent, component) > agent->now_ms)
             continue;
-        if (pair->proven_ms < component->doubt_ms) {
-            pair->demoted = true;
-            pair->nominated = false;
-            pair->reason = "answers no more, and the peer was found elsewhere";
-        }
+        if (pair->proven_ms < component->doubt_ms)
+            demote(agent, component, pair);
         component->doubt_ms = INT64_MIN;
     }
 }
@@ -177,9 +224,9 @@ int64_t kg_ice_consent_due(const struct kg_ice_agent *agent)
 
     for (uint16_t at = 0; (component = next_selected(agent, &at)) != NULL;) {
         const struct kg_ice_entry *pair = &agent->pair[component->selected];
-        int64_t ask_ms = question_at(component);
-        if (component->consent_ms < ask_ms)
-            ask_ms = component->consent_ms;
+        int64_t ask_ms = ask_at(agent, component);
+        if (!is_on(agent) && component->consent_ms < ask_ms)
+            ask_ms = component->consent_ms; /* keepalive */
         if (ask_ms < agent->slot_ms)
             ask_ms = agent->slot_ms;
         int64_t end = is_on(agent) ? pair->proven_ms + agent->settings.consent_expiry_ms : INT64_MAX;
@@ -226,8 +273,10 @@ bool kg_ice_consent_answer(struct kg_ice_agent *agent, const struct kg_addr *bas
             pair->rtt_ms = (int32_t)(agent->now_ms - component->sent_ms[slot]);
             pair->responses++;
             component->sent_ms[slot] = -1;
-            if (component->asked == component->selected)
+            if (component->asked == component->selected) {
                 component->doubt_ms = INT64_MIN;
+                component->repeat_ms = INT64_MAX;
+            }
             else if (pair->demoted)
                 kg_ice_pair_revive(agent, pair);
             return true;

@@ -57,7 +57,9 @@ static void put_aside(struct kg_ice_agent *agent, struct kg_ice_stream *stream)
     for (int c = 0; c < KG_ICE_COMPONENTS_MAX; c++) {
         stream->component[c].unproven = 0;
         stream->component[c].first_valid_ms = INT64_MAX;
+        stream->component[c].nominated_ms = INT64_MAX;
         stream->component[c].doubt_ms = INT64_MIN;
+        stream->component[c].repeat_ms = INT64_MAX;
         stream->component[c].lost = false;
     }
 }

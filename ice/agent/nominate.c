@@ -9,6 +9,9 @@
  * flows meanwhile (RFC 8445 12.1.1). */
 #define LONGEST_WAITS 10
 
+#define AGGRESSIVE_MS                                                                                        \
+    5000 /* so long after its first nomination a peer that nominates another pair means it instead */
+
 static bool of(const struct kg_ice_entry *pair, const struct kg_ice_stream *stream, int component)
 {
     return pair->stream == stream->number && pair->component == component + 1;
@@ -37,10 +40,18 @@ void kg_ice_nominated(struct kg_ice_agent *agent, struct kg_ice_entry *pair)
 {
     uint64_t value = kg_ice_pair_value(agent, pair);
 
-    kg_ice_component_find(agent, pair->stream, pair->component)->unproven = 0;
+    struct kg_ice_component *component = kg_ice_component_find(agent, pair->stream, pair->component);
+
+    component->unproven = 0;
+    if (component->nominated_ms == INT64_MAX)
+        component->nominated_ms = agent->now_ms;
+    /* Aggressive peers nominate several at first, of which the best counts (RFC 5245 8.1.1.2). Later it is
+     * the latest that counts, and always before those that were found to be dead. */
+    bool later = agent->now_ms - component->nominated_ms > AGGRESSIVE_MS;
     for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
-        if ((p->inherited || p->demoted) && p->stream == pair->stream && p->component == pair->component)
-            p->nominated = p->inherited = p->peer_nominates = false; /* the latest counts */
+        if ((later || p->inherited || p->demoted) && p->stream == pair->stream &&
+            p->component == pair->component)
+            p->nominated = p->inherited = p->peer_nominates = false;
     pair->nominated = true;
     pair->peer_nominates = !agent->controlling;
     pair->demoted = false;
@@ -110,10 +121,6 @@ static void select_component(struct kg_ice_agent *agent, struct kg_ice_stream *s
         return;
     /* The pair of the session before does not count: this one is still being checked. */
     component->lost = found == KG_ICE_NONE && component->first_valid_ms != INT64_MAX;
-    /* The controlling peer has moved, not chosen anew: what it had nominated is this pair now. */
-    if (found != KG_ICE_NONE && component->selected != KG_ICE_NONE &&
-        agent->pair[component->selected].demoted && !agent->controlling && !agent->pair[found].old)
-        agent->pair[found].nominated = agent->pair[found].inherited = true;
     component->selected = found;
     component->tell_selected = true;
     if (found != KG_ICE_NONE)
