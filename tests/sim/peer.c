@@ -167,6 +167,8 @@ static void take_events(struct sim_run *run, struct sim_peer *peer)
         else if (event.type == KG_ICE_EV_CONSENT_LOST && event.stream < SIM_STREAMS &&
                  event.component - 1u < 2)
             peer->tell_selected[event.stream][event.component - 1] = true;
+        if (event.type == KG_ICE_EV_CONSENT_LOST)
+            peer->lost_ms = run->world.now_ms;
         else if (event.type == KG_ICE_EV_STATE)
             peer->state = event.state;
     }

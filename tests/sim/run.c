@@ -59,7 +59,7 @@ static void begin(struct sim_run *run, const struct sim_scenario *scenario)
         peer->side = &run->scenario.side[who];
         peer->random.state = sim_mix(scenario->number * 2 + who);
         peer->wake_ms = INT64_MAX;
-        peer->connected_ms = peer->settled_ms = peer->disconnected_ms = -1;
+        peer->connected_ms = peer->settled_ms = peer->disconnected_ms = peer->lost_ms = -1;
         peer->last_request = INT64_MIN;
     }
     sim_relay_reset(run->relay, run);
@@ -227,7 +227,8 @@ static void script(struct sim_run *run, const struct sim_event *event)
 static void react(struct sim_run *run, unsigned who)
 {
     struct sim_peer *peer = &run->peer[who];
-    if (peer->disconnected_ms != run->world.now_ms || run->scenario.story == SIM_VANISH || peer->gone)
+    bool cut_off = peer->disconnected_ms == run->world.now_ms || peer->lost_ms == run->world.now_ms;
+    if (!cut_off || run->scenario.story == SIM_VANISH || peer->gone)
         return;
     if (who == 0)
         sim_signal_restart(run, 0);
@@ -240,7 +241,8 @@ static void judge_time(struct sim_run *run)
     int64_t now_ms = run->world.now_ms, known_ms = run->remote_known_ms;
     if (run->happened_ms >= 0) {
         int64_t end_ms = run->happened_ms + after_ms[run->scenario.story];
-        bool settled = (sim_is_settled(run) && now_ms >= run->peer[0].settled_ms + SETTLED_MS &&
+        bool settled = (sim_is_settled(run) && (run->scenario.lossless || sim_agree(run)) &&
+                        now_ms >= run->peer[0].settled_ms + SETTLED_MS &&
                         now_ms >= run->peer[1].settled_ms + SETTLED_MS) ||
                        run->scenario.story == SIM_VANISH;
         run->over = now_ms >= end_ms + (settled ? 0 : RESTARTED_MS);

@@ -45,7 +45,7 @@ struct sim_peer {
     struct sim_end end[SIM_STREAMS][2];
     /* watched */
     enum kg_ice_state state;
-    int64_t started_ms, connected_ms, settled_ms, disconnected_ms;
+    int64_t started_ms, connected_ms, settled_ms, disconnected_ms, lost_ms;
     int64_t last_request; /* on its own clock */
     int64_t proven_ms;    /* latest success response that arrived, of the first component */
     uint16_t alloweds, tids;
