@@ -213,12 +213,8 @@ static void take_events(struct kg_relay_ice *ice, unsigned side, int64_t now_ms)
     bool any = false;
     while (kg_ice_poll_event(ice->agent[side], &event)) {
         any = true;
-        if (event.stream >= ice->relay->stream_count || ice->stream[event.stream] == NULL)
-            continue;
-        struct kg_leg *leg = &ice->relay->stream[event.stream]->leg[side];
-        if (event.type == KG_ICE_EV_CONSENT_LOST)
-            flow_of(leg, event.component)->borrowed = false;
-        if (event.type != KG_ICE_EV_STATE)
+        if (event.type != KG_ICE_EV_STATE || event.stream >= ice->relay->stream_count ||
+            ice->stream[event.stream] == NULL)
             continue;
         ice->state_untold[side] = ice->untold = true;
         ice->state_stream[side] = event.stream;

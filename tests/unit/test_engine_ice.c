@@ -318,6 +318,10 @@ static void test_steered_over_the_relay(void **state)
     scene_until(&s, f->events[KG_MEDIA_PATH] > 1);
     assert_false(f->last[KG_MEDIA_PATH].relayed);
     assert_int_equal(f->events[KG_MEDIA_LEFT] + f->events[KG_MEDIA_SILENCE], 0);
+    before = f->replies;
+    assert_int_equal(kg_media_delete(f->client, "ice", fixture_done, f), 0);
+    fixture_until(f, f->replies > before);
+    assert_true(f->info.pair_count >= 2); /* the last report has them, too */
     scene_end(&s);
 }
 
@@ -352,8 +356,10 @@ static void test_engine_killed_and_made_again(void **state)
     kg_media_client_free(f->client);
     fixture_new_client(f);
     assert_int_equal(f->events[KG_MEDIA_RECOVERED], 1);
+    events = f->events[KG_MEDIA_ICE];
     restart_engine(&s);
     talk_half(&s);
+    scene_until(&s, f->events[KG_MEDIA_ICE] > events && f->last[KG_MEDIA_ICE].ice_state >= KG_ICE_CONNECTED);
     scene_end(&s);
 }
 

@@ -249,6 +249,49 @@ static void test_nat_rebinding_is_followed_by_proof(void **state)
     world_free(w);
 }
 
+static void test_only_what_continues_the_silent_phone_is_challenged(void **state)
+{
+    (void)state;
+    struct world *w = half(true);
+    world_until(w, 3000, kg_ice_state(w->phone[0].agent) == KG_ICE_COMPLETED);
+    world_run(w, 1000);
+    uint16_t next = w->phone[0].sequence;
+    spoof_rtp(w, 0, "203.0.113.66:6666", next, 0x1000); /* A talks */
+    w->phone[0].talking = false;
+    world_run(w, 300);
+    spoof_rtp(w, 0, "203.0.113.66:6666", next, 0x1001);
+    spoof_rtp(w, 0, "203.0.113.66:6666", (uint16_t)(next + KG_CHALLENGE_AHEAD), 0x1000);
+    spoof_rtp(w, 0, "203.0.113.66:6666", (uint16_t)(next - 1), 0x1000);
+    world_run(w, 100);
+    assert_int_equal(w->stray, 0);
+    spoof_rtp(w, 0, "203.0.113.66:6666", next, 0x1000); /* he has listened to it */
+    world_run(w, 5000);
+    assert_true(w->stray > 0 && w->stray < 10); /* checks, and no media */
+    assert_true(sent_to(w, 0));
+    world_free(w);
+}
+
+/* A re-INVITE without change on a phone behind a NAT: its SDP address still proves nothing. */
+static void test_describing_again_makes_nothing_plausible(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    w->phone[0].public[0] = at("198.51.100.9:61234");
+    world_local(w, 0, "kedgeA", false);
+    phone_ice(w, 0, true, true, "alice");
+    world_apply(w, KG_ICE_AGENT, KG_ICE_UNUSED, true);
+    phone_hears(w, 0, false);
+    world_until(w, 3000, kg_ice_state(w->phone[0].agent) == KG_ICE_COMPLETED);
+    world_apply(w, KG_ICE_AGENT, -1, true);
+    for (uint16_t i = 0; i < 20; i++) {
+        spoof_rtp(w, 0, "198.51.100.1:4000", i, 0xbad);
+        world_run(w, 20);
+    }
+    assert_int_equal(stats(w, 0).packets_in, 0);
+    assert_true(sent_to(w, 0));
+    world_free(w);
+}
+
 static void test_consent_expires(void **state)
 {
     (void)state;
@@ -449,6 +492,38 @@ static void test_steered_call_that_cannot_be_seen_goes_on(void **state)
     world_run(w, 400000);
     assert_null(w->silence);
     assert_false(ice(w)->left[0] || ice(w)->left[1]);
+    world_free(w);
+}
+
+/* They answered while they did ICE, and never afterwards. */
+static void test_answers_during_ice_promise_nothing(void **state)
+{
+    (void)state;
+    struct world *w = steered(true, true);
+    world_run(w, 600);
+    assert_true(kg_steer_silence(ice(w)->steer[0], KG_SIDE_A, w->now) >= 0);
+    assert_true(kg_steer_silence(ice(w)->steer[0], KG_SIDE_B, w->now) >= 0);
+    w->phone[0].deaf = w->phone[1].deaf = true;
+    w->phone[0].talking = w->phone[1].talking = false;
+    world_run(w, 400000);
+    assert_null(w->silence);
+    assert_false(ice(w)->left[0] || ice(w)->left[1]);
+    world_free(w);
+}
+
+/* Silence on hold says nothing of the path. */
+static void test_hold_is_not_direct(void **state)
+{
+    (void)state;
+    struct world *w = steered(true, true);
+    world_until(w, 20000, ice(w)->path == KG_PATH_RELAYED && w->phone[0].heard > 50);
+    w->relay->on_hold = true;
+    w->phone[0].talking = w->phone[1].talking = false;
+    world_run(w, 20000);
+    assert_int_equal(ice(w)->path, KG_PATH_RELAYED);
+    w->relay->on_hold = false;
+    world_run(w, 3000);
+    assert_int_equal(ice(w)->path, KG_PATH_DIRECT);
     world_free(w);
 }
 
@@ -671,6 +746,8 @@ int main(void)
         cmocka_unit_test(test_latching_before_the_answer_is_forgotten),
         cmocka_unit_test(test_strangers_get_nothing),
         cmocka_unit_test(test_nat_rebinding_is_followed_by_proof),
+        cmocka_unit_test(test_only_what_continues_the_silent_phone_is_challenged),
+        cmocka_unit_test(test_describing_again_makes_nothing_plausible),
         cmocka_unit_test(test_consent_expires),
         cmocka_unit_test(test_restart_of_one_leg),
         cmocka_unit_test(test_restored_leg_talks_at_once_and_is_proven_again),
@@ -679,6 +756,8 @@ int main(void)
         cmocka_unit_test(test_steered_over_the_relay),
         cmocka_unit_test(test_steered_and_direct),
         cmocka_unit_test(test_steered_call_that_cannot_be_seen_goes_on),
+        cmocka_unit_test(test_answers_during_ice_promise_nothing),
+        cmocka_unit_test(test_hold_is_not_direct),
         cmocka_unit_test(test_steered_phone_that_moves_is_followed_by_proof),
         cmocka_unit_test(test_fallback_from_steered_to_agents),
         cmocka_unit_test(test_upgrade_from_agents_to_steered),
