@@ -153,6 +153,7 @@ static void component_init(struct kg_ice_component *component, bool active)
         .first_valid_ms = INT64_MAX,
         .nominated_ms = INT64_MAX,
         .doubt_ms = INT64_MIN,
+        .repeat_ms = INT64_MAX,
         .challenge_ms = INT64_MIN,
     };
 }

@@ -91,9 +91,9 @@ struct kg_ice_component {
     uint8_t unproven;       /* peer-reflexive remotes since one of them answered, KG_ICE_UNPROVEN at most */
     int64_t first_valid_ms; /* INT64_MAX: none yet */
     int64_t consent_ms;     /* when to ask again, or to send a keepalive */
-    int64_t repeat_ms; /* when the latest consent check is sent again; INT64_MAX: not */
+    int64_t repeat_ms;      /* when the latest consent check is sent again; INT64_MAX: not */
     uint8_t repeats;
-    int64_t doubt_ms;       /* when the peer was found elsewhere; INT64_MIN: no doubt */
+    int64_t doubt_ms;                           /* when the peer was found elsewhere; INT64_MIN: no doubt */
     uint8_t doubts, doubts_max;                 /* questions asked since, and how many there will be */
     int64_t challenge_ms;                       /* the latest */
     uint8_t id[KG_ICE_CONSENT_IDS][KG_STUN_ID]; /* of the latest consent checks, all to `asked` */

@@ -13,8 +13,8 @@
 #define KG_DOUBT_SEEN         12
 #define KG_DOUBT_MOVED_AGE_MS 1000 /* not while the latest answer is younger */
 
-/* A consent check without answer is repeated so often, RTO and twice RTO later: on a line that loses a third of
- * all packets each way, six checks in 30 s would otherwise all be lost in one of a hundred. */
+/* A consent check without answer is repeated so often, RTO and twice RTO later: on a line that loses a third
+ * of all packets each way, six checks in 30 s would otherwise all be lost in one of a hundred. */
 #define KG_CONSENT_REPEATS 2
 
 static bool is_on(const struct kg_ice_agent *agent)
@@ -276,8 +276,7 @@ bool kg_ice_consent_answer(struct kg_ice_agent *agent, const struct kg_addr *bas
             if (component->asked == component->selected) {
                 component->doubt_ms = INT64_MIN;
                 component->repeat_ms = INT64_MAX;
-            }
-            else if (pair->demoted)
+            } else if (pair->demoted)
                 kg_ice_pair_revive(agent, pair);
             return true;
         }
