@@ -152,7 +152,7 @@ run: setup-build
 	@contrib/first-run $(BUILD)
 
 check: setup-test
-	@$(MAKE) --no-print-directory all $(UNIT) $(NATLAB) $(INTEROP) $(BENCH) $(FUZZ)
+	@$(MAKE) --no-print-directory all $(UNIT) $(SIM) $(NATLAB) $(INTEROP) $(BENCH) $(FUZZ)
 	@tests/run all
 
 lint: setup-lint

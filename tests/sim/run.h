@@ -65,6 +65,7 @@ struct sim_run {
     struct sim_failure failure;
     struct sim_checks *checks;
     bool verbose, over;
+    bool missed;             /* on bad lines: no path was found though there is one */
     bool negotiating;        /* an offer is not answered yet: no other one is made (RFC 3261 14.1) */
     int64_t remote_known_ms; /* both descriptions are known to both sides */
     int64_t happened_ms;     /* the story's event; -1: not yet */

@@ -22,6 +22,10 @@ void sim_stats_count(struct sim_stats *stats, const struct sim_run *run)
     stats->runs++;
     stats->virtual_ms += (uint64_t)run->world.now_ms;
     stats->requests += run->peer[0].requests + run->peer[1].requests;
+    if (!scenario->lossless && run->best.path != SIM_PATH_NONE) {
+        stats->could_bad++;
+        stats->missed_bad += run->missed;
+    }
     bool both = run->peer[0].connected_ms >= 0 && run->peer[1].connected_ms >= 0;
     if (run->happened_ms < 0) {
         enum sim_path path = both ? run->path : SIM_PATH_NONE;
@@ -66,6 +70,8 @@ void sim_stats_add(struct sim_stats *to, const struct sim_stats *from)
     to->failed_runs += from->failed_runs;
     to->could_direct_bad += from->could_direct_bad;
     to->went_direct_bad += from->went_direct_bad;
+    to->could_bad += from->could_bad;
+    to->missed_bad += from->missed_bad;
     to->virtual_ms += from->virtual_ms;
     to->requests += from->requests;
     to->cpu_s += from->cpu_s;
@@ -146,7 +152,9 @@ void sim_stats_print(const struct sim_stats *stats, double seconds, bool table)
                    percentile(&stats->histogram[h], 50), percentile(&stats->histogram[h], 95),
                    percentile(&stats->histogram[h], 99), (unsigned long long)stats->histogram[h].total);
     if (stats->could_direct_bad)
-        printf("# on bad lines: %llu of %llu that could go direct did (%.2f %%)\n",
+        printf("# on bad lines: %llu of %llu that could connect did not; %llu of %llu that could go direct "
+               "did (%.2f %%)\n",
+               (unsigned long long)stats->missed_bad, (unsigned long long)stats->could_bad,
                (unsigned long long)stats->went_direct_bad, (unsigned long long)stats->could_direct_bad,
                100.0 * (double)stats->went_direct_bad / (double)stats->could_direct_bad);
     if (table)
