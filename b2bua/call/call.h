@@ -95,6 +95,7 @@ struct kg_call {
     uint8_t target_count, target_next;
     struct kg_path path;  /* which way media goes */
     enum kg_path_why why; /* the same, of the offer/answer under way */
+    bool stubborn;        /* the answer to our ICE restart did not restart */
     bool restarts;        /* the offer under way restarts ICE between the two sides */
     uint8_t stream_count;
     struct kg_media_local *local[2]; /* our ports toward each side, stream_count each */

@@ -205,6 +205,8 @@ static void explain_event(const struct kg_record *record, const struct kg_record
         [KG_NOTE_RESTART] = "%s's phone restarted ICE",
         [KG_NOTE_RENEW] = "kedge restarted ICE with %s",
         [KG_NOTE_RENEW_REFUSED] = "%s's phone did not agree to that restart",
+        [KG_NOTE_PLAIN] =
+            "%s's phone does not restart ICE, or found no path by it; kedge offered it media without ICE",
         [KG_NOTE_FALL_BACK] =
             "the direct path was given up because of what happened on %s's side; kedge's relay ports "
             "joined the phones again",

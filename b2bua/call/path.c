@@ -58,8 +58,10 @@ static enum kg_path_why why_anchored(const struct kg_path_rules *rules, const st
         return KG_WHY_POLICY_ANCHOR;
     if (rules->policy == KG_POLICY_BYPASS)
         return KG_WHY_POLICY_BYPASS;
+    if (rules->apart)
+        return KG_WHY_FELL_BACK;
     if (a && b)
-        return rules->apart ? KG_WHY_FELL_BACK : KG_WHY_BOTH_APART;
+        return KG_WHY_BOTH_APART;
     if (facts->mismatch[KG_SIDE_A])
         return KG_WHY_CALLER_MISMATCH;
     if (facts->mismatch[KG_SIDE_B])
@@ -135,7 +137,8 @@ struct kg_path_line kg_path_renewal(const struct kg_path_rules *rules, const str
     struct kg_path_line line = {.why = KG_WHY_UNDECIDED};
     if (!facts->enabled[from] || !facts->enabled[other])
         return line;
-    line.use[from] = rules->ice && facts->ice[from] ? KG_ICE_AGENT : KG_ICE_UNUSED;
+    bool agent = rules->ice && facts->ice[from] && facts->told[from] == KG_SDP_ICE_OURS;
+    line.use[from] = agent ? KG_ICE_AGENT : KG_ICE_UNUSED;
     line.use[other] = facts->use[other] == KG_ICE_UNUSED ? KG_ICE_UNUSED : KG_ICE_AGENT;
     line.text[from] = own_text(line.use[from]);
     line.text[other] = own_text(line.use[other]);
@@ -187,6 +190,20 @@ static struct kg_path_action end(struct kg_path *path, enum kg_side side, const 
     return (struct kg_path_action){.what = KG_PATH_END, .side = side, .why = why};
 }
 
+/* ICE with this phone came to nothing: the next best is its SDP address, or wherever its packets come from
+ * (latching). */
+static struct kg_path_action go_on_plain(struct kg_path *path, enum kg_side side, int64_t now_ms,
+                                         const char *why)
+{
+    struct kg_path_leg *leg = &path->leg[side];
+    if (leg->plain)
+        return end(path, side, why);
+    leg->plain = true;
+    leg->renewals = 0;
+    set_health(path, side, KG_PATH_LOST, now_ms);
+    return nothing();
+}
+
 static void plan_upgrade(struct kg_path *path, int64_t now_ms)
 {
     path->upgrade_ms =
@@ -231,8 +248,8 @@ static struct kg_path_action on_ice(struct kg_path *path, const struct kg_path_e
         if (path->steered)
             break;
         if (leg->health == KG_PATH_MENDING)
-            return end(path, event->side,
-                       "ICE found no path to a phone any more, and a restart did not help");
+            return go_on_plain(path, event->side, now_ms,
+                               "ICE found no path to a phone any more, and a restart did not help");
         if (leg->health == KG_PATH_FINE)
             set_health(path, event->side, KG_PATH_LOST, now_ms);
         break;
@@ -251,6 +268,7 @@ static void on_doubt(struct kg_path *path, enum kg_side side, int64_t now_ms)
 
 static void on_restarted(struct kg_path *path, enum kg_side side, int64_t now_ms)
 {
+    path->leg[side].plain = false;
     if (path->steered) { /* it helps itself, end to end */
         path->fell_back = false;
         all_fine(path);
@@ -265,9 +283,12 @@ static struct kg_path_action on_renewed(struct kg_path *path, const struct kg_pa
     struct kg_path_leg *leg = &path->leg[event->side];
     if (leg->health != KG_PATH_RENEWING)
         return nothing();
+    if (event->ok && event->stubborn && !leg->plain)
+        return go_on_plain(path, event->side, now_ms, NULL);
     if (event->ok) {
-        set_health(path, event->side, leg->connected ? KG_PATH_FINE : KG_PATH_MENDING,
-                   leg->connected ? INT64_MAX : now_ms + KG_PATH_CONNECT_MS);
+        bool fine = leg->connected || leg->plain;
+        set_health(path, event->side, fine ? KG_PATH_FINE : KG_PATH_MENDING,
+                   fine ? INT64_MAX : now_ms + KG_PATH_CONNECT_MS);
         if (path->half)
             set_health(path, kg_other_side(event->side), KG_PATH_LOST, now_ms);
         path->half = false;
@@ -277,7 +298,7 @@ static struct kg_path_action on_renewed(struct kg_path *path, const struct kg_pa
         path->fell_back = false;
         all_fine(path);
     } else {
-        return end(path, event->side, "the path to a phone was lost, and it refused to restart ICE");
+        return end(path, event->side, "the path to a phone was lost, and it refused to look for another");
     }
     return nothing();
 }
@@ -318,7 +339,8 @@ static struct kg_path_action on_due(struct kg_path *path, enum kg_side side, boo
         return end(path, side, "the path to a phone was lost, and it did not answer the offer of another");
     case KG_PATH_MENDING:
         if (!leg->connected)
-            return end(path, side, "the path to a phone was lost, and an ICE restart found no other");
+            return go_on_plain(path, side, now_ms,
+                               "the path to a phone was lost, and an ICE restart found no other");
         set_health(path, side, KG_PATH_FINE, INT64_MAX);
         leg->renewals = 0;
         break;

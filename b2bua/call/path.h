@@ -101,7 +101,8 @@ struct kg_path {
     struct kg_path_leg {
         enum kg_path_health health;
         int64_t by_ms;
-        bool connected;   /* kedge's agent has a pair */
+        bool connected; /* kedge's agent has a pair */
+        bool plain;     /* its phone does not restart ICE: it is offered none, until it restarts by itself */
         uint8_t renewals; /* in a row, without a pair in between */
     } leg[2];
     bool upgrading;
@@ -117,7 +118,7 @@ enum kg_path_event_type {
     KG_PATH_EV_LEFT,      /* side */
     KG_PATH_EV_MOVED,     /* side: its SIP comes from another host */
     KG_PATH_EV_RESTARTED, /* side: its phone restarts ICE itself */
-    KG_PATH_EV_RENEWED,   /* side, ok: how our re-INVITE ended */
+    KG_PATH_EV_RENEWED,   /* side, ok: how our re-INVITE ended; stubborn */
     KG_PATH_EV_UPGRADED,  /* ok */
     KG_PATH_EV_TICK,      /* ready: the call is in talk and no offer/answer is under way */
 };
@@ -127,14 +128,16 @@ struct kg_path_event {
     enum kg_path_why why;
     enum kg_ice_state ice;
     bool steered, relayed, ok, ready;
-    bool both; /* each m-line in use does ICE with kedge on both sides, and steering is permitted */
-    bool held; /* some m-line in use does not flow both ways */
+    bool stubborn; /* answered with the ICE credentials that it had: it does not restart (RFC 8839 4.4.3.1.1)
+                    */
+    bool both;     /* each m-line in use does ICE with kedge on both sides, and steering is permitted */
+    bool held;     /* some m-line in use does not flow both ways */
 };
 
 enum kg_path_do {
     KG_PATH_NOTHING,
     KG_PATH_FALL_BACK, /* for the record; the renewals follow */
-    KG_PATH_RENEW,     /* side */
+    KG_PATH_RENEW,     /* side; leg[side].plain: without ICE */
     KG_PATH_UPGRADE,   /* ask a side for an offer */
     KG_PATH_END,       /* side: whose path is gone; why */
 };

@@ -45,9 +45,16 @@ static void act(struct kg_call *call, const struct kg_path_action *action)
                 record->id, name_of(call, action->side));
         break;
     case KG_PATH_RENEW:
-        kg_counters.ice_renewals++;
-        kg_record_note(record, KG_NOTE_RENEW, action->side, NULL);
-        kg_info("call", "call %s: kedge restarts ICE with %s", record->id, name_of(call, action->side));
+        if (call->path.leg[action->side].plain) {
+            kg_record_note(record, KG_NOTE_PLAIN, action->side, NULL);
+            kg_info("call",
+                    "call %s: %s does not restart ICE, or finds no path by it; kedge offers it media without",
+                    record->id, name_of(call, action->side));
+        } else {
+            kg_counters.ice_renewals++;
+            kg_record_note(record, KG_NOTE_RENEW, action->side, NULL);
+            kg_info("call", "call %s: kedge restarts ICE with %s", record->id, name_of(call, action->side));
+        }
         kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_RENEW, .side = action->side});
         break;
     case KG_PATH_UPGRADE:
@@ -114,7 +121,8 @@ void kg_path_restarted(struct kg_leg *leg)
 
 void kg_path_done(struct kg_call *call, enum kg_fsm_event_type what, enum kg_side side, bool ok)
 {
-    struct kg_path_event event = {.type = KG_PATH_EV_RENEWED, .side = side, .ok = ok};
+    struct kg_path_event event = {
+        .type = KG_PATH_EV_RENEWED, .side = side, .ok = ok, .stubborn = call->stubborn};
     if (what == KG_EV_UPGRADE) {
         event.type = KG_PATH_EV_UPGRADED;
         ok = ok && call->path.steered;

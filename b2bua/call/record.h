@@ -45,6 +45,7 @@ enum kg_note {
     KG_NOTE_RESTART,      /* side: its phone restarts ICE */
     KG_NOTE_RENEW,        /* side: kedge restarts ICE with it */
     KG_NOTE_RENEW_REFUSED,
+    KG_NOTE_PLAIN,     /* side: ICE came to nothing, it is offered media without */
     KG_NOTE_FALL_BACK, /* side: whose path made it necessary */
     KG_NOTE_UPGRADE,   /* side: asked first */
     KG_NOTE_UPGRADED,

@@ -140,6 +140,7 @@ const char *kg_note_name(enum kg_note note)
         [KG_NOTE_RESTART] = "restart",
         [KG_NOTE_RENEW] = "renewal",
         [KG_NOTE_RENEW_REFUSED] = "renewal-refused",
+        [KG_NOTE_PLAIN] = "plain",
         [KG_NOTE_FALL_BACK] = "fallback",
         [KG_NOTE_UPGRADE] = "upgrade",
         [KG_NOTE_UPGRADED] = "upgraded",

@@ -51,7 +51,7 @@ static struct kg_path_facts facts_of(const struct kg_call *call, uint8_t i, cons
         const struct kg_leg *leg = &call->leg[side];
         facts.enabled[side] = leg->lines.enabled >> i & 1;
         facts.known[side] = leg->sdp || leg->sdp_agreed;
-        facts.ice[side] = leg->lines.ice >> i & 1;
+        facts.ice[side] = (leg->lines.ice >> i & 1) && !call->path.leg[side].plain;
         facts.mismatch[side] = mismatch[side] || (leg->lines.mismatch >> i & 1);
         facts.use[side] = leg->agreed.use[i];
         facts.told[side] = leg->told[i];
@@ -96,18 +96,25 @@ static void take_role(struct kg_leg *leg, bool we_offer)
         kg_talk_credentials(leg, true, we_offer);
 }
 
-/* The peer's ICE restart wants one of ours (RFC 8839 4.4.1.1.1). */
-static bool look_for_restart(struct kg_leg *leg)
+/* What the leg says now comes with other ICE credentials than what it said before. */
+static bool is_restart(const struct kg_leg *leg)
 {
     char error[160];
     struct kg_sdp *before =
         leg->sdp_agreed ? kg_sdp_parse(leg->sdp_agreed, strlen(leg->sdp_agreed), error, sizeof error) : NULL;
     bool restart = before && kg_sdp_is_ice_restart(before, leg->sdp);
-    if (restart && is_agent(leg))
-        kg_talk_credentials(leg, true, false);
+    kg_sdp_free(before);
+    return restart;
+}
+
+/* The peer's ICE restart wants one of ours (RFC 8839 4.4.1.1.1). */
+static bool look_for_restart(struct kg_leg *leg)
+{
+    bool restart = is_restart(leg);
     if (restart)
         kg_path_restarted(leg);
-    kg_sdp_free(before);
+    if (restart && is_agent(leg))
+        kg_talk_credentials(leg, true, false);
     return restart;
 }
 
@@ -124,6 +131,8 @@ bool kg_talk_decide(struct kg_leg *leg, enum kg_apply purpose)
     struct kg_path_rules rules = rules_of(call, purpose);
     const bool mismatch[2] = {says_mismatch(&call->leg[KG_SIDE_A]), says_mismatch(&call->leg[KG_SIDE_B])};
     bool changed = false, decided = false;
+    if (is_offer(purpose))
+        call->restarts = look_for_restart(leg);
     for (uint8_t i = 0; i < KG_MEDIA_STREAMS_MAX; i++) {
         struct kg_path_facts facts = facts_of(call, i, mismatch);
         struct kg_path_line line = decide_line(&rules, &facts, leg->side, purpose);
@@ -144,11 +153,12 @@ bool kg_talk_decide(struct kg_leg *leg, enum kg_apply purpose)
         }
     }
     if (is_offer(purpose)) {
-        call->restarts = look_for_restart(leg);
         take_role(leg, false);
         if (purpose != KG_APPLY_ABSORBED)
             take_role(other, true);
-    } else if (purpose != KG_APPLY_RENEWED) {
+    } else if (purpose == KG_APPLY_RENEWED) {
+        call->stubborn = !is_restart(leg);
+    } else {
         take_role(other, false);
     }
     return changed;
@@ -182,9 +192,12 @@ static void tell_engine(struct kg_leg *leg)
 
 void kg_talk_renew(struct kg_leg *leg)
 {
-    kg_talk_credentials(leg, true, true);
+    bool plain = leg->call->path.leg[leg->side].plain;
     for (int i = 0; i < KG_MEDIA_STREAMS_MAX; i++)
-        leg->told[i] = leg->agreed.enabled >> i & 1 ? KG_SDP_ICE_OURS : KG_SDP_ICE_NONE;
+        leg->told[i] = !plain && leg->agreed.enabled >> i & 1 ? KG_SDP_ICE_OURS : KG_SDP_ICE_NONE;
+    if (plain)
+        return;
+    kg_talk_credentials(leg, true, true);
     tell_engine(leg);
 }
 

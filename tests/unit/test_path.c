@@ -185,7 +185,7 @@ static void test_renewal(void **state)
     assert_int_equal(line.use[KG_SIDE_A], AGENT);
     assert_int_equal(line.use[KG_SIDE_B], AGENT);
     assert_int_equal(line.why, KG_WHY_FELL_BACK);
-    facts = (struct kg_path_facts){.use = {AGENT, UNUSED}};
+    facts = (struct kg_path_facts){.use = {AGENT, UNUSED}, .told = {OURS, NONE}};
     say(&facts, KG_SIDE_A, ICE);
     say(&facts, KG_SIDE_B, LEGACY);
     line = kg_path_renewal(&automatic, &facts, KG_SIDE_A);
@@ -279,18 +279,30 @@ static void test_nobody_answers_the_restart(void **state)
     assert_non_null(action.why);
 }
 
+/* The ladder: restart, the same without ICE, the end. */
 static void test_the_restart_finds_nothing(void **state)
 {
     (void)state;
-    for (int failed = 0; failed < 2; failed++) { /* said by the agent, or by time */
+    for (int how = 0; how < 3;
+         how++) { /* said by the agent, by time, or by an answer that restarts nothing */
         start(false);
         RUN(.type = KG_PATH_EV_ICE, .side = KG_SIDE_A, .ice = KG_ICE_DISCONNECTED);
-        later(0, true);
-        RUN(.type = KG_PATH_EV_RENEWED, .side = KG_SIDE_A, .ok = true);
-        struct kg_path_action action =
-            failed ? RUN(.type = KG_PATH_EV_ICE, .side = KG_SIDE_A, .ice = KG_ICE_FAILED)
-                   : later(KG_PATH_CONNECT_MS, true);
-        assert_int_equal(action.what, KG_PATH_END);
+        assert_int_equal(later(0, true).what, KG_PATH_RENEW);
+        assert_false(path.leg[KG_SIDE_A].plain);
+        RUN(.type = KG_PATH_EV_RENEWED, .side = KG_SIDE_A, .ok = true, .stubborn = how == 2);
+        if (how == 0)
+            RUN(.type = KG_PATH_EV_ICE, .side = KG_SIDE_A, .ice = KG_ICE_FAILED);
+        later(how == 1 ? KG_PATH_CONNECT_MS : 0, false);
+        assert_int_equal(later(0, true).what, KG_PATH_RENEW);
+        assert_true(path.leg[KG_SIDE_A].plain);
+        if (how == 0) { /* it goes on by latching */
+            RUN(.type = KG_PATH_EV_RENEWED, .side = KG_SIDE_A, .ok = true, .stubborn = true);
+            assert_true(path.deadline_ms == INT64_MAX);
+            RUN(.type = KG_PATH_EV_RESTARTED, .side = KG_SIDE_A);
+            assert_false(path.leg[KG_SIDE_A].plain); /* it does ICE again */
+        } else {
+            assert_int_equal(later(KG_PATH_ANSWER_MS, false).what, KG_PATH_END);
+        }
     }
 }
 
