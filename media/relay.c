@@ -131,7 +131,9 @@ static struct kg_flow *relay_rtcp(struct kg_flow *in, const uint8_t *data, size_
         to->sr_ntp_middle = rtcp.sr_ntp_middle;
         to->sr_us = now_us;
     }
-    return to->rtcp_mux ? &to->rtp : &to->rtcp;
+    /* Steered: whether they mux is between the two. */
+    bool mux = in->ice == KG_ICE_STEER ? !in->rtcp : to->rtcp_mux;
+    return mux ? &to->rtp : &to->rtcp;
 }
 
 static struct kg_flow *relay_rtp(struct kg_flow *in, const uint8_t *data, size_t len,

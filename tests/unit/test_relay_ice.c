@@ -495,6 +495,23 @@ static void test_steered_call_that_cannot_be_seen_goes_on(void **state)
     world_free(w);
 }
 
+/* Who muxes RTCP is agreed between the two: it leaves by the component it came on, whatever only one of them
+ * said. */
+static void test_steered_rtcp_keeps_its_component(void **state)
+{
+    (void)state;
+    static const uint8_t report[] = {0x80, 201, 0, 1, 0, 0, 0, 9};
+    struct world *w = steered(true, false);
+    world_until(w, 20000, kg_ice_state(w->phone[0].agent) == KG_ICE_COMPLETED && w->phone[0].heard > 50);
+    w->relay->stream[0]->leg[0].rtcp_mux = true;     /* offered, and not taken */
+    w->phone[0].public[0] = at("198.51.100.1:4444"); /* only its RTCP port hears what is sent to that */
+    unsigned stray = w->stray;
+    deliver(w, &w->phone[1].public[1], &w -> bound[1][1], report, sizeof report);
+    assert_int_equal(w->phone[0].heard_rtcp, 1);
+    assert_int_equal(w->stray, stray);
+    world_free(w);
+}
+
 /* They answered while they did ICE, and never afterwards. */
 static void test_answers_during_ice_promise_nothing(void **state)
 {
@@ -756,6 +773,7 @@ int main(void)
         cmocka_unit_test(test_steered_over_the_relay),
         cmocka_unit_test(test_steered_and_direct),
         cmocka_unit_test(test_steered_call_that_cannot_be_seen_goes_on),
+        cmocka_unit_test(test_steered_rtcp_keeps_its_component),
         cmocka_unit_test(test_answers_during_ice_promise_nothing),
         cmocka_unit_test(test_hold_is_not_direct),
         cmocka_unit_test(test_steered_phone_that_moves_is_followed_by_proof),
