@@ -3,10 +3,14 @@ import re
 import select
 import socket
 
+from interop.agent import digest
 from interop.hosts import socket_in
 
 SDP = ("v=0\r\no=- 1 1 IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nt=0 0\r\nm=audio {1} RTP/AVP 0\r\n"
        "a=rtpmap:0 PCMU/8000\r\na=sendrecv\r\n")
+# What ice.h of rtpload answers and asks with.
+ICE = [f"a=rtcp-mux\r\na=ice-ufrag:load{side}\r\na=ice-pwd:loadPasswordOfSide{side}00000\r\n"
+       "a=candidate:1 1 UDP 2130706431 {0} {1} typ host\r\n" for side in "AB"]
 WINDOW = 50  # calls in set-up at once
 PORT_A, PORT_B = 10000, 20000  # one socket of rtpload a side: a relay tells calls apart by its own ports
 
@@ -21,9 +25,22 @@ def media_of(text):
     return host, int(re.search(r"^m=audio (\d+)", text, re.M).group(1))
 
 
+def relay_of(text, ice):
+    """What rtpload has to know of one side: "HOST PORT", with ICE also the ufrag and pwd that belong to it."""
+    words = [*map(str, media_of(text))]
+    if ice:
+        words += [re.search(rf"^a=ice-{name}:(\S+)", text, re.M).group(1) for name in ("ufrag", "pwd")]
+    return " ".join(words)
+
+
 class Calls:
-    def __init__(self, caller_host, callee_host, server, callee_port=5090):
-        self.server = server
+    """ice: both ends offer and answer ICE. account: (user, password) of a registrar where both ends register and with which
+    they call; the callee's user is the same with -b behind it, and it registers at `back`."""
+
+    def __init__(self, caller_host, callee_host, server, callee_port=5090, ice=False, account=None, back=None,
+                 domain="kedge.test"):
+        self.server, self.back = server, back
+        self.ice, self.account, self.domain = ice, account, domain
         self.ends = []
         for host, port in ((caller_host, 5080), (callee_host, callee_port)):
             s = socket_in(host)
@@ -31,7 +48,7 @@ class Calls:
             s.bind((host.addr, port))
             self.ends.append(s)
         self.hosts = (caller_host.addr, callee_host.addr)
-        self.relay = {}   # call -> [relay address for A, relay address for B]
+        self.relay = {}   # call -> [relay_of for A, for B]
         self.dialog = {}  # call -> (next URI, route headers, To)
         self.ended = set()
 
@@ -39,13 +56,41 @@ class Calls:
         for s in self.ends:
             s.close()
 
-    def _request(self, method, i, seq, uri, routes="", to=None, body=""):
+    def _request(self, method, i, seq, uri, routes="", to=None, body="", extra="", branch=None):
         host = self.hosts[0]
-        text = (f"{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {host}:5080;rport;branch=z9hG4bK{method}{i}\r\n{routes}"
-                f"Max-Forwards: 70\r\nFrom: <sip:load@{host}>;tag=a{i}\r\nTo: {to or f'<sip:call{i}@{self.server[0]}>'}\r\n"
-                f"Call-ID: load{i}@{host}\r\nCSeq: {seq} {method}\r\nContact: <sip:load@{host}:5080>\r\n"
+        user = self.account[0] if self.account else "load"
+        text = (f"{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {host}:5080;rport;branch=z9hG4bK{branch or method}{i}-{seq}\r\n{routes}"
+                f"Max-Forwards: 70\r\nFrom: <sip:{user}@{self.domain}>;tag=a{i}\r\nTo: {to or f'<{uri}>'}\r\n"
+                f"Call-ID: load{i}@{host}\r\nCSeq: {seq} {method}\r\nContact: <sip:{user}@{host}:5080>\r\n{extra}"
                 + ("Content-Type: application/sdp\r\n" if body else "") + f"Content-Length: {len(body)}\r\n\r\n{body}")
         self.ends[0].sendto(text.encode(), self.server)
+
+    def _body(self, side, i):
+        host, port = self.hosts[side], (PORT_A, PORT_B)[side]
+        text = SDP.format(host, port).replace("s=-", f"s=call{i}")
+        return text + ICE[side].format(host, port) if self.ice else text
+
+    def _invite(self, i, seq=1, extra=""):
+        uri = f"sip:{self.account[0]}-b@{self.domain}" if self.account else f"sip:call{i}@{self.server[0]}:{self.server[1]}"
+        self._request("INVITE", i, seq, uri, body=self._body(0, i), extra=extra)
+
+    def register(self):
+        """Both ends, so that the calls come from and go to phones."""
+        for side, suffix in enumerate(("", "-b")):
+            user, s = self.account[0] + suffix, self.ends[side]
+            host, port = s.getsockname()
+            uri, extra = f"sip:{self.domain}", ""
+            for seq in (1, 2):
+                s.sendto((f"REGISTER {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {host}:{port};rport;branch=z9hG4bKr{side}{seq}\r\n"
+                          f"Max-Forwards: 70\r\nFrom: <sip:{user}@{self.domain}>;tag=r{side}\r\nTo: <sip:{user}@{self.domain}>"
+                          f"\r\nCall-ID: r{side}@{host}\r\nCSeq: {seq} REGISTER\r\nContact: <sip:{user}@{host}:{port}>\r\n"
+                          f"Expires: 3600\r\n{extra}Content-Length: 0\r\n\r\n").encode(), self.back if side else self.server)
+                s.settimeout(5)
+                answer = s.recv(65536).decode()
+                if answer.startswith("SIP/2.0 401"):
+                    extra = "Authorization: " + digest(header(answer, "WWW-Authenticate")[0], user, self.account[1],
+                                                       "REGISTER", uri) + "\r\n"
+            assert answer.startswith("SIP/2.0 200"), answer
 
     def _callee(self, text, source):
         method, uri = text.split(" ", 2)[:2]
@@ -54,11 +99,11 @@ class Calls:
         copied = "".join(f"{n}: {v}\r\n" for n in ("Via", "Record-Route", "From", "Call-ID", "CSeq") for v in header(text, n))
         to, body = header(text, "To")[0], ""
         if method == "INVITE":
-            i = int(re.search(r"call(\d+)", uri).group(1))
+            i = int(re.search(r"^s=call(\d+)", text, re.M).group(1))
             if "tag=" not in to:
                 to += f";tag=b{i}"
-            self.relay.setdefault(i, [None, None])[1] = media_of(text)
-            body = SDP.format(self.hosts[1], PORT_B)
+            self.relay.setdefault(i, [None, None])[1] = relay_of(text, self.ice)
+            body = self._body(1, i)
         host, port = self.ends[1].getsockname()
         self.ends[1].sendto((f"SIP/2.0 200 OK\r\n{copied}To: {to}\r\nContact: <sip:callee@{host}:{port}>\r\n"
                              + ("Content-Type: application/sdp\r\n" if body else "")
@@ -72,13 +117,20 @@ class Calls:
         if "BYE" in header(text, "CSeq")[0]:
             self.ended.add(i)
             return
+        if status in (401, 407) and self.account:
+            uri, to = f"sip:{self.account[0]}-b@{self.domain}", header(text, "To")[0]
+            self._request("ACK", i, 1, uri, to=to, branch="INVITE")
+            name = "WWW-Authenticate" if status == 401 else "Proxy-Authenticate"
+            answer = digest(header(text, name)[0], *self.account, "INVITE", uri)
+            self._invite(i, 2, f"{'' if status == 401 else 'Proxy-'}Authorization: {answer}\r\n")
+            return
         assert status == 200, f"call {i} was refused: {text.splitlines()[0]}"
         uri = re.search(r"<([^>]*)>", header(text, "Contact")[0]).group(1)
         routes = "".join(f"Route: {r.strip()}\r\n" for line in reversed(header(text, "Record-Route"))
                          for r in reversed(line.split(",")))
         self.dialog[i] = (uri, routes, header(text, "To")[0])
-        self.relay.setdefault(i, [None, None])[0] = media_of(text)
-        self._request("ACK", i, 1, uri, routes, self.dialog[i][2])
+        self.relay.setdefault(i, [None, None])[0] = relay_of(text, self.ice)
+        self._request("ACK", i, int(header(text, "CSeq")[0].split()[0]), uri, routes, self.dialog[i][2])
 
     def _pump(self, timeout):
         ready, _, _ = select.select(self.ends, [], [], timeout)
@@ -93,32 +145,26 @@ class Calls:
 
     def make(self, count):
         """Sets calls up until there are `count`; returns their relay addresses as rtpload's lines."""
-        uri = f"sip:call{{}}@{self.server[0]}:{self.server[1]}"
         started, idle = len(self.dialog), 0
         while len(self.dialog) < count:
             while started < count and started - len(self.dialog) < WINDOW:
-                body = SDP.format(self.hosts[0], PORT_A)
-                self._request("INVITE", started, 1, uri.format(started), body=body)
+                self._invite(started)
                 started += 1
             idle = 0 if self._pump(0.5) else idle + 1
             if idle > 3:  # a request was lost: again
                 for i in set(range(started)) - set(self.dialog):
-                    self._request("INVITE", i, 1, uri.format(i), body=SDP.format(self.hosts[0], PORT_A))
+                    self._invite(i)
             assert idle < 12, f"only {len(self.dialog)} of {count} calls were answered"
         while self._pump(0.1):
             pass
-        lines = ""
-        for i in range(count):
-            (host_a, port_a), (host_b, port_b) = self.relay[i]
-            lines += f"{host_a} {port_a} {host_b} {port_b}\n"
-        return lines
+        return "".join(" ".join(self.relay[i]) + "\n" for i in range(count))
 
     def end(self):
         for _ in range(4):
             waiting = [i for i in self.dialog if i not in self.ended]
             for n, i in enumerate(waiting):
                 uri, routes, to = self.dialog[i]
-                self._request("BYE", i, 2, uri, routes, to)
+                self._request("BYE", i, 3, uri, routes, to)
                 if n % 20 == 19:
                     self._pump(0.02)
             while self._pump(0.5):

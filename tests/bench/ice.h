@@ -14,7 +14,7 @@
 
 /* Of all ends of side A, of all ends of side B; calls.py puts them into the SDP. */
 static const char *const ice_ufrag[2] = {"loadA", "loadB"};
-static const char *const ice_pwd[2] = {"load-password-of-side-A-", "load-password-of-side-B-"};
+static const char *const ice_pwd[2] = {"loadPasswordOfSideA00000", "loadPasswordOfSideB00000"};
 
 struct ice_peer {
     char ufrag[64], pwd[64];

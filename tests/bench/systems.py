@@ -91,6 +91,8 @@ class KamailioRtpengine(System):
     name = "Kamailio + rtpengine"
     media_name = "rtpengine"
     registrar_name = "Kamailio usrloc"
+    rtpengine_flags = ""
+    account = None
 
     def __init__(self, net, folder, accounts=()):
         self.net, self.folder, self.processes = net, folder, []
@@ -104,6 +106,7 @@ class KamailioRtpengine(System):
     def start(self):
         with open(os.path.join(HERE, "kamailio.cfg"), encoding="utf-8") as f:
             text = f.read().replace("@FRONT@", FRONT).replace("@BACK@", BACK).replace("@NEXT@", NEXT)
+            text = text.replace("@FLAGS@", self.rtpengine_flags)
         config = os.path.join(self.folder, "kamailio.cfg")
         with open(config, "w", encoding="utf-8") as f:
             f.write(text)
@@ -133,14 +136,18 @@ class KamailioRtpengine(System):
 class KedgeSystem(System):
     name = media_name = "kedge"
     registrar_name = "kedge (SQLite)"
-    embedded = False
+    account = None
+    policy = "auto"
 
     def __init__(self, net, folder, accounts=()):
         config = {"sip": {"listen": [f"udp:{FRONT}:5060", f"udp:{BACK}:5060"]},
                   "limits": {"unregistered_calls": 1000000},  # the load calls without registering
                   "media": {"address": "auto", "ports": f"{PORTS[0]}-{PORTS[1]}",
+                            "policy": self.policy,
                             "port_quarantine": 1,  # at the highest rates 10 s of quarantine would use up the range
                             "silence_timeout": 600}}  # calls wait for the others before the load starts
+        if self.account:
+            accounts = [(self.account[0] + suffix, self.account[1]) for suffix in ("", "-b")]
         if not accounts:
             config["pbx"] = ["udp:" + NEXT]
         self.kedge = Kedge(folder, net.middle, config, dict(accounts))
@@ -155,6 +162,25 @@ class KedgeSystem(System):
 
     def stop(self):
         self.kedge.stop(timeout=60)
+
+
+class RtpengineIce(KamailioRtpengine):
+    """rtpengine as the ICE peer of both sides."""
+    name = media_name = "rtpengine with ICE"
+    rtpengine_flags = "ICE=force "
+
+
+class KedgeAgent(KedgeSystem):
+    """kedge as the ICE peer of both sides, which are phones: a PBX is not offered ICE."""
+    name = media_name = "kedge, ICE with each side"
+    account = ("load", "load-word")
+    policy = "anchor"
+
+
+class KedgeSteer(KedgeAgent):
+    """The sides do ICE with each other, and find no better path than kedge's relay."""
+    name = media_name = "kedge, ICE end to end, relayed"
+    policy = "auto"
 
 
 def machine():

@@ -68,6 +68,8 @@ class Talk:
         if self.kind == "steered":
             self.rtp_b.to = None
         assert self.rtp_a.got(ms=200) and self.rtp_b.got(ms=200), f"no audio: {self.kedge.calls()}"
+        way = "anchored" if self.kind == "anchored" else "relayed by kedge"
+        assert until(lambda: self.kedge.calls()[0]["path"] == way, 5, 0.1), self.kedge.calls()
         return self
 
     def reinvite(self, version):
