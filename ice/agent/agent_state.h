@@ -81,25 +81,24 @@ struct kg_ice_entry { /* one pair */
 
 struct kg_ice_component {
     bool active;
-    bool dropped;       /* by drop_component */
     bool tell_selected; /* events to come */
     bool tell_lost;
-    bool lost;              /* consent was lost and nothing took over */
-    uint16_t selected;      /* pair; KG_ICE_NONE */
-    uint16_t found;         /* pair that raised the latest doubt */
-    int64_t nominated_ms;   /* the first nomination of this session; INT64_MAX: none yet */
-    uint8_t unproven;       /* peer-reflexive remotes since one of them answered, KG_ICE_UNPROVEN at most */
-    int64_t first_valid_ms; /* INT64_MAX: none yet */
-    int64_t consent_ms;     /* when to ask again, or to send a keepalive */
-    int64_t repeat_ms;      /* when the latest consent check is sent again; INT64_MAX: not */
-    uint8_t repeats;
-    int64_t doubt_ms;                           /* when the peer was found elsewhere; INT64_MIN: no doubt */
-    uint8_t doubts, doubts_max;                 /* questions asked since, and how many there will be */
-    int64_t challenge_ms;                       /* the latest */
-    uint8_t id[KG_ICE_CONSENT_IDS][KG_STUN_ID]; /* of the latest consent checks, all to `asked` */
-    int64_t sent_ms[KG_ICE_CONSENT_IDS];
+    bool lost;        /* consent was lost and nothing took over */
+    uint8_t unproven; /* peer-reflexive remotes since one of them answered, KG_ICE_UNPROVEN at most */
+    uint8_t repeats;  /* of the latest consent check */
+    uint8_t doubts, doubts_max; /* questions asked since doubt_ms, and how many there will be */
+    uint16_t selected;          /* pair; KG_ICE_NONE */
+    uint16_t found;             /* pair that raised the latest doubt */
+    uint16_t asked;             /* pair that the latest consent checks went to */
     uint8_t next_id;
-    uint16_t asked; /* pair */
+    uint8_t id[KG_ICE_CONSENT_IDS][KG_STUN_ID]; /* of the latest consent checks */
+    int64_t sent_ms[KG_ICE_CONSENT_IDS];        /* -1: answered, or none */
+    int64_t first_valid_ms;                     /* INT64_MAX: none yet */
+    int64_t nominated_ms; /* the first nomination of this session; INT64_MAX: none yet */
+    int64_t consent_ms;   /* when to ask again, or to send a keepalive */
+    int64_t repeat_ms;    /* when the latest consent check is sent again; INT64_MAX: not */
+    int64_t doubt_ms;     /* when the peer was found elsewhere; INT64_MIN: no doubt */
+    int64_t challenge_ms; /* the latest */
 };
 
 struct kg_ice_stream {
