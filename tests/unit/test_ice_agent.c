@@ -483,6 +483,19 @@ static void test_rfc7675_5_1_consent_expires_after_30_s(void **state)
     world_free(w);
 }
 
+static void test_consent_check_without_answer_is_repeated_twice(void **state)
+{
+    (void)state;
+    struct world *w = connected(1);
+    uint32_t before = w->a.requests, ids = w->a.ids;
+
+    w->blocks = nothing_passes;
+    world_run(w, 20000); /* four or five checks, the last perhaps not repeated yet */
+    assert_in_range(w->a.ids - ids, 3, 5);
+    assert_in_range(w->a.requests - before, 3 * (w->a.ids - ids) - 2, 3 * (w->a.ids - ids));
+    world_free(w);
+}
+
 static void test_consent_survives_a_short_outage(void **state)
 {
     (void)state;
@@ -729,6 +742,7 @@ int main(void)
         cmocka_unit_test(test_peer_is_described_before_our_own_restart),
         cmocka_unit_test(test_rfc7675_5_1_consent_is_asked_every_5_s),
         cmocka_unit_test(test_rfc7675_5_1_consent_expires_after_30_s),
+        cmocka_unit_test(test_consent_check_without_answer_is_repeated_twice),
         cmocka_unit_test(test_consent_survives_a_short_outage),
         cmocka_unit_test(test_rfc8445_11_keepalives_where_consent_is_off),
         cmocka_unit_test(test_rtcp_mux_drops_component_2),
