@@ -101,7 +101,7 @@ def no_ice(body, kedge):
 
 @pytest.fixture(scope="module")
 def hosts(lab):
-    return [lab.public_host(n) for n in ("kedge", "one", "two")]
+    return [lab.public_host(n) for n in ("kedge", "one", "two", "elsewhere")]
 
 
 class Scene:
@@ -190,8 +190,13 @@ class Scene:
 
 @pytest.fixture
 def scene(stage, hosts):
-    def make(transport="udp", **media):
-        kedge = stage.kedge(hosts[0], accounts={u: "pw-" + u for u in ("alice", "bob")}, config={"media": media})
+    def make(transport="udp", ice=None, **media):
+        config = {"media": media}
+        if isinstance(ice, dict):
+            config["ice"] = ice
+        elif ice:
+            media["ice"] = ice
+        kedge = stage.kedge(hosts[0], accounts={u: "pw-" + u for u in ("alice", "bob")}, config=config)
         return Scene(kedge, stage, hosts, transport)
     return make
 
@@ -398,6 +403,63 @@ def test_ice_that_is_given_up(scene):
     assert no_ice(answered, s.kedge)
     assert s.path()[0] == "anchored" and "only the callee does ICE" in s.path()[1]
     s.end()
+
+
+# A path that is lost
+
+
+def answer_offer(dialog, body):
+    """The phone answers kedge's re-INVITE; what it was offered."""
+    request = dialog.agent.expect("INVITE", 12)
+    dialog.agent.reply(request, 200, body)
+    dialog.agent.expect("ACK")
+    return request.body
+
+
+def test_a_phone_that_registers_from_elsewhere_falls_back(scene, stage, hosts):
+    """A direct call: kedge hears nothing of its media, but that the phone registers from another address. Both phones are offered
+    ICE with kedge, the one that moved first, and where it is now."""
+    s = scene()
+    s.call(sdp(s.ice_a), sdp(s.ice_b))
+    contact, uri = s.a.contact, s.da.target
+    s.a.close()
+    s.da.agent = moved = stage.agent(hosts[3], "alice", "pw-alice", (s.kedge.host.addr, 5060))
+    assert moved.register(contact=contact).status == 200
+    s.ice_a.restart()
+    kedge_ice(answer_offer(s.da, sdp(s.ice_a)), s.kedge)
+    s.ice_b.restart()
+    kedge_ice(answer_offer(s.db, sdp(s.ice_b)), s.kedge)
+    assert until(lambda: s.path() == ("anchored", s.path()[1]), 3) and "path between the phones was lost" in s.path()[1]
+    told = s.told()
+    assert [e["what"] for e in told["events"]] == ["moved", "fallback", "renewal", "renewal"], told["events"]
+    assert any("alice's phone moved" in line and hosts[3].addr in line for line in told["explain"])
+    assert s.kedge.stats()["ice_fallbacks"] == 1 and s.kedge.stats()["ice_renewals"] == 2
+    s.da.target = uri
+    s.a = moved
+    s.end()
+
+
+def test_a_phone_that_does_not_restart_goes_on_without_ice(scene):
+    """It answers kedge's restart with the credentials that it had, as baresip does: it is offered media without ICE, once."""
+    s = scene(ice={"patience": 1, "rto": 50})
+    s.call(sdp(s.ice_a), sdp())
+    kedge_ice(answer_offer(s.da, sdp(s.ice_a)), s.kedge)
+    assert no_ice(answer_offer(s.da, sdp(s.ice_a)), s.kedge)
+    assert s.a.quiet("INVITE", 3) and s.b.quiet("INVITE", 0.1)
+    assert "plain" in [e["what"] for e in s.told()["events"]]
+    s.ice_a.restart()  # when it restarts by itself, kedge is its ICE peer again
+    _, answered = s.reinvite(s.da, sdp(s.ice_a), sdp())
+    kedge_ice(answered, s.kedge)
+    s.end()
+
+
+def test_a_call_whose_phone_answers_nothing_any_more_ends(scene):
+    s = scene(ice={"patience": 1, "rto": 50})
+    s.call(sdp(s.ice_a), sdp())
+    s.a.expect("INVITE", 12)  # and says nothing
+    bye = s.b.expect("BYE", 25)
+    assert "no other was found" in bye.get("reason"), bye.headers
+    s.b.reply(bye, 200)
 
 
 # Sizes
