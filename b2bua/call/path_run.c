@@ -139,6 +139,8 @@ void kg_path_moved(struct kg_leg *leg, const struct kg_addr *before, bool restar
     if (kg_addr_same_host(before, &leg->flow.remote)) /* a new mapping or connection says nothing of media */
         return;
     kg_record_note(leg->call->record, KG_NOTE_MOVED, leg->side, &leg->flow.remote);
+    if (is_free(leg->call) && leg->agreed.use[0] == KG_ICE_UNUSED)
+        kg_talk_tell(leg); /* latching may follow it to where its SIP comes from */
     if (!restarted)
         kg_path_event(leg->call, &(struct kg_path_event){.type = KG_PATH_EV_MOVED, .side = leg->side});
 }

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import threading
+import time
 
 import pytest
 
@@ -436,6 +437,26 @@ def test_a_phone_that_registers_from_elsewhere_falls_back(scene, stage, hosts):
     assert s.kedge.stats()["ice_fallbacks"] == 1 and s.kedge.stats()["ice_renewals"] == 2
     s.da.target = uri
     s.a = moved
+    s.end()
+
+
+def test_a_legacy_phone_that_registers_from_elsewhere_is_followed(scene, stage, hosts):
+    """Latching: packets from the host that its REGISTER came from are believed."""
+    s = scene()
+    offered, answered, _ = s.call(sdp(), sdp())
+    old, other, new = (stage.rtp(hosts[i]) for i in (1, 2, 3))
+    contact, at = s.a.contact, destination(answered)
+    old.to, other.to = at, destination(offered)
+    assert old.got(0, 100) and other.got(0, 100)
+    s.a.close()
+    old.to = None
+    new.to = at
+    mark = time.monotonic()
+    assert not other.got(mark + 0.2, 100, timeout=1)  # nobody has said that this is alice
+    s.a = s.da.agent = stage.agent(hosts[3], "alice", "pw-alice", (s.kedge.host.addr, 5060))
+    assert s.a.register(contact=contact).status == 200
+    mark = time.monotonic()
+    assert other.got(mark, 400, timeout=3) and new.got(mark, 400, timeout=3)
     s.end()
 
 
