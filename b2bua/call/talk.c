@@ -425,6 +425,31 @@ static bool are_apart(const struct kg_leg *a, const struct kg_leg *b)
            !(kg_addr_is_private(at) && kg_addr_is_private(bt));
 }
 
+/* Whether the two phones of a steered call talk to each other without our relay, as far as the offer under
+ * way tells: who updates its offer after the selection writes its end of the selected pair as the default
+ * destination, and the peer's end as a=remote-candidates (RFC 8839 4.4.1.2.2, 4.4.1.3). Where the offer does
+ * not tell, what flowed last decides. */
+static bool is_direct(const struct kg_leg *from, uint8_t i)
+{
+    const struct kg_call *call = from->call;
+    const struct kg_leg *to = &call->leg[kg_other_side(from->side)];
+    struct kg_media_side side;
+    if (call->fsm.state != KG_CALL_TALK || !call->path.steered || call->restarts)
+        return false;
+    if (from->sdp && i == 0 && kg_sdp_describe(from->sdp, &side) == 0 && side.stream[i].ice) {
+        const struct kg_addr *at = &side.stream[i].rtp, *peer = &side.stream[i].ice->remote_candidate[0];
+        struct kg_addr near = advertised(from, &from->flow.remote, &call->local[from->side][i].rtp);
+        struct kg_addr far = advertised(to, &to->flow.remote, &call->local[to->side][i].rtp);
+        if (kg_addr_equal(at, &near) || kg_addr_equal(at, &far))
+            return false;
+        if (kg_addr_is_set(peer))
+            return !kg_addr_equal(peer, &near);
+        if (kg_addr_is_set(at) && kg_addr_is_set(&from->seen[0]) && !kg_addr_equal(at, &from->seen[0]))
+            return true;
+    }
+    return !call->path.relayed;
+}
+
 char *kg_talk_text(struct kg_leg *leg, size_t *len)
 {
     const struct kg_call *call = leg->call;
@@ -459,8 +484,7 @@ char *kg_talk_text(struct kg_leg *leg, size_t *len)
             if (!is_offer) /* the two agree on it, or have it not (RFC 5761 5.1.1) */
                 line->rtcp_mux = mux & other->lines.mux & 1u << i;
             line->apart = are_apart(leg, other);
-            line->selected = call->fsm.state == KG_CALL_TALK && call->path.steered && !call->path.relayed &&
-                             !call->restarts;
+            line->selected = is_direct(is_offer ? other : leg, i);
             line->peer[0].from = advertised(other, &other->flow.remote, &theirs->rtp);
             line->peer[1].from = advertised(other, &other->flow.remote, &theirs->rtcp);
             for (int c = 0; c < 2 && i == 0; c++)

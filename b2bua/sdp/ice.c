@@ -34,7 +34,8 @@ static void options(const struct kg_sdp_line *line, struct kg_sdp_ice_level *out
     }
 }
 
-/* RFC 8839 5.2: component address port, again for each component. A malformed line is as good as none. */
+/* RFC 8839 5.2: component address port, again for each component. A malformed line is as good as
+ * none. */
 static void remote_candidates(const struct kg_sdp_line *line, struct kg_addr out[static 2])
 {
     const char *s = line->value + line->argument, *end = line->value + line->len;
@@ -51,6 +52,8 @@ static void remote_candidates(const struct kg_sdp_line *line, struct kg_addr out
             continue;
         memcpy(text, host.s, host.len);
         text[host.len] = '\0';
+        if (kg_addr_is_set(&found[component_is - 1])) /* baresip: all it knows, and not what it selected */
+            return;
         if (strchr(text, '%') || kg_addr_parse_host(text, (uint16_t)port_is, &found[component_is - 1]) != 0)
             return;
     }
