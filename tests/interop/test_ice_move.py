@@ -12,6 +12,8 @@ from interop.report import publish
 from natlab import stun
 
 BACK_WITHIN_MS = 2000
+CONSENT_S, EXPIRY_S = 1, 4
+SETTLED_S = 2 * CONSENT_S + 1.5  # kedge has been answered twice: only then it misses who does not answer any more
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,7 @@ def world(lab, long_stage):
     servers = lab.public_host("stun", ip4=["203.0.113.100", "203.0.113.101"])
     stun.serve(servers)
     users = ("ice-a", "ice-b", "old", "cone-a", "cone-b", "restarts")
-    kedge = long_stage.kedge(server, config={"ice": {"consent": 1, "consent_expiry": 4},
+    kedge = long_stage.kedge(server, config={"ice": {"consent": CONSENT_S, "consent_expiry": EXPIRY_S},
                                              "registration": {"phone_expires_udp": 10, "keepalive_udp": 5}},
                              accounts={user: "pw-" + user for user in users})
     nats = {"ice-a": "symmetric", "ice-b": "symmetric", "old": "port-restricted", "cone-a": "port-restricted",
@@ -48,7 +50,7 @@ def move(lab, call, mover, kind, wait):
     other = next(p for p in call.phones if p is not mover)
     ears = [Ear(other.host), Ear(mover.host)]
     try:
-        time.sleep(0.5)
+        time.sleep(SETTLED_S)
         since = time.monotonic()
         lab.change_nat(mover.host)
 
