@@ -106,6 +106,7 @@ struct kg_ice_stream {
     uint8_t number;
     bool described; /* set_remote was called */
     bool remote_lite, trickle, ended;
+    bool heard; /* a check of the peer came in this session */
     struct kg_ice_session session, before; /* before: until the new selection */
     int64_t since_ms;                      /* this checklist began, or was added to (patience) */
     struct kg_ice_component component[KG_ICE_COMPONENTS_MAX];
@@ -229,6 +230,7 @@ void kg_ice_trigger(struct kg_ice_agent *agent, struct kg_ice_entry *pair);
 /* check.c: client side, sending. Again: retransmissions, which Ta does not pace. */
 bool kg_ice_poll_again(struct kg_ice_agent *agent, struct kg_ice_datagram *out);
 bool kg_ice_poll_check(struct kg_ice_agent *agent, struct kg_ice_datagram *out);
+void kg_ice_check_afresh(struct kg_ice_agent *agent, uint8_t stream);
 void kg_ice_expire_checks(struct kg_ice_agent *agent);
 int64_t kg_ice_checks_due(const struct kg_ice_agent *agent);
 void kg_ice_check_stop(struct kg_ice_entry *pair);

@@ -140,6 +140,23 @@ bool kg_ice_poll_check(struct kg_ice_agent *agent, struct kg_ice_datagram *out)
     return false;
 }
 
+/* What was sent before the peer was there may have been in vain, and now it is there: the retransmissions
+ * start afresh instead of waiting for up to 16 s. A callee that answers late would else punch its hole late.
+ */
+void kg_ice_check_afresh(struct kg_ice_agent *agent, uint8_t stream)
+{
+    int64_t at_ms = agent->now_ms;
+
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p)) {
+        if (p->old || !p->running || p->stream != stream || p->state != KG_PAIR_IN_PROGRESS ||
+            p->check.sent < 2)
+            continue;
+        p->check.sent = 0;
+        p->check.next_ms = at_ms;
+        at_ms += agent->ta_ms;
+    }
+}
+
 void kg_ice_expire_checks(struct kg_ice_agent *agent)
 {
     for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p)) {

@@ -159,6 +159,7 @@ int kg_ice_set_remote(struct kg_ice_agent *agent, uint8_t stream_number,
     if (now_ms > agent->now_ms)
         agent->now_ms = now_ms;
     if (restart) {
+        stream->heard = false;
         if (stream->described)
             put_aside(agent, stream);
         stream->session = session;

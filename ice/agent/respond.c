@@ -129,6 +129,9 @@ void kg_ice_heard(struct kg_ice_agent *agent, struct kg_ice_stream *stream, uint
         kg_ice_lite_heard(agent, pair, use_candidate);
         return;
     }
+    if (!stream->heard)
+        kg_ice_check_afresh(agent, stream->number);
+    stream->heard = true;
     bool settled = component->selected != KG_ICE_NONE && agent->pair[component->selected].nominated &&
                    &agent->pair[component->selected] != pair;
     bool nominates = use_candidate && !agent->controlling;
