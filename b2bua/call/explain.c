@@ -138,6 +138,12 @@ bool kg_record_is_direct(const struct kg_record *record, uint8_t stream)
 
 static void explain_stream(const struct kg_record *record, uint8_t stream, json_t *list)
 {
+    if (kg_record_is_direct(record, stream)) {
+        kg_say(list,
+               "Who hears whom, and since when, is not known here: the %s of this call does not pass kedge.",
+               record->stats[KG_SIDE_A][stream].kind);
+        return;
+    }
     for (int i = 0; i < 2; i++) {
         enum kg_side side = (enum kg_side)i;
         const struct kg_media_stats *stats = &record->stats[side][stream];
@@ -146,11 +152,6 @@ static void explain_stream(const struct kg_record *record, uint8_t stream, json_
             kg_say(list, "%s's %s goes between its %s and our %s; proven by %s.",
                    kg_record_name(record, side), stats->kind, kg_addr_format(&stats->remote, remote),
                    kg_addr_format(&stats->local, local), proof_words(stats->proof));
-    }
-    if (kg_record_is_direct(record, stream)) {
-        kg_say(list, "Who hears whom is not known here: the %s of this call does not pass kedge.",
-               record->stats[KG_SIDE_A][stream].kind);
-        return;
     }
     explain_silence(record, KG_SIDE_A, stream, list);
     explain_silence(record, KG_SIDE_B, stream, list);

@@ -70,10 +70,17 @@ void kg_explain_candidates(const struct kg_record *record, enum kg_side side, js
     }
     if (count)
         kg_say(list, "%s's phone does ICE and can be reached at: %s.", name, text);
-    for (size_t i = 0; i < KG_RECORD_UNUSED_MAX && leg->unused[i].reason; i++)
+    unsigned unused = 0;
+    for (size_t i = 0; i < KG_RECORD_UNUSED_MAX && leg->unused[i].reason; i++) {
+        unused += leg->unused[i].count;
         kg_say(list, "%u of %s's candidates %s not used: %s.", leg->unused[i].count, name,
                leg->unused[i].count == 1 ? "was" : "were", leg->unused[i].reason);
+    }
     const char *other = kg_record_name(record, kg_other_side(side));
+    if (leg->useless > unused)
+        kg_say(list,
+               "%u of %s's candidates %s not told to %s, who is in another network and could not reach them.",
+               leg->useless - unused, name, leg->useless - unused == 1 ? "was" : "were", other);
     if (leg->pruned)
         kg_say(list,
                "%u of %s's candidates were left out of what %s was told, the least useful ones, so that the "
@@ -115,7 +122,9 @@ static void explain_pair(const struct kg_record *record, const struct kg_record_
     kg_say(list, "Between kedge's %s and %s's %s (%s): %s%s.", kg_addr_format(&pair->local, local),
            kg_record_name(record, (enum kg_side)pair->side), kg_addr_format(&pair->remote, remote),
            kg_candidate_type_name((enum kg_candidate_type)pair->remote_type), how,
-           pair->selected ? "; it is the one in use" : "");
+           !pair->selected                             ? ""
+           : kg_record_is_direct(record, pair->stream) ? "; it is kept ready"
+                                                       : "; it is the one in use");
 }
 
 static bool has_family(const struct kg_record_leg *leg, int family)

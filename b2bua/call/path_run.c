@@ -198,13 +198,42 @@ void kg_path_media(struct kg_call *call, const struct kg_media_event *event)
 
 /* ---- the record ---- */
 
+/* One of our ports toward either side, as bound or as advertised. */
+static bool is_ours(const struct kg_call *call, const struct kg_addr *addr)
+{
+    const struct kg_addr *advertise = &call->calls->server->config.media.advertise;
+    for (int side = 0; side < 2; side++) {
+        for (uint8_t i = 0; call->local[side] && i < call->stream_count; i++) {
+            const struct kg_addr *rtp = &call->local[side][i].rtp;
+            uint16_t port = kg_addr_port(rtp), other = kg_addr_port(addr);
+            if ((kg_addr_same_host(rtp, addr) || kg_addr_same_host(advertise, addr)) &&
+                (other == port || other == port + 1))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* What phones learn of themselves through our ports is an address of ours, not of theirs. */
+static void drop_ours(struct kg_call *call, enum kg_side side)
+{
+    struct kg_record_leg *leg = &call->record->leg[side];
+    uint8_t kept = 0;
+    for (uint8_t i = 0; i < leg->candidate_count; i++)
+        if (!is_ours(call, &leg->candidate[i].addr))
+            leg->candidate[kept++] = leg->candidate[i];
+    leg->candidate_count = kept;
+}
+
 /* The controlling phone of a steered call says which pair it selected (RFC 8839 4.4.1.2.2): its own candidate
  * is the default destination now, its peer's is in a=remote-candidates. */
 static void note_selected(struct kg_leg *leg, const struct kg_media_side *side)
 {
     struct kg_record *record = leg->call->record;
     if (leg->lines.use[0] != KG_ICE_STEER || side->stream_count == 0 || !side->stream[0].ice ||
-        !kg_addr_is_set(&side->stream[0].ice->remote_candidate[0]))
+        !kg_addr_is_set(&side->stream[0].ice->remote_candidate[0]) ||
+        is_ours(leg->call, &side->stream[0].rtp) ||
+        is_ours(leg->call, &side->stream[0].ice->remote_candidate[0]))
         return;
     record->told[leg->side] = side->stream[0].rtp;
     record->told[kg_other_side(leg->side)] = side->stream[0].ice->remote_candidate[0];
@@ -214,6 +243,7 @@ void kg_path_note_side(struct kg_leg *leg, const struct kg_sdp *sdp, const struc
 {
     if (leg->lines.ice || leg->call->record->leg[leg->side].candidate_count)
         kg_record_set_candidates(leg->call->record, leg->side, sdp, side);
+    drop_ours(leg->call, leg->side);
     note_selected(leg, side);
 }
 
@@ -221,5 +251,6 @@ void kg_path_note_pruned(struct kg_leg *leg, const struct kg_sdp_pruned *pruned)
 {
     struct kg_record_leg *from = &leg->call->record->leg[kg_other_side(leg->side)];
     from->pruned = pruned->candidates;
+    from->useless = pruned->useless;
     from->too_big = pruned->too_big;
 }

@@ -76,8 +76,9 @@ struct kg_record_leg {
     struct kg_record_candidate *candidate; /* usable ones of its newest SDP */
     uint8_t candidate_count;
     struct kg_record_unused unused[KG_RECORD_UNUSED_MAX]; /* ends with reason NULL, or full */
-    uint8_t pruned; /* left out so that an INVITE fits into a datagram */
-    bool too_big;   /* it does not fit even so */
+    uint8_t useless; /* not told to the other side, which could never use them */
+    uint8_t pruned;  /* left out so that an INVITE fits into a datagram */
+    bool too_big;    /* it does not fit even so */
 };
 
 struct kg_record {

@@ -188,6 +188,7 @@ void kg_record_add_leg_ice(json_t *json, const struct kg_record *record, enum kg
                                                 leg->unused[i].reason));
     json_object_set_new(json, "candidates", candidates);
     json_object_set_new(json, "unused", unused);
+    json_object_set_new(json, "useless", json_integer(leg->useless));
     json_object_set_new(json, "left_out", json_integer(leg->pruned));
     json_object_set_new(json, "too_big", json_boolean(leg->too_big));
     json_object_set_new(json, "nat_mapping", json_string(kg_mapping_name(kg_record_mapping(record, side))));

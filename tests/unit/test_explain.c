@@ -265,7 +265,8 @@ static void test_explains_a_direct_call(void **state)
     assert_says(r, "Between kedge's 192.0.2.1:30000 and alice's 203.0.113.5:40000 (prflx): works.");
     assert_says(r, "bob's 198.51.100.7:41000 (prflx): does not work (no answer).");
     assert_says(r, "Which pair the phones selected is not known here");
-    assert_says(r, "Who hears whom is not known here: the audio of this call does not pass kedge.");
+    assert_says(
+        r, "Who hears whom, and since when, is not known here: the audio of this call does not pass kedge.");
     assert_says_not(r, "does not hear");
     assert_says_not(r, "None better");
     r->told[KG_SIDE_A] = addr("203.0.113.5:40000");
@@ -324,6 +325,8 @@ static void test_explains_what_was_left_out(void **state)
     r->leg[KG_SIDE_A].unused[0] = (struct kg_record_unused){"it is not for UDP", 2};
     r->leg[KG_SIDE_A].unused[1] = (struct kg_record_unused){"its name ends with .local", 1};
     r->leg[KG_SIDE_A].pruned = 3;
+    r->leg[KG_SIDE_A].useless = 5;
+    assert_says(r, "2 of alice's candidates were not told to bob, who is in another network");
     assert_says(r, "2 of alice's candidates were not used: it is not for UDP.");
     assert_says(r, "1 of alice's candidates was not used: its name ends with .local.");
     assert_says(r, "3 of alice's candidates were left out of what bob was told");
