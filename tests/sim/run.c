@@ -36,7 +36,7 @@ void sim_note(const struct sim_run *run, const char *format, ...)
 static void begin(struct sim_run *run, const struct sim_scenario *scenario)
 {
     run->scenario = *scenario;
-    run->failure.is = run->missed = run->over = run->negotiating = false;
+    run->failure.is = run->missed = run->worse = run->over = run->negotiating = false;
     run->remote_known_ms = run->happened_ms = -1;
     run->gap_ms = 0;
     run->signals = 0;

@@ -6,7 +6,7 @@
 #include "tests/sim/check.h"
 #include "tests/sim/oracle.h"
 
-#define SIM_SIGNALS 48
+#define SIM_SIGNALS 96
 #define SIM_TOLD    24 /* candidates of a stream in one message */
 #define SIM_ALLOWED 256
 #define SIM_TIDS    256
@@ -66,6 +66,7 @@ struct sim_run {
     struct sim_checks *checks;
     bool verbose, over;
     bool missed;             /* on bad lines: no path was found though there is one */
+    bool worse;              /* on good lines: not the best path */
     bool negotiating;        /* an offer is not answered yet: no other one is made (RFC 3261 14.1) */
     int64_t remote_known_ms; /* both descriptions are known to both sides */
     int64_t happened_ms;     /* the story's event; -1: not yet */

@@ -22,6 +22,10 @@ void sim_stats_count(struct sim_stats *stats, const struct sim_run *run)
     stats->runs++;
     stats->virtual_ms += (uint64_t)run->world.now_ms;
     stats->requests += run->peer[0].requests + run->peer[1].requests;
+    if (scenario->lossless && run->happened_ms < 0 && run->best.path != SIM_PATH_NONE) {
+        stats->good++;
+        stats->worse += run->worse;
+    }
     if (!scenario->lossless && run->best.path != SIM_PATH_NONE) {
         stats->could_bad++;
         stats->missed_bad += run->missed;
@@ -72,6 +76,8 @@ void sim_stats_add(struct sim_stats *to, const struct sim_stats *from)
     to->went_direct_bad += from->went_direct_bad;
     to->could_bad += from->could_bad;
     to->missed_bad += from->missed_bad;
+    to->good += from->good;
+    to->worse += from->worse;
     to->virtual_ms += from->virtual_ms;
     to->requests += from->requests;
     to->cpu_s += from->cpu_s;
@@ -151,6 +157,8 @@ void sim_stats_print(const struct sim_stats *stats, double seconds, bool table)
             printf("# %s: p50 %d ms, p95 %d ms, p99 %d ms (%llu)\n", names[h],
                    percentile(&stats->histogram[h], 50), percentile(&stats->histogram[h], 95),
                    percentile(&stats->histogram[h], 99), (unsigned long long)stats->histogram[h].total);
+    printf("# on good lines: %llu of %llu calls were not on the very best path\n",
+           (unsigned long long)stats->worse, (unsigned long long)stats->good);
     if (stats->could_direct_bad)
         printf("# on bad lines: %llu of %llu that could connect did not; %llu of %llu that could go direct "
                "did (%.2f %%)\n",

@@ -22,8 +22,8 @@ enum sim_histogram_name {
 };
 
 struct sim_stats {
-    uint64_t runs, failed_runs, could_direct_bad, went_direct_bad, could_bad, missed_bad, virtual_ms,
-        requests;
+    uint64_t runs, failed_runs, could_direct_bad, went_direct_bad, could_bad, missed_bad, good, worse,
+        virtual_ms, requests;
     uint64_t first_failure; /* UINT64_MAX: none */
     struct sim_failure failure;
     struct sim_checks checks;
