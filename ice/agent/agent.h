@@ -166,6 +166,8 @@ size_t kg_ice_pairs(const struct kg_ice_agent *agent, struct kg_ice_pair *out, s
 struct kg_ice_counters {
     uint32_t requests_in, responses_in, bad_integrity, unknown_user, role_conflicts, malformed;
     uint32_t requests_out, responses_out;
+    uint32_t
+        replays; /* requests with right integrity that had come from another source before: not answered */
 };
 const struct kg_ice_counters *kg_ice_counters(const struct kg_ice_agent *agent);
 

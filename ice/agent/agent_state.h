@@ -20,10 +20,11 @@
  * triggers another, without end: after so many new addresses in a row that did not answer, further ones are
  * only answered. */
 #define KG_ICE_UNPROVEN    10
-#define KG_ICE_EARLY       8 /* checks remembered before the description they belong to */
-#define KG_ICE_REPLIES     4 /* responses between two polls */
-#define KG_ICE_CONSENT_IDS 4 /* consent checks whose answers still count */
-#define KG_ICE_STUN_MAX    4 /* servers */
+#define KG_ICE_EARLY       8  /* checks remembered before the description they belong to */
+#define KG_ICE_REPLIES     4  /* responses between two polls */
+#define KG_ICE_SEEN        64 /* requests remembered against replays */
+#define KG_ICE_CONSENT_IDS 4  /* consent checks whose answers still count */
+#define KG_ICE_STUN_MAX    4  /* servers */
 #define KG_ICE_NONE        UINT16_MAX
 
 /* ufrag and pwd of one side in one allocation, shared by those who keep it. */
@@ -106,7 +107,7 @@ struct kg_ice_stream {
     uint8_t number;
     bool described; /* set_remote was called */
     bool remote_lite, trickle, ended;
-    bool heard; /* a check of the peer came in this session */
+    bool heard;                            /* a check of the peer came in this session */
     struct kg_ice_session session, before; /* before: until the new selection */
     int64_t since_ms;                      /* this checklist began, or was added to (patience) */
     struct kg_ice_component component[KG_ICE_COMPONENTS_MAX];
@@ -118,8 +119,13 @@ struct kg_ice_early {
     bool use_candidate;
     uint16_t local;
     uint32_t priority;
-    uint32_t peer; /* hash of the peer's ufrag */
+    uint32_t peer; /* hash of the peer's ufrag: which of the descriptions to come it belongs to */
     struct kg_addr source;
+};
+
+/* An authenticated request. */
+struct kg_ice_seen {
+    uint32_t id, source; /* hashes */
 };
 
 /* A response to be sent. */
@@ -165,10 +171,11 @@ struct kg_ice_agent {
     struct kg_ice_stream *stream;
     struct kg_ice_query *query;
     uint16_t local_size, remote_size, pair_size, stream_size, query_size;
-    uint8_t server_count, reply_first, reply_count;
+    uint8_t server_count, reply_first, reply_count, seen_next, seen_count;
     struct kg_addr server[KG_ICE_STUN_MAX];
     struct kg_ice_early early[KG_ICE_EARLY];
     struct kg_ice_reply reply[KG_ICE_REPLIES];
+    struct kg_ice_seen seen[KG_ICE_SEEN];
     struct kg_ice_counters counters;
 };
 
@@ -255,6 +262,11 @@ void kg_ice_early_put(struct kg_ice_agent *agent, uint16_t local, const struct k
                       uint32_t priority, bool use_candidate, const char *peer, size_t peer_len);
 void kg_ice_early_replay(struct kg_ice_agent *agent, struct kg_ice_stream *stream);
 void kg_ice_switch_role(struct kg_ice_agent *agent, bool controlling);
+
+/* replay.c. True: an authenticated request of that id came from another source before. */
+bool kg_ice_is_replayed(struct kg_ice_agent *agent, uint16_t local, const struct kg_addr *source,
+                        const uint8_t id[static KG_STUN_ID]);
+uint32_t kg_ice_hash(const void *data, size_t len);
 
 /* answer.c: client side, receiving */
 bool kg_ice_answer(struct kg_ice_agent *agent, const struct kg_addr *base, const struct kg_addr *source,

@@ -4,21 +4,11 @@
 
 #include "ice/agent/agent_state.h"
 
-/* FNV-1a: which of the descriptions to come an early check belongs to. Its integrity was right already. */
-static uint32_t hash(const char *text, size_t len)
-{
-    uint32_t value = 2166136261u;
-
-    for (size_t i = 0; i < len; i++)
-        value = (value ^ (uint8_t)text[i]) * 16777619u;
-    return value;
-}
-
 void kg_ice_early_put(struct kg_ice_agent *agent, uint16_t local, const struct kg_addr *source,
                       uint32_t priority, bool use_candidate, const char *peer, size_t peer_len)
 {
     struct kg_ice_early *slot = NULL;
-    uint32_t who = hash(peer, peer_len);
+    uint32_t who = kg_ice_hash(peer, peer_len);
 
     for (int i = 0; i < KG_ICE_EARLY; i++) {
         struct kg_ice_early *e = &agent->early[i];
@@ -53,7 +43,7 @@ void kg_ice_early_put(struct kg_ice_agent *agent, uint16_t local, const struct k
 
 void kg_ice_early_replay(struct kg_ice_agent *agent, struct kg_ice_stream *stream)
 {
-    uint32_t who = hash(stream->session.remote->ufrag, strlen(stream->session.remote->ufrag));
+    uint32_t who = kg_ice_hash(stream->session.remote->ufrag, strlen(stream->session.remote->ufrag));
 
     for (int i = 0; i < KG_ICE_EARLY; i++) {
         struct kg_ice_early early = agent->early[i];

@@ -189,6 +189,10 @@ bool kg_ice_respond(struct kg_ice_agent *agent, uint16_t local, const struct kg_
         agent->counters.bad_integrity++;
         return false;
     }
+    if (kg_ice_is_replayed(agent, local, source, message->id)) {
+        agent->counters.replays++;
+        return false;
+    }
     agent->counters.requests_in++;
     if (kg_stun_unknown(message, &unknown, 1) > 0) {
         reply(agent, local, source, message, credentials, 420, unknown);
