@@ -156,6 +156,7 @@ static void send_datagram(struct sim_run *run, struct sim_peer *peer, const stru
 static void take_events(struct sim_run *run, struct sim_peer *peer)
 {
     struct kg_ice_event event;
+    enum kg_ice_state was = peer->state;
     for (int n = 0; kg_ice_poll_event(peer->agent, &event); n++) {
         if (!sim_expect(run, SIM_EVENTS, n < POLLS_MAX, "%c tells events without end", "AB"[peer->who]))
             break;
@@ -168,11 +169,12 @@ static void take_events(struct sim_run *run, struct sim_peer *peer)
                  event.component - 1u < 2)
             peer->tell_selected[event.stream][event.component - 1] = true;
         if (event.type == KG_ICE_EV_CONSENT_LOST)
-            peer->lost_ms = run->world.now_ms;
+            peer->cut_off = true;
         else if (event.type == KG_ICE_EV_STATE)
             peer->state = event.state;
     }
     enum kg_ice_state state = kg_ice_state(peer->agent);
+    peer->cut_off |= state == KG_ICE_DISCONNECTED && was != KG_ICE_DISCONNECTED;
     sim_expect(run, SIM_EVENTS, state == peer->state, "%c is %s and did not tell it", "AB"[peer->who],
                kg_ice_state_name(state));
     peer->state = state;
@@ -184,10 +186,6 @@ static void take_events(struct sim_run *run, struct sim_peer *peer)
         peer->settled_ms = -1;
     else if (peer->settled_ms < 0)
         peer->settled_ms = now_ms;
-    if (state != KG_ICE_DISCONNECTED)
-        peer->disconnected_ms = -1;
-    else if (peer->disconnected_ms < 0)
-        peer->disconnected_ms = now_ms;
 }
 
 void sim_peer_pump(struct sim_run *run, unsigned who)

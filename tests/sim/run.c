@@ -59,7 +59,7 @@ static void begin(struct sim_run *run, const struct sim_scenario *scenario)
         peer->side = &run->scenario.side[who];
         peer->random.state = sim_mix(scenario->number * 2 + who);
         peer->wake_ms = INT64_MAX;
-        peer->connected_ms = peer->settled_ms = peer->disconnected_ms = peer->lost_ms = -1;
+        peer->connected_ms = peer->settled_ms = -1;
         peer->last_request = INT64_MIN;
     }
     sim_relay_reset(run->relay, run);
@@ -227,7 +227,8 @@ static void script(struct sim_run *run, const struct sim_event *event)
 static void react(struct sim_run *run, unsigned who)
 {
     struct sim_peer *peer = &run->peer[who];
-    bool cut_off = peer->disconnected_ms == run->world.now_ms || peer->lost_ms == run->world.now_ms;
+    bool cut_off = peer->cut_off;
+    peer->cut_off = false;
     if (!cut_off || run->scenario.story == SIM_VANISH || peer->gone)
         return;
     if (who == 0)

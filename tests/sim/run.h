@@ -36,6 +36,7 @@ struct sim_peer {
     uint8_t who;
     bool gone; /* without a word */
     bool gathered;
+    bool cut_off;       /* consent was lost: the application has to do something */
     uint8_t told_count; /* candidates in the latest message */
     int64_t wake_ms;
     int64_t signal_ms; /* when its latest message arrives: signalling keeps the order */
@@ -45,7 +46,7 @@ struct sim_peer {
     struct sim_end end[SIM_STREAMS][2];
     /* watched */
     enum kg_ice_state state;
-    int64_t started_ms, connected_ms, settled_ms, disconnected_ms, lost_ms;
+    int64_t started_ms, connected_ms, settled_ms;
     int64_t last_request; /* on its own clock */
     int64_t proven_ms;    /* latest success response that arrived, of the first component */
     uint16_t alloweds, tids;
