@@ -208,6 +208,23 @@ static bool is_passed(const struct kg_sdp_part *part, uint8_t component, const s
     return false;
 }
 
+/* The writer's one candidate of a component that is not a relay's; NULL: none, or several. */
+static const struct kg_addr *only_passed(const struct kg_sdp_part *part, uint8_t component)
+{
+    const struct kg_ice_description *ice = &part->media->ice;
+    const struct kg_addr *only = NULL;
+    for (uint8_t i = 0; i < ice->candidate_count; i++) {
+        const struct kg_candidate *c = &ice->candidate[i];
+        if (c->component != component || c->type == KG_CANDIDATE_RELAY ||
+            (part->left_out && part->left_out[i]))
+            continue;
+        if (only)
+            return NULL;
+        only = &c->addr;
+    }
+    return only;
+}
+
 /* c=, m= and a=rtcp of the result: ours, or the writer's as kg_sdp_local.selected says. */
 static void set_default(struct kg_sdp_part *part)
 {
@@ -221,6 +238,12 @@ static void set_default(struct kg_sdp_part *part)
         rtcp = m->rtcp_host;
     kg_addr_set_port(&rtp, m->port);
     kg_addr_set_port(&rtcp, m->rtcp_port ? m->rtcp_port : (uint16_t)(m->port + 1));
+    /* The writer has selected our relay and the reader has not: it sends to the one address left. */
+    const struct kg_addr *only[2] = {only_passed(part, 1), only_passed(part, 2)};
+    if (!is_passed(part, 1, &rtp) && only[0] && (only[1] || part->local->rtcp_mux)) {
+        rtp = *only[0];
+        rtcp = only[1] ? *only[1] : rtp;
+    }
     if (!is_passed(part, 1, &rtp) || (!part->local->rtcp_mux && !is_passed(part, 2, &rtcp)))
         return;
     part->rtp = rtp;

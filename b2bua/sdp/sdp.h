@@ -80,7 +80,9 @@ struct kg_sdp_local {
      * could reach and whose checks cost some phones seconds each. */
     bool apart;
     /* KEEP: a default destination that is one of the writer's own candidates stays: after the selection it is
-     * the writer's end of the selected pair (RFC 8839 4.4.1.2.2), and some phones send to it at once. */
+     * the writer's end of the selected pair (RFC 8839 4.4.1.2.2), and some phones send to it at once. Where
+     * it is our port, the two have selected differently, and the writer's only other candidate takes its
+     * place. */
     bool selected;
     bool mismatch; /* NONE: put a=ice-mismatch, the reader's candidates could not be used (RFC 8839 4.2.5) */
     /* KEEP, a=remote-candidates by component - 1: what the writer calls its peer's candidate, as the reader

@@ -528,8 +528,8 @@ static void test_selected(void **state)
     } rows[] = {
         {"198.51.100.9", true, true},
         {"198.51.100.9", false, false},
-        {"203.0.113.1", true, false},
-        {"192.168.1.5", true, false},
+        {"203.0.113.1", true, true}, /* the relay, which only the writer has selected */
+        {"203.0.113.1", false, false},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         char text[1024];
