@@ -26,7 +26,7 @@ static void settle(struct kg_latch *latch, const struct kg_latch_limits *limits,
     /* A remote that no longer fits the rules, or that fell silent when its phone announced another address,
      * leaves the latch waiting for the next source like an open one. */
     bool quiet = now_ms - latch->last_ms >= KG_LATCH_QUIET_MS;
-    if (latch->standing != KG_PROOF_NONE && !(latch->moved_in_sdp && quiet))
+    if (latch->standing != KG_PROOF_NONE && !((latch->moved_in_sdp || latch->elsewhere) && quiet))
         latch->state = KG_LATCH_LOCKED;
 }
 
@@ -101,13 +101,13 @@ enum kg_latch_verdict kg_latch_packet_slow(struct kg_latch *latch, const struct 
     latch->state = limits->packets <= 1 ? KG_LATCH_LOCKED : KG_LATCH_LEARNT;
     latch->packets = 1;
     latch->since_ms = latch->last_ms = now_ms;
-    latch->moved_in_sdp = false;
+    latch->moved_in_sdp = latch->elsewhere = false;
     latch->doubt = (struct kg_addr){0};
     return KG_LATCH_MOVED;
 }
 
 void kg_latch_reopen(struct kg_latch *latch, const struct kg_latch_rules *rules, bool sdp_changed,
-                     int64_t now_ms)
+                     bool elsewhere, int64_t now_ms)
 {
     latch->doubt = (struct kg_addr){0};
     if (latch->state == KG_LATCH_OPEN)
@@ -115,6 +115,10 @@ void kg_latch_reopen(struct kg_latch *latch, const struct kg_latch_rules *rules,
     latch->state = KG_LATCH_REOPENED;
     latch->standing = (uint8_t)kg_latch_rank(rules, &latch->remote);
     latch->moved_in_sdp = sdp_changed && latch->standing < KG_PROOF_SDP;
+    /* Until a source has moved the latch: the next description may come before its packets do. */
+    latch->elsewhere = (elsewhere || latch->elsewhere) && !kg_addr_same_host(&rules->host, &latch->remote);
+    if (latch->elsewhere && latch->standing > KG_PROOF_SAME_ADDRESS)
+        latch->standing = KG_PROOF_SAME_ADDRESS;
     latch->since_ms = now_ms;
 }
 

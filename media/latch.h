@@ -41,6 +41,7 @@ struct kg_latch {
     uint8_t proof;         /* enum kg_proof: how remote was proven when it was learnt */
     uint8_t standing;      /* the same under the newest rules */
     bool moved_in_sdp;     /* REOPENED: SDP's address changed */
+    bool elsewhere;        /* its signalling left the host that remote was believed with */
     uint8_t doubt_packets; /* seen of doubt */
     uint8_t doubt_proof;
     uint16_t packets; /* LEARNT: of remote in the window */
@@ -73,9 +74,11 @@ enum kg_latch_verdict kg_latch_packet_slow(struct kg_latch *latch, const struct 
                                            const struct kg_latch_limits *limits, const struct kg_addr *source,
                                            bool looks_right, int64_t now_ms);
 
-/* New rules from signalling. sdp_changed: its media address is another one than before. */
+/* New rules from signalling. sdp_changed: its media address is another one than before. elsewhere: its
+ * signalling comes from another host than before, so that SDP may tell an address that it has no more: once
+ * the old source is quiet, one at the new host takes over, even from SDP's exact address. */
 void kg_latch_reopen(struct kg_latch *latch, const struct kg_latch_rules *rules, bool sdp_changed,
-                     int64_t now_ms);
+                     bool elsewhere, int64_t now_ms);
 /* Takes over what an earlier engine had proven. */
 void kg_latch_restore(struct kg_latch *latch, const struct kg_addr *remote, enum kg_proof proof,
                       int64_t now_ms);

@@ -69,8 +69,12 @@ static void moved(struct kg_flow *flow, int64_t now_ms)
     kg_relay_count_move(flow, now_ms - leg->last_packet_ms);
     if (flow == &leg->rtp) {
         /* RTCP of a phone behind a NAT comes from the host that its RTP came from, and from no other. */
-        leg->rtcp.rules.host = flow->latch.remote;
-        leg->rtcp.rules.send_early |= kg_addr_same_host(&leg->rtcp.rules.sdp, &flow->latch.remote);
+        struct kg_latch_rules *rules = &leg->rtcp.rules;
+        bool elsewhere = !kg_addr_same_host(&rules->host, &flow->latch.remote);
+        rules->host = flow->latch.remote;
+        rules->send_early |= kg_addr_same_host(&rules->sdp, &flow->latch.remote);
+        if (elsewhere)
+            kg_latch_reopen(&leg->rtcp.latch, rules, false, true, now_ms);
     }
 }
 

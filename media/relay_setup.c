@@ -104,9 +104,11 @@ static struct kg_latch_rules rtcp_rules(const struct kg_leg *leg, const struct k
 static void describe_flow(struct kg_flow *flow, const struct kg_latch_rules *rules, bool ice, int64_t now_ms)
 {
     bool moved = !kg_addr_equal(&rules->sdp, &flow->rules.sdp);
+    /* A leg that did ICE had no rules: wherever it was found, it may have gone since. */
+    bool elsewhere = !kg_addr_same_host(&rules->host, &flow->rules.host);
     flow->rules = ice ? (struct kg_latch_rules){.sdp = none} : *rules;
     if (!ice)
-        kg_latch_reopen(&flow->latch, rules, moved, now_ms);
+        kg_latch_reopen(&flow->latch, rules, moved, elsewhere, now_ms);
 }
 
 static void describe_leg(struct kg_leg *leg, const struct kg_media_side *side,

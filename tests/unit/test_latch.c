@@ -219,14 +219,14 @@ static void test_signalling_without_change_lets_a_rebound_phone_in_once_the_old_
     (void)state;
     struct kg_latch_rules nat = behind_nat();
     struct kg_latch latch = locked_behind_nat(&nat);
-    kg_latch_reopen(&latch, &nat, false, 1000);
+    kg_latch_reopen(&latch, &nat, false, false, 1000);
     assert_int_equal(hear(&latch, &nat, "198.51.100.7:40000", 1020), KG_LATCH_ACCEPTED);
     assert_int_equal(hear(&latch, &nat, "198.51.100.7:50000", 1030), KG_LATCH_REFUSED);
     assert_target(&latch, &nat, "198.51.100.7:40000");
     assert_int_equal(hear(&latch, &nat, "198.51.100.7:50000", 1220), KG_LATCH_MOVED);
 
     latch = locked_behind_nat(&nat);
-    kg_latch_reopen(&latch, &nat, false, 1000);
+    kg_latch_reopen(&latch, &nat, false, false, 1000);
     for (int i = 0; i < 200; i++)
         hear(&latch, &nat, "198.51.100.7:40000", 1000 + 20 * i);
     assert_int_equal(latch.state, KG_LATCH_LOCKED); /* the window is over */
@@ -239,7 +239,7 @@ static void test_new_sdp_address_moves_at_the_first_packet(void **state)
     struct kg_latch_rules nat = behind_nat();
     struct kg_latch latch = locked_behind_nat(&nat);
     nat.sdp = at("192.168.1.20:5010");
-    kg_latch_reopen(&latch, &nat, true, 1000);
+    kg_latch_reopen(&latch, &nat, true, false, 1000);
     assert_target(&latch, &nat, "198.51.100.7:40000"); /* until then: where it was */
     assert_int_equal(hear(&latch, &nat, "198.51.100.7:40000", 1010), KG_LATCH_ACCEPTED);
     assert_int_equal(hear(&latch, &nat, "198.51.100.7:50000", 1020), KG_LATCH_MOVED);
@@ -254,7 +254,7 @@ static void test_new_public_sdp_address_is_sent_to_at_once(void **state)
     for (int i = 0; i < 5; i++)
         hear(&latch, &open, "198.51.100.7:5004", 20 * i);
     open.sdp = at("198.51.100.7:6004");
-    kg_latch_reopen(&latch, &open, true, 1000);
+    kg_latch_reopen(&latch, &open, true, false, 1000);
     assert_target(&latch, &open, "198.51.100.7:6004");
     /* and stays so, although the phone (on hold) sends nothing for long */
     hear(&latch, &open, "203.0.113.66:1", 60000);
@@ -267,11 +267,54 @@ static void test_phone_that_moved_to_another_network_is_found_again(void **state
     struct kg_latch_rules nat = behind_nat();
     struct kg_latch latch = locked_behind_nat(&nat);
     struct kg_latch_rules moved = {.sdp = at("10.0.0.9:5004"), .host = at("203.0.113.50:0")};
-    kg_latch_reopen(&latch, &moved, true, 1000);
+    kg_latch_reopen(&latch, &moved, true, false, 1000);
     assert_int_equal(hear(&latch, &moved, "192.0.2.99:1", 1010), KG_LATCH_REFUSED);
     assert_int_equal(hear(&latch, &moved, "203.0.113.50:33000", 30000),
                      KG_LATCH_MOVED); /* late, but plausible */
     assert_int_equal(hear(&latch, &moved, "198.51.100.7:40000", 30001), KG_LATCH_REFUSED);
+}
+
+/* Its SDP told a public address, by STUN, that is gone with the old network: signalling says where it is. */
+static void test_phone_whose_sdp_is_out_of_date_is_found_by_its_signalling(void **state)
+{
+    (void)state;
+    struct kg_latch_rules rules = in_public();
+    for (int again = 0; again < 2; again++) { /* described once or twice before its packets come */
+        struct kg_latch latch = {0};
+        for (int i = 0; i < 5; i++)
+            hear(&latch, &rules, "198.51.100.7:5004", 20 * i);
+        struct kg_latch_rules moved = rules;
+        moved.host = at("203.0.113.50:0");
+        kg_latch_reopen(&latch, &moved, false, true, 1000);
+        if (again)
+            kg_latch_reopen(&latch, &moved, false, false, 1001);
+        assert_int_equal(hear(&latch, &moved, "192.0.2.99:1", 30000), KG_LATCH_REFUSED);
+        assert_int_equal(hear(&latch, &moved, "203.0.113.50:33000", 30001), KG_LATCH_MOVED);
+        assert_target(&latch, &moved, "203.0.113.50:33000");
+        assert_false(latch.elsewhere);
+    }
+}
+
+/* Only its SIP takes another way: whoever is at that host gets nothing while the phone speaks. */
+static void test_moved_signalling_alone_moves_no_media(void **state)
+{
+    (void)state;
+    struct kg_latch_rules moved = in_public();
+    struct kg_latch latch = {0};
+    for (int i = 0; i < 5; i++)
+        hear(&latch, &moved, "198.51.100.7:5004", 20 * i);
+    moved.host = at("203.0.113.50:0");
+    kg_latch_reopen(&latch, &moved, false, true, 100);
+    for (int i = 0; i < 200; i++) {
+        assert_int_equal(hear(&latch, &moved, "198.51.100.7:5004", 100 + 20 * i), KG_LATCH_ACCEPTED);
+        assert_int_equal(hear(&latch, &moved, "203.0.113.50:33000", 110 + 20 * i), KG_LATCH_REFUSED);
+    }
+    assert_int_equal(latch.state, KG_LATCH_LOCKED);
+    /* signalling that stays where the media is says nothing */
+    moved.host = at("198.51.100.7:0");
+    kg_latch_reopen(&latch, &moved, false, true, 5000);
+    assert_false(latch.elsewhere);
+    assert_int_equal(latch.standing, KG_PROOF_SDP);
 }
 
 static void test_restored_latch_is_locked(void **state)
@@ -318,6 +361,8 @@ int main(void)
         cmocka_unit_test(test_new_sdp_address_moves_at_the_first_packet),
         cmocka_unit_test(test_new_public_sdp_address_is_sent_to_at_once),
         cmocka_unit_test(test_phone_that_moved_to_another_network_is_found_again),
+        cmocka_unit_test(test_phone_whose_sdp_is_out_of_date_is_found_by_its_signalling),
+        cmocka_unit_test(test_moved_signalling_alone_moves_no_media),
         cmocka_unit_test(test_restored_latch_is_locked),
         cmocka_unit_test(test_ipv6),
     };
