@@ -7,6 +7,7 @@ from .hosts import until
 
 SETTLE_S = 0.6     # after both are heard, before the way of the packets is looked at
 LOOK_S = 0.4
+TELLS_S = 4        # within which kedge notices that media does not pass it any more
 COLUMNS = ("caller", "callee", "to caller", "ms", "to callee", "ms", "kedge says", "relayed packets/s")
 
 
@@ -33,14 +34,14 @@ class Call:
         self.hidden = [getattr(p, "tunnelled", False) for p in self.phones]
         self.shown, self.explained, self.relayed = None, "", 0
 
-    def make(self, relay_ear, timeout=9, keep=False):
+    def make(self, relay_ear, timeout=9, keep=False, answer_s=10):
         """Calls, listens, looks, hangs up (unless keep). relay_ear: an Ear on kedge's host."""
         caller, callee = self.phones
         ears = [Ear(p.host) for p in self.phones]
         try:
             callee.forget()
             start = time.monotonic()
-            caller.call(callee.user)
+            caller.call(callee.user, answer_s)
             until(lambda: all(ear.rtp(start) or hidden for ear, hidden in zip(ears, self.hidden)), timeout, 0.05)
             self.heard = [p.hears(q.hz, timeout=max(0.5, timeout - (time.monotonic() - start)))
                           for p, q in ((caller, callee), (callee, caller))]
@@ -51,7 +52,7 @@ class Call:
             self.ways = [way(ear.rtp(look), self.kedge) for ear in ears]
             sources = {p.host.external for p in self.phones}
             self.relayed = round(sum(d.src in sources for d in relay_ear.rtp(look)) / LOOK_S)
-            self.shown = of_user(self.kedge, caller.user)
+            self.shown = until(self._shown, TELLS_S, 0.1) or of_user(self.kedge, caller.user)
             self.explained = self.kedge.ctl("explain", self.shown["id"]) if self.shown else ""
         finally:
             if not keep:
@@ -59,6 +60,11 @@ class Call:
             for ear in ears:
                 ear.close()
         return self
+
+    def _shown(self):
+        """The row, once it says of the relay what was seen there."""
+        row = of_user(self.kedge, self.phones[0].user)
+        return row and (row["path"] == "direct") == (self.relayed == 0) and row
 
     def end(self):
         self.phones[0].hangup()
