@@ -40,8 +40,9 @@ void kg_ice_pair_won(struct kg_ice_agent *agent, struct kg_ice_entry *pair, cons
                      int64_t sent_ms)
 {
     struct kg_ice_component *component = kg_ice_component_find(agent, pair->stream, pair->component);
-    bool nominated =
-        agent->controlling ? pair->running && pair->check_nominates && pair->nominate : pair->peer_nominates;
+    bool nominated = agent->controlling
+                         ? pair->running && pair->check_nominates && pair->nominate
+                         : pair->peer_nominates && !pair->nominated; /* each nomination counts once */
     bool moved = pair->won_ms < 0 || nominated || pair->challenged;
 
     kg_ice_check_stop(pair);

@@ -99,6 +99,19 @@ static int64_t ask_at(const struct kg_ice_agent *agent, const struct kg_ice_comp
     return component->consent_ms < at && is_on(agent) ? component->consent_ms : at;
 }
 
+/* Where the peer answers on another pair that worked before, the selected one need not expire first: that
+ * pair raises doubt when it succeeds. */
+static void look_elsewhere(struct kg_ice_agent *agent, const struct kg_ice_entry *selected)
+{
+    for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p)) {
+        if (p == selected || !p->valid || p->old || p->running || p->stream != selected->stream ||
+            p->component != selected->component)
+            continue;
+        p->roaming = true;
+        kg_ice_trigger(agent, p);
+    }
+}
+
 /* Sends the latest check once more, or a new one. The first sending counts for the round trip. */
 static void ask(struct kg_ice_agent *agent, struct kg_ice_component *component, struct kg_ice_datagram *out)
 {
@@ -127,6 +140,8 @@ static void ask(struct kg_ice_agent *agent, struct kg_ice_component *component, 
                                    ? agent->now_ms + 2 * (int64_t)rto(agent, component)
                                    : INT64_MAX;
     } else {
+        if (agent->now_ms - pair->proven_ms > (int64_t)agent->settings.consent_ms * 3 / 2)
+            look_elsewhere(agent, pair);
         component->consent_ms = agent->now_ms + jittered(agent, agent->settings.consent_ms);
         component->repeats = 0;
         component->repeat_ms = agent->now_ms + rto(agent, component);
