@@ -242,6 +242,9 @@ const struct kg_sdp *kg_talk_said(const struct kg_leg *leg, struct kg_sdp **made
  * (leg->lines has it): fills lines.use and told of both. Returns true if the engine knows other things of the
  * other side than it should now. */
 bool kg_talk_decide(struct kg_leg *leg, enum kg_apply purpose);
+/* An upgrade came to nothing, but the side that was asked for an offer has restarted ICE by it: that is
+ * absorbed, so that the answer in our ACK and its agent go on together. */
+void kg_talk_keep_restart(struct kg_call *call);
 /* Tells the record what the leg agreed to, when the call is taken over. */
 void kg_talk_recall(struct kg_leg *leg);
 /* leg->ice, made at the first call; new_ones: again, as in an ICE restart. */

@@ -217,8 +217,7 @@ static void explain_event(const struct kg_record *record, const struct kg_record
         [KG_NOTE_PLAIN] =
             "%s's phone does not restart ICE, or found no path by it; kedge offered it media without ICE",
         [KG_NOTE_FALL_BACK] =
-            "the direct path was given up because of what happened on %s's side; kedge's relay ports "
-            "joined the phones again",
+            "the direct path was given up for %s's sake; kedge's relay ports joined the phones again",
         [KG_NOTE_UPGRADE] = "kedge tried to move the call to a direct path and asked %s first",
         [KG_NOTE_UPGRADED] = "both agreed: the phones look for a direct path",
         [KG_NOTE_NOT_UPGRADED] = "that came to nothing, and the call stayed where it was",

@@ -378,9 +378,8 @@ static void on_path_lost(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int6
 {
     if (fsm->state != KG_CALL_NEW)
         kg_fsm_finish(fsm, out, now_ms, 480, 0,
-                      ev->side == KG_SIDE_A
-                          ? "the media path to the caller was lost and no other was found"
-                          : "the media path to the callee was lost and no other was found");
+                      ev->side == KG_SIDE_A ? "the media path to the caller was lost and no other was found"
+                                            : "the media path to the callee was lost and no other was found");
 }
 
 static void on_hangup(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,

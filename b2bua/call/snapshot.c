@@ -253,9 +253,8 @@ static void restore_lines(const struct reader *r, struct kg_leg *leg)
     uint8_t byte[LINES_BYTES] = {0};
     char *text = get(r, "lines");
     for (size_t i = 0; text && strlen(text) == 2 * LINES_BYTES && i < LINES_BYTES; i++) {
-        unsigned value;
-        if (sscanf(text + 2 * i, "%2x", &value) == 1)
-            byte[i] = (uint8_t)value;
+        const char digits[3] = {text[2 * i], text[2 * i + 1], '\0'};
+        byte[i] = (uint8_t)strtoul(digits, NULL, 16);
     }
     free(text);
     leg->lines = (struct kg_leg_lines){.enabled = byte[0], .mux = byte[1], .ice = byte[2], .flows = byte[3]};

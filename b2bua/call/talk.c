@@ -336,6 +336,7 @@ void kg_talk_restore(struct kg_call *call)
     struct kg_media_side side[2];
     struct kg_media_change change = {.answered = true};
     struct kg_sdp *made[2];
+    kg_talk_keep_restart(call);
     kg_talk_abandon(call);
     memset(side, 0, sizeof side);
     for (int i = 0; i < 2; i++) {
@@ -343,6 +344,7 @@ void kg_talk_restore(struct kg_call *call)
         made[i] = describe_again(leg, &side[i], &change);
         if (change.side[i])
             change.bind[i] = bind_host(leg, &side[i]);
+        change.ice[i] = leg->ice;
     }
     kg_talk_send(call, &change, 0);
     kg_sdp_free(made[0]);
@@ -462,7 +464,7 @@ char *kg_talk_text(struct kg_leg *leg, size_t *len)
     memset(local, 0, sizeof local);
     if (!said || call->stream_count > KG_MEDIA_STREAMS_MAX)
         goto out;
-    bool is_offer = offerer(call) != leg->side;
+    bool is_offer = offerer(call) != leg->side && !leg->asked; /* asked: the answer in our ACK */
     if (is_offer && call->fsm.state == KG_CALL_CALLING && call->target_next > 1)
         kg_talk_next_contact(leg);
     /* An offer of ours has rtcp-mux where the other side offered it, an answer where this side did. */

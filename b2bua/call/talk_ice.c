@@ -1,6 +1,7 @@
 /* What ICE adds to talk.c: kedge's own credentials, and for each m-line who does ICE with whom. */
 #include "b2bua/call/call.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "conf/log.h"
@@ -131,7 +132,9 @@ bool kg_talk_decide(struct kg_leg *leg, enum kg_apply purpose)
     struct kg_path_rules rules = rules_of(call, purpose);
     const bool mismatch[2] = {says_mismatch(&call->leg[KG_SIDE_A]), says_mismatch(&call->leg[KG_SIDE_B])};
     bool changed = false, decided = false;
-    if (is_offer(purpose))
+    if (purpose == KG_APPLY_UPGRADE) /* whoever is asked for an offer restarts; nothing is lost by that yet */
+        call->restarts = true;
+    else if (is_offer(purpose))
         call->restarts = look_for_restart(leg);
     for (uint8_t i = 0; i < KG_MEDIA_STREAMS_MAX; i++) {
         struct kg_path_facts facts = facts_of(call, i, mismatch);
@@ -178,6 +181,23 @@ bool kg_talk_is_absorbed(const struct kg_leg *leg)
     bool same = before && kg_sdp_same_but_transport(before, leg->sdp);
     kg_sdp_free(before);
     return same;
+}
+
+void kg_talk_keep_restart(struct kg_call *call)
+{
+    for (int side = 0; side < 2; side++) {
+        struct kg_leg *leg = &call->leg[side], *other = &call->leg[kg_other_side(leg->side)];
+        if (!leg->asked || !kg_talk_is_absorbed(leg))
+            continue;
+        kg_talk_forget(other);
+        other->lines = other->agreed;
+        kg_talk_decide(leg, KG_APPLY_ABSORBED);
+        free(leg->sdp_agreed);
+        leg->sdp_agreed = leg->sdp_pending;
+        leg->sdp_pending = NULL;
+        kg_talk_forget(leg);
+        leg->agreed = leg->lines;
+    }
 }
 
 /* Before the peer hears of them: its first checks may overtake its answer. */
