@@ -351,9 +351,8 @@ void sim_check_end(struct sim_run *run)
             if ((s == 0 && c == 1) || best.path < run->best.path)
                 run->best = best;
         }
-    bool lite =
-        (a->side->lite && a->state == KG_ICE_CHECKING && b->state == KG_ICE_FAILED) ||
-        (b->side->lite && b->state == KG_ICE_CHECKING && a->state == KG_ICE_FAILED); /* it cannot know */
+    bool lite = (a->side->lite && a->state == KG_ICE_CHECKING && sim_peer_gave_up(b)) ||
+                (b->side->lite && b->state == KG_ICE_CHECKING && sim_peer_gave_up(a)); /* it cannot know */
     bool dead = run->happened_ms >= 0 && run->best.path == SIM_PATH_NONE;
     if (!dead && !lite)
         sim_expect(run, SIM_TERMINATES, sim_is_settled(run), "after %d ms A is %s and B is %s",
@@ -367,8 +366,8 @@ void sim_check_end(struct sim_run *run)
         run->missed = !run->scenario.lossless && run->best.path != SIM_PATH_NONE;
         if (run->missed)
             return;
-        sim_expect(run, SIM_AGREES, a->state == b->state || dead || lite, "A is %s and B is %s",
-                   kg_ice_state_name(a->state), kg_ice_state_name(b->state));
+        sim_expect(run, SIM_AGREES, (sim_peer_gave_up(a) && sim_peer_gave_up(b)) || dead || lite,
+                   "A is %s and B is %s", kg_ice_state_name(a->state), kg_ice_state_name(b->state));
         sim_expect(run, run->happened_ms >= 0 ? SIM_RECOVERS : SIM_FAILS_RIGHTLY,
                    run->best.path == SIM_PATH_NONE, "A is %s and B is %s, could go %s",
                    kg_ice_state_name(a->state), kg_ice_state_name(b->state), sim_path_name(run->best.path));

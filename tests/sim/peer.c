@@ -80,6 +80,11 @@ void sim_peer_start(struct sim_run *run, unsigned who)
     peer->started_ms = run->world.now_ms;
 }
 
+bool sim_peer_gave_up(const struct sim_peer *peer)
+{
+    return peer->state == KG_ICE_FAILED || (peer->state == KG_ICE_DISCONNECTED && !peer->was_completed);
+}
+
 void sim_peer_free(struct sim_peer *peer)
 {
     kg_ice_agent_free(peer->agent);
@@ -181,8 +186,8 @@ static void take_events(struct sim_run *run, struct sim_peer *peer)
     int64_t now_ms = run->world.now_ms;
     if (peer->connected_ms < 0 && (state == KG_ICE_CONNECTED || state == KG_ICE_COMPLETED))
         peer->connected_ms = now_ms;
-    bool settled = state == KG_ICE_COMPLETED || state == KG_ICE_FAILED;
-    if (!settled)
+    peer->was_completed |= state == KG_ICE_COMPLETED;
+    if (state != KG_ICE_COMPLETED && !sim_peer_gave_up(peer))
         peer->settled_ms = -1;
     else if (peer->settled_ms < 0)
         peer->settled_ms = now_ms;

@@ -229,7 +229,7 @@ static void react(struct sim_run *run, unsigned who)
     struct sim_peer *peer = &run->peer[who];
     bool cut_off = peer->cut_off;
     peer->cut_off = false;
-    if (!cut_off || run->scenario.story == SIM_VANISH || peer->gone)
+    if (!cut_off || !peer->was_completed || run->scenario.story == SIM_VANISH || peer->gone)
         return;
     if (who == 0)
         sim_signal_restart(run, 0);
@@ -249,15 +249,15 @@ static void judge_time(struct sim_run *run)
         run->over = now_ms >= end_ms + (settled ? 0 : RESTARTED_MS);
         return;
     }
-    bool lite_waits = (run->peer[0].side->lite && run->peer[1].state == KG_ICE_FAILED) ||
-                      (run->peer[1].side->lite && run->peer[0].state == KG_ICE_FAILED);
+    bool lite_waits = (run->peer[0].side->lite && sim_peer_gave_up(&run->peer[1])) ||
+                      (run->peer[1].side->lite && sim_peer_gave_up(&run->peer[0]));
     if (!sim_is_settled(run) && !lite_waits) {
         run->over = now_ms > LIMIT_MS + (known_ms > 0 ? known_ms : 15000);
         return;
     }
     int64_t settled_ms =
         run->peer[0].settled_ms > run->peer[1].settled_ms ? run->peer[0].settled_ms : run->peer[1].settled_ms;
-    bool failed = run->peer[0].state == KG_ICE_FAILED || run->peer[1].state == KG_ICE_FAILED;
+    bool failed = sim_peer_gave_up(&run->peer[0]) || sim_peer_gave_up(&run->peer[1]);
     if (now_ms < settled_ms + SETTLE_MS ||
         (!run->scenario.lossless && !failed && !sim_agree(run) && now_ms < settled_ms + AGREED_MS))
         return;

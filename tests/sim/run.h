@@ -36,6 +36,7 @@ struct sim_peer {
     uint8_t who;
     bool gone; /* without a word */
     bool gathered;
+    bool was_completed;
     bool cut_off;       /* consent was lost: the application has to do something */
     uint8_t told_count; /* candidates in the latest message */
     int64_t wake_ms;
@@ -105,6 +106,8 @@ void sim_peer_new_credentials(struct sim_peer *peer);
 void sim_peer_pump(struct sim_run *run, unsigned who);
 void sim_peer_receive(struct sim_run *run, unsigned who, int iface, const struct sim_packet *packet);
 void sim_peer_media(struct sim_run *run, unsigned who);
+/* Failed; or cut off before both sides had ever agreed: the relay vouched for a peer that did not come. */
+bool sim_peer_gave_up(const struct sim_peer *peer);
 bool sim_peer_socket(const struct sim_run *run, unsigned who, sim_addr bound, uint8_t *stream,
                      uint8_t *component);
 void sim_peer_allow(struct sim_peer *peer, sim_addr addr);
