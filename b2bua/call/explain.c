@@ -165,7 +165,7 @@ json_t *kg_record_explain(const struct kg_record *record, const char *state)
     explain_leg(record, KG_SIDE_B, list);
     kg_explain_candidates(record, KG_SIDE_A, list);
     kg_explain_candidates(record, KG_SIDE_B, list);
-    if (record->path && record->reason)
+    if (record->path && record->reason && (record->answered_ms || !record->ended_ms))
         kg_say(list, record->ended_ms ? "Media was %s: %s." : "Media is %s: %s.", record->path,
                record->reason);
     kg_explain_pairs(record, list);

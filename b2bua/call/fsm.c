@@ -205,6 +205,11 @@ static void on_media_ok(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *o
     }
 }
 
+const char *kg_fsm_media_why(const struct kg_fsm_event *ev)
+{
+    return ev->why ? ev->why : "media could not be set up";
+}
+
 static void on_media(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
                      struct kg_fsm_out *out)
 {
@@ -216,7 +221,7 @@ static void on_media(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t 
     else if (ev->ok)
         on_media_ok(fsm, now_ms, out);
     else
-        kg_fsm_finish(fsm, out, now_ms, 503, KG_CALL_RETRY_AFTER, "media could not be set up");
+        kg_fsm_finish(fsm, out, now_ms, 503, KG_CALL_RETRY_AFTER, kg_fsm_media_why(ev));
 }
 
 static void on_provisional(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,

@@ -125,7 +125,7 @@ struct kg_fsm {
 
 enum kg_fsm_event_type {
     KG_EV_INVITE,      /* A: sdp */
-    KG_EV_MEDIA,       /* seq, ok */
+    KG_EV_MEDIA,       /* seq, ok, why */
     KG_EV_PROVISIONAL, /* side, status, sdp */
     KG_EV_ANSWER,      /* side, sdp: 2xx to an INVITE we sent */
     KG_EV_REJECT,      /* side, status: 3xx-6xx, also made up by nta */
@@ -156,6 +156,7 @@ struct kg_fsm_event {
     unsigned chance; /* REJECT: random, for how long to wait after glare */
     bool absorb;     /* the offer concerns nothing but that leg's ICE and transport: kedge answers it alone */
     unsigned seq;
+    const char *why; /* a constant sentence, or NULL: nothing better to say than what always holds */
 };
 
 enum kg_fsm_action_type {

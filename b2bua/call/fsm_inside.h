@@ -17,6 +17,9 @@ void kg_fsm_apply(struct kg_fsm *fsm, struct kg_fsm_out *out, enum kg_apply purp
 void kg_fsm_finish(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms, int status, int retry_after,
                    const char *why);
 
+/* Of a reply of the media engine that is not ok. */
+const char *kg_fsm_media_why(const struct kg_fsm_event *ev);
+
 /* ---- renegotiate.c; a handler an event, as in fsm.c ---- */
 typedef void kg_fsm_handler(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
                             struct kg_fsm_out *out);

@@ -239,7 +239,7 @@ static void on_media_ok(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *o
 
 void kg_re_on_media(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct kg_fsm_out *out)
 {
-    static const char why[] = "media could not be set up";
+    const char *why = kg_fsm_media_why(ev);
     if (ev->ok) {
         on_media_ok(fsm, now_ms, out);
     } else if (fsm->apply == KG_APPLY_RE_OFFER || fsm->apply == KG_APPLY_ABSORBED) {

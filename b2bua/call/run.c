@@ -143,6 +143,8 @@ static void do_release(struct kg_call *call, struct kg_leg *leg, const struct kg
     record->status = action->status;
     record->why = action->why;
     kg_talk_release(call);
+    if (!record->answered_ms) /* no path was ever chosen, and what waits for an answer waits no more */
+        record->reason = record->why ? record->why : "the call ended before it was answered";
     if (record->answered_ms) {
         kg_info("call", "call %s: ended after %.1f s of talk: %s", record->id,
                 (double)(record->ended_ms - record->answered_ms) / 1000,
@@ -215,5 +217,8 @@ void kg_call_event(struct kg_call *call, const struct kg_fsm_event *event)
     }
     call->queued = 0;
     call->running = false;
+    /* What an offer/answer stood in the way of: somebody hears nothing until it is done. */
+    if (!call->over && kg_mono_ms() >= call->path.deadline_ms)
+        kg_path_tick(call);
     kg_call_unhold(call);
 }

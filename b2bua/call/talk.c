@@ -214,7 +214,12 @@ static void on_applied(void *ctx, const struct kg_media_reply *reply)
     if (ok && store_ports(call, reply) != 0)
         ok = false;
     if (!call->over)
-        kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_MEDIA, .seq = waiting->seq, .ok = ok});
+        kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_MEDIA,
+                                                   .seq = waiting->seq,
+                                                   .ok = ok,
+                                                   .why = reply->error == KG_MEDIA_NO_PORTS
+                                                              ? "every media port is in use"
+                                                              : NULL});
     free(waiting);
     kg_call_unhold(call);
 }

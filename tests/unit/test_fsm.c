@@ -224,6 +224,17 @@ static void test_no_ports(void **state)
     STEP("A invite sdp", "apply A");
     STEP("media fail", "refuse A 503 later, release, free");
     assert_ended(&run);
+
+    run = start(1, false); /* what the engine said of it is what people are told */
+    STEP("A invite sdp", "apply A");
+    static const char why[] = "every media port is in use";
+    struct kg_fsm_event event = {.type = KG_EV_MEDIA, .seq = run.last_seq, .why = why};
+    struct kg_fsm_action action[KG_FSM_ACTIONS_MAX];
+    assert_int_equal(kg_fsm_run(&run.fsm, &event, run.now, action), 3);
+    assert_int_equal(action[0].type, KG_DO_REFUSE);
+    assert_ptr_equal(action[0].why, why);
+    assert_int_equal(action[1].type, KG_DO_RELEASE);
+    assert_ptr_equal(action[1].why, why);
 }
 
 static void test_engine_fails_at_the_answer(void **state)
