@@ -160,6 +160,8 @@ int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, c
 void kg_leg_resume(struct kg_leg *leg); /* the re-INVITE that was deferred, if any */
 int kg_leg_ack_or_cancel(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip);
 void kg_leg_set_flow(struct kg_leg *leg, const struct kg_flow *flow);
+/* Its phone has shown, by credentials, that it is elsewhere: everything follows it there. */
+void kg_leg_move(struct kg_leg *leg, const struct kg_flow *flow);
 /* The request in leg->arrived is accepted for service: it becomes leg->irq. */
 void kg_leg_serve(struct kg_leg *leg);
 /* Remembers what a message of its peer announces: UPDATE, trickle. */
@@ -169,6 +171,8 @@ void kg_leg_learn(struct kg_leg *leg, const sip_t *sip);
 void kg_out_invite(struct kg_leg *leg);
 void kg_out_update(struct kg_leg *leg); /* a re-INVITE if the peer does not know UPDATE */
 void kg_out_ask(struct kg_leg *leg);    /* re-INVITE without SDP */
+/* leg->flow is new: an INVITE or UPDATE that had no response at the old place is sent there. */
+void kg_out_follow(struct kg_leg *leg);
 void kg_out_ack(struct kg_leg *leg);
 void kg_out_cancel(struct kg_leg *leg);
 void kg_out_drop(struct kg_leg *leg);

@@ -223,8 +223,10 @@ void kg_calls_flow_lost(struct kg_calls *calls, tport_t *tport)
     }
 }
 
-/* A phone in a call has registered from another place: requests follow it there, as after a request of its
- * own in the dialog. The same user on the same flow: nobody else's call is moved. */
+/* A phone in a call has registered from another place: everything follows it there, as after a request of its
+ * own in the dialog. Only legs of the same user whose flow the contact had: nobody else's call is moved.
+ * Walks all calls as the timer does four times a second; a REGISTER that says nothing new never comes here.
+ */
 static void on_contact_moved(void *ctx, const char *user, const struct kg_flow *before,
                              const struct kg_flow *after)
 {
@@ -233,17 +235,12 @@ static void on_contact_moved(void *ctx, const char *user, const struct kg_flow *
     HASH_ITER(hh, calls->by_id, call, next)
     {
         call->holds++;
-        for (int side = 0; side < 2 && !call->over && call->fsm.state == KG_CALL_TALK; side++) {
+        for (int side = 0; side < 2 && !call->over; side++) {
             struct kg_leg *leg = &call->leg[side];
             const char *name = call->record->leg[side].user;
-            if (leg->pbx || !name || strcmp(name, user) != 0 || !kg_flow_same(&leg->flow, before))
-                continue;
-            struct kg_addr was = leg->flow.remote;
-            kg_info("call", "call %s: %s has registered from another place; requests follow it there",
-                    call->record->id, user);
-            kg_leg_set_flow(leg, after);
-            kg_talk_save(call);
-            kg_path_moved(leg, &was, false);
+            if (!leg->pbx && leg->dialog && name && strcmp(name, user) == 0 &&
+                kg_flow_same(&leg->flow, before))
+                kg_leg_move(leg, after);
         }
         kg_call_unhold(call);
     }

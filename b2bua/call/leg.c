@@ -162,6 +162,35 @@ void kg_leg_contact(const struct kg_leg *leg, sip_contact_t contact[1], char buf
     url_d(contact->m_url, buf);
 }
 
+static void go_to(struct kg_leg *leg, const struct kg_flow *flow)
+{
+    char old[KG_ADDR_STR], new[KG_ADDR_STR];
+    kg_info("call", "call %s: %s moved from %s to %s; requests follow it there", leg->call->record->id,
+            leg->call->record->leg[leg->side].user, kg_addr_format(&leg->flow.remote, old),
+            kg_addr_format(&flow->remote, new));
+    kg_leg_set_flow(leg, flow);
+    if (leg->call->fsm.state == KG_CALL_TALK)
+        kg_talk_save(leg->call);
+}
+
+/* After go_to, when the request that showed it has been served: an offer of ours that meets one of the peer's
+ * would be refused. */
+static void settle(struct kg_leg *leg, const struct kg_addr *before, bool restarted)
+{
+    leg->call->holds++;
+    kg_out_follow(leg);
+    if (!leg->call->over)
+        kg_path_moved(leg, before, restarted);
+    kg_call_unhold(leg->call);
+}
+
+void kg_leg_move(struct kg_leg *leg, const struct kg_flow *flow)
+{
+    struct kg_addr before = leg->flow.remote;
+    go_to(leg, flow);
+    settle(leg, &before, false);
+}
+
 /* A phone behind a NAT may come from a new port or connection in the middle of a call. The dialog matched by
  * Call-ID and our 64-bit tag, which only the two ends know: requests go to the new place from now on. True if
  * it moved; *before is where it was. */
@@ -172,14 +201,8 @@ static bool follow(struct kg_leg *leg, nta_incoming_t *irq, struct kg_addr *befo
         return false;
     bool moved = leg->lost || !kg_flow_same(&flow, &leg->flow);
     if (moved) {
-        char old[KG_ADDR_STR], new[KG_ADDR_STR];
         *before = leg->flow.remote;
-        kg_info("call", "call %s: %s moved from %s to %s; requests follow it there", leg->call->record->id,
-                leg->call->record->leg[leg->side].user, kg_addr_format(before, old),
-                kg_addr_format(&flow.remote, new));
-        kg_leg_set_flow(leg, &flow);
-        if (leg->call->fsm.state == KG_CALL_TALK)
-            kg_talk_save(leg->call);
+        go_to(leg, &flow);
     }
     kg_flow_clear(&flow);
     return moved;
@@ -237,7 +260,7 @@ static void offer(struct kg_leg *leg, const sip_t *sip, const struct kg_addr *mo
     leg->call->holds++;
     kg_call_event(leg->call, &event);
     if (moved_from && !leg->call->over)
-        kg_path_moved(leg, moved_from, restarted);
+        settle(leg, moved_from, restarted);
     kg_call_unhold(leg->call);
 }
 
@@ -287,7 +310,7 @@ static int on_offer(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
     if (sip->sip_request->rq_method == sip_method_update && is_empty(sip)) {
         answer_refresh(leg, irq);
         if (moved)
-            kg_path_moved(leg, &before, false);
+            settle(leg, &before, false);
         return 200;
     }
     if (leg->arrived && leg->arrived != irq) { /* one waits already: this one's turn does not come */
@@ -314,7 +337,7 @@ static int on_info(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
     struct kg_addr before;
     int status;
     if (follow(leg, irq, &before))
-        kg_path_moved(leg, &before, false);
+        settle(leg, &before, false);
     if (leg->call->over)
         return 481;
     if (kg_trickle_request(leg, irq, sip, &status))

@@ -328,6 +328,50 @@ void kg_out_update(struct kg_leg *leg)
     offer_again(leg, leg->allows_update ? UPDATE : AGAIN);
 }
 
+/* The INVITE that nobody answered, to the new place: to its peer it is the same one, retransmitted, should
+ * the first have arrived after all. A second INVITE would meet the first there (RFC 3261 14.1). */
+static nta_outgoing_t *send_invite_again(struct kg_leg *leg)
+{
+    char route[KG_ROUTE_URL];
+    msg_t *sent = nta_outgoing_getrequest(leg->invite);
+    msg_t *msg = sent ? msg_copy(sent) : NULL;
+    nta_outgoing_t *again = NULL;
+    sip_t *sip = msg ? sip_object(msg) : NULL;
+    if (sip && sip->sip_via && sip->sip_via->v_branch) {
+        const char *branch = su_strdup(msg_home(msg), sip->sip_via->v_branch);
+        msg_header_remove(msg, (msg_pub_t *)sip, (msg_header_t *)sip->sip_via);
+        again = nta_outgoing_mcreate(leg->call->calls->agent, on_response, leg,
+                                     (url_string_t *)kg_leg_route_url(leg, route), msg,
+                                     NTATAG_TPORT(leg->flow.tport), NTATAG_BRANCH_KEY(branch), TAG_END());
+    }
+    if (!again)
+        msg_destroy(msg);
+    msg_destroy(sent);
+    return again;
+}
+
+void kg_out_follow(struct kg_leg *leg)
+{
+    const struct kg_fsm *fsm = &leg->call->fsm;
+    nta_outgoing_t *old = leg->invite;
+    if (leg->pbx || !old || nta_outgoing_status(old) >= 100 || !kg_leg_is_reachable(leg))
+        return;
+    if (fsm->re_cancelled || fsm->leg[leg->side] == KG_LEG_CANCELLING) /* better unheard */
+        return;
+    kg_info("call", "call %s: what %s has not answered is sent to its new place", leg->call->record->id,
+            leg->call->record->leg[leg->side].user);
+    if (nta_outgoing_method(old) == sip_method_invite) {
+        nta_outgoing_t *again = send_invite_again(leg);
+        if (!again)
+            return; /* the old one ends by itself */
+        leg->invite = again;
+    } else { /* UPDATE has its answer at once, so that no second one meets the first */
+        leg->invite = NULL;
+        kg_out_update(leg);
+    }
+    nta_outgoing_destroy(old);
+}
+
 void kg_out_ask(struct kg_leg *leg)
 {
     offer_again(leg, ASK);

@@ -14,8 +14,9 @@
 #include "b2bua/sdp/sdp.h"
 #include "media/client.h"
 
-/* ms that a phone which moved, or left the relay's path, gets for an ICE restart of its own. */
-#define KG_PATH_GRACE_MS 1000
+/* ms that a phone which moved, or left the relay's path, gets for an ICE restart of its own: longer than the
+ * round trip after which a phone that knows of its move sends one. */
+#define KG_PATH_GRACE_MS 500
 /* ms for the answer to our re-INVITE: the path is dead meanwhile, nobody waits longer for a voice. */
 #define KG_PATH_ANSWER_MS 15000
 /* ms from that answer until the checks have found a pair. */

@@ -1,5 +1,6 @@
 """What passes inside of a call and what does not: INFO, methods that are not served, phones that move, contacts that are
 not there, limits."""
+import re
 import threading
 import time
 
@@ -7,13 +8,14 @@ import pytest
 
 from interop.agent import Dialog
 from interop.hosts import until
+from interop.test_update import background
 
 USERS = ("alice", "bob", "carol")
 
 
 @pytest.fixture(scope="module")
 def hosts(lab):
-    return [lab.public_host(n) for n in ("kedge", "one", "two")]
+    return [lab.public_host(n) for n in ("kedge", "one", "two", "elsewhere")]
 
 
 @pytest.fixture
@@ -42,6 +44,10 @@ def in_talk(phone, stage):
         thread.join()
         return da, db
     return make
+
+
+def branch(request):
+    return re.search(r"branch=([^;,]+)", request.get("via")).group(1)
 
 
 def send_info(sender, receiver, text):
@@ -104,6 +110,74 @@ def test_a_phone_that_moves_is_followed(in_talk, phone, kedge):
     da.agent.reply(bye, 200)
     thread.join()
     assert answers[0].status == 200
+    kedge.no_calls()
+
+
+@pytest.mark.parametrize("host", (1, 3))
+@pytest.mark.parametrize("transport", ("udp", "tcp"))
+def test_a_phone_that_registers_from_elsewhere_is_followed(in_talk, phone, kedge, transport, host):
+    """From a new port or from another network: it is one more REGISTER of the same contact. Its call is told by nothing else."""
+    da, db = in_talk(transport=transport)
+    contact = da.agent.contact
+    da.agent = phone("alice", host, transport, register=False)
+    assert da.agent.register(contact=contact).status == 200
+    answer = background(db.bye)
+    da.agent.reply(da.agent.expect("BYE"), 200)
+    assert answer().status == 200
+    kedge.no_calls()
+
+
+def test_a_phone_that_moves_while_it_rings(phone, kedge, stage):
+    """What it never answered is sent again, as the same request, and so is all that follows."""
+    a, b = phone("alice", 1), phone("bob", 2)
+    da = Dialog(a, stage.rtp(a.host))
+    placed = background(da.call, "bob")
+    first = b.expect("INVITE")
+    moved = phone("bob", 3, register=False)
+    assert moved.register(contact=b.contact).status == 200
+    again = moved.expect("INVITE", 1)
+    assert again.cseq == first.cseq and again.get("call-id") == first.get("call-id") and again.body == first.body
+    assert branch(again) == branch(first)
+    db = Dialog(moved, stage.rtp(moved.host))
+    db.answer(again)
+    assert placed().status == 200
+    answer = background(da.bye)
+    moved.reply(moved.expect("BYE"), 200)
+    assert answer().status == 200
+    kedge.no_calls()
+
+
+def test_a_phone_that_moves_after_it_rang(phone, kedge, stage):
+    """It has the INVITE: nothing is sent again, but CANCEL goes where the phone is now."""
+    a, b = phone("alice", 1), phone("bob", 2)
+    da = Dialog(a, stage.rtp(a.host))
+    placed = background(da.call, "bob")
+    invite = b.expect("INVITE")
+    b.reply(invite, 180)
+    moved = phone("bob", 3, register=False)
+    assert moved.register(contact=b.contact).status == 200
+    assert moved.quiet("INVITE", 0.5)
+    db = Dialog(moved, stage.rtp(moved.host))
+    db.answer(invite)
+    assert placed().status == 200
+    answer = background(db.bye)
+    a.reply(a.expect("BYE"), 200)
+    assert answer().status == 200
+    kedge.no_calls()
+
+
+def test_no_other_register_moves_a_phone(in_talk, phone, kedge):
+    """The same Contact: of another user, with a wrong password, or of another phone of alice's."""
+    da, db = in_talk()
+    carol, wrong = phone("carol", 3, register=False), phone("alice", 3, register=False)
+    assert carol.register(contact=da.agent.contact).status == 200
+    wrong.password = "guessed"
+    assert wrong.register(contact=da.agent.contact).status == 403
+    phone("alice", 3)
+    answer = background(db.bye)
+    da.agent.reply(da.agent.expect("BYE"), 200)
+    assert answer().status == 200
+    assert carol.quiet("BYE", 0.2) and wrong.quiet("BYE", 0.1)
     kedge.no_calls()
 
 

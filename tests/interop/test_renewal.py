@@ -68,6 +68,22 @@ def test_a_phone_without_update_is_sent_a_reinvite(call):
     end(here, there)
 
 
+@pytest.mark.parametrize("method,headers", (("UPDATE", KNOWS), ("INVITE", ["Allow: INVITE, ACK, CANCEL, BYE"])))
+def test_an_offer_follows_a_phone_that_registers_from_elsewhere(call, hosts, stage, method, headers):
+    """The phone lost its network: kedge's offer went to the old one. It has two seconds, not fifteen, once the phone registers."""
+    here, there = call(0, headers)
+    lost = here.agent.expect(method, 15)
+    moved = stage.agent(hosts[3], "alice", "pw-alice", here.agent.server)
+    assert moved.register(contact=here.agent.contact).status == 200
+    offer = moved.expect(method, 1)
+    assert ufrag(offer) == ufrag(lost) and (method == "UPDATE" or offer.cseq == lost.cseq)
+    here.agent = moved
+    moved.reply(offer, 200, ice_body(here, "bbbb"))
+    if method == "INVITE":
+        assert moved.expect("ACK").cseq[0] == offer.cseq[0]
+    end(here, there)
+
+
 @pytest.mark.parametrize("side,least,most", ((0, 0, 2.6), (1, 2.1, 4.6)))
 def test_glare(call, side, least, most):
     """RFC 3261 14.1: kedge made the Call-ID toward the callee, so there it waits 2.1 to 4 s, and toward the caller up to 2 s.

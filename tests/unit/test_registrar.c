@@ -262,6 +262,58 @@ static void invite_is_challenged_once(void **state)
     close(b.fd);
 }
 
+struct told {
+    int times;
+    char user[128];
+    struct kg_addr before, after;
+};
+
+static void on_moved(void *ctx, const char *user, const struct kg_flow *before, const struct kg_flow *after)
+{
+    struct told *told = ctx;
+
+    told->times++;
+    snprintf(told->user, sizeof told->user, "%s", user);
+    told->before = before->remote;
+    told->after = after->remote;
+}
+
+/* Calls follow it (b2bua/call/calls.c). A refresh, another contact, or a REGISTER that is refused says
+ * nothing. */
+static void contact_that_moves_is_told_of_once(void **state)
+{
+    struct world *w = *state;
+    struct phone a = phone_new(w, "alice", "secret"), moved = phone_new(w, "alice", "secret"),
+                 wrong = phone_new(w, "alice", "wrong"), other = phone_new(w, "alice", "secret"),
+                 bob = phone_new(w, "bob", "secret2");
+    struct told told = {0};
+
+    kg_registrar_watch(w->server.registrar, on_moved, &told);
+    memcpy(moved.contact, a.contact, sizeof a.contact);
+    memcpy(wrong.contact, a.contact, sizeof a.contact);
+    memcpy(bob.contact, a.contact, sizeof a.contact);
+    assert_int_equal(enroll(&a, 3600), 200);
+    assert_int_equal(enroll(&a, 3600), 200);
+    assert_int_equal(enroll(&other, 3600), 200);
+    assert_int_equal(enroll(&bob, 3600), 200);
+    assert_int_equal(enroll(&wrong, 3600), 403);
+    assert_int_equal(status_of(ask(&moved, phone_request(&moved, "REGISTER", "alice", 3600, ""))), 401);
+    assert_int_equal(told.times, 0);
+    assert_int_equal(enroll(&moved, 3600), 200);
+    assert_int_equal(told.times, 1);
+    assert_string_equal(told.user, "alice");
+    assert_int_equal(kg_addr_port(&told.before), a.port);
+    assert_int_equal(kg_addr_port(&told.after), moved.port);
+    assert_int_equal(enroll(&moved, 3600), 200);
+    assert_int_equal(enroll(&moved, 0), 200);
+    assert_int_equal(told.times, 1);
+    close(a.fd);
+    close(moved.fd);
+    close(wrong.fd);
+    close(other.fd);
+    close(bob.fd);
+}
+
 static void lookups(void **state)
 {
     struct world *w = *state;
@@ -379,6 +431,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(oldest_contact_makes_room, setup_few, teardown),
         cmocka_unit_test_setup_teardown(restart_without_a_challenge, setup, teardown),
         cmocka_unit_test_setup_teardown(invite_is_challenged_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(contact_that_moves_is_told_of_once, setup, teardown),
         cmocka_unit_test_setup_teardown(lookups, setup, teardown),
         cmocka_unit_test_setup_teardown(phone_that_stops_answering_goes, setup_keepalive, teardown),
         cmocka_unit_test_setup_teardown(phone_that_never_answers_stays, setup_keepalive, teardown),
