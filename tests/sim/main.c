@@ -112,7 +112,7 @@ static int run_many(uint64_t first, uint64_t runs, bool table)
     printf("%sok %d - on bad lines %d %% of the calls that could go direct do\n", often ? "" : "not ",
            SIM_PROPERTIES + 1, DIRECT_PERCENT);
     bool hardly = all->missed_bad * 1000 <= all->could_bad * MISSED_OF_THOUSAND;
-    printf("%sok %d - on bad lines at most %d of 1000 calls that could connect do not\n",
+    printf("%sok %d - on bad lines at most %d of 1000 calls that could connect do not, or do not agree\n",
            hardly ? "" : "not ", SIM_PROPERTIES + 2, MISSED_OF_THOUSAND);
     printf("%sok %d - all runs came to their end\n", whole ? "" : "not ", SIM_PROPERTIES + 3);
     bool best = all->worse * 1000 <= all->good * WORSE_OF_THOUSAND;

@@ -67,9 +67,9 @@ struct sim_run {
     struct sim_failure failure;
     struct sim_checks *checks;
     bool verbose, over;
-    bool missed;             /* on bad lines: no path was found though there is one */
-    bool worse;              /* on good lines: not the best path */
-    bool negotiating;        /* an offer is not answered yet: no other one is made (RFC 3261 14.1) */
+    bool missed;      /* on bad lines: no path was found though there is one, or each side has its own */
+    bool worse;       /* on good lines: not the best path */
+    bool negotiating; /* an offer is not answered yet: no other one is made (RFC 3261 14.1) */
     int64_t remote_known_ms; /* both descriptions are known to both sides */
     int64_t happened_ms;     /* the story's event; -1: not yet */
     int64_t gap_ms;          /* longest silence of media after it */

@@ -160,7 +160,8 @@ void sim_stats_print(const struct sim_stats *stats, double seconds, bool table)
     printf("# on good lines: %llu of %llu calls were not on the very best path\n",
            (unsigned long long)stats->worse, (unsigned long long)stats->good);
     if (stats->could_direct_bad)
-        printf("# on bad lines: %llu of %llu that could connect did not; %llu of %llu that could go direct "
+        printf("# on bad lines: %llu of %llu that could connect did not, or do not agree; %llu of %llu that "
+               "could go direct "
                "did (%.2f %%)\n",
                (unsigned long long)stats->missed_bad, (unsigned long long)stats->could_bad,
                (unsigned long long)stats->went_direct_bad, (unsigned long long)stats->could_direct_bad,
