@@ -241,10 +241,11 @@ def test_same_host_other_port_is_a_stranger(call):
     assert toward == [] and injected(talk, MARK) == [] and talk.is_well()
 
 
-def test_media_stops_when_consent_does(world, stage):
+@pytest.mark.parametrize("kind", ("anchored", "steered"))
+def test_media_stops_when_consent_does(world, stage, kind):
     """alice answers no more checks (RFC 7675): what kedge sends her stops within the expiry, whatever she still sends."""
     kedge, agents, _ = world
-    talk = Talk(kedge, agents, stage, "anchored").start()
+    talk = Talk(kedge, agents, stage, kind).start()
     try:
         time.sleep(EXPIRY_S)  # consent has been asked for and given by now
         assert talk.is_well() and len(talk.rtp_a.checks) >= 2, "kedge does not ask for consent"
