@@ -229,8 +229,11 @@ static void locate_steers(struct kg_relay_ice *ice, uint8_t i)
     for (unsigned side = 0; side < 2; side++) {
         const struct kg_leg *leg = &ice->relay->stream[i]->leg[side];
         struct kg_addr rtp = kg_relay_ice_bound(&leg->rtp), rtcp = kg_relay_ice_bound(&leg->rtcp);
-        kg_steer_local(ice->stream[i]->steer[0], side, &rtp, &ice->local[side].advertised);
-        kg_steer_local(ice->stream[i]->steer[1], side, &rtcp, &ice->local[side].advertised);
+        for (unsigned c = 0; c < 2; c++) {
+            if (ice->stream[i]->steer[c])
+                kg_steer_local(ice->stream[i]->steer[c], side, c ? &rtcp : &rtp,
+                               &ice->local[side].advertised);
+        }
     }
 }
 
@@ -240,11 +243,11 @@ static int need_steers(struct kg_relay_ice *ice, uint8_t i, const struct kg_limi
     if (stream->steer[0])
         return 0;
     for (unsigned c = 0; c < 2; c++) {
-        stream->steer[c] = kg_steer_new(limits->ice.consent_ms, limits->ice.random, limits->ice.random_ctx);
+        stream->steer[c] = kg_steer_new(limits->ice.consent_ms, limits->ice.consent_expiry_ms,
+                                        limits->ice.random, limits->ice.random_ctx);
         if (stream->steer[c] == NULL)
             return ENOMEM;
     }
-    locate_steers(ice, i);
     return 0;
 }
 
@@ -350,6 +353,8 @@ int kg_relay_change_ice(struct kg_relay *relay, const struct kg_ice_change *chan
             kg_steer_free(ice->stream[i]->steer[1]);
             ice->stream[i]->steer[1] = NULL;
         }
+        if (relay->stream[i]) /* the advertised address may be learnt, or change, later */
+            locate_steers(ice, i);
     }
     drop_unused_agent(ice, 0);
     drop_unused_agent(ice, 1);

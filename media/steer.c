@@ -9,18 +9,20 @@
 /* Every component of a steered stream has one. */
 _Static_assert(sizeof(struct kg_steer) <= 4096, "a page");
 
-struct kg_steer *kg_steer_new(uint32_t consent_ms, void (*random)(void *ctx, void *out, size_t len),
-                              void *random_ctx)
+struct kg_steer *kg_steer_new(uint32_t consent_ms, uint32_t proof_ms,
+                              void (*random)(void *ctx, void *out, size_t len), void *random_ctx)
 {
     struct kg_steer *steer = calloc(1, sizeof *steer);
 
     if (steer == NULL)
         return NULL;
     steer->consent_ms = consent_ms;
+    steer->proof_ms = proof_ms;
     steer->random = random;
     steer->random_ctx = random_ctx;
     for (size_t s = 0; s < 2; s++) {
         steer->peer[s].target = KG_STEER_NONE;
+        steer->peer[s].vouch.since_ms = INT64_MAX;
         steer->peer[s].proven_ms = steer->peer[s].suspect_ms = steer->peer[s].nominated_ms = INT64_MIN / 2;
     }
     return steer;
@@ -77,6 +79,12 @@ int kg_steer_describe(struct kg_steer *steer, enum kg_side side, const struct kg
     c[KG_STEER_BEFORE].until_ms = now_ms + KG_STEER_OVERLAP_MS;
     c[KG_STEER_NOW] = fresh;
     c[KG_STEER_NOW].until_ms = INT64_MAX;
+    /* Of the credentials that end here. */
+    peer->missed = !peer->came && (peer->missed || (kg_steer_counts(&c[KG_STEER_BEFORE], now_ms) &&
+                                                    now_ms - peer->described_ms >= KG_STEER_VOUCH_MS));
+    peer->described_ms = now_ms;
+    peer->came = false;
+    peer->vouch = other->vouch = (struct kg_steer_vouch){.since_ms = INT64_MAX};
     for (size_t i = 0; i < KG_STEER_SOURCES; i++) {
         uint8_t *own = &peer->source[i].names.own, *its = &other->source[i].names.other;
 

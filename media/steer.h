@@ -9,13 +9,26 @@
  *    source that asked, and that source is asked by a check of our own (an ICE agent's triggered check). One
  *    valid request causes at most one such check, and one more when the other side has answered the request.
  *    What a verified source has asked within KG_STEER_PENDING_MS is dropped when it comes from another one
- * that is not verified.
+ *    that is not verified.
  *
  *  - A source is verified, and a side's, when it has answered a check that was sent to it, ours or one passed
- *    on, with right integrity; for KG_STEER_PROOF_MS after the latest such answer.
+ *    on, with right integrity; for proof_ms after the latest such answer.
  *
  *  - Checks are passed on to verified sources only. While the other side has none, the newest request of each
  *    side is kept.
+ *
+ *  - We vouch for a side that has not come yet: a check is answered by us in its name, once a request, if the
+ *    asker is verified, if it uses the present credentials of both and does not nominate, and if
+ *    KG_STEER_VOUCH_AFTER_MS brought no answer; until KG_STEER_VOUCH_MS after the descriptions. Never once
+ *    that side has answered anything with its present password, be it long ago, nor after a restart before
+ *    which it did not come in all that time. The request is kept all the same, and what the side itself may
+ *    answer later is passed back (a response to a transaction that is over is ignored, RFC 8489 6.3).
+ *    Vouching proves nobody.
+ *    Why: who checks one pair after another (libre) gives the relay up for the whole call while the other
+ *    side is still busy with dead pairs. Why not at once: linphone nominates the relay one second after it
+ *    became valid, though better pairs are still being checked. Nominations pass from end to end, so the
+ *    relay is selected by both or, where nobody waits for the response (libre), by one whose better pairs
+ *    have all failed: without us its whole list would have.
  *
  *  - Media goes to the target: the first verified source, then the one nominated last, then any verified one
  *    that media comes from.
@@ -32,20 +45,23 @@
 #include "media/client.h"
 
 #define KG_STEER_SOURCES    8     /* of one side: the unverified one seen longest ago goes first */
-#define KG_STEER_PROOF_MS   30000 /* RFC 7675 5.1: consent expires */
 #define KG_STEER_OVERLAP_MS 30000 /* how long the credentials before a restart still count */
 #define KG_STEER_PENDING    32    /* requests passed on whose responses may still come */
 #define KG_STEER_PENDING_MS 39500 /* RFC 8489 6.2.1: no transaction is longer */
 #define KG_STEER_KEPT_MS    10000 /* a kept request older than that is not sent any more */
-#define KG_STEER_KEPT_MAX   448   /* bytes; a longer one is not kept: the phone sends it again */
+#define KG_STEER_KEPT_MAX   384   /* bytes; a longer one is not kept: the phone sends it again */
 #define KG_STEER_ANSWER_MS  5000  /* how long a check of ours may be answered */
-#define KG_STEER_SETTLE_MS  1000  /* after a nomination media from other sources moves nothing: it is late */
+/* libre sends a check for the last time after 700 ms and gives it up after 2.3 s; who checks all pairs at
+ * once has come by then. */
+#define KG_STEER_VOUCH_AFTER_MS 500
+#define KG_STEER_VOUCH_MS       10000 /* four dead pairs of libre's; who has not come by then will not come */
+#define KG_STEER_SETTLE_MS      1000 /* after a nomination media from other sources moves nothing: it is late */
 
 struct kg_steer;
 /* consent_ms: how often each side's target is asked by a check of ours (RFC 7675 5.1), +-20 %. 0: never, and
- * then proof does not expire. */
-struct kg_steer *kg_steer_new(uint32_t consent_ms, void (*random)(void *ctx, void *out, size_t len),
-                              void *random_ctx);
+ * then proof does not expire. proof_ms: otherwise for how long an answer counts (consent's expiry). */
+struct kg_steer *kg_steer_new(uint32_t consent_ms, uint32_t proof_ms,
+                              void (*random)(void *ctx, void *out, size_t len), void *random_ctx);
 void kg_steer_free(struct kg_steer *steer);
 /* What a side said of ICE now; another ufrag or pwd is a restart (or another branch of a forked call). 0 or
  * ENOMEM (then nothing has changed). */

@@ -34,14 +34,14 @@ static bool is_right(const struct kg_stun_message *message, const struct kg_stee
     return kg_stun_check_integrity(message, c->pwd, c->pwd_len) == KG_STUN_INTEGRITY_RIGHT;
 }
 
-/* A response is made with the responder's own password, old or new. */
-static bool is_answer_of(const struct kg_steer_peer *peer, const struct kg_stun_message *message,
-                         int64_t now_ms)
+/* A response is made with the responder's own password, old or new: which generation, or KG_STEER_NONE. */
+static int answered_as(const struct kg_steer_peer *peer, const struct kg_stun_message *message,
+                       int64_t now_ms)
 {
-    for (size_t g = 0; g < KG_STEER_GENERATIONS; g++)
+    for (int g = 0; g < KG_STEER_GENERATIONS; g++)
         if (kg_steer_counts(&peer->credentials[g], now_ms) && is_right(message, &peer->credentials[g]))
-            return true;
-    return false;
+            return g;
+    return KG_STEER_NONE;
 }
 
 /* ---- requests ---- */
@@ -141,6 +141,24 @@ static void ask_newest(struct kg_steer_peer *peer, int64_t now_ms)
         kg_steer_ask_if_quiet(&peer->source[newest], now_ms);
 }
 
+/* Nothing has come from the other side under its present credentials, so it cannot answer this check. */
+static void owe_vouch(struct kg_steer *steer, enum kg_side side, const struct kg_addr *addr,
+                      const struct kg_steer_names *names, const struct kg_stun_message *message,
+                      int64_t now_ms)
+{
+    struct kg_steer_vouch *vouch = &steer->peer[side].vouch;
+    const struct kg_steer_peer *other = &steer->peer[kg_other_side(side)];
+
+    if (other->came || other->missed || names->own != KG_STEER_NOW || names->other != KG_STEER_NOW ||
+        kg_stun_find(message, KG_STUN_USE_CANDIDATE) != NULL)
+        return;
+    if (vouch->since_ms == INT64_MAX)
+        vouch->since_ms = now_ms;
+    vouch->source = *addr;
+    memcpy(vouch->id, message->id, KG_STUN_ID);
+    vouch->owed = true;
+}
+
 static enum kg_steer_verdict take_request(struct kg_steer *steer, enum kg_side side,
                                           const struct kg_addr *addr, const struct kg_stun_message *message,
                                           int64_t now_ms, const struct kg_addr **to)
@@ -170,6 +188,7 @@ static enum kg_steer_verdict take_request(struct kg_steer *steer, enum kg_side s
     source->names = names;
     if (!kg_steer_is_live(steer, source, now_ms))
         kg_steer_ask_if_quiet(source, now_ms);
+    owe_vouch(steer, side, addr, &names, message, now_ms);
 
     at = destination(steer, other, names.other, now_ms);
     if (at == KG_STEER_NONE) {
@@ -210,9 +229,9 @@ static enum kg_steer_verdict take_answer(struct kg_steer *steer, struct kg_steer
                                          const struct kg_stun_message *message, int64_t now_ms, bool *moved)
 {
     struct kg_steer_source *source = &peer->source[at];
-    int code = 0;
+    int code = 0, generation = answered_as(peer, message, now_ms);
 
-    if (now_ms - source->asked_ms > KG_STEER_ANSWER_MS || !is_answer_of(peer, message, now_ms))
+    if (now_ms - source->asked_ms > KG_STEER_ANSWER_MS || generation == KG_STEER_NONE)
         return KG_STEER_DROP;
     if (message->class == KG_STUN_SUCCESS && !saw_our_port(peer, message))
         return KG_STEER_DROP;
@@ -222,7 +241,7 @@ static enum kg_steer_verdict take_answer(struct kg_steer *steer, struct kg_steer
         source->responses++;
         if (source->begun_ms == source->asked_ms) /* otherwise nobody knows which one was answered */
             source->rtt_ms = (int32_t)(now_ms - source->asked_ms);
-        *moved |= kg_steer_prove(steer, peer, at, now_ms);
+        *moved |= kg_steer_prove(steer, peer, at, generation, now_ms);
     } else if (kg_stun_get_error(message, &code, NULL, NULL) && code == 487) {
         peer->role = source->claimed; /* it has the role that we claimed (RFC 8445 7.3.1.1) */
         if (!source->again)
@@ -252,7 +271,7 @@ static enum kg_steer_verdict take_response(struct kg_steer *steer, enum kg_side 
 {
     enum kg_side asking = kg_other_side(side);
     struct kg_steer_peer *peer = &steer->peer[side], *other = &steer->peer[asking];
-    int at = kg_steer_find(peer, addr);
+    int at = kg_steer_find(peer, addr), generation;
     struct kg_steer_pending *pending;
     struct kg_steer_source *from;
 
@@ -261,11 +280,12 @@ static enum kg_steer_verdict take_response(struct kg_steer *steer, enum kg_side 
     if (peer->source[at].waiting && memcmp(peer->source[at].id, message->id, KG_STUN_ID) == 0)
         return take_answer(steer, peer, at, message, now_ms, moved);
     pending = find_pending(steer, asking, at, message->id, now_ms);
-    if (pending == NULL || !is_answer_of(peer, message, now_ms))
+    generation = pending ? answered_as(peer, message, now_ms) : KG_STEER_NONE;
+    if (generation == KG_STEER_NONE)
         return KG_STEER_DROP;
 
     pending->owed--;
-    *moved |= kg_steer_prove(steer, peer, at, now_ms);
+    *moved |= kg_steer_prove(steer, peer, at, generation, now_ms);
     from = &other->source[pending->from];
     if (message->class == KG_STUN_SUCCESS) {
         bool live = kg_steer_is_live(steer, from, now_ms);

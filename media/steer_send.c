@@ -107,26 +107,85 @@ static bool is_ready(const struct kg_steer *steer, enum kg_side side)
                                 : steer->peer[kg_other_side(side)].target != KG_STEER_NONE);
 }
 
-/* The kept request is taken once more, as if it came now. */
+/* The kept request is taken once more, as if it came now; but one request is vouched for once. */
 static bool poll_kept(struct kg_steer *steer, enum kg_side side, int64_t now_ms,
                       struct kg_steer_datagram *out)
 {
     struct kg_steer_kept *kept = &steer->peer[side].kept;
     struct kg_addr source = kept->source;
     const struct kg_addr *to = NULL;
-    bool moved;
+    bool moved, owed = steer->peer[side].vouch.owed;
+    enum kg_steer_verdict verdict;
 
     if (!is_ready(steer, side))
         return false;
     out->len = kept->len;
     memcpy(out->data, kept->data, kept->len);
     kept->len = 0;
-    if (now_ms - kept->ms > KG_STEER_KEPT_MS ||
-        kg_steer_receive(steer, side, &source, out->data, out->len, now_ms, &to, &moved) != KG_STEER_FORWARD)
+    if (now_ms - kept->ms > KG_STEER_KEPT_MS)
+        return false;
+    verdict = kg_steer_receive(steer, side, &source, out->data, out->len, now_ms, &to, &moved);
+    steer->peer[side].vouch.owed = owed;
+    if (verdict != KG_STEER_FORWARD)
         return false;
     out->side = kg_other_side(side);
     out->to = *to;
     return true;
+}
+
+/* ---- vouching for a side that has not come yet ---- */
+
+static bool owes_vouch(const struct kg_steer *steer, enum kg_side side)
+{
+    const struct kg_steer_peer *peer = &steer->peer[side];
+    int at = peer->vouch.owed ? kg_steer_find(peer, &peer->vouch.source) : KG_STEER_NONE;
+
+    return at != KG_STEER_NONE && peer->source[at].state == KG_STEER_VERIFIED &&
+           !steer->peer[kg_other_side(side)].came;
+}
+
+static int64_t vouch_at(const struct kg_steer *steer, enum kg_side side)
+{
+    return steer->peer[side].vouch.since_ms + KG_STEER_VOUCH_AFTER_MS;
+}
+
+/* The port of ours that the side would see as the source of a check passed on to it; unknown: the asker. */
+static struct kg_addr seen_by(const struct kg_steer_peer *peer, const struct kg_addr *asker)
+{
+    struct kg_addr port = kg_addr_is_set(&peer->advertised) ? peer->advertised : peer->bound;
+
+    if (!kg_addr_is_set(&peer->bound) || kg_addr_is_any(&port))
+        return *asker;
+    kg_addr_set_port(&port, kg_addr_port(&peer->bound));
+    return port;
+}
+
+static bool poll_vouch(struct kg_steer *steer, enum kg_side side, int64_t now_ms,
+                       struct kg_steer_datagram *out)
+{
+    struct kg_steer_vouch *vouch = &steer->peer[side].vouch;
+    const struct kg_steer_peer *other = &steer->peer[kg_other_side(side)];
+    const struct kg_steer_credentials *its = &other->credentials[KG_STEER_NOW];
+    struct kg_addr mapped = seen_by(other, &vouch->source);
+    int64_t described_ms = other->described_ms;
+    struct kg_stun_writer w;
+
+    if (!owes_vouch(steer, side) || vouch_at(steer, side) > now_ms)
+        return false;
+    vouch->owed = false;
+    if (steer->peer[side].described_ms > described_ms)
+        described_ms = steer->peer[side].described_ms;
+    if (now_ms - described_ms >= KG_STEER_VOUCH_MS ||
+        !kg_steer_is_verified(steer, side, &vouch->source, now_ms))
+        return false;
+    kg_stun_begin(&w, out->data, sizeof out->data, KG_STUN_SUCCESS, KG_STUN_BINDING, vouch->id);
+    kg_stun_put_address(&w, KG_STUN_XOR_MAPPED_ADDRESS, &mapped);
+    kg_stun_put_integrity(&w, its->pwd, its->pwd_len);
+    kg_stun_put_fingerprint(&w);
+    out->side = side;
+    out->to = vouch->source;
+    out->len = kg_stun_end(&w);
+    return out->len > 0;
 }
 
 bool kg_steer_poll(struct kg_steer *steer, int64_t now_ms, struct kg_steer_datagram *out)
@@ -134,7 +193,7 @@ bool kg_steer_poll(struct kg_steer *steer, int64_t now_ms, struct kg_steer_datag
     for (unsigned s = 0; s < 2; s++)
         kg_steer_replace_expired(steer, &steer->peer[s], now_ms);
     for (unsigned s = 0; s < 2; s++)
-        if (poll_kept(steer, s, now_ms, out))
+        if (poll_kept(steer, s, now_ms, out) || poll_vouch(steer, s, now_ms, out))
             return true;
     for (unsigned s = 0; s < 2; s++)
         if (poll_checks(steer, s, now_ms, out))
@@ -150,6 +209,8 @@ int64_t kg_steer_next_ms(const struct kg_steer *steer)
         const struct kg_steer_peer *peer = &steer->peer[s];
         if (is_ready(steer, s))
             return peer->kept.ms;
+        if (owes_vouch(steer, s) && vouch_at(steer, s) < next_ms)
+            next_ms = vouch_at(steer, s);
         for (size_t i = 0; i < KG_STEER_SOURCES; i++)
             if (peer->source[i].state != KG_STEER_FREE && peer->source[i].ask_ms < next_ms)
                 next_ms = peer->source[i].ask_ms;
@@ -157,8 +218,8 @@ int64_t kg_steer_next_ms(const struct kg_steer *steer)
             continue;
         if (peer->consent_ms < next_ms)
             next_ms = peer->consent_ms;
-        if (peer->source[peer->target].proven_ms + KG_STEER_PROOF_MS < next_ms)
-            next_ms = peer->source[peer->target].proven_ms + KG_STEER_PROOF_MS;
+        if (peer->source[peer->target].proven_ms + steer->proof_ms < next_ms)
+            next_ms = peer->source[peer->target].proven_ms + steer->proof_ms;
     }
     return next_ms;
 }

@@ -6,7 +6,7 @@
 bool kg_steer_is_live(const struct kg_steer *steer, const struct kg_steer_source *source, int64_t now_ms)
 {
     return source->state == KG_STEER_VERIFIED &&
-           (steer->consent_ms == 0 || now_ms - source->proven_ms < KG_STEER_PROOF_MS);
+           (steer->consent_ms == 0 || now_ms - source->proven_ms < steer->proof_ms);
 }
 
 int kg_steer_find(const struct kg_steer_peer *peer, const struct kg_addr *addr)
@@ -97,12 +97,14 @@ bool kg_steer_replace_expired(struct kg_steer *steer, struct kg_steer_peer *peer
     return kg_steer_aim(steer, peer, best, now_ms);
 }
 
-bool kg_steer_prove(struct kg_steer *steer, struct kg_steer_peer *peer, int at, int64_t now_ms)
+bool kg_steer_prove(struct kg_steer *steer, struct kg_steer_peer *peer, int at, int generation,
+                    int64_t now_ms)
 {
     struct kg_steer_source *source = &peer->source[at];
     bool first = !kg_steer_is_live(steer, source, now_ms);
     bool moves = peer->target == KG_STEER_NONE || (first && (source->nominated || source->suspect));
 
+    peer->came |= generation == KG_STEER_NOW;
     source->state = KG_STEER_VERIFIED;
     source->suspect = false;
     source->proven_ms = peer->proven_ms = now_ms;

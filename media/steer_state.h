@@ -55,13 +55,25 @@ struct kg_steer_kept {
     uint8_t data[KG_STEER_KEPT_MAX];
 };
 
+/* What we shall answer in the other side's name, as nothing has come from that yet. */
+struct kg_steer_vouch {
+    struct kg_addr source;
+    uint8_t id[KG_STUN_ID];
+    bool owed;        /* the newest request is unanswered */
+    int64_t since_ms; /* when the first one came under the present credentials of both; INT64_MAX: none */
+};
+
 struct kg_steer_peer {
     struct kg_steer_credentials credentials[KG_STEER_GENERATIONS];
     struct kg_steer_source source[KG_STEER_SOURCES];
     struct kg_steer_kept kept;
+    struct kg_steer_vouch vouch; /* for the other side, to this one */
     struct kg_addr bound, advertised;
+    bool missed;  /* it came not once under credentials that counted for long enough: no vouching for it */
+    bool came;    /* it has answered a check with its present password */
     int target;   /* KG_STEER_NONE, or index of source */
     uint8_t role; /* enum kg_steer_role, as in its latest request */
+    int64_t described_ms; /* its present credentials */
     int64_t proven_ms, suspect_ms, nominated_ms;
     int64_t consent_ms; /* when the target is asked next */
 };
@@ -78,7 +90,7 @@ struct kg_steer_pending {
 struct kg_steer {
     struct kg_steer_peer peer[2];
     struct kg_steer_pending pending[KG_STEER_PENDING];
-    uint32_t consent_ms;
+    uint32_t consent_ms, proof_ms;
     void (*random)(void *ctx, void *out, size_t len);
     void *random_ctx;
 };
@@ -110,8 +122,9 @@ int64_t kg_steer_consent_at(struct kg_steer *steer, int64_t now_ms);
 bool kg_steer_aim(struct kg_steer *steer, struct kg_steer_peer *peer, int at, int64_t now_ms);
 /* Media goes to no target whose proof has expired, but to the next best. */
 bool kg_steer_replace_expired(struct kg_steer *steer, struct kg_steer_peer *peer, int64_t now_ms);
-/* The source has answered. */
-bool kg_steer_prove(struct kg_steer *steer, struct kg_steer_peer *peer, int at, int64_t now_ms);
+/* The source has answered, with the password of that generation. */
+bool kg_steer_prove(struct kg_steer *steer, struct kg_steer_peer *peer, int at, int generation,
+                    int64_t now_ms);
 /* USE-CANDIDATE from or to that source succeeded. Agents that nominate aggressively do so for several; media
  * tells which they mean. */
 bool kg_steer_nominate(struct kg_steer *steer, struct kg_steer_peer *peer, int at, int64_t now_ms);

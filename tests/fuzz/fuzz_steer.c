@@ -1,7 +1,8 @@
 /* Steering under any sequence of checks, answers, replays, media, restarts and pauses, from twelve
  * addresses on each side. Always: what is verified, and where media goes, has answered a check that was sent
  * to it with the right password; nothing is sent to an address that neither made a valid request nor was
- * suspected. */
+ * suspected; responses of kedge's own go to verified sources, one a request at most, and to none that
+ * nominates. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,7 @@ struct place {
     bool answered; /* with the right password, what was sent to it */
     size_t len;    /* the latest request sent to it */
     uint8_t sent[KG_ICE_DATAGRAM_MAX];
+    unsigned requests, vouched; /* without USE-CANDIDATE, valid or not; responses of kedge's own */
 };
 
 struct world {
@@ -98,6 +100,11 @@ static void poll(struct world *w)
     for (int i = 0; kg_steer_poll(w->steer, w->now_ms, &out); i++) {
         require(i < 64);
         sent_to(w, out.side, &out.to, out.data, out.len);
+        if ((out.data[0] & 1) == 0) /* a request */
+            continue;
+        struct place *p = &w->place[out.side][kg_addr_port(&out.to) - 1000];
+        require(kg_steer_is_verified(w->steer, out.side, &out.to, w->now_ms) && out.data[1] == 1);
+        require(++p->vouched <= p->requests);
     }
     require(kg_steer_next_ms(w->steer) > w->now_ms);
 }
@@ -110,6 +117,9 @@ static enum kg_steer_verdict receive(struct world *w, unsigned side, unsigned pl
     bool moved;
     enum kg_steer_verdict verdict =
         kg_steer_receive(w->steer, side, &source, data, len, w->now_ms, &to, &moved);
+    struct kg_stun_message m;
+    if (kg_stun_parse(data, len, &m) == KG_STUN_OK && m.class == KG_STUN_REQUEST)
+        w->place[side][place].requests += kg_stun_find(&m, KG_STUN_USE_CANDIDATE) == NULL;
     if (verdict == KG_STEER_FORWARD) {
         require(to != NULL);
         sent_to(w, !side, to, data, len);
@@ -225,7 +235,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     w->data = data;
     w->left = size < 4096 ? size : 4096;
     w->now_ms = 1000;
-    w->steer = kg_steer_new(next(w) & 1 ? 5000 : 0, dice, w);
+    w->steer = kg_steer_new(next(w) & 1 ? 5000 : 0, 30000, dice, w);
     require(w->steer != NULL);
     while (w->left > 0) {
         step(w);

@@ -42,7 +42,7 @@ void sim_relay_reset(struct sim_relay *relay, struct sim_run *run)
     relay->random = (struct sim_random){.state = sim_mix(run->scenario.number + 77)};
     for (int s = 0; s < run->scenario.streams && run->scenario.relay; s++)
         for (int c = 0; c < run->scenario.components; c++)
-            relay->port[s][c].steer = kg_steer_new(5000, sim_random_bytes, &relay->random);
+            relay->port[s][c].steer = kg_steer_new(5000, 30000, sim_random_bytes, &relay->random);
 }
 
 void sim_relay_describe(struct sim_run *run, unsigned who, const struct kg_ice_description *ice,

@@ -17,6 +17,7 @@
 #include "media/steer.h"
 
 #define CONSENT_MS 5000
+#define PROOF_MS   30000
 #define START      INT64_C(1000000)
 #define A          KG_SIDE_A
 #define B          KG_SIDE_B
@@ -30,6 +31,8 @@ struct phone {
     uint64_t tie;
     unsigned requests, role_changes, conflicts; /* seen */
     uint8_t success[KG_STUN_ID];                /* id of the latest success it got */
+    unsigned successes;
+    struct kg_addr mapped; /* in the latest one */
     char last_user[100];
 };
 
@@ -80,7 +83,7 @@ static void start_with(struct world *w, uint32_t consent_ms)
 {
     memset(w, 0, sizeof *w);
     w->now = START;
-    w->steer = kg_steer_new(consent_ms, dice, w);
+    w->steer = kg_steer_new(consent_ms, PROOF_MS, dice, w);
     assert_non_null(w->steer);
     for (unsigned s = 0; s < 2; s++) {
         const struct kg_addr bound = addr(port[s]), none = {0};
@@ -170,7 +173,12 @@ static void phone_receives(struct world *w, enum kg_side side, const struct pack
     w->to_phone[side] = *p;
     assert_int_equal(kg_stun_parse(p->data, p->len, &m), KG_STUN_OK);
     if (m.class == KG_STUN_SUCCESS) {
+        const char *its = w->phone[kg_other_side(side)].pwd, *old = w->phone[kg_other_side(side)].old_pwd;
+        assert_true(kg_stun_check_integrity(&m, its, strlen(its)) == KG_STUN_INTEGRITY_RIGHT ||
+                    kg_stun_check_integrity(&m, old, strlen(old)) == KG_STUN_INTEGRITY_RIGHT);
+        assert_true(kg_stun_get_address(&m, KG_STUN_XOR_MAPPED_ADDRESS, &me->mapped));
         memcpy(me->success, m.id, KG_STUN_ID);
+        me->successes++;
         return;
     }
     if (m.class != KG_STUN_REQUEST)
@@ -284,6 +292,15 @@ static void connect_phones(struct world *w)
     assert_target(w, B, ADDR_B);
     assert_true(kg_steer_is_nominated(w->steer));
     assert_int_equal(w->to_strangers, 0);
+}
+
+static void restart(struct world *w, enum kg_side side, const char *ufrag, const char *pwd)
+{
+    struct phone *me = &w->phone[side];
+    memcpy(me->old_ufrag, me->ufrag, sizeof me->ufrag);
+    memcpy(me->old_pwd, me->pwd, sizeof me->pwd);
+    snprintf(me->ufrag, sizeof me->ufrag, "%s", ufrag);
+    snprintf(me->pwd, sizeof me->pwd, "%s", pwd);
 }
 
 static void end(struct world *w)
@@ -542,6 +559,232 @@ static void test_pairs(void **state)
     end(&w);
 }
 
+/* ---- vouching ---- */
+
+static void start_at(struct world *w, int64_t after_start)
+{
+    run_until(w, START + after_start);
+}
+
+static void assert_mapped(struct world *w, enum kg_side side, const char *expected)
+{
+    char text[KG_ADDR_STR];
+    assert_string_equal(kg_addr_format(&w->phone[side].mapped, text), expected);
+}
+
+/* B checks one pair after another and sends each check four times; A is still busy with dead pairs. */
+static void test_vouching_for_who_has_not_come_yet(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w);
+    const struct packet check = write_check(&w, B, &(struct check){0});
+    const int64_t sent_ms[] = {0, 100, 300};
+    for (int i = 0; i < 3; i++) {
+        start_at(&w, sent_ms[i]);
+        assert_int_equal(arrive(&w, B, &w.phone[B].addr, &check), KG_STEER_KEPT);
+    }
+    run_until(&w, START + KG_STEER_VOUCH_AFTER_MS - 1);
+    assert_int_equal(w.phone[B].successes, 0);
+    run_until(&w, START + KG_STEER_VOUCH_AFTER_MS);
+    assert_int_equal(w.phone[B].successes, 1);
+    assert_memory_equal(w.phone[B].success, check.data + 8, KG_STUN_ID);
+    assert_mapped(&w, B, port[A]); /* as A would see it */
+    assert_true(w.to_phone[B].len <= check.len);
+    /* Repeated because the response was lost: once more, at once. Nothing without a request. */
+    run_until(&w, START + 700);
+    arrive(&w, B, &w.phone[B].addr, &check);
+    assert_int_equal(w.phone[B].successes, 2);
+    run_until(&w, START + 4000);
+    assert_int_equal(w.phone[B].successes, 2);
+    /* That proves nobody. */
+    assert_target(&w, A, "none");
+    assert_int_equal(kg_steer_silence(w.steer, A, w.now), -1);
+    assert_false(kg_steer_is_nominated(w.steer));
+    /* A comes: it gets B's check, and answers it too. Then B gets A's answers alone. */
+    CHECK(&w, A, 0);
+    assert_target(&w, A, ADDR_A);
+    assert_int_equal(w.phone[A].requests, 2);
+    assert_int_equal(w.phone[B].successes, 3);
+    assert_memory_equal(w.phone[B].success, check.data + 8, KG_STUN_ID);
+    w.phone[A].answers = false;
+    CHECK(&w, B, 0);
+    run_until(&w, w.now + 2000);
+    assert_int_equal(w.phone[B].successes, 3);
+    assert_int_equal(w.to_strangers, 0);
+    end(&w);
+}
+
+static void test_no_vouching_for_who_comes_in_time(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w);
+    CHECK(&w, B, 0);
+    start_at(&w, KG_STEER_VOUCH_AFTER_MS - 1);
+    CHECK(&w, A, 0);
+    assert_int_equal(w.phone[A].requests, 2); /* ours, and B's that it answered */
+    assert_int_equal(w.phone[B].successes, 1);
+    run_until(&w, START + 3000);
+    assert_int_equal(w.phone[B].successes, 1);
+    end(&w);
+}
+
+/* The mapped address is A's view of our port; where nobody told it, B's own address. */
+static void test_how_vouching_names_our_port(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bound, *advertised, *mapped;
+    } cases[] = {
+        {"10.0.0.5:30000", "198.51.100.1", "198.51.100.1:30000"},
+        {"10.0.0.5:30000", NULL, "10.0.0.5:30000"},
+        {"0.0.0.0:30000", NULL, ADDR_B},
+        {"0.0.0.0:30000", "198.51.100.1", "198.51.100.1:30000"},
+        {NULL, NULL, ADDR_B},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world w;
+        start(&w);
+        struct kg_addr bound = {0}, advertised = {0};
+        if (cases[i].bound)
+            bound = addr(cases[i].bound);
+        if (cases[i].advertised)
+            advertised = addr(cases[i].advertised);
+        kg_steer_local(w.steer, A, &bound, &advertised);
+        CHECK(&w, B, 0);
+        start_at(&w, KG_STEER_VOUCH_AFTER_MS);
+        assert_int_equal(w.phone[B].successes, 1);
+        assert_mapped(&w, B, cases[i].mapped);
+        end(&w);
+    }
+}
+
+/* Those nominate aggressively, or conclude: only A itself may say yes to that. */
+static void test_no_vouching_for_a_nomination(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w);
+    CHECK(&w, B, .nominate = true);
+    start_at(&w, 700);
+    CHECK(&w, B, .nominate = true);
+    start_at(&w, 3000);
+    assert_int_equal(w.phone[B].successes, 0);
+    CHECK(&w, A, 0);
+    assert_int_equal(w.phone[B].successes, 1);
+    assert_true(kg_steer_is_nominated(w.steer));
+    end(&w);
+}
+
+/* Who has not answered us gets no answer either: it may be somebody who sends B's request again. */
+static void test_vouching_to_verified_sources_only(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w);
+    const struct kg_addr stranger = addr("198.18.0.1:9000");
+    struct packet heard = write_check(&w, B, &(struct check){0});
+    for (int i = 0; i < 20; i++) {
+        arrive(&w, B, &stranger, &heard);
+        run_until(&w, w.now + 400);
+    }
+    assert_in_range(w.to_strangers, 1, 20); /* checks of ours, one a request */
+    struct kg_stun_message m;
+    assert_int_equal(kg_stun_parse(w.stranger.data, w.stranger.len, &m), KG_STUN_OK);
+    assert_int_equal(m.class, KG_STUN_REQUEST);
+    CHECK(&w, B, .pwd = "not A's password 12345678");
+    CHECK(&w, B, .user = "fragA:fork");
+    run_until(&w, w.now + 600);
+    assert_int_equal(w.phone[B].successes, 0);
+    /* B was there all the time; its answer to our check was late. */
+    w.phone[B].answers = false;
+    CHECK(&w, B, 0);
+    assert_int_equal(w.phone[B].successes, 0);
+    struct packet answer = write_response(w.to_phone[B].data + 8, 0, w.phone[B].pwd, port[B]);
+    arrive(&w, B, &w.phone[B].addr, &answer);
+    assert_int_equal(w.phone[B].successes, 1);
+    end(&w);
+}
+
+static void test_vouching_ends(void **state)
+{
+    (void)state;
+    struct world w;
+    start(&w);
+    CHECK(&w, B, 0);
+    start_at(&w, KG_STEER_VOUCH_MS - 1);
+    CHECK(&w, B, 0);
+    assert_int_equal(w.phone[B].successes, 2);
+    start_at(&w, KG_STEER_VOUCH_MS);
+    CHECK(&w, B, 0);
+    run_until(&w, w.now + 20000);
+    assert_int_equal(w.phone[B].successes, 2);
+    /* The same description again is no new beginning. */
+    describe(&w, A);
+    describe(&w, B);
+    CHECK(&w, B, 0);
+    run_until(&w, w.now + 600);
+    assert_int_equal(w.phone[B].successes, 2);
+    end(&w);
+}
+
+/* Who did not come in all that time will not because of a restart; unless it comes. */
+static void test_no_more_vouching_after_a_restart_in_vain(void **state)
+{
+    (void)state;
+    for (int waited = 0; waited < 2; waited++) {
+        struct world w;
+        start(&w);
+        CHECK(&w, B, 0);
+        start_at(&w, waited ? KG_STEER_VOUCH_MS : KG_STEER_VOUCH_MS - 1);
+        assert_int_equal(w.phone[B].successes, 1);
+        restart(&w, B, "newB", "another password of side B");
+        describe(&w, B);
+        w.now += 100;
+        restart(&w, A, "newA", "another password of side A");
+        if (!waited)
+            w.now = START + KG_STEER_VOUCH_MS - 1;
+        describe(&w, A);
+        CHECK(&w, B, 0);
+        run_until(&w, w.now + 1000);
+        assert_int_equal(w.phone[B].successes, waited ? 1 : 2);
+        CHECK(&w, A, 0);
+        assert_target(&w, A, ADDR_A);
+        /* It goes elsewhere and restarts once more. */
+        unsigned before = w.phone[B].successes;
+        w.now += 20000;
+        run(&w);
+        restart(&w, A, "thirdA", "the third password of side A");
+        w.phone[A].answers = false;
+        describe(&w, A);
+        CHECK(&w, B, 0);
+        run_until(&w, w.now + 1000);
+        assert_int_equal(w.phone[B].successes, before + 1);
+        end(&w);
+    }
+}
+
+/* Consent that has expired is not given again by us. */
+static void test_no_vouching_for_who_has_left(void **state)
+{
+    (void)state;
+    struct world w;
+    connect_phones(&w);
+    unsigned before = w.phone[B].successes;
+    w.phone[A].answers = false;
+    run_until(&w, START + PROOF_MS);
+    assert_target(&w, A, "none");
+    assert_int_equal(CHECK(&w, B, 0), KG_STEER_KEPT);
+    run_until(&w, w.now + 5000);
+    assert_int_equal(w.phone[B].successes, before);
+    /* Nor by what B does alone: A has to begin anew. */
+    CHECK(&w, B, 0);
+    run_until(&w, w.now + 5000);
+    assert_int_equal(w.phone[B].successes, before);
+    end(&w);
+}
+
 /* ---- RFC 7675 ---- */
 
 static void test_consent_of_both_sides(void **state)
@@ -569,10 +812,10 @@ static void test_consent_expires(void **state)
     connect_phones(&w);
     w.phone[B].answers = false;
     int64_t gone = w.now;
-    run_until(&w, gone + KG_STEER_PROOF_MS - 1);
+    run_until(&w, gone + PROOF_MS - 1);
     assert_target(&w, B, ADDR_B);
     unsigned asked = w.phone[B].requests;
-    run_until(&w, gone + KG_STEER_PROOF_MS);
+    run_until(&w, gone + PROOF_MS);
     assert_target(&w, B, "none");
     assert_target(&w, A, ADDR_A);
     assert_false(kg_steer_is_verified(w.steer, B, &w.phone[B].addr, w.now));
@@ -690,15 +933,6 @@ static void test_487_without_end_is_no_storm(void **state)
 
 /* ---- restarts and forks ---- */
 
-static void restart(struct world *w, enum kg_side side, const char *ufrag, const char *pwd)
-{
-    struct phone *me = &w->phone[side];
-    memcpy(me->old_ufrag, me->ufrag, sizeof me->ufrag);
-    memcpy(me->old_pwd, me->pwd, sizeof me->pwd);
-    snprintf(me->ufrag, sizeof me->ufrag, "%s", ufrag);
-    snprintf(me->pwd, sizeof me->pwd, "%s", pwd);
-}
-
 static void test_a_restart_from_end_to_end(void **state)
 {
     (void)state;
@@ -731,6 +965,47 @@ static void test_a_restart_from_end_to_end(void **state)
     assert_target(&w, A, ADDR_A);
     assert_target(&w, B, ADDR_B);
     end(&w);
+}
+
+/* A has restarted from another place: what it had proven before says nothing of where it is now. */
+static void test_vouching_after_a_restart(void **state)
+{
+    (void)state;
+    for (int there = 0; there < 2; there++) {
+        struct world w;
+        connect_phones(&w);
+        w.now += 10000;
+        run(&w);
+        const struct kg_addr old = w.phone[A].addr;
+        restart(&w, A, "newA", "another password of side A");
+        restart(&w, B, "newB", "another password of side B");
+        if (!there)
+            w.phone[A].addr = addr("192.0.2.77:7777");
+        describe(&w, A);
+        describe(&w, B);
+        int64_t begin = w.now;
+        unsigned before = w.phone[B].successes;
+        assert_int_equal(CHECK(&w, B, 0), KG_STEER_FORWARD); /* to the old place */
+        assert_int_equal(w.phone[B].successes, before + (there ? 1 : 0));
+        run_until(&w, begin + KG_STEER_VOUCH_AFTER_MS);
+        assert_int_equal(w.phone[B].successes, before + 1);
+        /* Checks of the time before are A's to answer. */
+        CHECK(&w, B, .user = "fragA:fragB", .pwd = "a password of side A 123");
+        run_until(&w, begin + 700);
+        assert_int_equal(w.phone[B].successes, before + 1 + (there ? 1 : 0));
+        if (!there) {
+            assert_true(kg_addr_equal(kg_steer_target(w.steer, A, w.now), &old));
+            CHECK(&w, A, 0);
+            CHECK(&w, A, .nominate = true);
+            assert_target(&w, A, "192.0.2.77:7777");
+            w.phone[A].answers = false;
+            before = w.phone[B].successes;
+            CHECK(&w, B, 0);
+            run_until(&w, w.now + 1000);
+            assert_int_equal(w.phone[B].successes, before);
+        }
+        end(&w);
+    }
 }
 
 static void test_the_same_description_again_changes_nothing(void **state)
@@ -1238,6 +1513,14 @@ int main(void)
         cmocka_unit_test(test_a_nominated_source_is_asked_again),
         cmocka_unit_test(test_keepalive_indications),
         cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_vouching_for_who_has_not_come_yet),
+        cmocka_unit_test(test_no_vouching_for_who_comes_in_time),
+        cmocka_unit_test(test_how_vouching_names_our_port),
+        cmocka_unit_test(test_no_vouching_for_a_nomination),
+        cmocka_unit_test(test_vouching_to_verified_sources_only),
+        cmocka_unit_test(test_vouching_ends),
+        cmocka_unit_test(test_no_vouching_for_who_has_left),
+        cmocka_unit_test(test_no_more_vouching_after_a_restart_in_vain),
         cmocka_unit_test(test_consent_of_both_sides),
         cmocka_unit_test(test_consent_expires),
         cmocka_unit_test(test_another_verified_source_takes_over),
@@ -1246,6 +1529,7 @@ int main(void)
         cmocka_unit_test(test_our_checks_lose_every_conflict),
         cmocka_unit_test(test_487_without_end_is_no_storm),
         cmocka_unit_test(test_a_restart_from_end_to_end),
+        cmocka_unit_test(test_vouching_after_a_restart),
         cmocka_unit_test(test_the_same_description_again_changes_nothing),
         cmocka_unit_test(test_consent_when_the_old_password_is_forgotten),
         cmocka_unit_test(test_forks),
