@@ -40,6 +40,8 @@ struct world {
     struct vphone phone[2];
     struct kg_addr bound[2][2]; /* side, component - 1 */
     struct kg_media_ice_local local[2];
+    struct kg_addr
+        outside[2]; /* by side: kedge's host as that phone sees it, behind a 1:1 NAT; none: as bound */
     bool blocked;   /* nothing passes between the phones directly */
     unsigned stray; /* datagrams to addresses that are nobody's */
     int64_t tick_ms;
@@ -118,14 +120,21 @@ static inline void deliver(struct world *w, const struct kg_addr *from, const st
     for (unsigned side = 0; side < 2; side++) {
         struct vphone *p = &w->phone[side];
         for (unsigned c = 1; c <= 2; c++) {
-            if (kg_addr_equal(to, &w->bound[side][c - 1])) {
+            struct kg_addr outside = w->outside[side];
+            kg_addr_set_port(&outside, kg_addr_port(&w->bound[side][c - 1]));
+            if (kg_addr_equal(to, &w->bound[side][c - 1]) || kg_addr_equal(to, &outside)) {
                 deliver_to_relay(w, side, c, from, data, len);
                 return;
             }
             if (!kg_addr_equal(to, &p->public[c - 1]))
                 continue;
+            struct kg_addr seen = *from;
+            if (kg_addr_is_set(&w->outside[side]) && kg_addr_same_host(from, &w->bound[side][0])) {
+                seen = w->outside[side];
+                kg_addr_set_port(&seen, kg_addr_port(from));
+            }
             if (!w->blocked || !kg_addr_same_host(from, &w->phone[1 - side].public[0]))
-                phone_take(w, p, c, from, data, len);
+                phone_take(w, p, c, &seen, data, len);
             return;
         }
     }

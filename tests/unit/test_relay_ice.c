@@ -481,6 +481,33 @@ static void test_steered_and_direct(void **state)
     world_free(w);
 }
 
+static unsigned answers_of_a(struct world *w, unsigned component)
+{
+    struct kg_ice_pair pair;
+    assert_int_equal(kg_steer_pairs(ice(w)->steer[component - 1], KG_SIDE_A, &pair, 1), 1);
+    return pair.responses;
+}
+
+/* A phone comes from inside to outside of a 1:1 NAT: from where it sees our checks is told by any change. */
+static void test_an_advertised_address_learnt_in_talk(void **state)
+{
+    (void)state;
+    for (int told = 0; told < 2; told++) {
+        struct world *w = steered(true, false);
+        world_local(w, 0, "kedgeA", false);
+        world_until(w, 20000, kg_ice_state(w->phone[0].agent) == KG_ICE_COMPLETED && w->phone[0].heard > 50);
+        w->outside[0] = at("192.0.2.200");
+        if (told)
+            w->local[0].advertised = w->outside[0];
+        world_apply(w, -1, -1, true);
+        unsigned before[] = {answers_of_a(w, 1), answers_of_a(w, 2)};
+        world_run(w, 20000);
+        for (unsigned component = 1; component <= 2; component++)
+            assert_in_range(answers_of_a(w, component) - before[component - 1], told ? 3 : 0, told ? 5 : 0);
+        world_free(w);
+    }
+}
+
 /* Both talk directly and never answer on the relay path: that is no reason to end their call. */
 static void test_steered_call_that_cannot_be_seen_goes_on(void **state)
 {
@@ -772,6 +799,7 @@ int main(void)
         cmocka_unit_test(test_latched_leg_that_begins_ice_and_ends_it),
         cmocka_unit_test(test_steered_over_the_relay),
         cmocka_unit_test(test_steered_and_direct),
+        cmocka_unit_test(test_an_advertised_address_learnt_in_talk),
         cmocka_unit_test(test_steered_call_that_cannot_be_seen_goes_on),
         cmocka_unit_test(test_steered_rtcp_keeps_its_component),
         cmocka_unit_test(test_answers_during_ice_promise_nothing),
