@@ -276,4 +276,22 @@ static const char *phone_authorization(struct phone *p, const char *header, cons
     return text;
 }
 
+/* --- kg_registrar_watch --- */
+
+struct told {
+    int times;
+    char user[128];
+    struct kg_addr before, after;
+};
+
+static void on_moved(void *ctx, const char *user, const struct kg_flow *before, const struct kg_flow *after)
+{
+    struct told *told = ctx;
+
+    told->times++;
+    snprintf(told->user, sizeof told->user, "%s", user);
+    told->before = before->remote;
+    told->after = after->remote;
+}
+
 #endif

@@ -256,6 +256,29 @@ static void the_same_user_part_in_two_domains(void **state)
     close(b.fd);
 }
 
+/* Nobody's call follows a REGISTER that the PBX has not believed. */
+static void contact_that_moves_is_told_of_when_the_pbx_says_so(void **state)
+{
+    struct scene *s = *state;
+    struct phone a = phone_new(s->w, "alice", "secret"), moved = phone_new(s->w, "alice", "secret");
+    struct told told = {0};
+
+    kg_registrar_watch(s->w->server.registrar, on_moved, &told);
+    enroll(s, &a);
+    memcpy(moved.contact, a.contact, sizeof a.contact);
+    phone_send(&moved, phone_request(&moved, "REGISTER", "alice", 3600, ""));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "403 Forbidden", ""));
+    assert_int_equal(status_of(phone_receive(&moved, PATIENCE_MS)), 403);
+    assert_int_equal(told.times, 0);
+    enroll(s, &moved);
+    assert_int_equal(told.times, 1);
+    assert_string_equal(told.user, "alice");
+    assert_int_equal(kg_addr_port(&told.before), a.port);
+    assert_int_equal(kg_addr_port(&told.after), moved.port);
+    close(a.fd);
+    close(moved.fd);
+}
+
 /* A flood of REGISTERs takes no memory: beyond so many from where no phone is registered, 503 without a
  * transaction. Registered phones do not count. */
 static void strangers_beyond_the_limit(void **state)
@@ -488,6 +511,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(passes_digest_and_hides_the_phone, setup, teardown),
         cmocka_unit_test_setup_teardown(refresh_on_the_flow_is_answered_here, setup, teardown),
         cmocka_unit_test_setup_teardown(the_same_user_part_in_two_domains, setup, teardown),
+        cmocka_unit_test_setup_teardown(contact_that_moves_is_told_of_when_the_pbx_says_so, setup, teardown),
         cmocka_unit_test_setup_teardown(strangers_beyond_the_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(everybody_else_goes_to_the_pbx, setup, teardown),
         cmocka_unit_test_setup_teardown(refresh_goes_through_when_the_pbx_expires, setup, teardown),

@@ -262,22 +262,6 @@ static void invite_is_challenged_once(void **state)
     close(b.fd);
 }
 
-struct told {
-    int times;
-    char user[128];
-    struct kg_addr before, after;
-};
-
-static void on_moved(void *ctx, const char *user, const struct kg_flow *before, const struct kg_flow *after)
-{
-    struct told *told = ctx;
-
-    told->times++;
-    snprintf(told->user, sizeof told->user, "%s", user);
-    told->before = before->remote;
-    told->after = after->remote;
-}
-
 /* Calls follow it (b2bua/call/calls.c). A refresh, another contact, or a REGISTER that is refused says
  * nothing. */
 static void contact_that_moves_is_told_of_once(void **state)
