@@ -12,6 +12,8 @@
 #define CONSENT_MS   5000  /* RFC 7675 5.1 */
 #define EXPIRY_MS    30000 /* RFC 7675 5.1 */
 #define KEEPALIVE_MS 15000 /* RFC 8445 11 */
+/* What the peer sent before it heard of a nomination has arrived so long after it. */
+#define NOMINATION_HEARD_MS 1000
 
 static void set_default(uint32_t *value, uint32_t standard)
 {
@@ -179,6 +181,7 @@ int kg_ice_add_stream(struct kg_ice_agent *agent, uint8_t stream, uint8_t compon
     memset(slot, 0, sizeof *slot);
     slot->used = true;
     slot->number = stream;
+    slot->moved_ms = INT64_MIN;
     component_init(&slot->component[0], true);
     component_init(&slot->component[1], components == 2 && !agent->settings.rtcp_mux);
     return 0;
@@ -412,11 +415,14 @@ void kg_ice_challenge(struct kg_ice_agent *agent, uint8_t stream, uint8_t compon
     if (pair == NULL || pair->running || pair->ticket != 0)
         return;
     kg_ice_touch(agent);
+    /* Until it has heard of the nomination the peer may send media on any valid pair (RFC 8445 12.1.1). */
+    bool says_where = c->nominated_ms != INT64_MAX && agent->now_ms - c->nominated_ms >= NOMINATION_HEARD_MS;
     if (kg_ice_pair_alive(agent, pair) && !pair->demoted) {
-        kg_ice_doubt(agent, pair, true);
+        if (!says_where || !kg_ice_follow(agent, pair))
+            kg_ice_doubt(agent, pair, true);
         return;
     }
-    pair->challenged = true;
-    pair->roaming = true;
+    pair->challenged = pair->roaming = true;
+    pair->sends = says_where;
     kg_ice_trigger(agent, pair);
 }

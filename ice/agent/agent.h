@@ -143,8 +143,9 @@ int64_t kg_ice_next_ms(const struct kg_ice_agent *agent); /* INT64_MAX: nothing 
 
 /* Media (RTP) came from `source`, which no check has proven, but looks like the peer that moved (same SSRC,
  * next sequence number, the old place silent: the caller judges). Sends a check there, at most one a
- * KG_ICE_CHALLENGE_MS; if it is answered with integrity, the pair is valid, and is selected if the selected
- * pair has lost its peer. */
+ * KG_ICE_CHALLENGE_MS; if it is answered with integrity, the pair is valid and selected at once, unless the
+ * peer sees another host of ours there than on the pair before (somebody between us passes our checks on):
+ * then the pair before is asked first. */
 #define KG_ICE_CHALLENGE_MS 200
 void kg_ice_challenge(struct kg_ice_agent *agent, uint8_t stream, uint8_t component,
                       const struct kg_addr *base, const struct kg_addr *source, int64_t now_ms);

@@ -68,8 +68,9 @@ struct kg_ice_entry { /* one pair */
     bool demoted;        /* does not answer while the peer was found elsewhere: not to be selected */
     bool expired;        /* consent expired: not used again in this session (RFC 7675 5.1) */
     bool challenged;     /* the check is a challenge: few and quick requests */
-    bool roaming;        /* came up after the selection, by the peer's doing: raises doubt when it succeeds */
-    bool running;        /* check is under way */
+    bool sends;   /* media came from there while the selected place was silent: followed when it answers */
+    bool roaming; /* came up after the selection, by the peer's doing: raises doubt when it succeeds */
+    bool running; /* check is under way */
     bool check_nominates, check_controlling; /* what the running check said */
     uint32_t ticket;                         /* place in the triggered-check queue; 0: not in it */
     uint64_t priority;
@@ -110,6 +111,7 @@ struct kg_ice_stream {
     bool heard;                            /* a check of the peer came in this session */
     struct kg_ice_session session, before; /* before: until the new selection */
     int64_t since_ms;                      /* this checklist began, or was added to (patience) */
+    int64_t moved_ms;                      /* a component was followed to another place; INT64_MIN */
     struct kg_ice_component component[KG_ICE_COMPONENTS_MAX];
 };
 
@@ -288,7 +290,15 @@ bool kg_ice_consent_answer(struct kg_ice_agent *agent, const struct kg_addr *bas
                            const struct kg_addr *source, const struct kg_stun_message *message);
 /* The peer was found on another pair: ask it on the selected one whether it is still there. */
 /* moved: it nominated that pair, or was not seen there before. */
-void kg_ice_doubt(struct kg_ice_agent *agent, const struct kg_ice_entry *found, bool moved);
+void kg_ice_doubt(struct kg_ice_agent *agent, struct kg_ice_entry *found, bool moved);
+
+/* follow.c. The peer is found on that pair and no more on the selected one, which is given up at once; false:
+ * that must not be believed yet. */
+bool kg_ice_follow(struct kg_ice_agent *agent, struct kg_ice_entry *found);
+/* The stream's other component was followed to that host. */
+bool kg_ice_follows(const struct kg_ice_agent *agent, const struct kg_ice_entry *found);
+/* The pair does not answer while the peer was found elsewhere. */
+void kg_ice_demote(struct kg_ice_agent *agent, struct kg_ice_entry *pair, struct kg_ice_entry *found);
 
 /* gather.c */
 int kg_ice_gather(struct kg_ice_agent *agent);

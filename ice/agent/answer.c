@@ -67,10 +67,10 @@ void kg_ice_pair_won(struct kg_ice_agent *agent, struct kg_ice_entry *pair, cons
         pair->nominate = false;
         kg_ice_nominated(agent, pair);
     }
-    if (pair->roaming) {
-        pair->roaming = false;
+    bool follows = pair->sends && kg_ice_follow(agent, pair);
+    if (pair->roaming && !follows)
         kg_ice_doubt(agent, pair, moved);
-    }
+    pair->roaming = pair->sends = false;
 }
 
 static void refused(struct kg_ice_agent *agent, struct kg_ice_entry *pair, int code)

@@ -71,7 +71,7 @@ void kg_ice_pair_fail(struct kg_ice_agent *agent, struct kg_ice_entry *pair, con
     pair->state = KG_PAIR_FAILED;
     pair->valid = false;
     pair->nominated = false;
-    pair->nominate = false;
+    pair->nominate = pair->sends = false;
     pair->ticket = 0;
     pair->seen = KG_ICE_NONE;
     pair->reason = reason;

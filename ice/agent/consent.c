@@ -45,9 +45,11 @@ void kg_ice_consent_begin(struct kg_ice_agent *agent, struct kg_ice_component *c
         component->consent_ms = agent->now_ms;
 }
 
-void kg_ice_doubt(struct kg_ice_agent *agent, const struct kg_ice_entry *found, bool moved)
+void kg_ice_doubt(struct kg_ice_agent *agent, struct kg_ice_entry *found, bool moved)
 {
     struct kg_ice_component *component = kg_ice_component_find(agent, found->stream, found->component);
+    if (kg_ice_follows(agent, found) && kg_ice_follow(agent, found))
+        return;
     int64_t age_ms = moved ? KG_DOUBT_MOVED_AGE_MS : (int64_t)agent->settings.consent_ms * 3 / 2;
 
     if (component->selected == KG_ICE_NONE || &agent->pair[component->selected] == found ||
@@ -198,22 +200,6 @@ static void lose(struct kg_ice_agent *agent, struct kg_ice_component *component)
     pair->expired = true;
 }
 
-/* The controlling peer has moved, not chosen anew: what it had nominated is now the pair on which it was
- * found. */
-static void demote(struct kg_ice_agent *agent, const struct kg_ice_component *component,
-                   struct kg_ice_entry *pair)
-{
-    struct kg_ice_entry *found = &agent->pair[component->found];
-
-    pair->demoted = true;
-    pair->nominated = false;
-    pair->reason = "answers no more, and the peer was found elsewhere";
-    if (!agent->controlling && found->used && found->stream == pair->stream &&
-        found->component == pair->component && !found->old && !found->demoted &&
-        kg_ice_pair_alive(agent, found))
-        found->nominated = found->inherited = true;
-}
-
 void kg_ice_expire_consent(struct kg_ice_agent *agent)
 {
     struct kg_ice_component *component;
@@ -227,7 +213,7 @@ void kg_ice_expire_consent(struct kg_ice_agent *agent)
         if (doubt_end(agent, component) > agent->now_ms)
             continue;
         if (pair->proven_ms < component->doubt_ms)
-            demote(agent, component, pair);
+            kg_ice_demote(agent, pair, &agent->pair[component->found]);
         component->doubt_ms = INT64_MIN;
     }
 }

@@ -163,6 +163,7 @@ int kg_ice_set_remote(struct kg_ice_agent *agent, uint8_t stream_number,
         if (stream->described)
             put_aside(agent, stream);
         stream->session = session;
+        stream->moved_ms = INT64_MIN;
         agent->refusals = 0;
     }
     take_over(agent, stream, remote);

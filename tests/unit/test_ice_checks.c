@@ -605,6 +605,41 @@ static void test_what_is_no_replay(void **state)
     end(&p);
 }
 
+static void test_media_leads_only_to_a_peer_that_sees_us_alike(void **state)
+{
+    (void)state;
+    static const char *const seen[] = {US, "192.0.2.1:5999", "203.0.113.99:5000"};
+
+    for (int i = 0; i < 3; i++) {
+        struct play p = start((struct kg_ice_settings){0});
+        struct kg_addr us = at(US), third = at(THIRD);
+        struct kg_ice_pair pair;
+        struct kg_stun_message m;
+        char text[KG_ADDR_STR];
+
+        describe(&p, (const char *const[]){PEER}, 1);
+        collect(&p);
+        assert_true(answer(&p, 0));
+        assert_true(hear(&p, PEER, (struct ask){.controlling = true, .use_candidate = true}));
+        pass(&p, 1500);
+        kg_ice_challenge(p.w->a.agent, 0, 1, &us, &third, p.w->now_ms);
+        pass(&p, 50);
+        assert_check(&p, 0, THIRD, &m);
+        pass(&p, 20);
+        assert_int_equal(p.count, 0);
+        pass(&p, 180); /* the challenge's second request */
+        assert_check(&p, 0, THIRD, &m);
+        assert_true(answer_as(&p, 0, THIRD, seen[i], 0, THEIRS));
+        assert_true(kg_ice_is_valid_source(p.w->a.agent, 0, 1, &third));
+        assert_true(kg_ice_selected(p.w->a.agent, 0, 1, &pair));
+        /* Who passes our checks on cannot hide that the peer sees him in our place: the old pair is asked. */
+        assert_string_equal(kg_addr_format(&pair.remote.addr, text), i < 2 ? THIRD : PEER);
+        if (i == 2)
+            assert_check(&p, 0, PEER, &m);
+        end(&p);
+    }
+}
+
 static void test_tables_are_bounded(void **state)
 {
     (void)state;
@@ -939,6 +974,7 @@ int main(void)
         cmocka_unit_test(test_forged_487_changes_nothing),
         cmocka_unit_test(test_replayed_request_is_not_answered),
         cmocka_unit_test(test_what_is_no_replay),
+        cmocka_unit_test(test_media_leads_only_to_a_peer_that_sees_us_alike),
         cmocka_unit_test(test_tables_are_bounded),
         cmocka_unit_test(test_rubbish),
         cmocka_unit_test(test_several_answers_between_polls),
