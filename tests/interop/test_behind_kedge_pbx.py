@@ -1,5 +1,6 @@
 """Kamailio is the PBX: registrar and proxy with its own passwords; kedge stands between it and the phones."""
 import threading
+import time
 
 import pytest
 
@@ -105,6 +106,30 @@ def test_after_a_restart_of_the_pbx_the_phone_registers_again(lab, stage, world)
     assert a.register().status == 200 and b.register(expires=0).status in (200, 401, 403)
     assert b.register().status == 200
     hang_up(*talk(a, b, stage.rtp(a.host), stage.rtp(b.host, hz=700)))
+    kedge.no_calls()
+
+
+@pytest.mark.parametrize("mover", (0, 1))
+def test_a_phone_that_registers_from_elsewhere_keeps_its_call(lab, stage, world, mover):
+    """Another network in mid-call: the PBX has accepted its REGISTER, so BYE goes there, and audio from there is believed although the
+    SDP still names the old address."""
+    kedge, _, _ = world
+    agents = [agent(stage, kedge, lab.public_host(f"mover-{mover}-{u}"), u) for u in ("agent", "other")]
+    assert all(x.register().status == 200 for x in agents)
+    ends = talk(*agents, stage.rtp(agents[0].host), stage.rtp(agents[1].host, hz=700))
+    lost, stays = ends[mover], ends[1 - mover]
+    old, at = lost.rtp, lost.rtp.to
+    old.to = None
+    contact = lost.agent.contact
+    lost.agent = agent(stage, kedge, lab.public_host(f"moved-{mover}"), lost.agent.user)
+    lost.rtp = stage.rtp(lost.agent.host)
+    lost.rtp.to = at
+    mark = time.monotonic()
+    assert not stays.rtp.got(mark + 0.2, 100, timeout=1), "nobody has said yet that this is the phone"
+    assert lost.agent.register(contact=contact).status == 200
+    mark = time.monotonic()
+    assert stays.rtp.got(mark, 400, timeout=2) and lost.rtp.got(mark, 400, timeout=2)
+    hang_up(stays, lost)
     kedge.no_calls()
 
 
