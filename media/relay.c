@@ -127,8 +127,11 @@ static struct kg_flow *relay_rtcp(struct kg_flow *in, const uint8_t *data, size_
     struct kg_limits once = *limits;
     if (in->rtcp)
         once.latch.packets = 1;
-    if (!believed(in, &once, source, in->rtcp && rtcp.starts_with_report, now_us / 1000))
+    if (!believed(in, &once, source, in->rtcp && rtcp.starts_with_report, now_us / 1000)) {
+        if (in->ice && in->rtcp && len >= KG_RTCP_HEADER)
+            kg_relay_ice_doubt_rtcp(in, kg_be32(data + 4), source, now_us / 1000);
         return NULL;
+    }
     struct kg_leg *to = other_leg(in->leg);
     measure_round_trip(in->leg, &rtcp, now_us);
     if (rtcp.has_sr) {

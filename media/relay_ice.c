@@ -186,7 +186,7 @@ bool kg_relay_ice_is_proven(struct kg_flow *in, const struct kg_addr *source, in
     int64_t gap_ms = now_ms - leg->last_packet_ms;
     if (!in->rtcp && leg->packets_in > 0 && gap_ms >= KG_CHALLENGE_QUIET_MS)
         stream_of(in)->gap_ms[leg->side] = gap_ms;
-    if (in->ice == KG_ICE_AGENT && now_ms - in->latch.last_ms >= KG_CHALLENGE_QUIET_MS)
+    if (in->ice == KG_ICE_AGENT && !in->rtcp && now_ms - in->latch.last_ms >= KG_CHALLENGE_QUIET_MS)
         challenge(in, source, now_ms); /* it has moved there: is the selected pair still alive? */
     if (in->ice == KG_ICE_STEER && kg_steer_media(steer_of(in), leg->side, source, now_ms))
         sync_steer(leg->stream, component_of(in), now_ms);
@@ -201,6 +201,18 @@ void kg_relay_ice_doubt(struct kg_flow *in, const struct kg_rtp *rtp, const stru
     uint16_t ahead = (uint16_t)(rtp->sequence - heard->highest);
     if (!heard->begun || rtp->ssrc != heard->ssrc || ahead == 0 || ahead > KG_CHALLENGE_AHEAD ||
         now_ms - leg->last_packet_ms < KG_CHALLENGE_QUIET_MS)
+        return;
+    challenge(in, source, now_ms);
+}
+
+/* Reports are seconds apart, so that silence says nothing: nothing came from the old place since RTP has
+ * moved. */
+void kg_relay_ice_doubt_rtcp(struct kg_flow *in, uint32_t ssrc, const struct kg_addr *source, int64_t now_ms)
+{
+    const struct kg_leg *leg = in->leg;
+    const struct kg_latch *rtp = &leg->rtp.latch;
+    if (!leg->quality.begun || ssrc != leg->quality.ssrc || rtp->proof != KG_PROOF_ICE ||
+        !kg_addr_same_host(&rtp->remote, source) || in->latch.last_ms >= rtp->since_ms)
         return;
     challenge(in, source, now_ms);
 }

@@ -81,6 +81,8 @@ bool kg_relay_ice_is_proven(struct kg_flow *in, const struct kg_addr *source, in
 /* RTP came from a source that nothing has proven: asked for proof if it continues what the side sent. */
 void kg_relay_ice_doubt(struct kg_flow *in, const struct kg_rtp *rtp, const struct kg_addr *source,
                         int64_t now_ms);
+/* RTCP of that sender, the same: if it is the side's, whose RTP has moved to that host. */
+void kg_relay_ice_doubt_rtcp(struct kg_flow *in, uint32_t ssrc, const struct kg_addr *source, int64_t now_ms);
 
 /* ---- what is to be done ---- */
 struct kg_ice_out {

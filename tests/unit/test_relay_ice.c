@@ -249,6 +249,35 @@ static void test_nat_rebinding_is_followed_by_proof(void **state)
     world_free(w);
 }
 
+/* The same with RTCP on a port of its own, whose reports say nothing of silence. */
+static void test_rtcp_is_asked_where_rtp_has_gone(void **state)
+{
+    (void)state;
+    struct world *w = half(false);
+    world_until(w, 3000, kg_ice_state(w->phone[0].agent) == KG_ICE_COMPLETED);
+    world_run(w, 1500);
+    uint8_t report[] = {0x80, 201, 0, 1, 0, 0, 0x10, 0}, other[] = {0x80, 201, 0, 1, 0, 0, 0, 9};
+    assert_int_equal(w->phone[0].ssrc, 0x1000);
+    w->phone[0].public[1] = at("198.51.100.9:61235");
+    deliver(w, &w->phone[0].public[1], &w -> bound[0][1], report, sizeof report);
+    world_run(w, 100);
+    deliver(w, &w->phone[0].public[1], &w -> bound[0][1], report, sizeof report);
+    assert_int_equal(w->phone[1].heard_rtcp, 0); /* RTP is where it was */
+    w->phone[0].public[0] = at("198.51.100.9:61234");
+    world_until(w, 2000, sent_to(w, 0));
+    deliver(w, &w->phone[0].public[1], &w -> bound[0][1], other, sizeof other);
+    world_run(w, 100);
+    deliver(w, &w->phone[0].public[1], &w -> bound[0][1], report, sizeof report);
+    assert_int_equal(w->phone[1].heard_rtcp, 0); /* the first was somebody else's, the second is asked now */
+    world_run(w, 100);
+    deliver(w, &w->phone[0].public[1], &w -> bound[0][1], report, sizeof report);
+    assert_int_equal(w->phone[1].heard_rtcp, 1);
+    unsigned heard = w->phone[0].heard_rtcp;
+    deliver(w, &w->phone[1].public[1], &w -> bound[1][1], report, sizeof report); /* and the other way */
+    assert_int_equal(w->phone[0].heard_rtcp, heard + 1);
+    world_free(w);
+}
+
 static void test_only_what_continues_the_silent_phone_is_challenged(void **state)
 {
     (void)state;
@@ -790,6 +819,7 @@ int main(void)
         cmocka_unit_test(test_latching_before_the_answer_is_forgotten),
         cmocka_unit_test(test_strangers_get_nothing),
         cmocka_unit_test(test_nat_rebinding_is_followed_by_proof),
+        cmocka_unit_test(test_rtcp_is_asked_where_rtp_has_gone),
         cmocka_unit_test(test_only_what_continues_the_silent_phone_is_challenged),
         cmocka_unit_test(test_describing_again_makes_nothing_plausible),
         cmocka_unit_test(test_consent_expires),
