@@ -77,7 +77,7 @@ void sim_check_sent(struct sim_run *run, unsigned who, const void *what)
     for (unsigned i = 0; i < peer->alloweds && !known; i++)
         known = peer->allowed[i] == to;
     sim_expect(run, SIM_KNOWN_PLACES, known, "%c sends to %s", "AB"[who],
-               kg_addr_format(&datagram->to, text));
+               known ? "" : kg_addr_format(&datagram->to, text));
     bool request = datagram->data[0] == 0 && datagram->data[1] == 1;
     if (run->verbose) {
         char from[KG_ADDR_STR];
