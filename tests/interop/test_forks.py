@@ -31,13 +31,13 @@ class Fork:
 
     def say(self, status, tag, codecs=None, headers=(), text=None):
         text = text or (self.phone.body(codecs=codecs) if codecs else "")
+        count = len(self.provisional)
         sent = Message(self.pbx.reply(self.invite, status, text, headers, tag=tag))
         if status == 200:
             self.thread.join()
             self.phone.call_id, self.phone.target = sent.get("call-id"), self.invite.contact()
             self.phone.local, self.phone.remote = sent.get("to"), self.invite.get("from")
         else:
-            count = len(self.provisional)
             assert until(lambda: len(self.provisional) > count, 3) or status == 100
         return sent
 
