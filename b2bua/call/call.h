@@ -171,7 +171,7 @@ void kg_leg_learn(struct kg_leg *leg, const sip_t *sip);
 void kg_out_invite(struct kg_leg *leg);
 void kg_out_update(struct kg_leg *leg); /* a re-INVITE if the peer does not know UPDATE */
 void kg_out_ask(struct kg_leg *leg);    /* re-INVITE without SDP */
-/* leg->flow is new: an INVITE or UPDATE that had no response at the old place is sent there. */
+/* leg->flow is new: an INVITE, UPDATE or BYE that had no response at the old place is sent there. */
 void kg_out_follow(struct kg_leg *leg);
 void kg_out_ack(struct kg_leg *leg);
 void kg_out_cancel(struct kg_leg *leg);

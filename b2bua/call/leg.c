@@ -179,7 +179,7 @@ static void settle(struct kg_leg *leg, const struct kg_addr *before, bool restar
 {
     leg->call->holds++;
     kg_out_follow(leg);
-    if (!leg->call->over)
+    if (!leg->call->over && leg->call->fsm.state != KG_CALL_ENDING)
         kg_path_moved(leg, before, restarted);
     kg_call_unhold(leg->call);
 }

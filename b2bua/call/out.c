@@ -328,50 +328,6 @@ void kg_out_update(struct kg_leg *leg)
     offer_again(leg, leg->allows_update ? UPDATE : AGAIN);
 }
 
-/* The INVITE that nobody answered, to the new place: to its peer it is the same one, retransmitted, should
- * the first have arrived after all. A second INVITE would meet the first there (RFC 3261 14.1). */
-static nta_outgoing_t *send_invite_again(struct kg_leg *leg)
-{
-    char route[KG_ROUTE_URL];
-    msg_t *sent = nta_outgoing_getrequest(leg->invite);
-    msg_t *msg = sent ? msg_copy(sent) : NULL;
-    nta_outgoing_t *again = NULL;
-    sip_t *sip = msg ? sip_object(msg) : NULL;
-    if (sip && sip->sip_via && sip->sip_via->v_branch) {
-        const char *branch = su_strdup(msg_home(msg), sip->sip_via->v_branch);
-        msg_header_remove(msg, (msg_pub_t *)sip, (msg_header_t *)sip->sip_via);
-        again = nta_outgoing_mcreate(leg->call->calls->agent, on_response, leg,
-                                     (url_string_t *)kg_leg_route_url(leg, route), msg,
-                                     NTATAG_TPORT(leg->flow.tport), NTATAG_BRANCH_KEY(branch), TAG_END());
-    }
-    if (!again)
-        msg_destroy(msg);
-    msg_destroy(sent);
-    return again;
-}
-
-void kg_out_follow(struct kg_leg *leg)
-{
-    const struct kg_fsm *fsm = &leg->call->fsm;
-    nta_outgoing_t *old = leg->invite;
-    if (leg->pbx || !old || nta_outgoing_status(old) >= 100 || !kg_leg_is_reachable(leg))
-        return;
-    if (fsm->re_cancelled || fsm->leg[leg->side] == KG_LEG_CANCELLING) /* better unheard */
-        return;
-    kg_info("call", "call %s: what %s has not answered is sent to its new place", leg->call->record->id,
-            leg->call->record->leg[leg->side].user);
-    if (nta_outgoing_method(old) == sip_method_invite) {
-        nta_outgoing_t *again = send_invite_again(leg);
-        if (!again)
-            return; /* the old one ends by itself */
-        leg->invite = again;
-    } else { /* UPDATE has its answer at once, so that no second one meets the first */
-        leg->invite = NULL;
-        kg_out_update(leg);
-    }
-    nta_outgoing_destroy(old);
-}
-
 void kg_out_ask(struct kg_leg *leg)
 {
     offer_again(leg, ASK);
@@ -462,4 +418,52 @@ void kg_out_bye(struct kg_leg *leg, int status, const char *why)
         TAG_IF(passed, SIPTAG_REASON(passed)), TAG_END());
     if (!leg->bye)
         tell(leg, KG_EV_BYE_DONE, 0, false);
+}
+
+/* ---- a peer that has moved ---- */
+
+/* Sends what orq sent to where the peer is now, in its stead. An INVITE keeps its branch: should the first
+ * one have arrived after all, to its peer this is a retransmission and not an INVITE that meets another one
+ * (RFC 3261 14.1). */
+static nta_outgoing_t *send_again(struct kg_leg *leg, nta_outgoing_t *orq, nta_response_f *on_answer)
+{
+    char route[KG_ROUTE_URL];
+    msg_t *sent = nta_outgoing_getrequest(orq), *msg = sent ? msg_copy(sent) : NULL;
+    sip_t *sip = msg ? sip_object(msg) : NULL;
+    nta_outgoing_t *again = NULL;
+    if (sip && sip->sip_via) {
+        bool invite = nta_outgoing_method(orq) == sip_method_invite;
+        const char *branch = sip->sip_via->v_branch;
+        msg_header_remove(msg, (msg_pub_t *)sip, (msg_header_t *)sip->sip_via);
+        again = nta_outgoing_mcreate(
+            leg->call->calls->agent, on_answer, leg, (url_string_t *)kg_leg_route_url(leg, route), msg,
+            NTATAG_TPORT(leg->flow.tport), TAG_IF(invite, NTATAG_BRANCH_KEY(branch)), TAG_END());
+    }
+    if (!again)
+        msg_destroy(msg); /* else it is nta's */
+    msg_destroy(sent);
+    if (!again)
+        return orq; /* it ends by itself */
+    nta_outgoing_destroy(orq);
+    return again;
+}
+
+static bool is_unheard(const nta_outgoing_t *orq)
+{
+    return orq && nta_outgoing_status(orq) < 100;
+}
+
+void kg_out_follow(struct kg_leg *leg)
+{
+    const struct kg_fsm *fsm = &leg->call->fsm;
+    bool cancelled = fsm->re_cancelled || fsm->leg[leg->side] == KG_LEG_CANCELLING; /* better unheard */
+    bool offer = is_unheard(leg->invite) && !cancelled, bye = is_unheard(leg->bye);
+    if (leg->pbx || (!offer && !bye) || !kg_leg_is_reachable(leg))
+        return;
+    kg_info("call", "call %s: what %s has not answered is sent to its new place", leg->call->record->id,
+            leg->call->record->leg[leg->side].user);
+    if (offer)
+        leg->invite = send_again(leg, leg->invite, on_response);
+    if (bye)
+        leg->bye = send_again(leg, leg->bye, on_bye_response);
 }

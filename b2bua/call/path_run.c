@@ -27,6 +27,8 @@ static const char *name_of(const struct kg_call *call, enum kg_side side)
 
 static void show(struct kg_call *call)
 {
+    if (call->record->ended_ms) /* it says how the call ended */
+        return;
     call->record->path = kg_path_name(&call->path);
     call->record->reason = kg_path_reason(&call->path);
 }

@@ -147,6 +147,20 @@ def test_a_phone_that_moves_while_it_rings(phone, kedge, stage):
     kedge.no_calls()
 
 
+def test_bye_finds_a_phone_that_just_moves(in_talk, phone, kedge):
+    """The other side hangs up while the phone is between two networks."""
+    da, db = in_talk()
+    old = da.agent
+    assert db.bye().status == 200
+    first = old.expect("BYE")
+    moved = phone("alice", 3, register=False)
+    assert moved.register(contact=old.contact).status == 200
+    again = moved.expect("BYE", 1)
+    assert again.get("call-id") == first.get("call-id") and again.get("reason") == first.get("reason")
+    moved.reply(again, 200)
+    kedge.no_calls(1)
+
+
 def test_a_phone_that_moves_after_it_rang(phone, kedge, stage):
     """It has the INVITE: nothing is sent again, but CANCEL goes where the phone is now."""
     a, b = phone("alice", 1), phone("bob", 2)
