@@ -13,7 +13,7 @@ from interop.icecall import Call, table
 from interop.linphone import Linphone
 from interop.phone import Phone
 from interop.report import publish
-from natlab import stun
+from natlab import netns, stun
 
 NATS = ("full-cone", "address-restricted", "port-restricted", "symmetric")
 OPEN_TO_STRANGE_PORTS = ("full-cone", "address-restricted")
@@ -30,7 +30,7 @@ def world(lab, long_stage):
     servers = lab.public_host("stun", ip4=["203.0.113.100", "203.0.113.101"])
     stun.serve(servers, ("turner", "turn-word"))
     names = [f"{side}-{nat}" for side in ("caller", "callee") for nat in NATS]
-    names += ["mobile", "tcp-only", *("lin-" + nat for nat in ("full-cone", "address-restricted", "symmetric"))]
+    names += ["mobile", "two-addresses", "tcp-only", *("lin-" + nat for nat in ("full-cone", "address-restricted", "symmetric"))]
     kedge = long_stage.kedge(server, accounts={name: "pw-" + name for name in names})
     return kedge, long_stage.add(Ear(server)), servers.ip4 + ":3478", long_stage
 
@@ -112,6 +112,24 @@ def test_behind_a_carriers_nat(world, lab, phones):
     for call in calls:
         assert call.heard == [True, True] and call.ways == ["relay", "relay"], call.row()
         assert call.path == "relayed by kedge", call.row()
+
+
+def test_out_of_step(world, lab, phones):
+    """The caller has an address more than the callee. baresip checks one pair after another, so it comes to kedge's port 2.3 s later for
+    each component, and the callee would have given that pair up by then, and with it all that it could say in the whole call."""
+    kedge, ear = world[:2]
+    host = lab.natted_host("two-addresses", nat="symmetric")
+    netns.ip(host.ns, "addr add 10.99.0.1/32 dev eth0")
+    more = phone(world, lab, "two-addresses", 1500, host)
+    more.registered(15)
+    calls = [Call(kedge, more, phones["callee-port-restricted"], "two addresses", "port-restricted"),
+             Call(kedge, phones["caller-port-restricted"], more, "port-restricted", "two addresses")]
+    for call in calls:
+        call.make(ear, timeout=14)
+    publish("ice-pairs", table("one phone has an address more than the other", calls))
+    for call in calls:
+        assert call.heard == [True, True] and call.ways == ["relay", "relay"], call.row()
+        assert max(call.ms) > 6000, call.row()  # or they were not out of step
 
 
 def test_what_theory_allows_and_baresip_does_not_do(world, lab):
