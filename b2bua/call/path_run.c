@@ -174,6 +174,19 @@ static void on_latched(struct kg_call *call, const struct kg_media_event *event)
     *seen = event->addr;
 }
 
+/* The engine tells it once: what takes the call over after us must find it in the snapshot. */
+static void on_path(struct kg_call *call, bool relayed, enum kg_side side)
+{
+    bool changed = relayed != call->path.relayed;
+    call->holds++;
+    if (changed)
+        kg_record_note(call->record, relayed ? KG_NOTE_RELAYED : KG_NOTE_DIRECT, side, NULL);
+    kg_path_event(call, &(struct kg_path_event){.type = KG_PATH_EV_RELAYED, .relayed = relayed});
+    if (changed && call->fsm.state == KG_CALL_TALK)
+        kg_talk_save(call);
+    kg_call_unhold(call);
+}
+
 void kg_path_media(struct kg_call *call, const struct kg_media_event *event)
 {
     switch (event->type) {
@@ -181,10 +194,7 @@ void kg_path_media(struct kg_call *call, const struct kg_media_event *event)
         on_ice(call, event);
         break;
     case KG_MEDIA_PATH:
-        if (event->relayed != call->path.relayed)
-            kg_record_note(call->record, event->relayed ? KG_NOTE_RELAYED : KG_NOTE_DIRECT, event->side,
-                           NULL);
-        kg_path_event(call, &(struct kg_path_event){.type = KG_PATH_EV_RELAYED, .relayed = event->relayed});
+        on_path(call, event->relayed, event->side);
         break;
     case KG_MEDIA_LEFT:
         kg_record_note(call->record, KG_NOTE_LEFT, event->side, NULL);
