@@ -28,8 +28,8 @@ struct kg_ice_settings {
     uint32_t rto_ms;      /* 500: least RTO (RFC 8445 14.3) */
     uint32_t patience_ms; /* 39500: before that an empty or failed checklist waits for more (RFC 8863) */
     uint32_t nominate_ms; /* 400: how long a pair better than the best valid one is waited for after it was
-                             asked; ten times that after the first valid pair at most, and while only a relay
-                             works. A pair that cannot be beaten is nominated at once */
+                             asked, three times while only a relay works; ten times that after the first valid
+                             pair at most. A pair that cannot be beaten is nominated at once */
     uint32_t consent_ms;  /* 5000, +-20 % (RFC 7675 5.1) */
     uint32_t consent_expiry_ms; /* 30000 */
     uint32_t keepalive_ms;      /* 15000 (RFC 8445 11): only where consent is off */

@@ -4,9 +4,12 @@
 
 /* The better pairs of a path whose answers take long get two round trips, not only nominate_ms. */
 #define WAIT_ROUND_TRIPS 2
-/* But all that waiting ends after so many times nominate_ms. While only a relay works it lasts so long in any
- * case: holes are punched by retransmissions, the third of which leaves after 3.5 s (RFC 8489 6.2.1). Media
- * flows meanwhile (RFC 8445 12.1.1). */
+/* While only a relay works each better pair is asked three times, not once: the first request of one side
+ * falls into the NAT that the other has not opened yet, so holes are punched by retransmissions. The third
+ * leaves three times RTO after the first (RFC 8489 6.2.1). */
+#define THIRD_REQUEST 3
+/* But all that waiting ends after so many times nominate_ms. Media flows meanwhile (RFC 8445 12.1.1), but
+ * there are peers that say nothing before the nomination. */
 #define LONGEST_WAITS 10
 
 #define AGGRESSIVE_MS                                                                                        \
@@ -155,7 +158,7 @@ static int64_t wait_until(const struct kg_ice_agent *agent, const struct kg_ice_
     int64_t first = stream->component[number].first_valid_ms, wait = agent->settings.nominate_ms;
     int64_t longest = wait * LONGEST_WAITS;
     uint64_t value = kg_ice_pair_value(agent, pair);
-    bool more = stream->trickle && !stream->ended;
+    bool more = stream->trickle && !stream->ended, relayed = is_relayed(agent, pair);
     int64_t until = first;
 
     if (pair->rtt_ms * WAIT_ROUND_TRIPS > wait)
@@ -165,14 +168,16 @@ static int64_t wait_until(const struct kg_ice_agent *agent, const struct kg_ice_
         if (p->old || !of(p, stream, number) || !is_unfinished(p) || p->priority <= value)
             continue;
         more = true;
-        int64_t asked = p->requests > 0 ? p->check.started_ms : first + longest;
+        int64_t asked = p->requests == 0 ? first + longest
+                        : relayed        ? p->check.started_ms + (int64_t)p->check.rto_ms * THIRD_REQUEST
+                                         : p->check.started_ms;
         until = asked > until ? asked : until;
     }
     if (!more)
         return INT64_MIN;
-    if (is_relayed(agent, pair) || until + wait > first + longest)
+    if (relayed && stream->trickle && !stream->ended)
         return first + longest;
-    return until + wait;
+    return until + wait < first + longest ? until + wait : first + longest;
 }
 
 /* When the best pair of a component is to be nominated; INT64_MAX: not now. */

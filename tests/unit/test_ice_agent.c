@@ -662,6 +662,52 @@ static void test_challenge_of_a_stranger_costs_little(void **state)
     world_free(w);
 }
 
+static int64_t open_ms; /* before, B1 cannot be reached */
+static bool only_relay(const struct world *world, const struct kg_addr *from, const struct kg_addr *to)
+{
+    struct kg_addr host = at(B1);
+
+    return world->now_ms < open_ms && (kg_addr_equal(from, &host) || kg_addr_equal(to, &host));
+}
+
+/* A direct pair is worth two requests more, since its hole may be punched by them; then the relay is
+ * nominated. */
+static void test_relay_is_nominated_after_two_seconds(void **state)
+{
+    (void)state;
+    static const int64_t opens[] = {60000, 1000};
+    for (int i = 0; i < 2; i++) {
+        struct world *w = two(1);
+        struct kg_addr relay = at("203.0.113.5:30000"), host = at(B1);
+        open_ms = w->now_ms + opens[i];
+        w->blocks = only_relay;
+        w->b.host[1] = relay;
+        assert_int_equal(kg_ice_add_local(w->b.agent, 0, 1, KG_CANDIDATE_HOST, &relay, &relay, 1, NULL), 0);
+        struct kg_candidate list[2] = {
+            {.component = 1, .priority = 2130706431, .foundation = "1", .addr = host},
+            {.component = 1,
+             .priority = 16777215,
+             .foundation = "2",
+             .addr = relay,
+             .type = KG_CANDIDATE_RELAY},
+        };
+        tell(w, &w->b, &w->a, (struct kg_ice_description){0});
+        tell(w, &w->a, &w->b, (struct kg_ice_description){.candidate = list, .candidate_count = 2});
+        int64_t start = w->now_ms;
+        world_run(w, 900);
+        assert_selected(&w->a, 1, A1, "203.0.113.5:30000"); /* media flows */
+        assert_int_equal(w->a.nominations, 0);
+        while (w->a.nominations == 0 && w->now_ms < start + 10000)
+            world_run(w, 10);
+        assert_in_range(w->now_ms - start, 1000, 2300);
+        world_run(w, 500);
+        assert_selected(&w->a, 1, A1, i == 0 ? "203.0.113.5:30000" : B1);
+        assert_state(&w->a, KG_ICE_COMPLETED);
+        assert_state(&w->b, KG_ICE_COMPLETED);
+        world_free(w);
+    }
+}
+
 static void test_several_streams_share_the_pace(void **state)
 {
     (void)state;
@@ -773,6 +819,7 @@ int main(void)
         cmocka_unit_test(test_media_from_a_new_place_is_challenged),
         cmocka_unit_test(test_rtcp_is_followed_to_where_rtp_went),
         cmocka_unit_test(test_challenge_of_a_stranger_costs_little),
+        cmocka_unit_test(test_relay_is_nominated_after_two_seconds),
         cmocka_unit_test(test_several_streams_share_the_pace),
         cmocka_unit_test(test_bad_descriptions_change_nothing),
         cmocka_unit_test(test_30_percent_loss),
