@@ -25,6 +25,7 @@ struct kg_media_engine {
     struct kg_worker *worker[WORKERS_MAX];
     uint32_t last_beat[WORKERS_MAX];
     unsigned worker_count;
+    struct kg_addr avoid[KG_LISTEN_MAX + KG_PBX_MAX + 3]; /* hosts that kedge's ICE agents never check */
     struct kg_arena *arena;
     struct kg_sessions *sessions;
     struct kg_link *link;
@@ -91,6 +92,21 @@ static void raise_descriptor_limit(void)
         kg_warn("media", "cannot raise the limit of open files: %s; fewer calls fit", strerror(errno));
 }
 
+/* What the network knows of us and of the PBX. */
+static size_t list_avoided(const struct kg_config *config, struct kg_addr *out)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < config->sip.listen_count; i++)
+        if (!kg_addr_is_any(&config->sip.listen[i].addr))
+            out[count++] = config->sip.listen[i].addr;
+    for (size_t i = 0; i < config->pbx_count; i++)
+        out[count++] = config->pbx[i].addr;
+    out[count++] = config->sip.advertise;
+    out[count++] = config->media.address;
+    out[count++] = config->media.advertise;
+    return count;
+}
+
 static int start_workers(struct kg_media_engine *engine, const struct kg_config *config)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -107,7 +123,9 @@ static int start_workers(struct kg_media_engine *engine, const struct kg_config 
                 .patience_ms = config->ice.patience_ms,
                 .keepalive_ms = config->ice.keepalive_ms,
                 .consent_ms = config->ice.consent_ms,
-                .consent_expiry_ms = config->ice.consent_expiry_ms},
+                .consent_expiry_ms = config->ice.consent_expiry_ms,
+                .avoid = engine->avoid,
+                .avoid_count = list_avoided(config, engine->avoid)},
     };
     while (engine->worker_count < count) {
         struct kg_worker *worker = kg_worker_new(engine->worker_count, &limits, engine->wake_fd);

@@ -182,9 +182,12 @@ static bool has_rtcp(const struct kg_media_stream *line)
 }
 
 static int describe_agent(struct kg_relay_ice *ice, unsigned side, uint8_t i,
-                          const struct kg_media_stream *line, int64_t now_ms)
+                          const struct kg_media_side *what, int64_t now_ms)
 {
     struct kg_stream_ice *stream = ice->stream[i];
+    const struct kg_media_stream *line = &what->stream[i];
+    if (!what->trusted) /* a PBX may have a phone of its own network speak for itself */
+        kg_ice_set_peer(ice->agent[side], &what->signalling);
     if (!stream->without_rtcp[side] && !has_rtcp(line)) {
         kg_ice_drop_component(ice->agent[side], i, 2);
         stream->without_rtcp[side] = true;
@@ -290,7 +293,7 @@ static int change_leg(struct kg_relay *relay, unsigned side, uint8_t i, const st
             break; /* an undescribed leg's agent is made when a check comes */
         error = kg_relay_ice_need_agent(relay, side, limits, now_ms);
         if (error == 0)
-            error = describe_agent(ice, side, i, line, now_ms);
+            error = describe_agent(ice, side, i, what, now_ms);
         break;
     case KG_ICE_STEER:
         error = need_steers(ice, i, limits);

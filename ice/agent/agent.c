@@ -136,6 +136,11 @@ int kg_ice_set_local(struct kg_ice_agent *agent, const char *ufrag, const char *
     return 0;
 }
 
+void kg_ice_set_peer(struct kg_ice_agent *agent, const struct kg_addr *signalling)
+{
+    agent->peer = *signalling;
+}
+
 int kg_ice_restart(struct kg_ice_agent *agent, const char *ufrag, const char *pwd, int64_t now_ms)
 {
     set_now(agent, now_ms);

@@ -33,6 +33,9 @@ struct kg_ice_settings {
     uint32_t consent_ms;  /* 5000, +-20 % (RFC 7675 5.1) */
     uint32_t consent_expiry_ms; /* 30000 */
     uint32_t keepalive_ms;      /* 15000 (RFC 8445 11): only where consent is off */
+    /* Hosts that are not checked (ice/agent/target.h); outlives the agent. */
+    const struct kg_addr *avoid;
+    size_t avoid_count;
     /* Fills out with len unpredictable bytes. Must not be NULL. */
     void (*random)(void *ctx, void *out, size_t len);
     void *random_ctx;
@@ -114,6 +117,9 @@ int kg_ice_add_stun_server(struct kg_ice_agent *agent, const struct kg_addr *ser
 /* A STUN server has not answered yet. */
 bool kg_ice_is_gathering(const struct kg_ice_agent *agent);
 int kg_ice_set_local(struct kg_ice_agent *agent, const char *ufrag, const char *pwd);
+/* Where the peer's signalling comes from: of what it describes later, only what target.h allows is checked.
+ * Without it: everything. */
+void kg_ice_set_peer(struct kg_ice_agent *agent, const struct kg_addr *signalling);
 /* The peer's description of a stream. Another ufrag/pwd than before is its ICE restart (RFC 8445 9): the
  * checklist starts anew with the local credentials set last, and the pair selected before stays in use until
  * the new one is. The same again adds candidates (trickle, peer's updated offer) and takes end_of_candidates

@@ -66,6 +66,7 @@ struct kg_ice_entry { /* one pair */
     bool peer_nominates; /* USE-CANDIDATE came before the pair succeeded (RFC 8445 7.3.1.5) */
     bool nominate;       /* the next check carries USE-CANDIDATE */
     bool demoted;        /* does not answer while the peer was found elsewhere: not to be selected */
+    bool refused;        /* not to be checked: reason (target.h) */
     bool expired;        /* consent expired: not used again in this session (RFC 7675 5.1) */
     bool challenged;     /* the check is a challenge: few and quick requests */
     bool sends;   /* media came from there while the selected place was silent: followed when it answers */
@@ -161,7 +162,8 @@ struct kg_ice_agent {
     uint16_t next_group;
     uint32_t next_ticket, prflx_count;
     uint64_t tie_breaker;
-    uint32_t ta_ms; /* the larger of both sides' */
+    struct kg_addr peer; /* host of its signalling; none: unknown */
+    uint32_t ta_ms;      /* the larger of both sides' */
     int64_t start_ms, now_ms;
     int64_t slot_ms; /* no new transaction before this */
     int64_t due_ms;  /* kg_ice_next_ms */
@@ -233,6 +235,8 @@ void kg_ice_thaw(struct kg_ice_agent *agent);
 uint64_t kg_ice_pair_value(const struct kg_ice_agent *agent, const struct kg_ice_entry *pair);
 /* Valid, and answered within consent's life: may be sent to, media from there is the peer's. */
 bool kg_ice_pair_alive(const struct kg_ice_agent *agent, const struct kg_ice_entry *pair);
+/* An authenticated check of the peer's came on this pair. False: even so it is not to be checked. */
+bool kg_ice_pair_admit(const struct kg_ice_agent *agent, struct kg_ice_entry *pair);
 /* Into the triggered-check queue (RFC 8445 7.3.1.4). */
 void kg_ice_trigger(struct kg_ice_agent *agent, struct kg_ice_entry *pair);
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ice/agent/agent_state.h"
+#include "ice/agent/target.h"
 
 static uint64_t with_remote(const struct kg_ice_agent *agent, uint32_t ours, uint16_t remote)
 {
@@ -114,6 +115,26 @@ static uint16_t group_of(struct kg_ice_agent *agent, uint16_t local, uint16_t re
     return agent->next_group++;
 }
 
+static enum kg_ice_target target_of(const struct kg_ice_agent *agent, uint16_t local, uint16_t remote)
+{
+    const struct kg_candidate *ours = &agent->local[local].candidate;
+    struct kg_ice_targets targets = {.peer = agent->peer,
+                                     .ours = {ours->related, ours->addr},
+                                     .avoid = agent->settings.avoid,
+                                     .avoid_count = agent->settings.avoid_count};
+
+    return kg_ice_target(&targets, &agent->remote[remote].candidate.addr);
+}
+
+bool kg_ice_pair_admit(const struct kg_ice_agent *agent, struct kg_ice_entry *pair)
+{
+    if (pair->refused && kg_ice_target_if_heard(target_of(agent, pair->local, pair->remote))) {
+        pair->refused = false;
+        pair->reason = NULL;
+    }
+    return !pair->refused;
+}
+
 struct kg_ice_entry *kg_ice_pair_put(struct kg_ice_agent *agent, uint16_t local, uint16_t remote)
 {
     struct kg_ice_entry *pair = kg_ice_pair_find(agent, local, remote);
@@ -139,6 +160,10 @@ struct kg_ice_entry *kg_ice_pair_put(struct kg_ice_agent *agent, uint16_t local,
         .won_ms = -1,
     };
     pair->check.next_ms = INT64_MAX;
+    pair->reason = kg_ice_target_reason(target_of(agent, local, remote));
+    pair->refused = pair->reason != NULL;
+    if (pair->refused)
+        pair->state = KG_PAIR_FAILED;
     agent->thaw = true;
     return pair;
 }
@@ -214,7 +239,7 @@ void kg_ice_thaw(struct kg_ice_agent *agent)
 
 void kg_ice_trigger(struct kg_ice_agent *agent, struct kg_ice_entry *pair)
 {
-    if (pair->expired || pair->old)
+    if (pair->expired || pair->old || pair->refused)
         return;
     if (pair->running && pair->state == KG_PAIR_SUCCEEDED)
         return;

@@ -52,7 +52,7 @@ void kg_ice_lite_pairs(struct kg_ice_agent *agent, struct kg_ice_stream *stream)
         struct kg_ice_entry *best = NULL;
         for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL;
              p = kg_ice_pair_next(agent, p))
-            if (!p->old && p->stream == stream->number && p->component == c &&
+            if (!p->old && !p->refused && p->stream == stream->number && p->component == c &&
                 (best == NULL || p->priority > best->priority))
                 best = p;
         if (best != NULL)

@@ -123,7 +123,7 @@ void kg_ice_heard(struct kg_ice_agent *agent, struct kg_ice_stream *stream, uint
     if (remote == KG_ICE_NONE)
         return;
     struct kg_ice_entry *pair = kg_ice_pair_put(agent, local, remote);
-    if (pair == NULL || pair->expired)
+    if (pair == NULL || pair->expired || !kg_ice_pair_admit(agent, pair))
         return;
     if (agent->settings.lite) {
         kg_ice_lite_heard(agent, pair, use_candidate);

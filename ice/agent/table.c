@@ -21,6 +21,13 @@ static int grow(void **table, uint16_t *size, size_t wanted, size_t item)
     return 0;
 }
 
+/* What the peer causes lives in the spare slots: were it counted, each description would add more of them,
+ * and a peer that fills them between two would make the tables grow without end. */
+static bool is_counted(const struct kg_ice_remote *remote)
+{
+    return remote->used && (remote->old || remote->candidate.type != KG_CANDIDATE_PRFLX);
+}
+
 int kg_ice_reserve(struct kg_ice_agent *agent, size_t locals, size_t remotes, size_t pairs)
 {
     size_t used_locals = 0, used_remotes = 0, used_pairs = 0, components = 0;
@@ -29,11 +36,11 @@ int kg_ice_reserve(struct kg_ice_agent *agent, size_t locals, size_t remotes, si
         for (int c = 0; c < KG_ICE_COMPONENTS_MAX; c++)
             components += agent->stream[i].used && agent->stream[i].component[c].active;
     for (uint16_t i = 0; i < agent->local_size; i++)
-        used_locals += agent->local[i].used;
+        used_locals += agent->local[i].used && agent->local[i].candidate.type != KG_CANDIDATE_PRFLX;
     for (uint16_t i = 0; i < agent->remote_size; i++)
-        used_remotes += agent->remote[i].used;
+        used_remotes += is_counted(&agent->remote[i]);
     for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
-        used_pairs++;
+        used_pairs += is_counted(&agent->remote[p->remote]);
     size_t wanted_pairs = used_pairs + pairs + components * KG_ICE_SPARE;
     if (wanted_pairs > KG_ICE_PAIRS_MAX)
         wanted_pairs = KG_ICE_PAIRS_MAX;

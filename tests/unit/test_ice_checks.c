@@ -1,4 +1,5 @@
 /* One ICE agent against a peer that a test plays, word by word, and against attackers (RFC 8445 7, 16). */
+#include "ice/agent/agent_state.h"
 #include "ice_world.h"
 
 #define US     "192.0.2.1:5000"
@@ -664,6 +665,107 @@ static void test_tables_are_bounded(void **state)
     end(&p);
 }
 
+/* Candidates that name others (RFC 8445 19.5.1): not one packet, and a reason for people. */
+static void test_candidates_that_name_others(void **state)
+{
+    (void)state;
+    struct kg_addr pbx = at("10.0.0.3:5060"), signalling = at("198.51.100.1:5060"), third = at(THIRD);
+    struct play p = start((struct kg_ice_settings){.controlling = true, .avoid = &pbx, .avoid_count = 1});
+    struct kg_ice_pair list[KG_ICE_PAIRS_MAX];
+
+    kg_ice_set_peer(p.w->a.agent, &signalling);
+    describe(&p,
+             (const char *const[]){PEER, "10.0.0.3:5060", "10.0.0.77:161", "127.0.0.1:53", "192.0.2.1:5060",
+                                   "169.254.169.254:80", "203.0.113.66:7000"},
+             7);
+    for (int i = 0; i < 4000; i++) { /* 200 s */
+        collect(&p);
+        for (size_t k = 0; k < p.count; k++)
+            assert_true(kg_addr_same_host(&p.sent[k].to, &signalling) ||
+                        kg_addr_same_host(&p.sent[k].to, &third));
+        p.w->now_ms += 50;
+    }
+    size_t count = pairs(&p, list);
+    assert_int_equal(count, 7);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(list[i].state, KG_PAIR_FAILED);
+        bool asked = strncmp(list[i].reason, "never asked: ", 13) != 0;
+        assert_true(asked == (list[i].requests > 0));
+    }
+    end(&p);
+}
+
+/* A check of the peer's from a private address shows that it has a way from there; from our own host or
+ * loopback it can only be forged. */
+static void test_refused_candidate_that_asks(void **state)
+{
+    (void)state;
+    struct play p = start((struct kg_ice_settings){.controlling = true});
+    struct kg_addr signalling = at("198.51.100.1:5060"), us = at(US);
+    struct kg_stun_message m;
+
+    kg_ice_set_peer(p.w->a.agent, &signalling);
+    describe(&p, (const char *const[]){"10.0.0.77:6000", "192.0.2.1:5060"}, 2);
+    collect(&p);
+    assert_int_equal(p.count, 0);
+    pass(&p, 50);
+    assert_true(hear(&p, "10.0.0.77:6000", (struct ask){.id = 1}));
+    assert_int_equal(p.count, 2);
+    assert_reply(&p, 0, "10.0.0.77:6000", 0);
+    assert_check(&p, 1, "10.0.0.77:6000", &m);
+    assert_true(answer(&p, 1));
+    assert_int_equal(state_of(&p, "10.0.0.77:6000"), KG_PAIR_SUCCEEDED);
+    pass(&p, 50);
+    assert_true(hear(&p, "192.0.2.1:5060", (struct ask){.id = 2}));
+    for (size_t i = 0; i < p.count; i++) {
+        read_sent(&p, i, &m);
+        assert_true(m.class != KG_STUN_REQUEST || !kg_addr_same_host(&p.sent[i].to, &us));
+    }
+    assert_int_equal(state_of(&p, "192.0.2.1:5060"), KG_PAIR_FAILED);
+    end(&p);
+}
+
+/* A peer that answers from ever new places, sees us at ever new ones and describes itself again and again
+ * makes no table grow: what it causes uses the spare slots. */
+static void test_tables_do_not_grow_by_what_a_peer_causes(void **state)
+{
+    (void)state;
+    struct play p = start((struct kg_ice_settings){.controlling = true});
+    uint16_t locals = 0, remotes = 0, pairs_size = 0, answers = 0;
+
+    for (int round = 0; round < 20; round++) {
+        describe(&p, (const char *const[]){PEER}, 1);
+        for (int i = 0; i < 10; i++) {
+            char source[40], mapped[40];
+            snprintf(source, sizeof source, "203.0.113.%d:%d", 1 + i, 10000 + round);
+            snprintf(mapped, sizeof mapped, "198.18.%d.%d:7000", round, 1 + i);
+            hear(&p, source, (struct ask){.id = (uint8_t)(round * 10 + i)});
+            struct kg_addr from = at(source);
+            bool answered = false; /* the triggered check */
+            for (int tries = 0; tries < 5 && !answered; tries++) {
+                for (size_t k = 0; k < p.count && !answered; k++) {
+                    struct kg_stun_message m;
+                    read_sent(&p, k, &m);
+                    if (m.class == KG_STUN_REQUEST && kg_addr_equal(&p.sent[k].to, &from))
+                        answered = answer_as(&p, k, source, mapped, 0, THEIRS);
+                }
+                pass(&p, 60);
+            }
+            answers += answered;
+        }
+        if (round == 0) {
+            locals = p.w->a.agent->local_size;
+            remotes = p.w->a.agent->remote_size;
+            pairs_size = p.w->a.agent->pair_size;
+        }
+    }
+    assert_true(answers >= 6);
+    assert_int_equal(p.w->a.agent->local_size, locals);
+    assert_int_equal(p.w->a.agent->remote_size, remotes);
+    assert_int_equal(p.w->a.agent->pair_size, pairs_size);
+    end(&p);
+}
+
 static void test_rubbish(void **state)
 {
     (void)state;
@@ -976,6 +1078,9 @@ int main(void)
         cmocka_unit_test(test_what_is_no_replay),
         cmocka_unit_test(test_media_leads_only_to_a_peer_that_sees_us_alike),
         cmocka_unit_test(test_tables_are_bounded),
+        cmocka_unit_test(test_candidates_that_name_others),
+        cmocka_unit_test(test_refused_candidate_that_asks),
+        cmocka_unit_test(test_tables_do_not_grow_by_what_a_peer_causes),
         cmocka_unit_test(test_rubbish),
         cmocka_unit_test(test_several_answers_between_polls),
         cmocka_unit_test(test_rfc8445_5_1_1_2_server_reflexive),
