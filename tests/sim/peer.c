@@ -288,9 +288,12 @@ void sim_peer_receive(struct sim_run *run, unsigned who, int iface, const struct
         if (stream == 0 && component == 1 && packet->owner != SIM_STRANGER && packet->owner != SIM_STUN &&
             data[0] == 1 && data[1] == 1)
             peer->proven_ms = run->world.now_ms;
+        if (run->scenario.stranger && stream == 0 && component == 1)
+            sim_stranger_overhear(run, who, packet);
         bool taken =
             kg_ice_receive(peer->agent, &base, &source, data, len, sim_peer_clock(peer, run->world.now_ms));
-        sim_expect(run, SIM_KNOWN_PLACES, packet->owner != SIM_STRANGER || !taken,
+        sim_expect(run, SIM_KNOWN_PLACES,
+                   packet->owner != SIM_STRANGER || !taken || sim_port(packet->source) == SIM_REPLAY_PORT,
                    "%c takes a stranger's STUN message", "AB"[who]);
     }
     sim_peer_pump(run, who);

@@ -40,6 +40,7 @@ static void begin(struct sim_run *run, const struct sim_scenario *scenario)
     run->remote_known_ms = run->happened_ms = -1;
     run->gap_ms = 0;
     run->signals = 0;
+    run->overheard.len = 0;
     run->path = SIM_PATH_NONE;
     run->random.state = sim_mix(scenario->number + 99);
     sim_world_init(&run->world, scenario->number);

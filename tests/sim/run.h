@@ -75,6 +75,11 @@ struct sim_run {
     int64_t gap_ms;          /* longest silence of media after it */
     struct sim_best best;
     enum sim_path path; /* what was reached */
+    struct {
+        uint8_t victim;
+        uint16_t len;
+        uint8_t data[SIM_PACKET_MAX];
+    } overheard; /* a check or answer that arrived at the first component of a side; len 0: none */
     uint16_t signals;
     struct sim_signal signal[SIM_SIGNALS];
     struct sim_world world;
@@ -127,8 +132,13 @@ void sim_relay_receive(struct sim_run *run, const struct sim_packet *packet, int
 int64_t sim_relay_next(const struct sim_run *run);
 void sim_relay_pump(struct sim_run *run);
 
+/* Of the stranger: what comes from the latter carries right integrity. */
+#define SIM_FORGER_PORT 6666
+#define SIM_REPLAY_PORT 6667
+
 /* stranger.c: forged checks, answers and media; the STUN server */
 void sim_stranger_act(struct sim_run *run);
+void sim_stranger_overhear(struct sim_run *run, unsigned victim, const struct sim_packet *packet);
 void sim_stun_answer(struct sim_run *run, const struct sim_packet *packet, int iface);
 
 #endif

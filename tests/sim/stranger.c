@@ -58,20 +58,53 @@ static size_t forge_response(struct sim_run *run, const struct kg_addr *mapped, 
     return kg_stun_end(&w);
 }
 
+void sim_stranger_overhear(struct sim_run *run, unsigned victim, const struct sim_packet *packet)
+{
+    if (packet->owner == SIM_STRANGER || packet->owner == SIM_STUN)
+        return;
+    run->overheard.victim = (uint8_t)victim;
+    run->overheard.len = packet->len;
+    memcpy(run->overheard.data, packet->data, packet->len);
+}
+
+enum attack { FORGED_REQUEST, FORGED_ANSWER, FORGED_CONFLICT, MEDIA, REPLAY, ATTACKS };
+
+/* To a side, or to the relay's port toward it. */
 void sim_stranger_act(struct sim_run *run)
 {
     uint8_t out[SIM_PACKET_MAX] = {0x80, 9, 0, 1};
-    unsigned victim = sim_below(&run->random, 2), what = sim_below(&run->random, 4);
+    unsigned victim = sim_below(&run->random, 2), what = sim_below(&run->random, ATTACKS);
     const struct sim_peer *peer = &run->peer[victim];
-    sim_addr from = sim_addr_make(run->world.net.iface[run->layout.stranger].host, 6666);
+    sim_addr from = sim_addr_make(run->world.net.iface[run->layout.stranger].host,
+                                  what == REPLAY ? SIM_REPLAY_PORT : SIM_FORGER_PORT);
     sim_addr to = peer->end[0][0].local;
-    if (!to)
+    size_t len = 16; /* of media */
+    if (!to || sim_host(to) == SIM_RELAY_HOST)
         to = sim_addr_make(run->layout.base[victim][0].host, sim_socket_port(victim, 0, 1));
+    if (what != REPLAY && sim_chance(&run->random, 30))
+        to = sim_relay_addr(&run->layout, victim, 0, 1);
     struct kg_addr mapped = sim_to_kg(from);
-    size_t len = what == 0   ? forge_request(run, victim, out)
-                 : what == 1 ? forge_response(run, &mapped, false, out)
-                 : what == 2 ? forge_response(run, &mapped, true, out)
-                             : 16;
+    switch ((enum attack)what) {
+    case FORGED_REQUEST:
+        len = forge_request(run, victim, out);
+        break;
+    case FORGED_ANSWER:
+        len = forge_response(run, &mapped, false, out);
+        break;
+    case FORGED_CONFLICT:
+        len = forge_response(run, &mapped, true, out);
+        break;
+    case MEDIA:
+        break;
+    case REPLAY:
+        if (run->overheard.len == 0 || run->overheard.victim != victim)
+            return;
+        len = run->overheard.len;
+        memcpy(out, run->overheard.data, len);
+        break;
+    case ATTACKS:
+        return;
+    }
     if (!sim_is_v6(to))
-        sim_world_send(&run->world, run->layout.stranger, from, to, what == 3, out, len);
+        sim_world_send(&run->world, run->layout.stranger, from, to, what == MEDIA, out, len);
 }
