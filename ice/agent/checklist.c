@@ -80,8 +80,9 @@ void kg_ice_pair_fail(struct kg_ice_agent *agent, struct kg_ice_entry *pair, con
 }
 
 /* A free slot, or that of the pair that is missed least: failed ones first, then by priority; never one that
- * works or is being checked. NULL: every pair is worth more than a new one of that priority. */
-static struct kg_ice_entry *room(struct kg_ice_agent *agent, uint64_t priority)
+ * works or is being checked, nor that of a signalled candidate for one that was only heard of. NULL: every
+ * pair is worth more than a new one of that priority. */
+static struct kg_ice_entry *room(struct kg_ice_agent *agent, uint64_t priority, bool signalled)
 {
     struct kg_ice_entry *worst = NULL;
 
@@ -92,7 +93,8 @@ static struct kg_ice_entry *room(struct kg_ice_agent *agent, uint64_t priority)
         if (p->old || p->valid || p->running || p->expired)
             continue;
         bool failed = p->state == KG_PAIR_FAILED;
-        if (!failed && p->priority >= priority)
+        bool heard = agent->remote[p->remote].candidate.type == KG_CANDIDATE_PRFLX;
+        if (!failed && (p->priority >= priority || (!signalled && !heard)))
             continue;
         if (worst == NULL || (failed && worst->state != KG_PAIR_FAILED) ||
             (failed == (worst->state == KG_PAIR_FAILED) && p->priority < worst->priority))
@@ -142,7 +144,7 @@ struct kg_ice_entry *kg_ice_pair_put(struct kg_ice_agent *agent, uint16_t local,
     if (pair != NULL)
         return pair;
     uint64_t priority = priority_of(agent, local, remote);
-    pair = room(agent, priority);
+    pair = room(agent, priority, agent->remote[remote].candidate.type != KG_CANDIDATE_PRFLX);
     if (pair == NULL)
         return NULL;
     *pair = (struct kg_ice_entry){
@@ -186,6 +188,7 @@ static bool may_pair(const struct kg_ice_agent *agent, uint16_t local, uint16_t 
            kg_ice_local_by_base(agent, &l->candidate.related) == local;
 }
 
+/* Peer-reflexive candidates are paired only with the one that heard them (RFC 8445 7.3.1.3). */
 void kg_ice_form_pairs(struct kg_ice_agent *agent, struct kg_ice_stream *stream)
 {
     for (uint16_t l = 0; l < agent->local_size; l++) {
@@ -193,7 +196,7 @@ void kg_ice_form_pairs(struct kg_ice_agent *agent, struct kg_ice_stream *stream)
             continue;
         for (uint16_t r = 0; r < agent->remote_size; r++)
             if (agent->remote[r].used && !agent->remote[r].old && agent->remote[r].stream == stream->number &&
-                may_pair(agent, l, r))
+                agent->remote[r].candidate.type != KG_CANDIDATE_PRFLX && may_pair(agent, l, r))
                 kg_ice_pair_put(agent, l, r);
     }
 }
