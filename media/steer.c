@@ -22,7 +22,6 @@ struct kg_steer *kg_steer_new(uint32_t consent_ms, uint32_t proof_ms,
     steer->random_ctx = random_ctx;
     for (size_t s = 0; s < 2; s++) {
         steer->peer[s].target = KG_STEER_NONE;
-        steer->peer[s].vouch.since_ms = INT64_MAX;
         steer->peer[s].proven_ms = steer->peer[s].suspect_ms = steer->peer[s].nominated_ms = INT64_MIN / 2;
     }
     return steer;
@@ -84,7 +83,7 @@ int kg_steer_describe(struct kg_steer *steer, enum kg_side side, const struct kg
                                                     now_ms - peer->described_ms >= KG_STEER_VOUCH_MS));
     peer->described_ms = now_ms;
     peer->came = false;
-    peer->vouch = other->vouch = (struct kg_steer_vouch){.since_ms = INT64_MAX};
+    peer->vouch = other->vouch = (struct kg_steer_vouch){.owed = false};
     for (size_t i = 0; i < KG_STEER_SOURCES; i++) {
         uint8_t *own = &peer->source[i].names.own, *its = &other->source[i].names.other;
 

@@ -19,16 +19,16 @@
  *
  *  - We vouch for a side that has not come yet: a check is answered by us in its name, once a request, if the
  *    asker is verified, if it uses the present credentials of both and does not nominate, and if
- *    KG_STEER_VOUCH_AFTER_MS brought no answer; until KG_STEER_VOUCH_MS after the descriptions. Never once
- *    that side has answered anything with its present password, be it long ago, nor after a restart before
- *    which it did not come in all that time. The request is kept all the same, and what the side itself may
- *    answer later is passed back (a response to a transaction that is over is ignored, RFC 8489 6.3).
- *    Vouching proves nobody.
- *    Why: who checks one pair after another (libre) gives the relay up for the whole call while the other
- *    side is still busy with dead pairs. Why not at once: linphone nominates the relay one second after it
- *    became valid, though better pairs are still being checked. Nominations pass from end to end, so the
- *    relay is selected by both or, where nobody waits for the response (libre), by one whose better pairs
- *    have all failed: without us its whole list would have.
+ *    KG_STEER_VOUCH_AFTER_MS brought neither an answer nor the next request of that side; until
+ * KG_STEER_VOUCH_MS after the descriptions. Never once that side has answered anything with its present
+ * password, be it long ago, nor after a restart before which it did not come in all that time. The request is
+ * kept all the same, and what the side itself may answer later is passed back (a response to a transaction
+ * that is over is ignored, RFC 8489 6.3). Vouching proves nobody. Why: who checks one pair after another
+ * (libre) gives the relay up for the whole call while the other side is still busy with dead pairs. Why not
+ * before it falls silent: linphone nominates the relay one second after it became valid, though better pairs
+ * are still being checked (seen: two relays in a row instead of its own alone). Nominations pass from end to
+ * end, so the relay is selected by both or, where nobody waits for the response (libre), by one whose better
+ * pairs have all failed: without us its whole list would have.
  *
  *  - Media goes to the target: the first verified source, then the one nominated last, then any verified one
  *    that media comes from.
@@ -51,9 +51,9 @@
 #define KG_STEER_KEPT_MS    10000 /* a kept request older than that is not sent any more */
 #define KG_STEER_KEPT_MAX   384   /* bytes; a longer one is not kept: the phone sends it again */
 #define KG_STEER_ANSWER_MS  5000  /* how long a check of ours may be answered */
-/* libre sends a check for the last time after 700 ms and gives it up after 2.3 s; who checks all pairs at
- * once has come by then. */
-#define KG_STEER_VOUCH_AFTER_MS 500
+/* libre sends a check for the last time after 700 ms and gives it up after 2.3 s. Who repeats after 200, 400,
+ * 800 ms and so on, as others do, is still asking then. */
+#define KG_STEER_VOUCH_AFTER_MS 1100
 #define KG_STEER_VOUCH_MS       10000 /* four dead pairs of libre's; who has not come by then will not come */
 #define KG_STEER_SETTLE_MS      1000 /* after a nomination media from other sources moves nothing: it is late */
 

@@ -152,11 +152,10 @@ static void owe_vouch(struct kg_steer *steer, enum kg_side side, const struct kg
     if (other->came || other->missed || names->own != KG_STEER_NOW || names->other != KG_STEER_NOW ||
         kg_stun_find(message, KG_STUN_USE_CANDIDATE) != NULL)
         return;
-    if (vouch->since_ms == INT64_MAX)
-        vouch->since_ms = now_ms;
     vouch->source = *addr;
     memcpy(vouch->id, message->id, KG_STUN_ID);
     vouch->owed = true;
+    vouch->at_ms = now_ms + KG_STEER_VOUCH_AFTER_MS;
 }
 
 static enum kg_steer_verdict take_request(struct kg_steer *steer, enum kg_side side,

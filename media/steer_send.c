@@ -144,11 +144,6 @@ static bool owes_vouch(const struct kg_steer *steer, enum kg_side side)
            !steer->peer[kg_other_side(side)].came;
 }
 
-static int64_t vouch_at(const struct kg_steer *steer, enum kg_side side)
-{
-    return steer->peer[side].vouch.since_ms + KG_STEER_VOUCH_AFTER_MS;
-}
-
 /* The port of ours that the side would see as the source of a check passed on to it; unknown: the asker. */
 static struct kg_addr seen_by(const struct kg_steer_peer *peer, const struct kg_addr *asker)
 {
@@ -170,7 +165,7 @@ static bool poll_vouch(struct kg_steer *steer, enum kg_side side, int64_t now_ms
     int64_t described_ms = other->described_ms;
     struct kg_stun_writer w;
 
-    if (!owes_vouch(steer, side) || vouch_at(steer, side) > now_ms)
+    if (!owes_vouch(steer, side) || vouch->at_ms > now_ms)
         return false;
     vouch->owed = false;
     if (steer->peer[side].described_ms > described_ms)
@@ -209,8 +204,8 @@ int64_t kg_steer_next_ms(const struct kg_steer *steer)
         const struct kg_steer_peer *peer = &steer->peer[s];
         if (is_ready(steer, s))
             return peer->kept.ms;
-        if (owes_vouch(steer, s) && vouch_at(steer, s) < next_ms)
-            next_ms = vouch_at(steer, s);
+        if (owes_vouch(steer, s) && peer->vouch.at_ms < next_ms)
+            next_ms = peer->vouch.at_ms;
         for (size_t i = 0; i < KG_STEER_SOURCES; i++)
             if (peer->source[i].state != KG_STEER_FREE && peer->source[i].ask_ms < next_ms)
                 next_ms = peer->source[i].ask_ms;

@@ -59,8 +59,8 @@ struct kg_steer_kept {
 struct kg_steer_vouch {
     struct kg_addr source;
     uint8_t id[KG_STUN_ID];
-    bool owed;        /* the newest request is unanswered */
-    int64_t since_ms; /* when the first one came under the present credentials of both; INT64_MAX: none */
+    bool owed; /* the newest request is unanswered */
+    int64_t at_ms;
 };
 
 struct kg_steer_peer {
