@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define QUICK_SIGNALS_MS 500 /* an offer and its answer */
+
 void sim_stats_init(struct sim_stats *stats)
 {
     memset(stats, 0, sizeof *stats);
@@ -14,6 +16,12 @@ static void put(struct sim_histogram *histogram, int64_t ms)
     int64_t bucket = ms < 0 ? 0 : ms / SIM_BUCKET_MS;
     histogram->count[bucket < SIM_BUCKETS ? bucket : SIM_BUCKETS]++;
     histogram->total++;
+}
+
+/* Who has moved waits for the answer to its restart first: that is signalling's time, not ICE's. */
+static bool is_quick(const struct sim_scenario *scenario)
+{
+    return scenario->side[0].signal_ms + scenario->side[1].signal_ms <= QUICK_SIGNALS_MS;
 }
 
 void sim_stats_count(struct sim_stats *stats, const struct sim_run *run)
@@ -50,8 +58,10 @@ void sim_stats_count(struct sim_stats *stats, const struct sim_run *run)
     if (run->happened_ms >= 0 && scenario->lossless && run->best.path != SIM_PATH_NONE && !run->failure.is) {
         if (scenario->story == SIM_REBIND)
             put(&stats->histogram[SIM_HIST_REBIND], run->gap_ms);
-        else if (scenario->story == SIM_MOVE)
+        else if (scenario->story == SIM_MOVE && is_quick(scenario))
             put(&stats->histogram[SIM_HIST_MOVE], run->gap_ms);
+        else if (scenario->story == SIM_MOVE)
+            put(&stats->histogram[SIM_HIST_MOVE_SLOW], run->gap_ms);
         else if (scenario->story == SIM_DEAD_PATH)
             put(&stats->histogram[SIM_HIST_PATH], run->gap_ms);
     }
@@ -140,9 +150,11 @@ static void print_outcomes(const struct sim_stats *stats)
 void sim_stats_print(const struct sim_stats *stats, double seconds, bool table)
 {
     static const char *const names[SIM_HISTS] = {
-        "first valid pair on both sides after the answer came, good lines", "the same, bad lines",
+        "first valid pair on both sides after the answer came, good lines",
+        "the same, bad lines",
         "silence after a NAT forgot its mappings, good lines",
         "silence after a move to another network, good lines",
+        "the same, where the restart takes signalling more than 0.5 s",
         "silence after the direct path died, good lines"};
     uint64_t looked = 0;
     for (int p = 0; p < SIM_PROPERTIES; p++)

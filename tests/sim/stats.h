@@ -17,6 +17,7 @@ enum sim_histogram_name {
     SIM_HIST_VALID_BAD,
     SIM_HIST_REBIND,
     SIM_HIST_MOVE,
+    SIM_HIST_MOVE_SLOW,
     SIM_HIST_PATH,
     SIM_HISTS
 };
