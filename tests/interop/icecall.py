@@ -34,14 +34,14 @@ class Call:
         self.hidden = [getattr(p, "tunnelled", False) for p in self.phones]
         self.shown, self.explained, self.relayed = None, "", 0
 
-    def make(self, relay_ear, timeout=9, keep=False, answer_s=10):
+    def make(self, relay_ear, timeout=9, keep=False):
         """Calls, listens, looks, hangs up (unless keep). relay_ear: an Ear on kedge's host."""
         caller, callee = self.phones
         ears = [Ear(p.host) for p in self.phones]
         try:
             callee.forget()
             start = time.monotonic()
-            caller.call(callee.user, answer_s)
+            caller.call(callee.user)
             until(lambda: all(ear.rtp(start) or hidden for ear, hidden in zip(ears, self.hidden)), timeout, 0.05)
             self.heard = [p.hears(q.hz, timeout=max(0.5, timeout - (time.monotonic() - start)))
                           for p, q in ((caller, callee), (callee, caller))]

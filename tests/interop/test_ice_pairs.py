@@ -159,7 +159,9 @@ def test_without_udp_on_one_side(world, lab, phones):
     calls = [Call(kedge, blocked, phones["callee-port-restricted"], "no UDP", "port-restricted"),
              Call(kedge, phones["caller-port-restricted"], blocked, "port-restricted", "no UDP")]
     for call in calls:
-        call.make(ear, timeout=14, answer_s=25)
+        mark = blocked.mark()
+        call.make(ear, timeout=14)
+        blocked.wait("to LinphoneCallReleased", mark, 25)  # closing a TURN connection blocks it for five seconds
     publish("ice-pairs", table("without UDP on one side, by a TURN server over TCP", calls))
     for call in calls:
         assert call.heard == [True, True], call.row()
