@@ -225,6 +225,9 @@ void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action);
 void kg_talk_restore(struct kg_call *call);
 /* What `leg`'s peer is told of the other side: malloc'd SDP, NULL without memory. */
 char *kg_talk_text(struct kg_leg *leg, size_t *len);
+/* Two phones in different private networks: seen at different addresses, not both inside of kedge's own
+ * network. Of a PBX's other side nothing is known, nor of one phone on IPv4 and one on IPv6. */
+bool kg_talk_are_apart(const struct kg_leg *a, const struct kg_leg *b);
 /* The offer/answer under way is done, or came to nothing. */
 void kg_talk_commit(struct kg_call *call);
 void kg_talk_abandon(struct kg_call *call);

@@ -423,9 +423,7 @@ static size_t budget(const struct kg_leg *leg, bool is_offer)
     return headers + SDP_LEAST < UDP_REQUEST_MAX ? UDP_REQUEST_MAX - headers : SDP_LEAST;
 }
 
-/* Two phones in different private networks: seen at different addresses, not both inside of kedge's own
- * network. Of a PBX's other side nothing is known, nor of one phone on IPv4 and one on IPv6. */
-static bool are_apart(const struct kg_leg *a, const struct kg_leg *b)
+bool kg_talk_are_apart(const struct kg_leg *a, const struct kg_leg *b)
 {
     const struct kg_addr *at = &a->flow.remote, *bt = &b->flow.remote;
     return !a->pbx && !b->pbx && kg_addr_family(at) == kg_addr_family(bt) && !kg_addr_same_host(at, bt) &&
@@ -490,7 +488,7 @@ char *kg_talk_text(struct kg_leg *leg, size_t *len)
         } else if (line->ice == KG_SDP_ICE_KEEP) {
             if (!is_offer) /* the two agree on it, or have it not (RFC 5761 5.1.1) */
                 line->rtcp_mux = mux & other->lines.mux & 1u << i;
-            line->apart = are_apart(leg, other);
+            line->apart = kg_talk_are_apart(leg, other);
             line->selected = is_direct(is_offer ? other : leg, i);
             line->peer[0].from = advertised(other, &other->flow.remote, &theirs->rtp);
             line->peer[1].from = advertised(other, &other->flow.remote, &theirs->rtcp);

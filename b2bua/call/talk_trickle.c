@@ -104,18 +104,24 @@ void kg_path_trickle(struct kg_leg *leg, const char *body, size_t len)
     struct kg_sdpfrag *frag = parse(leg, body, len, &made, &said);
     memset(&side, 0, sizeof side);
     if (frag && kg_sdp_describe(said, &side) == 0) {
+        size_t before = strlen(*text);
         for (uint8_t i = 0; i < frag->count; i++) {
             const struct kg_sdpfrag_line *line = &frag->line[i];
             if (line->index >= 0 && line->index < side.stream_count &&
                 is_current(side.stream[line->index].ice, &line->ice))
                 add_candidates(text, line, frag->end_of_candidates);
         }
-        struct kg_sdp *sdp = leg->sdp ? kg_sdp_parse(*text, strlen(*text), error, sizeof error) : NULL;
+        /* Each INFO repeats what was told before (RFC 8840 4.4), and so may a phone that wants to keep us
+         * busy. */
+        bool news = strlen(*text) != before;
+        struct kg_sdp *sdp =
+            news && leg->sdp ? kg_sdp_parse(*text, strlen(*text), error, sizeof error) : NULL;
         if (sdp) {
             kg_sdp_free(leg->sdp);
             leg->sdp = sdp;
         }
-        kg_talk_tell(leg);
+        if (news)
+            kg_talk_tell(leg);
     }
     kg_sdpfrag_free(frag);
     kg_sdp_free(made);
@@ -132,7 +138,7 @@ char *kg_path_trickle_text(struct kg_leg *from, const char *body, size_t len, si
     if (!steered)
         return NULL;
     struct kg_sdpfrag *frag = parse(from, body, len, &made, &said);
-    char *text = frag ? kg_sdpfrag_rewrite(frag, said, out_len) : NULL;
+    char *text = frag ? kg_sdpfrag_rewrite(frag, kg_talk_are_apart(from, to), out_len) : NULL;
     kg_sdpfrag_free(frag);
     kg_sdp_free(made);
     return text;

@@ -160,7 +160,7 @@ static bool is_useless(const struct kg_candidate *c, const struct kg_sdp_local *
         return true;
     if (kg_addr_equal(&c->addr, &local->rtp) || kg_addr_equal(&c->addr, &local->rtcp))
         return true;
-    return local->apart && c->type == KG_CANDIDATE_HOST && kg_addr_is_private(&c->addr);
+    return local->apart && kg_addr_is_private(&c->addr);
 }
 
 size_t kg_sdp_leave_out(const struct kg_sdp *sdp, const struct kg_sdp_local *local, bool *left_out)

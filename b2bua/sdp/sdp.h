@@ -76,8 +76,9 @@ struct kg_sdp_local {
     /* The reader is known to understand a=ice-options:trickle. KEEP: false, the word and a=end-of-candidates
      * go. OURS: true, the word and a=end-of-candidates are put (half trickle, RFC 8840 4.1.3.2). */
     bool trickle;
-    /* KEEP: the reader's network is another one than the writer's: private host candidates go, which nobody
-     * could reach and whose checks cost some phones seconds each. */
+    /* KEEP: the reader's network is another one than the writer's: candidates with private addresses go, of
+     * whatever type they say they are. The writer cannot be reached there, checks that fail cost some phones
+     * seconds each, and the reader would be made to knock at others in its own network (RFC 8445 19.5.1). */
     bool apart;
     /* KEEP: a default destination that is one of the writer's own candidates stays: after the selection it is
      * the writer's end of the selected pair (RFC 8839 4.4.1.2.2), and some phones send to it at once. Where

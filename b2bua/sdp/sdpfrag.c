@@ -112,7 +112,23 @@ static void put_media_line(struct kg_sdp_out *out, const struct kg_sdp_media *m)
     KG_SDP_PUT(out, "\r\n");
 }
 
-static void put_media(struct kg_sdp_out *out, const struct kg_sdp *text, const struct kg_sdp_media *m)
+/* apart: as in kg_sdp_local. */
+static bool passes(const struct kg_candidate *candidate, bool apart)
+{
+    return !apart || !kg_addr_is_private(&candidate->addr);
+}
+
+static bool has_candidates(const struct kg_ice_description *ice, bool apart)
+{
+    for (uint8_t i = 0; i < ice->candidate_count; i++) {
+        if (passes(&ice->candidate[i], apart))
+            return true;
+    }
+    return false;
+}
+
+static void put_media(struct kg_sdp_out *out, const struct kg_sdp *text, const struct kg_sdp_media *m,
+                      bool apart)
 {
     uint8_t next = 0;
     put_media_line(out, m);
@@ -124,7 +140,10 @@ static void put_media(struct kg_sdp_out *out, const struct kg_sdp *text, const s
             put_attribute(out, line);
         } else if (line->verdict == KG_CANDIDATE_OK) {
             char candidate[KG_CANDIDATE_STR];
-            size_t len = kg_sdp_ice_candidate_text(&m->ice.candidate[next++], candidate);
+            const struct kg_candidate *told = &m->ice.candidate[next++];
+            if (!passes(told, apart))
+                continue;
+            size_t len = kg_sdp_ice_candidate_text(told, candidate);
             KG_SDP_PUT(out, "a=");
             kg_sdp_put(out, candidate, len);
             KG_SDP_PUT(out, "\r\n");
@@ -142,21 +161,21 @@ static bool all_have_mid(const struct kg_sdp *text)
     return true;
 }
 
-char *kg_sdpfrag_rewrite(const struct kg_sdpfrag *frag, const struct kg_sdp *sdp, size_t *len)
+char *kg_sdpfrag_rewrite(const struct kg_sdpfrag *frag, bool apart, size_t *len)
 {
     const struct kg_sdp *text = frag->memory;
     struct kg_sdp_out out = {0};
     bool says = false, by_place = !all_have_mid(text);
-    (void)sdp;
     for (size_t i = 0; i < text->session_end; i++) {
         if (text->line[i].type == 'a')
             put_attribute(&out, &text->line[i]);
     }
     for (uint8_t i = 0; i < frag->count; i++) {
         const struct kg_sdp_media *m = &text->media[i];
-        bool has_news = frag->line[i].index >= 0 && (m->ice.candidate_count > 0 || m->ice.end_of_candidates);
+        bool has_news =
+            frag->line[i].index >= 0 && (has_candidates(&m->ice, apart) || m->ice.end_of_candidates);
         if (has_news || by_place)
-            put_media(&out, text, m);
+            put_media(&out, text, m, apart);
         says |= has_news;
     }
     *len = out.len;

@@ -19,8 +19,9 @@ struct kg_sdpfrag {
 struct kg_sdpfrag *kg_sdpfrag_parse(const char *text, size_t len, const struct kg_sdp *sdp, char *error,
                                     size_t size);
 void kg_sdpfrag_free(struct kg_sdpfrag *frag);
-/* The text for the other side: useless candidates (mDNS, TCP ...) left out, nothing else touched. malloc'd,
- * NUL-terminated; NULL: nothing is left to say, or no memory. */
-char *kg_sdpfrag_rewrite(const struct kg_sdpfrag *frag, const struct kg_sdp *sdp, size_t *len);
+/* The text for the other side: useless candidates (mDNS, TCP ..., and private ones if it is apart, as in
+ * kg_sdp_local) left out, nothing else touched. malloc'd, NUL-terminated; NULL: nothing is left to say, or no
+ * memory. */
+char *kg_sdpfrag_rewrite(const struct kg_sdpfrag *frag, bool apart, size_t *len);
 
 #endif

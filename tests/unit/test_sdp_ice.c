@@ -503,9 +503,12 @@ static void test_apart(void **state)
         "v=0\r\no=- 1 1 IN IP4 198.51.100.9\r\ns=-\r\nc=IN IP4 198.51.100.9\r\nt=0 0\r\n" AUDIO CREDS
         "a=candidate:1 1 UDP 2130706431 192.168.1.5 5000 typ host\r\n"
         "a=candidate:2 1 UDP 1694498815 198.51.100.9 5000 typ srflx raddr 192.168.1.5 rport 5000\r\n"
-        "a=candidate:3 1 UDP 1862270975 203.0.113.1 40000 typ prflx raddr 192.168.1.5 rport 5000\r\n";
+        "a=candidate:3 1 UDP 1862270975 203.0.113.1 40000 typ prflx raddr 192.168.1.5 rport 5000\r\n"
+        "a=candidate:4 1 UDP 1694498814 10.0.0.77 161 typ srflx raddr 0.0.0.0 rport 9\r\n"
+        "a=candidate:5 1 UDP 16777215 10.0.0.77 162 typ relay raddr 0.0.0.0 rport 9\r\n";
     struct kg_sdp_local local = keep();
     char *out = rewrite(text, local, 0, NULL);
+    assert_non_null(strstr(out, "10.0.0.77 161"));
     assert_non_null(strstr(out, "192.168.1.5 5000 typ host"));
     assert_non_null(strstr(out, "203.0.113.1 40000 typ relay"));
     assert_null(strstr(out, "typ prflx"));
@@ -513,6 +516,7 @@ static void test_apart(void **state)
     local.apart = true;
     out = rewrite(text, local, 0, NULL);
     assert_null(strstr(out, "192.168.1.5"));
+    assert_null(strstr(out, "10.0.0.77")); /* whatever it says it is */
     assert_non_null(strstr(out, "198.51.100.9 5000 typ srflx"));
     free(out);
 }

@@ -177,7 +177,7 @@ static void test_rewrite(void **state)
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct kg_sdpfrag *frag = parse(rows[i].in, sdp);
         size_t len;
-        char *out = kg_sdpfrag_rewrite(frag, sdp, &len);
+        char *out = kg_sdpfrag_rewrite(frag, false, &len);
         if (rows[i].out) {
             assert_non_null(out);
             assert_string_equal(out, rows[i].out);
@@ -188,6 +188,30 @@ static void test_rewrite(void **state)
         free(out);
         kg_sdpfrag_free(frag);
     }
+    kg_sdp_free(sdp);
+}
+
+/* Who is in another network hears of no private address, whatever type it is said to be of. */
+static void test_apart(void **state)
+{
+    (void)state;
+    struct kg_sdp *sdp = sdp_of(offer);
+    struct kg_sdpfrag *frag =
+        parse(CREDS "m=audio 9 RTP/AVP 0\r\na=mid:a\r\na=candidate:1 1 UDP 9 10.0.0.77 5060 typ host\r\n"
+                    "a=candidate:2 1 UDP 8 10.0.0.78 5060 typ srflx raddr 0.0.0.0 rport 9\r\n"
+                    "a=candidate:3 1 UDP 7 192.0.2.3 5002 typ host\r\n",
+              sdp);
+    size_t len;
+    char *out = kg_sdpfrag_rewrite(frag, true, &len);
+    assert_non_null(out);
+    assert_null(strstr(out, "10.0.0."));
+    assert_non_null(strstr(out, "192.0.2.3 5002"));
+    free(out);
+    kg_sdpfrag_free(frag);
+    frag = parse(CREDS "m=audio 9 RTP/AVP 0\r\na=mid:a\r\na=candidate:1 1 UDP 9 10.0.0.77 5060 typ host\r\n",
+                 sdp);
+    assert_null(kg_sdpfrag_rewrite(frag, true, &len));
+    kg_sdpfrag_free(frag);
     kg_sdp_free(sdp);
 }
 
@@ -207,8 +231,8 @@ static void test_loopback(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parse),   cmocka_unit_test(test_index),    cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_rewrite), cmocka_unit_test(test_loopback),
+        cmocka_unit_test(test_parse),   cmocka_unit_test(test_index), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_rewrite), cmocka_unit_test(test_apart), cmocka_unit_test(test_loopback),
     };
     return cmocka_run_group_tests_name("sdpfrag", tests, NULL, NULL);
 }
