@@ -98,7 +98,6 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
         kg_early_forget(leg);
         tell(leg, KG_EV_ANSWER, status, sdp);
     } else {
-        nta_outgoing_destroy(orq);
         leg->invite = NULL;
         leg->asked = false;
         if (is_update_unknown(orq, status)) {
@@ -109,6 +108,8 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
         }
     }
     call->cause = outer;
+    if (status >= 300) /* not before: sip goes with it, and what ends the call looks at its cause */
+        nta_outgoing_destroy(orq);
     kg_call_unhold(call);
     return 0;
 }
