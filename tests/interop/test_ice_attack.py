@@ -12,7 +12,7 @@ import pytest
 from interop.agent import Dialog, sdp
 from interop.ear import Ear
 from interop.hosts import socket_in, until
-from interop.icestun import ERROR, REQUEST, SUCCESS, IceRtp, build, check, success
+from interop.icestun import ERROR, REQUEST, IceRtp, build, check, success
 
 PORTS = range(30000, 30040)
 CONSENT_S, EXPIRY_S = 1, 3
