@@ -162,10 +162,10 @@ bench: setup-bench
 	@$(MAKE) --no-print-directory all $(NATLAB) $(BENCH)
 	@tests/bench/run
 
-# make demo A=symmetric B=port-restricted
+# make demo A=symmetric B=port-restricted ICE=yes
 demo: setup-test
 	@$(MAKE) --no-print-directory all $(NATLAB)
-	@/usr/bin/python3 tests/natlab/demo.py $(or $(A),port-restricted) $(or $(B),symmetric)
+	@/usr/bin/python3 tests/natlab/demo.py $(or $(A),port-restricted) $(or $(B),symmetric) $(or $(ICE),no)
 
 reference: all
 	@contrib/lint/reference $(BUILD)/kedge

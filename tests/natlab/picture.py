@@ -113,6 +113,44 @@ def network_map(packets, middle, left, right):
     return "\n".join(r.rstrip() for r in rows)
 
 
+def direct(packets, own, middle):
+    """{"RTP": (port of the phone, peer, its port, sent, received)} of the busiest flow of each kind that went past the middle,
+    from what was captured at a phone with the address `own`."""
+    counts = {}
+    for p in packets:
+        if kind_of(p) in ("RTP", "RTCP") and middle not in (p.src, p.dst):
+            out = p.src == own
+            key = (kind_of(p), *((p.sport, p.dst, p.dport) if out else (p.dport, p.src, p.sport)))
+            counts.setdefault(key, [0, 0])[0 if out else 1] += 1
+    best = {}
+    for (kind, port, peer, peer_port), (sent, received) in counts.items():
+        if kind not in best or sent + received > sum(best[kind][3:]):
+            best[kind] = (port, peer, peer_port, sent, received)
+    return best
+
+
+def direct_map(left, right, captures, middle):
+    """The way of the media that went past the middle, like network_map(); "" if none did. captures: at the two phones."""
+    a, b = (direct(packets, side.host.addr, middle) for side, packets in zip((left, right), captures))
+    kinds = [k for k in ("RTP", "RTCP") if k in a and k in b]
+
+    def row(station, address, ports):
+        return f"  {station:26}{address:17}" + "".join(f"{p:^{COLUMN}}" for p in ports)
+
+    def half(side, own, other, down):
+        """The phone above (down) or below its NAT, whose outer port is what the other phone sees."""
+        counts = [f"{own[k][3]} v   ^ {own[k][4]}" if down else f"{own[k][4]} v   ^ {own[k][3]}" for k in kinds]
+        rows = [row(side.name, side.host.addr, [f":{own[k][0]}" for k in kinds]), row("   |", "", counts)]
+        if side.kind != "public":
+            rows.append(row(f"{side.kind} NAT", side.host.external, [f":{other[k][2]}" for k in kinds]))
+        return rows
+
+    if not kinds:
+        return ""
+    rows = [row("", "", kinds), *half(left, a, b, True), row("   |", "", ["|" for _ in kinds]), *reversed(half(right, b, a, False))]
+    return "\n".join(r.rstrip() for r in rows)
+
+
 def crossing(side):
     """What one NAT translated, for how many packets each way, and what it refused."""
     if not side.box:

@@ -5,10 +5,11 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from natlab import picture, stun
+from natlab import netns, picture, stun
 from natlab.box import NATS
 from natlab.lab import Lab
 from natlab.netns import until
@@ -456,6 +457,26 @@ def test_picture_of_a_call(lab):
     arrows = [line.split("|")[1].strip("-<> ") for line in
               picture.ladder(packets, lab.peer.ip4, host.external, "192.0.2.1").splitlines()]
     assert arrows == ["REGISTER", "200 OK (REGISTER)", "RTP to :30000 ...", f"RTP to {ports['40000']} ..."]
+
+
+def test_picture_of_a_direct_call():
+    """RTP from phone to phone is drawn with the ports of both phones and both NATs; what the middle relayed is not."""
+    phones = [SimpleNamespace(addr=f"192.168.{i}.10", external=f"198.51.100.{i}") for i in (1, 2)]
+    left, right = (picture.Side(name, "symmetric", host, None) for name, host in zip(("alice", "bob"), phones))
+    middle, rtp = "203.0.113.10", b"\x80" + bytes(19)
+
+    def at(phone, port, peer, peer_port, sent, received):
+        out = netns.Packet(0, "udp", phone.addr, port, peer, peer_port, rtp)
+        back = netns.Packet(0, "udp", peer, peer_port, phone.addr, port, rtp)
+        return [out] * sent + [back] * received
+    relayed = [at(phone, 4000, middle, 30000, 50, 50) for phone in phones]
+    assert picture.direct_map(left, right, relayed, middle) == ""
+    captures = [relayed[0] + at(phones[0], 4000, phones[1].external, 6001, 9, 7),
+                relayed[1] + at(phones[1], 6000, phones[0].external, 4001, 8, 5)]
+    rows = [line.split() for line in picture.direct_map(left, right, captures, middle).splitlines()]
+    assert rows == [["RTP"], ["alice", "192.168.1.10", ":4000"], ["|", "9", "v", "^", "7"],
+                    ["symmetric", "NAT", "198.51.100.1", ":4001"], ["|", "|"], ["symmetric", "NAT", "198.51.100.2", ":6001"],
+                    ["|", "5", "v", "^", "8"], ["bob", "192.168.2.10", ":6000"]]
 
 
 def test_nothing_is_left_after_an_exception():
