@@ -208,6 +208,43 @@ static bool follow(struct kg_leg *leg, nta_incoming_t *irq, struct kg_addr *befo
     return moved;
 }
 
+static bool is_registered_at(const struct kg_leg *leg, const struct kg_addr *host)
+{
+    struct kg_target target[KG_TARGETS_MAX];
+    const char *user = leg->call->record->leg[leg->side].user;
+    size_t count =
+        kg_registrar_lookup(leg->call->calls->server->registrar, user ? user : "", target, KG_TARGETS_MAX);
+    bool found = false;
+    for (size_t i = 0; i < count; i++) {
+        found |= kg_addr_same_host(&target[i].flow.remote, host);
+        kg_flow_clear(&target[i].flow);
+    }
+    return found;
+}
+
+/* Who has overheard a call knows its tags, and could lead its media to himself. So from a host where the user
+ * is not registered it takes the user's password; another port is a NAT's doing. In front of a PBX, which
+ * alone knows the passwords, the tags have to do. True: answered, nothing more is to be done. */
+static bool is_stranger(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
+{
+    const struct kg_server *server = leg->call->calls->server;
+    const char *user = leg->call->record->leg[leg->side].user;
+    struct kg_flow flow;
+    char named[128] = "";
+    if (leg->pbx || server->config.pbx_count > 0 || kg_flow_of_incoming(leg->call->calls->agent, irq, &flow))
+        return false;
+    bool stranger =
+        !kg_addr_same_host(&flow.remote, &leg->flow.remote) && !is_registered_at(leg, &flow.remote) &&
+        kg_registrar_authorize(server->registrar, irq, sip, &flow, named, sizeof named) != KG_AUTH_OK;
+    if (!stranger && named[0] && (!user || strcmp(named, user) != 0)) {
+        nta_incoming_treply(irq, SIP_403_FORBIDDEN, TAG_END());
+        nta_incoming_destroy(irq);
+        stranger = true;
+    }
+    kg_flow_clear(&flow);
+    return stranger;
+}
+
 /* ---- requests inside of the dialog ---- */
 
 void kg_leg_learn(struct kg_leg *leg, const sip_t *sip)
@@ -303,6 +340,8 @@ static int on_offer(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
         nta_incoming_treply(irq, SIP_415_UNSUPPORTED_MEDIA, SIPTAG_ACCEPT_STR("application/sdp"), TAG_END());
         return 415;
     }
+    if (is_stranger(leg, irq, sip))
+        return 0;
     bool moved = follow(leg, irq, &before);
     if (sip->sip_contact) /* target refresh (RFC 3261 12.2.2) */
         nta_leg_server_route(leg->dialog, sip->sip_record_route, sip->sip_contact);
@@ -336,6 +375,8 @@ static int on_info(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
 {
     struct kg_addr before;
     int status;
+    if (is_stranger(leg, irq, sip))
+        return 0;
     if (follow(leg, irq, &before))
         settle(leg, &before, false);
     if (leg->call->over)

@@ -451,6 +451,12 @@ class Dialog:
             return None
         return self.agent.transact(text, timeout)
 
+    def authorized(self, method, challenge, body="", password=None):
+        """The request once more, with what a 407 asked for."""
+        value = digest(challenge.get("Proxy-Authenticate"), self.agent.user, password or self.agent.password, method,
+                       self.target)
+        return self.request(method, ["Proxy-Authorization: " + value], body)
+
     def ack(self):
         self.request("ACK", send_only=True, cseq=self.cseq)
 

@@ -505,3 +505,51 @@ def test_flood_of_unauthenticated_requests(call):
     prompt(kedge, carol, 3)
     assert len(kedge.calls()) == 1
     assert until(lambda: memory() - before < 150e6, 5), f"memory grew by {(memory() - before) / 1e6:.0f} MB"
+
+
+def overheard(dialog, agent, rtp):
+    """The dialog as somebody else has it who saw its messages."""
+    other = Dialog(agent, rtp)
+    for name in ("call_id", "local", "remote", "target", "routes", "cseq", "version"):
+        setattr(other, name, getattr(dialog, name))
+    return other
+
+
+@pytest.mark.parametrize("method", ["INVITE", "UPDATE", "INFO"])
+def test_who_has_overheard_a_call_does_not_lead_it_to_himself(call, stage, method):
+    kedge, a, b, _, stranger = call
+    thief = stage.agent(stranger, "alice", "", (kedge.host.addr, 5060))
+    stolen = overheard(a, thief, stage.rtp(stranger))
+    body = stolen.body()
+    answer = stolen.request(method, body=body)
+    assert answer.status == 407
+    if method == "INVITE":
+        thief._ack_refusal(stolen.sent, answer)
+    answer = stolen.authorized(method, answer, body, "wrong")
+    assert answer.status == 403
+    if method == "INVITE":
+        thief._ack_refusal(stolen.sent, answer)
+    assert b.agent.quiet(method, 0.5) and not stolen.rtp.received
+    a.cseq = stolen.cseq
+
+
+def test_phone_that_moves_in_a_call_proves_who_it_is(call, stage):
+    kedge, a, b, _, elsewhere = call
+    moved = overheard(a, stage.agent(elsewhere, "alice", "", (kedge.host.addr, 5060)), stage.rtp(elsewhere))
+    body = moved.body()
+    answer = moved.request("INVITE", body=body)
+    assert answer.status == 407
+    moved.agent._ack_refusal(moved.sent, answer)
+    thread = threading.Thread(target=lambda: b.answer(b.agent.expect("INVITE")))
+    thread.start()
+    answer = moved.authorized("INVITE", answer, body, "pw-alice")
+    assert answer.status == 200
+    moved.ack()
+    moved._listen(answer)
+    thread.join()
+    assert moved.rtp.got(ms=200) and b.rtp.got(time.monotonic(), 200)
+    a.cseq, a.version = moved.cseq, moved.version
+    thread = threading.Thread(target=lambda: b.answer(b.agent.expect("INVITE")))
+    thread.start()
+    assert a.reinvite().status == 200  # back where it is registered: no password is asked for
+    thread.join()

@@ -134,7 +134,7 @@ def apart(hosts, stage):
     da.rtp.learn(da.ok.body)
     assert until(lambda: da.rtp.valid and db.rtp.valid, 5)
     da.agent = stage.agent(hosts[3], "alice", "pw-alice", (kedge.host.addr, 5060))  # its SIP comes from another network
-    assert da.request("UPDATE").status == 200
+    assert da.authorized("UPDATE", da.request("UPDATE")).status == 200
     for dialog in (da, db):
         follow(dialog, dialog.agent.expect("UPDATE", 15), controlling=False)
     assert until(lambda: da.rtp.valid and db.rtp.valid, 5)
