@@ -263,10 +263,21 @@ static void recover(struct kg_calls *calls, const struct kg_media_session_info *
     kg_media_delete(calls->server->media, info->id, NULL, NULL);
 }
 
+static void note_engine_lost(struct kg_calls *calls)
+{
+    struct kg_call *call, *next;
+    HASH_ITER(hh, calls->by_id, call, next)
+    kg_record_note(call->record, KG_NOTE_ENGINE_LOST, KG_SIDE_A, NULL);
+}
+
 void kg_calls_media_event(struct kg_calls *calls, const struct kg_media_event *event)
 {
     if (event->type == KG_MEDIA_RECOVERED) {
         recover(calls, event->info);
+        return;
+    }
+    if (event->type == KG_MEDIA_DOWN) {
+        note_engine_lost(calls);
         return;
     }
     struct kg_call *call = event->id ? kg_calls_find(calls, event->id) : NULL;

@@ -118,6 +118,11 @@ static void explain_silence(const struct kg_record *record, enum kg_side talker,
                "because "
                "%s's phone has sent nothing from behind its NAT (proof: %s).",
                l, t, t, l, kg_proof_name(to->proof));
+    else if (!record->ended_ms && to->ice_use != KG_ICE_UNUSED && !kg_addr_is_set(&to->remote))
+        kg_say(list,
+               "%s hears nothing from %s at the moment: %s's phone answers no more ICE checks, so it is sent "
+               "nothing.",
+               l, t, l);
     else if (!record->ended_ms && from->last_packet_ms_ago > STALE_MS)
         kg_say(list,
                "%s hears nothing from %s at the moment: the last packet came %" PRId64

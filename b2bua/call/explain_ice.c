@@ -37,20 +37,20 @@ static void explain_mapping(const struct kg_record *record, enum kg_side side, j
     case KG_MAPPING_UNKNOWN:
         break;
     case KG_MAPPING_NONE:
-        kg_say(list, "%s's media comes from its own address: no NAT changes it.", name);
+        kg_say(list, "%s's packets come from its own address: no NAT changes it.", name);
         break;
     case KG_MAPPING_CONE:
-        kg_say(
-            list,
-            "%s's NAT gives a phone the same port towards everybody (cone): its media came to kedge from the "
-            "address that a STUN server had told it.",
-            name);
+        kg_say(list,
+               "%s's NAT gives a phone the same port towards everybody (cone): its packets came to kedge "
+               "from the address that a STUN server had told it.",
+               name);
         break;
     case KG_MAPPING_SYMMETRIC:
-        kg_say(list,
-               "%s's NAT gives each destination a port of its own (symmetric): its media came to kedge from "
-               "another port than a STUN server had told it.",
-               name);
+        kg_say(
+            list,
+            "%s's NAT gives each destination a port of its own (symmetric): its packets came to kedge from "
+            "another port than a STUN server had told it.",
+            name);
         break;
     }
 }
@@ -96,6 +96,16 @@ void kg_explain_candidates(const struct kg_record *record, enum kg_side side, js
 
 /* ---- pairs ---- */
 
+/* What the phone itself said of this address, or that it was seen in a check. */
+static const char *remote_words(const struct kg_record *record, const struct kg_record_pair *pair)
+{
+    const struct kg_record_leg *leg = &record->leg[pair->side];
+    for (uint8_t i = 0; i < leg->candidate_count; i++)
+        if (kg_addr_equal(&leg->candidate[i].addr, &pair->remote))
+            return type_words(leg->candidate[i].type);
+    return pair->remote_type == KG_CANDIDATE_PRFLX ? "seen in its checks" : type_words(pair->remote_type);
+}
+
 static void explain_pair(const struct kg_record *record, const struct kg_record_pair *pair, json_t *list)
 {
     char local[KG_ADDR_STR], remote[KG_ADDR_STR], how[160] = "";
@@ -121,7 +131,7 @@ static void explain_pair(const struct kg_record *record, const struct kg_record_
     }
     kg_say(list, "Between kedge's %s and %s's %s (%s): %s%s.", kg_addr_format(&pair->local, local),
            kg_record_name(record, (enum kg_side)pair->side), kg_addr_format(&pair->remote, remote),
-           kg_candidate_type_name((enum kg_candidate_type)pair->remote_type), how,
+           remote_words(record, pair), how,
            !pair->selected                             ? ""
            : kg_record_is_direct(record, pair->stream) ? "; it is kept ready"
                                                        : "; it is the one in use");
@@ -166,6 +176,9 @@ static void explain_no_better(const struct kg_record *record, json_t *list)
                "what is "
                "in front of %s lets in only ports that it was told of.",
                kg_record_name(record, side), kg_record_name(record, kg_other_side(side)));
+    } else if (!has_public(a) && !has_public(b)) {
+        kg_say(list, "None better: both phones name only addresses of their own networks; with a STUN server "
+                     "set in both, they could name their public ones.");
     } else if (!has_public(a) || !has_public(b)) {
         kg_say(list,
                "None better: %s's phone names only addresses of its own network; with a STUN server set in "
@@ -216,8 +229,8 @@ static void explain_event(const struct kg_record *record, const struct kg_record
         [KG_NOTE_RENEW_REFUSED] = "%s's phone did not agree to that restart",
         [KG_NOTE_PLAIN] =
             "%s's phone does not restart ICE, or found no path by it; kedge offered it media without ICE",
-        [KG_NOTE_FALL_BACK] =
-            "the direct path was given up for %s's sake; kedge's relay ports joined the phones again",
+        [KG_NOTE_FALL_BACK] = "the path that the phones had found was given up for %s's sake; kedge joined "
+                              "them, as the ICE peer of each",
         [KG_NOTE_UPGRADE] = "kedge tried to move the call to a direct path and asked %s first",
         [KG_NOTE_UPGRADED] = "both agreed: the phones look for a direct path",
         [KG_NOTE_NOT_UPGRADED] = "that came to nothing, and the call stayed where it was",
@@ -225,6 +238,7 @@ static void explain_event(const struct kg_record *record, const struct kg_record
         [KG_NOTE_DIRECT] = "the phones' media left kedge's relay ports for a path of their own",
         [KG_NOTE_NO_PATH] = "no path to %s was left",
         [KG_NOTE_TAKEN_OVER] = "a restarted signalling process took the call over",
+        [KG_NOTE_ENGINE_LOST] = "the media process went away; its successor counts anew",
     };
     char text[300] = "", addr[KG_ADDR_STR];
     const char *name = kg_record_name(record, (enum kg_side)event->side), *p = words[event->note];
@@ -242,16 +256,26 @@ static void explain_event(const struct kg_record *record, const struct kg_record
     kg_say(list, "%.1f s after the INVITE: %s.", (double)event->after_ms / 1000, text);
 }
 
+/* Times since the INVITE are known to the media process that was there then. */
+static bool engine_lost(const struct kg_record *record)
+{
+    for (uint8_t i = 0; i < record->event_count; i++)
+        if (record->event[i].note == KG_NOTE_ENGINE_LOST)
+            return true;
+    return false;
+}
+
 static void explain_times(const struct kg_record *record, enum kg_side side, json_t *list)
 {
+    bool since_invite = !engine_lost(record);
     const struct kg_media_stats *stats = record->stats[side] ? &record->stats[side][0] : NULL;
     const char *name = kg_record_name(record, side);
     if (!stats || !kg_addr_is_set(&stats->local))
         return;
-    if (stats->ice_connected_ms >= 0 && stats->ice_use == KG_ICE_AGENT)
+    if (since_invite && stats->ice_connected_ms >= 0 && stats->ice_use == KG_ICE_AGENT)
         kg_say(list, "From the INVITE to a first working pair with %s: %" PRId64 " ms.", name,
                stats->ice_connected_ms);
-    if (stats->packets_in && stats->first_packet_ms >= 0)
+    if (since_invite && stats->packets_in && stats->first_packet_ms >= 0)
         kg_say(list, "From the INVITE to the first media of %s: %" PRId64 " ms.", name,
                stats->first_packet_ms);
     if (stats->moves)

@@ -10,7 +10,9 @@ const char *kg_path_why_text(enum kg_path_why why)
             "both phones do ICE, so they found the best path between themselves; kedge's ports are "
             "their last resort",
         [KG_WHY_RELAYED] = "both phones do ICE, but found no better path than through kedge's ports",
-        [KG_WHY_ICE_OFF] = "ICE is switched off in the configuration (media.ice: no)",
+        [KG_WHY_ICE_OFF] =
+            "ICE is switched off in the configuration (media.ice: no); a phone that insists on ICE "
+            "(baresip) sends no media until it is switched off there too",
         [KG_WHY_NEITHER] = "neither side does ICE, so kedge's relay ports join the two",
         [KG_WHY_ONLY_CALLER] =
             "only the caller does ICE, so kedge is its ICE peer and finds the callee by its packets",

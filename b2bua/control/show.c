@@ -97,7 +97,7 @@ static json_t *ice_of(const json_t *medium)
     const char *use = json_string_value(json_object_get(medium, "ice"));
     const char *state = json_string_value(json_object_get(medium, "ice_state"));
     if (use && strcmp(use, "steer") == 0)
-        return json_string("with phone");
+        return json_string("end to end");
     return json_string(use && strcmp(use, "agent") == 0 && state ? state : "-");
 }
 
