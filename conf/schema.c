@@ -39,8 +39,8 @@ const struct kg_conf_row kg_conf_rows[] = {
             "(auto)."},
     {"media.ice", &kg_conf_yes, "yes", FIELD(media.ice), .reloadable = true,
      .doc = "Speak ICE (RFC 8445): two phones that both do are brought to a direct path where their networks "
-            "allow "
-            "one; a phone that does alone has kedge as its peer. no: ICE is taken out of every SDP."},
+            "allow one; a phone that does alone has kedge as its peer. no: ICE is taken out of every SDP; a "
+            "phone that insists on it (baresip) then sends no media until it is switched off there too."},
     {"media.first_packets", &kg_conf_yes, "no", FIELD(media.first_packets), .reloadable = true,
      .doc = "yes: media may also be learnt from an address that nothing in signalling makes plausible, for "
             "networks "
@@ -77,7 +77,9 @@ const struct kg_conf_row kg_conf_rows[] = {
      .doc =
          "How often an ICE phone is asked whether it still wants the media (RFC 7675), give or take 20 %."},
     {"ice.consent_expiry", &kg_conf_seconds, "30", FIELD(ice.consent_expiry_ms), .min = 2, .max = 300,
-     .reloadable = true, .doc = "An ICE phone that did not say yes for so long is sent no more media."},
+     .reloadable = true,
+     .doc = "An ICE phone that did not say yes for so long is sent no more media. Several times ice.consent: "
+            "a phone that is not asked in time cannot say yes."},
     {"pbx", &kg_conf_peers, "", LIST(pbx, pbx_count, KG_PBX_MAX),
      .doc = "The PBX behind kedge, as transport:address:port; the next ones serve when the first does not. "
             "Without "
