@@ -84,18 +84,18 @@ enum kg_ice_target kg_ice_target(const struct kg_ice_targets *targets, const str
     struct kg_addr to = meant(addr);
     const struct kg_addr *peer = &targets->peer;
 
-    if (!kg_addr_is_set(peer) || kg_addr_same_host(peer, &to))
+    /* Who is on this machine needs nobody to send for him. */
+    if (!kg_addr_is_set(peer) || kg_addr_is_loopback(peer) || kg_addr_same_host(peer, &to))
         return KG_TARGET_ALLOWED;
     if (kg_addr_is_loopback(&to))
-        return kg_addr_is_loopback(peer) ? KG_TARGET_ALLOWED : KG_TARGET_LOOPBACK;
+        return KG_TARGET_LOOPBACK;
     if (is_avoided(targets, &to))
         return KG_TARGET_OURS;
     enum range range = range_of(&to);
-    if (range == LINK)
-        return !kg_addr_is_loopback(peer) && range_of(peer) == LINK ? KG_TARGET_ALLOWED
-                                                                    : KG_TARGET_LINK_LOCAL;
-    if (range == PUBLIC || kg_addr_is_loopback(peer) || range_of(peer) == range)
+    if (range == PUBLIC || range == range_of(peer))
         return KG_TARGET_ALLOWED;
+    if (range == LINK)
+        return KG_TARGET_LINK_LOCAL;
     /* A phone of two families in one network: which ranges go together is not known. */
     if (kg_addr_family(peer) != kg_addr_family(&to) && kg_addr_is_private(peer))
         return KG_TARGET_ALLOWED;

@@ -25,8 +25,9 @@ enum kg_ice_target {
     KG_TARGET_LOOPBACK,
     KG_TARGET_OURS,
 };
-/* In this order: the peer's own host; loopback, for loopback; ours; private ranges, for a peer in the same
- * one. An IPv6 address that stands for an IPv4 one (NAT64, 6to4, IPv4-compatible) counts as that. */
+/* In this order: the peer's own host, and all for a peer on this machine; loopback; ours; private ranges, for
+ * a peer in the same one. An IPv6 address that stands for an IPv4 one (NAT64, 6to4, IPv4-compatible) counts
+ * as that. */
 enum kg_ice_target kg_ice_target(const struct kg_ice_targets *targets, const struct kg_addr *addr);
 /* Nobody who is asked by a check of the peer's from there is a stranger: the peer has a way to send from it.
  * Of loopback and of our own hosts nothing comes that way but forgeries. */

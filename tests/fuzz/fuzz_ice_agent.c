@@ -50,6 +50,7 @@ struct state {
     struct kg_ice_agent *agent;
     int64_t now_ms;
     struct kg_ice_datagram last; /* the latest request of the agent */
+    struct kg_addr avoided;      /* none, or never checked */
 };
 
 static void drain(struct state *s)
@@ -63,8 +64,11 @@ static void drain(struct state *s)
         require(++sent < 400);
         require(d.len > 0 && d.len <= sizeof d.data && kg_addr_is_set(&d.from) && kg_addr_is_usable(&d.to));
         require(kg_stun_parse(d.data, d.len, &m) == KG_STUN_OK && m.has_fingerprint);
-        if (m.class == KG_STUN_REQUEST)
+        if (m.class == KG_STUN_REQUEST) {
+            bool query = kg_addr_port(&d.to) >= 7000;
+            require(query || !kg_addr_same_host(&d.to, &s->avoided));
             s->last = d;
+        }
     }
     for (int events = 0; kg_ice_poll_event(s->agent, &e); events++)
         require(events < 100);
@@ -213,11 +217,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .random = count_up,
         .random_ctx = &random,
     };
+    struct kg_addr host = addr(&in, 5000), avoided = addr(&in, 0), elsewhere;
+    settings.avoid = &avoided;
+    settings.avoid_count = 1;
     struct state s = {.agent = kg_ice_agent_new(&settings), .now_ms = 1000};
-    struct kg_addr host = addr(&in, 5000);
 
     if (s.agent == NULL)
         return 0;
+    if (flags & 32 && kg_addr_parse("198.51.100.1", &elsewhere) == 0) {
+        s.avoided = avoided;
+        kg_ice_set_peer(s.agent, &elsewhere);
+    }
     kg_ice_set_local(s.agent, "aaaa", PWD);
     kg_ice_add_stream(s.agent, 0, flags & 16 ? 2 : 1);
     kg_ice_add_local(s.agent, 0, 1, KG_CANDIDATE_HOST, &host, &host, 65535, NULL);

@@ -69,6 +69,7 @@ static const struct {
     /* a phone on this machine, as in tests */
     {"127.0.0.1", "127.0.0.2", KG_TARGET_ALLOWED},
     {"127.0.0.1", "192.168.1.5", KG_TARGET_ALLOWED},
+    {"127.0.0.1", "10.0.0.2", KG_TARGET_ALLOWED},
     /* nothing is known of the peer */
     {"", "127.0.0.1", KG_TARGET_ALLOWED},
 };
