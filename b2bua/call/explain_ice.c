@@ -106,6 +106,16 @@ static const char *remote_words(const struct kg_record *record, const struct kg_
     return pair->remote_type == KG_CANDIDATE_PRFLX ? "seen in its checks" : type_words(pair->remote_type);
 }
 
+/* Of a steered side: nothing may be sent to it on the relay's path, not yet or, without its consent, no more.
+ */
+static bool is_unused(const struct kg_record *record, const struct kg_record_pair *pair)
+{
+    if (!record->stats[pair->side] || pair->stream >= record->stream_count || pair->selected)
+        return false;
+    const struct kg_media_stats *stats = &record->stats[pair->side][pair->stream];
+    return stats->ice_use == KG_ICE_STEER && !kg_addr_is_set(&stats->remote);
+}
+
 static void explain_pair(const struct kg_record *record, const struct kg_record_pair *pair, json_t *list)
 {
     char local[KG_ADDR_STR], remote[KG_ADDR_STR], how[160] = "";
@@ -113,7 +123,7 @@ static void explain_pair(const struct kg_record *record, const struct kg_record_
         return;
     switch (pair->state) {
     case KG_PAIR_SUCCEEDED:
-        append(how, sizeof how, "works");
+        append(how, sizeof how, "%s", is_unused(record, pair) ? "has worked, is not in use now" : "works");
         if (pair->rtt_ms >= 0)
             append(how, sizeof how, ", round trip %" PRId32 " ms", pair->rtt_ms);
         if (pair->won_ms >= 0)

@@ -242,6 +242,7 @@ static struct kg_record *steered(const char *path, struct kg_media_pair a, struc
         struct kg_media_stats *stats = &info.stats[side][0];
         memcpy(stats->kind, "audio", 6);
         stats->local = addr(side ? "192.0.2.1:30002" : "192.0.2.1:30000");
+        stats->remote = (side ? b : a).pair.remote.addr;
         stats->ice_use = KG_ICE_STEER;
         stats->ice_connected_ms = -1;
     }
@@ -274,6 +275,8 @@ static void test_explains_a_direct_call(void **state)
         r, "Who hears whom, and since when, is not known here: the audio of this call does not pass kedge.");
     assert_says_not(r, "does not hear");
     assert_says_not(r, "None better");
+    r->stats[KG_SIDE_A][0].remote = (struct kg_addr){0}; /* its consent expired */
+    assert_says(r, "alice's 203.0.113.5:40000 (as a STUN server sees it): has worked, is not in use now.");
     r->told[KG_SIDE_A] = addr("203.0.113.5:40000");
     r->told[KG_SIDE_B] = addr("198.51.100.7:41000");
     assert_says(r, "told kedge which pair the phones selected: alice's 203.0.113.5:40000 and bob's "
