@@ -35,8 +35,10 @@ const struct kg_conf_row kg_conf_rows[] = {
     {"media.ports", &kg_conf_ports, "30000-39999", PORTS, .reloadable = true,
      .doc = "UDP ports of the relay. A call takes four: two for RTP, two for RTCP."},
     {"media.policy", &kg_conf_policy, "auto", FIELD(media.policy), .reloadable = true,
-     .doc = "Which way media goes: through kedge (anchor), direct (steer, bypass), or as the networks allow "
-            "(auto)."},
+     .doc = "Which way media goes: through kedge (anchor), direct where both phones do ICE and their "
+            "networks allow it (auto, and steer, which complains where they do not). bypass is not built yet "
+            "and "
+            "anchors."},
     {"media.ice", &kg_conf_yes, "yes", FIELD(media.ice), .reloadable = true,
      .doc = "Speak ICE (RFC 8445): two phones that both do are brought to a direct path where their networks "
             "allow one; a phone that does alone has kedge as its peer. no: ICE is taken out of every SDP; a "
