@@ -1,7 +1,7 @@
 #include "media/relay.h"
 
+#include "conf/bytes.h"
 #include "ice/stun/message.h"
-#include "media/bytes.h"
 #include "media/demux.h"
 #include "media/relay_ice.h"
 #include "media/rtcp.h"
@@ -129,7 +129,7 @@ static struct kg_flow *relay_rtcp(struct kg_flow *in, const uint8_t *data, size_
         once.latch.packets = 1;
     if (!believed(in, &once, source, in->rtcp && rtcp.starts_with_report, now_us / 1000)) {
         if (in->ice && in->rtcp && len >= KG_RTCP_HEADER)
-            kg_relay_ice_doubt_rtcp(in, kg_be32(data + 4), source, now_us / 1000);
+            kg_relay_ice_doubt_rtcp(in, kg_read32(data + 4), source, now_us / 1000);
         return NULL;
     }
     struct kg_leg *to = other_leg(in->leg);
@@ -189,7 +189,7 @@ static struct kg_flow *relay_any(struct kg_flow *in, size_t len, const struct kg
 /* By its cookie: UDPTL may begin with any byte. */
 static bool is_stun(const uint8_t *data, size_t len)
 {
-    return len >= KG_STUN_HEADER && data[0] <= 3 && kg_be32(data + 4) == KG_STUN_COOKIE;
+    return len >= KG_STUN_HEADER && data[0] <= 3 && kg_read32(data + 4) == KG_STUN_COOKIE;
 }
 
 struct kg_flow *kg_relay_packet(struct kg_flow *in, const uint8_t *data, size_t len,

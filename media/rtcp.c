@@ -2,7 +2,7 @@
 
 #include <errno.h>
 
-#include "media/bytes.h"
+#include "conf/bytes.h"
 
 enum { SR = 200, RR = 201, SDES = 202, BYE = 203 };
 enum { HEADER = 4, SSRC = 4, SENDER_INFO = 20, REPORT_BLOCK = 24 };
@@ -10,15 +10,15 @@ enum { HEADER = 4, SSRC = 4, SENDER_INFO = 20, REPORT_BLOCK = 24 };
 static void take_reports(struct kg_rtcp *out, const uint8_t *block, unsigned count)
 {
     for (unsigned i = 0; i < count && out->reports < KG_RTCP_REPORTS_MAX; i++, block += REPORT_BLOCK) {
-        uint32_t lost = kg_be32(block + 4) & 0xffffff;
+        uint32_t lost = kg_read32(block + 4) & 0xffffff;
         out->report[out->reports++] = (struct kg_rtcp_report){
-            .ssrc = kg_be32(block),
+            .ssrc = kg_read32(block),
             .fraction = block[4],
             .lost = lost & 0x800000 ? (int32_t)lost - 0x1000000 : (int32_t)lost,
-            .highest = kg_be32(block + 8),
-            .jitter = kg_be32(block + 12),
-            .last_sr = kg_be32(block + 16),
-            .since_sr = kg_be32(block + 20),
+            .highest = kg_read32(block + 8),
+            .jitter = kg_read32(block + 12),
+            .last_sr = kg_read32(block + 16),
+            .since_sr = kg_read32(block + 20),
         };
     }
 }
@@ -49,8 +49,8 @@ static int take_packet(struct kg_rtcp *out, const uint8_t *p, size_t size)
         return EINVAL;
     if (p[1] == SR) {
         out->has_sr = true;
-        out->sr_ssrc = kg_be32(p + 4);
-        out->sr_ntp_middle = (uint32_t)kg_be16(p + 10) << 16 | kg_be16(p + 12);
+        out->sr_ssrc = kg_read32(p + 4);
+        out->sr_ntp_middle = (uint32_t)kg_read16(p + 10) << 16 | kg_read16(p + 12);
         take_reports(out, p + HEADER + SSRC + SENDER_INFO, count);
     } else if (p[1] == RR) {
         take_reports(out, p + HEADER + SSRC, count);
@@ -69,7 +69,7 @@ int kg_rtcp_parse(const uint8_t *data, size_t len, struct kg_rtcp *out)
         const uint8_t *p = data + at;
         if (len - at < HEADER || p[0] >> 6 != 2 || p[1] < 192 || p[1] > 223)
             return EINVAL;
-        size_t size = 4 * ((size_t)kg_be16(p + 2) + 1);
+        size_t size = 4 * ((size_t)kg_read16(p + 2) + 1);
         if (size > len - at)
             return EINVAL;
         size_t used = size;

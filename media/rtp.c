@@ -2,7 +2,7 @@
 
 #include <errno.h>
 
-#include "media/bytes.h"
+#include "conf/bytes.h"
 
 int kg_rtp_parse(const uint8_t *data, size_t len, struct kg_rtp *out)
 {
@@ -14,7 +14,7 @@ int kg_rtp_parse(const uint8_t *data, size_t len, struct kg_rtp *out)
     if (data[0] & 0x10) { /* section 5.3.1: 16 bits of profile, 16 bits of length in words */
         if (len - header < 4)
             return EINVAL;
-        header += 4 + 4 * (size_t)kg_be16(data + header + 2);
+        header += 4 + 4 * (size_t)kg_read16(data + header + 2);
         if (header > len)
             return EINVAL;
     }
@@ -29,9 +29,9 @@ int kg_rtp_parse(const uint8_t *data, size_t len, struct kg_rtp *out)
     *out = (struct kg_rtp){
         .marker = data[1] >> 7,
         .payload_type = data[1] & 0x7f,
-        .sequence = kg_be16(data + 2),
-        .timestamp = kg_be32(data + 4),
-        .ssrc = kg_be32(data + 8),
+        .sequence = kg_read16(data + 2),
+        .timestamp = kg_read32(data + 4),
+        .ssrc = kg_read32(data + 8),
         .header_len = header,
         .payload_len = len - header - padding,
     };

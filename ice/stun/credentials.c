@@ -3,7 +3,7 @@
 #include <openssl/crypto.h>
 #include <string.h>
 
-#include "ice/stun/bytes.h"
+#include "conf/bytes.h"
 
 /* ---- the nonce cookie (9.2) ---- */
 
@@ -103,7 +103,7 @@ static bool make_nonce(const struct kg_stun_server *server, const struct kg_addr
     };
 
     write_cookie(FEATURE_ALGORITHMS | (server->anonymity ? FEATURE_ANONYMITY : 0), out);
-    kg_stun_write32(made, seconds);
+    kg_write32(made, seconds);
     if (!kg_stun_hmac(KG_STUN_HASH_SHA256, server->secret, KG_STUN_SECRET, span, 4, signature))
         return false;
     hex(made, sizeof made, out + COOKIE_LEN);
@@ -159,7 +159,7 @@ static int chosen_algorithm(const struct kg_stun_message *request, const struct 
     *named = true;
     for (size_t i = 0; i < sizeof our_algorithms; i += 4)
         if (memcmp(one->data, our_algorithms + i, 4) == 0)
-            return kg_stun_read16(one->data);
+            return kg_read16(one->data);
     return 0;
 }
 
@@ -266,8 +266,8 @@ void kg_stun_client_put(const struct kg_stun_client *client, struct kg_stun_writ
 static int first_known(const struct kg_stun_value *list)
 {
     for (size_t at = 0; at + 4 <= list->len;) {
-        int algorithm = kg_stun_read16(list->data + at);
-        size_t parameters = kg_stun_read16(list->data + at + 2);
+        int algorithm = kg_read16(list->data + at);
+        size_t parameters = kg_read16(list->data + at + 2);
 
         if ((algorithm == KG_STUN_MD5 || algorithm == KG_STUN_SHA256) && parameters == 0)
             return algorithm;

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ice/stun/bytes.h"
+#include "conf/bytes.h"
 
 #define ATTRIBUTE_HEADER 4
 
@@ -106,12 +106,12 @@ static bool is_right(const struct kg_stun_message *message, uint16_t offset, enu
                      const void *key, size_t key_len)
 {
     const uint8_t *attribute = message->data + offset;
-    uint16_t len = kg_stun_read16(attribute + 2);
+    uint16_t len = kg_read16(attribute + 2);
     uint8_t start[4], expected[32];
     const struct kg_stun_span span[] = {{start, sizeof start}, {message->data + 4, offset - 4u}};
 
     memcpy(start, message->data, 2);
-    kg_stun_write16(start + 2, (uint16_t)(offset - KG_STUN_HEADER + ATTRIBUTE_HEADER + len));
+    kg_write16(start + 2, (uint16_t)(offset - KG_STUN_HEADER + ATTRIBUTE_HEADER + len));
     return kg_stun_hmac(hash, key, key_len, span, 2, expected) && len <= kg_stun_hash_len(hash) &&
            CRYPTO_memcmp(attribute + ATTRIBUTE_HEADER, expected, len) == 0;
 }

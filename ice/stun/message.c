@@ -2,8 +2,8 @@
 
 #include <string.h>
 
+#include "conf/bytes.h"
 #include "ice/stun/attribute.h"
-#include "ice/stun/bytes.h"
 #include "ice/stun/integrity.h"
 
 #define ATTRIBUTE_HEADER 4
@@ -54,7 +54,7 @@ static enum kg_stun_verdict take(struct kg_stun_message *message, const struct k
     else if (value->type == KG_STUN_MESSAGE_INTEGRITY_SHA256)
         message->integrity_sha256 = (uint16_t)offset;
     else if (value->type == KG_STUN_FINGERPRINT) {
-        if (kg_stun_read32(value->data) != kg_stun_fingerprint(message->data, offset))
+        if (kg_read32(value->data) != kg_stun_fingerprint(message->data, offset))
             return KG_STUN_NOT_STUN;
         message->has_fingerprint = true;
     }
@@ -64,12 +64,12 @@ static enum kg_stun_verdict take(struct kg_stun_message *message, const struct k
 
 enum kg_stun_verdict kg_stun_parse(const uint8_t *data, size_t len, struct kg_stun_message *out)
 {
-    if (len < KG_STUN_HEADER || (data[0] & 0xC0) != 0 || kg_stun_read32(data + 4) != KG_STUN_COOKIE)
+    if (len < KG_STUN_HEADER || (data[0] & 0xC0) != 0 || kg_read32(data + 4) != KG_STUN_COOKIE)
         return KG_STUN_NOT_STUN;
-    if (len % 4 != 0 || kg_stun_read16(data + 2) != len - KG_STUN_HEADER)
+    if (len % 4 != 0 || kg_read16(data + 2) != len - KG_STUN_HEADER)
         return KG_STUN_NOT_STUN;
 
-    read_type(kg_stun_read16(data), out);
+    read_type(kg_read16(data), out);
     out->data = data;
     out->len = len;
     out->id = data + 8;
@@ -80,8 +80,8 @@ enum kg_stun_verdict kg_stun_parse(const uint8_t *data, size_t len, struct kg_st
     /* len is a multiple of 4 and every step is one: at least a whole attribute header is left. */
     for (size_t at = KG_STUN_HEADER; at < len;) {
         struct kg_stun_value value = {
-            .type = kg_stun_read16(data + at),
-            .len = kg_stun_read16(data + at + 2),
+            .type = kg_read16(data + at),
+            .len = kg_read16(data + at + 2),
             .data = data + at + ATTRIBUTE_HEADER,
         };
         enum kg_stun_verdict verdict;
@@ -180,7 +180,7 @@ bool kg_stun_get_u32(const struct kg_stun_message *message, uint16_t type, uint3
 
     if (value == NULL)
         return false;
-    *out = kg_stun_read32(value->data);
+    *out = kg_read32(value->data);
     return true;
 }
 
@@ -190,7 +190,7 @@ bool kg_stun_get_u64(const struct kg_stun_message *message, uint16_t type, uint6
 
     if (value == NULL)
         return false;
-    *out = kg_stun_read64(value->data);
+    *out = kg_read64(value->data);
     return true;
 }
 
@@ -221,9 +221,9 @@ void kg_stun_begin(struct kg_stun_writer *w, void *buf, size_t size, enum kg_stu
     *w = (struct kg_stun_writer){.data = buf, .size = size, .full = size < KG_STUN_HEADER};
     if (w->full)
         return;
-    kg_stun_write16(w->data, write_type(class, method));
-    kg_stun_write16(w->data + 2, 0);
-    kg_stun_write32(w->data + 4, KG_STUN_COOKIE);
+    kg_write16(w->data, write_type(class, method));
+    kg_write16(w->data + 2, 0);
+    kg_write32(w->data + 4, KG_STUN_COOKIE);
     memcpy(w->data + 8, id, KG_STUN_ID);
     w->len = KG_STUN_HEADER;
 }
@@ -242,11 +242,11 @@ static uint8_t *append(struct kg_stun_writer *w, uint16_t type, size_t len)
         return NULL;
     }
     at = w->data + w->len;
-    kg_stun_write16(at, type);
-    kg_stun_write16(at + 2, (uint16_t)len);
+    kg_write16(at, type);
+    kg_write16(at + 2, (uint16_t)len);
     memset(at + ATTRIBUTE_HEADER + len, 0, padded(len) - len);
     w->len += whole;
-    kg_stun_write16(w->data + 2, (uint16_t)(w->len - KG_STUN_HEADER));
+    kg_write16(w->data + 2, (uint16_t)(w->len - KG_STUN_HEADER));
     return at + ATTRIBUTE_HEADER;
 }
 
@@ -263,7 +263,7 @@ void kg_stun_put_u32(struct kg_stun_writer *w, uint16_t type, uint32_t value)
     uint8_t *at = append(w, type, 4);
 
     if (at != NULL)
-        kg_stun_write32(at, value);
+        kg_write32(at, value);
 }
 
 void kg_stun_put_u64(struct kg_stun_writer *w, uint16_t type, uint64_t value)
@@ -271,7 +271,7 @@ void kg_stun_put_u64(struct kg_stun_writer *w, uint16_t type, uint64_t value)
     uint8_t *at = append(w, type, 8);
 
     if (at != NULL)
-        kg_stun_write64(at, value);
+        kg_write64(at, value);
 }
 
 void kg_stun_put_address(struct kg_stun_writer *w, uint16_t type, const struct kg_addr *addr)
@@ -289,7 +289,7 @@ void kg_stun_put_address(struct kg_stun_writer *w, uint16_t type, const struct k
         return;
     at[0] = 0;
     at[1] = is4 ? 1 : 2;
-    kg_stun_write16(at + 2, kg_addr_port(addr));
+    kg_write16(at + 2, kg_addr_port(addr));
     if (is4)
         memcpy(at + 4, &addr->in4.sin_addr, 4);
     else
@@ -341,7 +341,7 @@ void kg_stun_put_fingerprint(struct kg_stun_writer *w)
     uint8_t *at = append(w, KG_STUN_FINGERPRINT, 4);
 
     if (at != NULL)
-        kg_stun_write32(at, kg_stun_fingerprint(w->data, before));
+        kg_write32(at, kg_stun_fingerprint(w->data, before));
 }
 
 size_t kg_stun_end(struct kg_stun_writer *w)

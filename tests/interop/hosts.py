@@ -2,6 +2,7 @@
 is asked for."""
 import socket
 import subprocess
+import threading
 
 from natlab.netns import inside, stop, until  # noqa: F401  (for the neighbours)
 
@@ -22,3 +23,15 @@ def socket_in(host, family=socket.AF_INET, kind=socket.SOCK_DGRAM, protocol=0):
     def make():
         return socket.socket(family, kind, protocol)
     return inside(host.ns, make) if getattr(host, "ns", None) else make()
+
+
+def background(function, *args, **kw):
+    """Runs it in a thread; the result is taken by calling what this returns."""
+    result = []
+    thread = threading.Thread(target=lambda: result.append(function(*args, **kw)))
+    thread.start()
+
+    def take():
+        thread.join()
+        return result[0] if result else None
+    return take

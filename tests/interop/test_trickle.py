@@ -1,10 +1,9 @@
 """Candidates in INFO (RFC 8840): who is sent them, in which dialog, and which INFO is refused."""
-import threading
 
 import pytest
 
 from interop.agent import Dialog, sdp
-from interop.hosts import until
+from interop.hosts import background, until
 
 USERS = ("alice", "bob")
 TRICKLES = ["Supported: trickle-ice", "Recv-Info: trickle-ice"]
@@ -20,18 +19,6 @@ def hosts(lab):
 @pytest.fixture
 def kedge(hosts, stage):
     return stage.kedge(hosts[0], accounts={u: "pw-" + u for u in USERS})
-
-
-def background(function, *args, **kw):
-    """Runs it in a thread; the result is taken by calling what this returns."""
-    result = []
-    thread = threading.Thread(target=lambda: result.append(function(*args, **kw)))
-    thread.start()
-
-    def take():
-        thread.join()
-        return result[0] if result else None
-    return take
 
 
 def password(ufrag):

@@ -1,11 +1,10 @@
 """UPDATE (RFC 3311) and what kedge answers alone: which peer hears of an offer, in which method, and what happens when two meet."""
 import re
-import threading
 
 import pytest
 
 from interop.agent import Dialog, sdp
-from interop.hosts import until
+from interop.hosts import background, until
 
 USERS = ("alice", "bob")
 KNOWS = ["Allow: INVITE, ACK, CANCEL, BYE, UPDATE"]
@@ -19,18 +18,6 @@ def hosts(lab):
 @pytest.fixture
 def kedge(hosts, stage):
     return stage.kedge(hosts[0], accounts={u: "pw-" + u for u in USERS})
-
-
-def background(function, *args, **kw):
-    """Runs it in a thread; the result is taken by calling what this returns."""
-    result = []
-    thread = threading.Thread(target=lambda: result.append(function(*args, **kw)))
-    thread.start()
-
-    def take():
-        thread.join()
-        return result[0] if result else None
-    return take
 
 
 @pytest.fixture
