@@ -236,7 +236,7 @@ static void explain_event(const struct kg_record *record, const struct kg_record
         [KG_NOTE_MEDIA_MOVED] = "%s's media came from another address, and proved to be %s's",
         [KG_NOTE_RESTART] = "%s's phone restarted ICE",
         [KG_NOTE_RENEW] = "kedge restarted ICE with %s",
-        [KG_NOTE_RENEW_REFUSED] = "%s's phone did not agree to that restart",
+        [KG_NOTE_RENEW_REFUSED] = "that came to nothing: %s's phone refused it, or could not be reached",
         [KG_NOTE_PLAIN] =
             "%s's phone does not restart ICE, or found no path by it; kedge offered it media without ICE",
         [KG_NOTE_FALL_BACK] = "the path that the phones had found was given up for %s's sake; kedge joined "
