@@ -33,7 +33,7 @@ endif
 # libevent and SQLite headers are not pedantic-clean; ours are built as C17 with POSIX and Linux extensions.
 ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -fvisibility=hidden -I. -I$(BUILD)/gen $(WARN) $(HARDEN) $(CFLAGS) \
              -DKG_VERSION='"$(VERSION)"' $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
-# -rdynamic: the symbols that b2bua/sip/shim.c and orphan.c interpose must be visible to libsofia (shared rules: README there).
+# -rdynamic: the symbols that b2bua/sip/shim.c, orphan.c and stun.c interpose must be visible to libsofia (shared rules: README there).
 LDFLAGS   += -pie -Wl,-z,relro,-z,now -rdynamic
 LDLIBS     = $(shell pkg-config --libs $(LIBS) 2>/dev/null) -lpthread -lm
 

@@ -14,10 +14,21 @@
 #include "conf/log.h"
 
 /* For jemalloc (absent from debug builds): memory of finished transactions goes back to the system within
- * seconds, also in a process that is idle. */
+ * seconds. */
 extern const char *malloc_conf;
 __attribute__((visibility("default"))) const char *malloc_conf =
-    "background_thread:true,dirty_decay_ms:2000,muzzy_decay_ms:0,narenas:4";
+    "dirty_decay_ms:2000,muzzy_decay_ms:0,narenas:4";
+extern int mallctl(const char *name, void *old, size_t *old_len, void *value, size_t len)
+    __attribute__((weak));
+
+/* The same in a role that is idle, by a thread of jemalloc's. Not in main itself: where a process ends at
+ * once, that thread begins while the exit takes away what it needs, and jemalloc complains on stderr. */
+static void give_back_when_idle(void)
+{
+    bool on = true;
+    if (mallctl)
+        mallctl("background_thread", NULL, NULL, &on, sizeof on);
+}
 
 static const char usage[] =
     "Usage: kedge -c FILE        run in the foreground; SIGTERM ends, SIGHUP reloads\n"
@@ -114,10 +125,14 @@ int main(int argc, char **argv)
         return kg_kedgectl_main(argc, argv);
 
     struct options o = parse_options(argc, argv);
-    if (o.role && strcmp(o.role, "signalling") == 0 && o.link_fd >= 0 && o.config_fd >= 0)
+    if (o.role && strcmp(o.role, "signalling") == 0 && o.link_fd >= 0 && o.config_fd >= 0) {
+        give_back_when_idle();
         return kg_signalling_main(o.link_fd, o.config_fd);
-    if (o.role && strcmp(o.role, "media") == 0 && o.link_fd >= 0 && o.config_fd >= 0 && o.listen_fd >= 0)
+    }
+    if (o.role && strcmp(o.role, "media") == 0 && o.link_fd >= 0 && o.config_fd >= 0 && o.listen_fd >= 0) {
+        give_back_when_idle();
         return kg_media_main(o.link_fd, o.config_fd, o.listen_fd);
+    }
     if (o.role || !o.file) {
         fputs(usage, stderr);
         return 2;

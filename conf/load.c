@@ -292,6 +292,12 @@ static void check_together(struct load *load)
 {
     const struct kg_config *config = &load->config;
 
+    if (config->ice.consent_ms >= config->ice.consent_expiry_ms && load->errors->count == 0) {
+        int line = row_line(load, "ice.consent");
+        say(load->errors, line != 0 ? line : row_line(load, "ice.consent_expiry"),
+            "ice.consent must be shorter than ice.consent_expiry, several times: a phone that is not asked "
+            "in time cannot say yes");
+    }
     if ((config->tls.certificate[0] == '\0') == (config->tls.key[0] == '\0'))
         return;
     if (config->tls.key[0] == '\0')

@@ -80,7 +80,8 @@ const struct kg_conf_row kg_conf_rows[] = {
          "How often an ICE phone is asked whether it still wants the media (RFC 7675), give or take 20 %."},
     {"ice.consent_expiry", &kg_conf_seconds, "30", FIELD(ice.consent_expiry_ms), .min = 2, .max = 300,
      .reloadable = true,
-     .doc = "An ICE phone that did not say yes for so long is sent no more media. Several times ice.consent: "
+     .doc = "An ICE phone that did not say yes for so long is sent no more media. Longer than ice.consent, "
+            "several times: "
             "a phone that is not asked in time cannot say yes."},
     {"pbx", &kg_conf_peers, "", LIST(pbx, pbx_count, KG_PBX_MAX),
      .doc = "The PBX behind kedge, as transport:address:port; the next ones serve when the first does not. "

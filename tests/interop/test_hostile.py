@@ -6,6 +6,7 @@ same tests look for sanitizer reports as well: Kedge.stop() does that.
 import os
 import random
 import socket
+import struct
 import threading
 import time
 
@@ -14,6 +15,7 @@ import pytest
 from interop.agent import Dialog, talk
 from interop.ear import Ear
 from interop.hosts import socket_in, until
+from interop.icestun import ERROR, FINGERPRINT, INDICATION, REQUEST, SUCCESS, XOR_MAPPED, build, parse, success
 
 
 @pytest.fixture(scope="module")
@@ -553,3 +555,46 @@ def test_phone_that_moves_in_a_call_proves_who_it_is(call, stage):
     thread.start()
     assert a.reinvite().status == 200  # back where it is registered: no password is asked for
     thread.join()
+
+
+def test_stun_keepalive_on_the_sip_port_is_answered_with_the_source(call):
+    """RFC 5626 4.4.2: some phones keep their flow open with Binding requests. Once, from the SIP port, and nothing is logged."""
+    kedge, _, _, _, stranger = call
+    log, before = kedge.log(), kedge.stats()["stun_answered"]
+    with socket_in(stranger) as s:
+        s.settimeout(2)
+        s.bind((stranger.addr, 0))
+        for fingerprint in (True, False):
+            question = build(REQUEST, [], fingerprint=fingerprint)
+            s.sendto(question, (kedge.host.addr, 5060))
+            answer, source = s.recvfrom(2048)
+            right = [(t, v) for t, v in parse(success(question[8:20], s.getsockname(), "x"))[2].items() if t == XOR_MAPPED]
+            assert source == (kedge.host.addr, 5060) and answer == build(SUCCESS, right, None, question[8:20], fingerprint)
+        question = build(REQUEST, [(0x7001, b"what")], fingerprint=False)
+        s.sendto(question, (kedge.host.addr, 5060))
+        kind, transaction, attributes = parse(s.recvfrom(2048)[0])
+        assert (kind, transaction) == (ERROR, question[8:20])
+        assert attributes[0x0009][2:4] == bytes((4, 20)) and attributes[0x000A] == b"\x70\x01" and FINGERPRINT not in attributes
+    assert kedge.log() == log and kedge.stats()["stun_answered"] == before + 3
+
+
+def test_what_only_looks_like_stun_gets_no_answer_and_no_line_in_the_log(call):
+    kedge, _, _, _, stranger = call
+    rnd = random.Random(4)
+    fixed = [b"\0", b"\1", b"\0\0", b"\0\0\0\0", b"\0" * 20, b"\1" * 1400, b"\0" * 9000, build(REQUEST, [])[:-1], b"\0\1\0\0" + os.urandom(16),
+             build(INDICATION, []), build(SUCCESS, []), build(ERROR, []), build(0x0003, []), build(0x0201, [])]
+    rest = [struct.pack("!HHI", rnd.choice((REQUEST, SUCCESS, rnd.randrange(0x400))), rnd.randrange(100), 0x2112A442) +
+            rnd.randbytes(rnd.randrange(12, 200)) for _ in range(1000 - len(fixed))]
+    log, before = kedge.log(), kedge.stats()
+    with socket_in(stranger) as s:
+        s.bind((stranger.addr, 0))
+        for i, packet in enumerate(fixed + rest):
+            s.sendto(packet, (kedge.host.addr, 5060))
+            if i % 25 == 0:
+                time.sleep(0.005)
+        assert until(lambda: kedge.stats()["stun_dropped"] == before["stun_dropped"] + 1000, 5), (before, kedge.stats())
+        s.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            s.recv(2048)
+    after = kedge.stats()
+    assert kedge.log() == log and after["stun_answered"] == before["stun_answered"]
