@@ -342,23 +342,35 @@ static void find_path(struct kg_stream *stream, struct kg_stream_ice *ice, const
     ice->path_untold = stream->relay->ice->untold = true;
 }
 
-/* Who still answers our checks on the relay path, once ICE is over. */
+/* So long after the latest description, or the answer of the call, ICE counts as over: agents may stop to
+ * answer on candidates that they do not use 3 s after one was selected (RFC 8445 8.3.1). With consent every 5
+ * s it is 4 s: the shortest time between two checks of ours (RFC 7675 5.1), so that one falls into the next 6
+ * s. */
+static int64_t ice_over_ms(const struct kg_limits *limits)
+{
+    return (int64_t)limits->ice.consent_ms * 4 / 5;
+}
+
+/* Who still answers on the relay path. While media takes it, whoever does not has left. Otherwise the two
+ * talk directly, and phones may stop to answer there once their ICE is over: who leaves is only known of
+ * those that answered a check of ours later than that. */
 static void find_leavers(struct kg_stream *stream, struct kg_stream_ice *ice, const struct kg_limits *limits,
                          int64_t now_ms)
 {
     struct kg_relay *relay = stream->relay;
     int64_t over_ms = ice->since_ms > relay->ice->answered_ms ? ice->since_ms : relay->ice->answered_ms;
-    over_ms += 2 * (int64_t)limits->ice.consent_ms;
+    over_ms += ice_over_ms(limits);
     for (unsigned side = 0; relay->answered && side < 2; side++) {
         int64_t silence = kg_steer_silence(ice->steer[0], side, now_ms);
-        if (silence < 0 || now_ms - silence < over_ms)
+        ice->answers[side] |= kg_steer_answered_ms(ice->steer[0], side) >= over_ms;
+        if (silence < 0 || (!ice->answers[side] && ice->path != KG_PATH_RELAYED))
             continue;
-        ice->answers[side] = true;
         if (now_ms - silence > relay->alive_ms) {
             relay->alive_ms = now_ms - silence;
             relay->silent = false;
         }
-        bool left = silence >= limits->ice.consent_expiry_ms;
+        bool left = silence >= limits->ice.consent_expiry_ms &&
+                    now_ms - ice->since_ms >= (int64_t)limits->ice.consent_expiry_ms;
         if (left && !ice->left[side])
             ice->left_untold[side] = relay->ice->untold = true;
         ice->left[side] = left;

@@ -36,7 +36,7 @@ struct kg_stream_ice {
     struct kg_steer *steer[2]; /* by component - 1; NULL: none */
     bool in_agent[2];          /* by side: the agent has this stream */
     bool without_rtcp[2];      /* by side: the agent has component 1 alone */
-    bool answers[2];           /* steered, and this side answered after ICE was over */
+    bool answers[2];           /* steered, and this side answered a check of ours after ICE was over */
     bool left[2], left_untold[2];
     bool path_untold;
     uint8_t path;            /* enum kg_path */

@@ -22,6 +22,7 @@ struct kg_steer *kg_steer_new(uint32_t consent_ms, uint32_t proof_ms,
     steer->random_ctx = random_ctx;
     for (size_t s = 0; s < 2; s++) {
         steer->peer[s].target = KG_STEER_NONE;
+        steer->peer[s].answered_ms = -1;
         steer->peer[s].proven_ms = steer->peer[s].suspect_ms = steer->peer[s].nominated_ms = INT64_MIN / 2;
     }
     return steer;
@@ -157,6 +158,11 @@ bool kg_steer_is_nominated(const struct kg_steer *steer)
         if (steer->peer[s].target != KG_STEER_NONE && steer->peer[s].source[steer->peer[s].target].nominated)
             return true;
     return false;
+}
+
+int64_t kg_steer_answered_ms(const struct kg_steer *steer, enum kg_side side)
+{
+    return steer->peer[side].answered_ms;
 }
 
 int64_t kg_steer_silence(const struct kg_steer *steer, enum kg_side side, int64_t now_ms)

@@ -96,6 +96,8 @@ void kg_steer_suspect(struct kg_steer *steer, enum kg_side side, const struct kg
 const struct kg_addr *kg_steer_target(const struct kg_steer *steer, enum kg_side side, int64_t now_ms);
 /* True if USE-CANDIDATE was seen to succeed through us: the two have selected the relay. */
 bool kg_steer_is_nominated(const struct kg_steer *steer);
+/* When that side last answered a check of our own; -1: never. */
+int64_t kg_steer_answered_ms(const struct kg_steer *steer, enum kg_side side);
 /* ms since that side last proved itself; -1: never. */
 int64_t kg_steer_silence(const struct kg_steer *steer, enum kg_side side, int64_t now_ms);
 

@@ -238,6 +238,7 @@ static enum kg_steer_verdict take_answer(struct kg_steer *steer, struct kg_steer
     source->unanswered = 0;
     if (message->class == KG_STUN_SUCCESS) {
         source->responses++;
+        peer->answered_ms = now_ms;
         if (source->begun_ms == source->asked_ms) /* otherwise nobody knows which one was answered */
             source->rtt_ms = (int32_t)(now_ms - source->asked_ms);
         *moved |= kg_steer_prove(steer, peer, at, generation, now_ms);

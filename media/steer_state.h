@@ -75,7 +75,8 @@ struct kg_steer_peer {
     uint8_t role; /* enum kg_steer_role, as in its latest request */
     int64_t described_ms; /* its present credentials */
     int64_t proven_ms, suspect_ms, nominated_ms;
-    int64_t consent_ms; /* when the target is asked next */
+    int64_t answered_ms; /* latest answer to a check of our own; -1: none */
+    int64_t consent_ms;  /* when the target is asked next */
 };
 
 /* A request of sources[side][from], passed on to sources[other][to]. */

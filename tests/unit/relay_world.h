@@ -19,7 +19,9 @@
 #define WORLD_STEP_MS 5
 
 struct vphone {
-    bool ice, mux, talking, deaf /* nothing reaches it */;
+    bool ice, mux, talking;
+    bool deaf;    /* nothing reaches it */
+    bool retired; /* it ignores what comes from kedge: its ICE chose another pair */
     struct kg_ice_agent *agent;
     char ufrag[16], pwd[32];
     struct kg_addr base[2];   /* by component - 1 */
@@ -78,7 +80,8 @@ static inline void world_drain(struct world *w);
 static inline void phone_take(struct world *w, struct vphone *p, unsigned component,
                               const struct kg_addr *from, const uint8_t *data, size_t len)
 {
-    if (p->deaf)
+    struct kg_addr kedge = at("192.0.2.1");
+    if (p->deaf || (p->retired && kg_addr_same_host(from, &kedge)))
         return;
     if (data[0] <= 3) {
         if (p->agent)
@@ -89,7 +92,6 @@ static inline void phone_take(struct world *w, struct vphone *p, unsigned compon
         p->heard_rtcp++;
         return;
     }
-    struct kg_addr kedge = at("192.0.2.1");
     p->heard++;
     p->direct += !kg_addr_same_host(from, &kedge);
 }

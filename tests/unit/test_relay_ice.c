@@ -584,6 +584,57 @@ static void test_answers_during_ice_promise_nothing(void **state)
     world_free(w);
 }
 
+static void cut(struct world *w, unsigned side)
+{
+    w->phone[side].deaf = true;
+    w->phone[side].talking = false;
+}
+
+/* Cut off soon after the call began: known as soon as its last answer has expired, and of that side alone. */
+static void test_who_is_cut_off_early_has_left(void **state)
+{
+    (void)state;
+    static const struct {
+        bool direct;
+        int64_t after_ms;
+    } rows[] = {{false, 2000}, {false, 3000}, {false, 7000}, {true, 10000}, {true, 15000}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct world *w = steered(true, true);
+        int64_t since = w->now;
+        world_run(w, 300); /* the first checks between the two are lost, so the relay is tried as well */
+        w->blocked = !rows[i].direct;
+        world_run(w, rows[i].after_ms - 300);
+        assert_int_equal(ice(w)->path, rows[i].direct ? KG_PATH_DIRECT : KG_PATH_RELAYED);
+        cut(w, 0);
+        world_run(w, 22000); /* its last answer is 7 s old at most */
+        assert_false(ice(w)->left[0]);
+        world_until(w, since + rows[i].after_ms + 31000 - w->now, ice(w)->left[0]);
+        assert_true(ice(w)->left_untold[0]);
+        assert_false(ice(w)->left[1]);
+        assert_null(w->silence);
+        world_free(w);
+    }
+}
+
+/* Its ICE is over, and it answers nothing on the relay path; the other one does. */
+static void test_a_direct_phone_that_never_answers_us_stays(void **state)
+{
+    (void)state;
+    struct world *w = steered(true, true);
+    world_run(w, 300);
+    w->blocked = false;
+    world_until(w, 3500, ice(w)->path == KG_PATH_DIRECT); /* it answered during ICE, as all do */
+    assert_true(kg_steer_silence(ice(w)->steer[0], KG_SIDE_A, w->now) >= 0);
+    w->phone[0].retired = true;
+    world_run(w, 400000);
+    assert_int_equal(ice(w)->path, KG_PATH_DIRECT);
+    assert_false(ice(w)->left[0] || ice(w)->left[1]);
+    assert_false(ice(w)->answers[0]);
+    assert_true(ice(w)->answers[1]);
+    assert_null(w->silence);
+    world_free(w);
+}
+
 /* Silence on hold says nothing of the path. */
 static void test_hold_is_not_direct(void **state)
 {
@@ -833,6 +884,8 @@ int main(void)
         cmocka_unit_test(test_steered_call_that_cannot_be_seen_goes_on),
         cmocka_unit_test(test_steered_rtcp_keeps_its_component),
         cmocka_unit_test(test_answers_during_ice_promise_nothing),
+        cmocka_unit_test(test_who_is_cut_off_early_has_left),
+        cmocka_unit_test(test_a_direct_phone_that_never_answers_us_stays),
         cmocka_unit_test(test_hold_is_not_direct),
         cmocka_unit_test(test_steered_phone_that_moves_is_followed_by_proof),
         cmocka_unit_test(test_fallback_from_steered_to_agents),
