@@ -286,8 +286,8 @@ void kg_path_tick(struct kg_call *call);
 /* ICE, PATH, LEFT and LATCHED of the engine. */
 void kg_path_media(struct kg_call *call, const struct kg_media_event *event);
 /* How a KG_EV_RENEW or KG_EV_UPGRADE ended: ok when its offer was answered (and committed), not ok when it
- * was refused, not answered, or could not be begun. */
-void kg_path_done(struct kg_call *call, enum kg_fsm_event_type what, enum kg_side side, bool ok);
+ * was refused, not answered, or could not be begun; status: of its refusal, 0: none. */
+void kg_path_done(struct kg_call *call, enum kg_fsm_event_type what, enum kg_side side, bool ok, int status);
 /* The peer's SIP comes from another place than before (leg->flow has it already). restarted: the request that
  * showed it is an offer with an ICE restart. */
 void kg_path_moved(struct kg_leg *leg, const struct kg_addr *before, bool restarted);

@@ -294,6 +294,12 @@ static struct kg_path_action on_renewed(struct kg_path *path, const struct kg_pa
         if (path->half)
             set_health(path, kg_other_side(event->side), KG_PATH_LOST, now_ms);
         path->half = false;
+    } else if (event->unreachable) { /* until it comes from elsewhere, or nobody waits any more */
+        int64_t end_ms = leg->first_ms + KG_PATH_ANSWER_MS, again_ms = now_ms + KG_PATH_AGAIN_MS;
+        if (now_ms >= end_ms)
+            return end(path, event->side,
+                       "the path to a phone was lost, and the phone could not be reached to offer another");
+        set_health(path, event->side, KG_PATH_LOST, again_ms < end_ms ? again_ms : end_ms);
     } else if (leg->renewals < 2) {
         set_health(path, event->side, KG_PATH_LOST, now_ms + KG_PATH_AGAIN_MS);
     } else if (path->steered) { /* nothing was changed yet, and what there is may still work */
@@ -334,7 +340,8 @@ static struct kg_path_action on_due(struct kg_path *path, enum kg_side side, boo
     case KG_PATH_LOST:
         if (!ready)
             break;
-        leg->renewals++;
+        if (leg->renewals++ == 0)
+            leg->first_ms = leg->by_ms;
         set_health(path, side, KG_PATH_RENEWING, now_ms + KG_PATH_ANSWER_MS);
         return (struct kg_path_action){.what = KG_PATH_RENEW, .side = side};
     case KG_PATH_RENEWING:

@@ -17,11 +17,12 @@
 /* ms that a phone which moved, or left the relay's path, gets for an ICE restart of its own: longer than the
  * round trip after which a phone that knows of its move sends one. */
 #define KG_PATH_GRACE_MS 500
-/* ms for the answer to our re-INVITE: the path is dead meanwhile, nobody waits longer for a voice. */
+/* ms for the answer to our re-INVITE, and as long it is sent again to a phone that cannot be reached, which
+ * may come back from elsewhere: the path is dead meanwhile, nobody waits longer for a voice. */
 #define KG_PATH_ANSWER_MS 15000
 /* ms from that answer until the checks have found a pair. */
 #define KG_PATH_CONNECT_MS 20000
-/* ms until a re-INVITE that was refused is sent once more. */
+/* ms until a re-INVITE that was refused, or not delivered, is sent once more. */
 #define KG_PATH_AGAIN_MS 2000
 /* How often, and after how many ms, an anchored call is tried to be steered. */
 #define KG_PATH_UPGRADES_MAX 3
@@ -105,6 +106,7 @@ struct kg_path {
         bool connected; /* kedge's agent has a pair */
         bool plain;     /* its phone does not restart ICE: it is offered none, until it restarts by itself */
         uint8_t renewals; /* in a row, without a pair in between */
+        int64_t first_ms; /* the first of these was due */
     } leg[2];
     bool upgrading;
     uint8_t upgrades;    /* tried so far */
@@ -119,7 +121,7 @@ enum kg_path_event_type {
     KG_PATH_EV_LEFT,      /* side */
     KG_PATH_EV_MOVED,     /* side: its SIP comes from another host */
     KG_PATH_EV_RESTARTED, /* side: its phone restarts ICE itself */
-    KG_PATH_EV_RENEWED,   /* side, ok: how our re-INVITE ended; stubborn */
+    KG_PATH_EV_RENEWED,   /* side, ok: how our re-INVITE ended; stubborn, unreachable */
     KG_PATH_EV_UPGRADED,  /* ok */
     KG_PATH_EV_TICK,      /* ready: the call is in talk and no offer/answer is under way */
 };
@@ -131,8 +133,9 @@ struct kg_path_event {
     bool steered, relayed, ok, ready;
     bool stubborn; /* answered with the ICE credentials that it had: it does not restart (RFC 8839 4.4.3.1.1)
                     */
-    bool both;     /* each m-line in use does ICE with kedge on both sides, and steering is permitted */
-    bool held;     /* some m-line in use does not flow both ways */
+    bool unreachable; /* not ok, and not refused by the phone: it could not be delivered */
+    bool both;        /* each m-line in use does ICE with kedge on both sides, and steering is permitted */
+    bool held;        /* some m-line in use does not flow both ways */
 };
 
 enum kg_path_do {

@@ -121,10 +121,17 @@ void kg_path_restarted(struct kg_leg *leg)
     kg_path_event(leg->call, &(struct kg_path_event){.type = KG_PATH_EV_RESTARTED, .side = leg->side});
 }
 
-void kg_path_done(struct kg_call *call, enum kg_fsm_event_type what, enum kg_side side, bool ok)
+/* Nobody at the phone has decided that: its flow is gone, or its proxy finds it nowhere. */
+static bool is_unreachable(int status)
+{
+    return status == 430 || status == 480 || status == 503;
+}
+
+void kg_path_done(struct kg_call *call, enum kg_fsm_event_type what, enum kg_side side, bool ok, int status)
 {
     struct kg_path_event event = {
         .type = KG_PATH_EV_RENEWED, .side = side, .ok = ok, .stubborn = call->stubborn};
+    event.unreachable = !ok && is_unreachable(status);
     if (what == KG_EV_UPGRADE) {
         event.type = KG_PATH_EV_UPGRADED;
         ok = ok && call->path.steered;

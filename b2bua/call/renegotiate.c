@@ -74,6 +74,7 @@ static void failed(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t no
     bool glare = ev->type == KG_EV_REJECT && (ev->status == 491 || ev->status == 500);
     if (!glare || fsm->re_cancelled || wish->tries >= KG_CALL_TRIES) {
         done(fsm, out, false);
+        out->action[out->count - 1].status = ev->type == KG_EV_REJECT ? ev->status : 0;
         return;
     }
     wish->due_ms = now_ms + glare_ms(ev->side, ev->chance);

@@ -132,7 +132,7 @@ static void do_done(struct kg_call *call, struct kg_leg *leg, const struct kg_fs
     kg_info("call", "call %s: %s %s %s", record->id,
             action->what == KG_EV_RENEW ? "a new offer of kedge's own to" : "a direct path, first asked of",
             record->leg[leg->side].user, action->ok ? "was answered" : "came to nothing");
-    kg_path_done(call, action->what, leg->side, action->ok);
+    kg_path_done(call, action->what, leg->side, action->ok, action->status);
 }
 
 static void do_release(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)

@@ -84,6 +84,25 @@ def test_an_offer_follows_a_phone_that_registers_from_elsewhere(call, hosts, sta
     end(here, there)
 
 
+def test_a_phone_that_cannot_be_reached_is_tried_again(call):
+    here, there = call(0)
+    for _ in range(3):
+        here.agent.reply(here.agent.expect("UPDATE", 15), 480)
+    here.agent.reply(here.agent.expect("UPDATE", 5), 200, ice_body(here, "bbbb"))
+    end(here, there)
+
+
+def test_a_call_whose_phone_is_gone_ends(call):
+    """Nothing listens at its port any more: the other side is not left in silence for ever."""
+    here, there = call(0)
+    here.agent.reply(here.agent.expect("UPDATE", 15), 480)
+    since = time.monotonic()
+    here.agent.close()
+    bye = there.agent.expect("BYE", 20)
+    assert 12 < time.monotonic() - since < 17
+    there.agent.reply(bye, 200)
+
+
 @pytest.mark.parametrize("side,least,most", ((0, 0, 2.6), (1, 2.1, 4.6)))
 def test_glare(call, side, least, most):
     """RFC 3261 14.1: kedge made the Call-ID toward the callee, so there it waits 2.1 to 4 s, and toward the caller up to 2 s.

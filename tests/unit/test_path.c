@@ -379,6 +379,68 @@ static void test_a_refused_fallback_changes_nothing(void **state)
     assert_true(path.deadline_ms == INT64_MAX);
 }
 
+/* `side`'s re-INVITEs fail at once from now on, until the path ends. Returns after how many ms. */
+static int64_t unreachable_until_end(enum kg_side side)
+{
+    int64_t since = now;
+    for (int tries = 0; tries < 20; tries++) {
+        if (RUN(.type = KG_PATH_EV_RENEWED, .side = side, .unreachable = true).what == KG_PATH_END)
+            return now - since;
+        assert_true(path.deadline_ms > now && path.deadline_ms - now <= KG_PATH_AGAIN_MS);
+        struct kg_path_action action = later(path.deadline_ms - now, true);
+        assert_int_equal(action.what, KG_PATH_RENEW);
+        assert_int_equal(action.side, side);
+    }
+    fail_msg("does not end");
+    return 0;
+}
+
+/* Neither leg of a fallback, nor one that lost consent, stays silent for ever. */
+static void test_a_phone_that_cannot_be_reached_ends_the_call(void **state)
+{
+    (void)state;
+    start(true); /* the first leg of a fallback: still steered */
+    RUN(.type = KG_PATH_EV_LEFT, .side = KG_SIDE_A);
+    assert_int_equal(later(KG_PATH_GRACE_MS, true).what, KG_PATH_RENEW);
+    assert_int_equal(unreachable_until_end(KG_SIDE_A), KG_PATH_ANSWER_MS);
+    assert_true(path.deadline_ms == INT64_MAX);
+
+    start(true); /* the second */
+    RUN(.type = KG_PATH_EV_LEFT, .side = KG_SIDE_A);
+    assert_int_equal(later(KG_PATH_GRACE_MS, true).what, KG_PATH_RENEW);
+    RUN(.type = KG_PATH_EV_AGREED, .why = KG_WHY_FELL_BACK, .both = true);
+    RUN(.type = KG_PATH_EV_RENEWED, .side = KG_SIDE_A, .ok = true);
+    assert_int_equal(later(0, true).side, KG_SIDE_B);
+    assert_int_equal(unreachable_until_end(KG_SIDE_B), KG_PATH_ANSWER_MS);
+
+    start(false);
+    RUN(.type = KG_PATH_EV_ICE, .side = KG_SIDE_B, .ice = KG_ICE_DISCONNECTED);
+    assert_int_equal(later(0, true).what, KG_PATH_RENEW);
+    assert_int_equal(unreachable_until_end(KG_SIDE_B), KG_PATH_ANSWER_MS);
+}
+
+/* Its REGISTER comes from elsewhere in time. */
+static void test_a_phone_that_can_be_reached_again_goes_on(void **state)
+{
+    (void)state;
+    start(true);
+    RUN(.type = KG_PATH_EV_LEFT, .side = KG_SIDE_A);
+    assert_int_equal(later(KG_PATH_GRACE_MS, true).what, KG_PATH_RENEW);
+    for (int tries = 0; tries < 6; tries++) {
+        assert_int_equal(RUN(.type = KG_PATH_EV_RENEWED, .side = KG_SIDE_A, .unreachable = true).what,
+                         KG_PATH_NOTHING);
+        assert_int_equal(later(KG_PATH_AGAIN_MS, true).what, KG_PATH_RENEW);
+    }
+    RUN(.type = KG_PATH_EV_AGREED, .why = KG_WHY_FELL_BACK, .both = true);
+    RUN(.type = KG_PATH_EV_RENEWED, .side = KG_SIDE_A, .ok = true);
+    find_pair(KG_SIDE_A);
+    assert_int_equal(later(0, true).side, KG_SIDE_B);
+    RUN(.type = KG_PATH_EV_RENEWED, .side = KG_SIDE_B, .ok = true);
+    find_pair(KG_SIDE_B);
+    assert_int_equal(later(9000, true).what, KG_PATH_NOTHING);
+    assert_string_equal(kg_path_name(&path), "anchored");
+}
+
 static void test_upgrades_are_tried_three_times(void **state)
 {
     (void)state;
@@ -435,6 +497,7 @@ static void test_any_events(void **state)
                                       .relayed = seed >> 18 & 1,
                                       .ok = seed >> 19 & 1,
                                       .both = seed >> 20 & 1,
+                                      .unreachable = seed >> 22 & 1,
                                       .ready = seed >> 21 & 1};
         event.both &= !event.steered;
         now += seed >> 22;
@@ -463,6 +526,8 @@ int main(void)
         cmocka_unit_test(test_the_phone_restarts_itself),
         cmocka_unit_test(test_fallback),
         cmocka_unit_test(test_a_refused_fallback_changes_nothing),
+        cmocka_unit_test(test_a_phone_that_cannot_be_reached_ends_the_call),
+        cmocka_unit_test(test_a_phone_that_can_be_reached_again_goes_on),
         cmocka_unit_test(test_upgrades_are_tried_three_times),
         cmocka_unit_test(test_an_upgrade_waits_for_the_end_of_hold),
         cmocka_unit_test(test_no_upgrade_where_a_side_does_no_ice),
