@@ -239,8 +239,8 @@ static void explain_event(const struct kg_record *record, const struct kg_record
         [KG_NOTE_RENEW_REFUSED] = "that came to nothing: %s's phone refused it, or could not be reached",
         [KG_NOTE_PLAIN] =
             "%s's phone does not restart ICE, or found no path by it; kedge offered it media without ICE",
-        [KG_NOTE_FALL_BACK] = "the path that the phones had found was given up for %s's sake; kedge joined "
-                              "them, as the ICE peer of each",
+        [KG_NOTE_FALL_BACK] =
+            "the phones' path was given up for %s's sake; kedge joined them, as the ICE peer of each",
         [KG_NOTE_UPGRADE] = "kedge tried to move the call to a direct path and asked %s first",
         [KG_NOTE_UPGRADED] = "both agreed: the phones look for a direct path",
         [KG_NOTE_NOT_UPGRADED] = "that came to nothing, and the call stayed where it was",

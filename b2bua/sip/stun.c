@@ -79,22 +79,22 @@ static void serve(int socket, const void *data, size_t len, const struct sockadd
 /* The library's one function that receives datagrams; streams come through it without an address. The library
  * takes EAGAIN for "nothing there after all". */
 INTERPOSED issize_t su_vrecv(su_socket_t socket, su_iovec_t iov[], isize_t iov_len, int flags,
-                             su_sockaddr_t *from, socklen_t *from_len)
+                             su_sockaddr_t *su, socklen_t *sulen)
 {
-    struct msghdr message = {.msg_name = from,
-                             .msg_namelen = from && from_len ? *from_len : 0,
+    struct msghdr message = {.msg_name = su,
+                             .msg_namelen = su && sulen ? *sulen : 0,
                              .msg_iov = (struct iovec *)iov,
                              .msg_iovlen = iov_len};
     ssize_t n = recvmsg(socket, &message, flags);
     if (n < 0)
         return -1;
-    if (from_len)
-        *from_len = message.msg_namelen;
-    if (!from || n == 0 || iov[0].siv_len == 0 || *(const uint8_t *)iov[0].siv_base > FIRST_BYTE_MAX)
+    if (sulen)
+        *sulen = message.msg_namelen;
+    if (!su || n == 0 || iov[0].siv_len == 0 || *(const uint8_t *)iov[0].siv_base > FIRST_BYTE_MAX)
         return n;
     /* What does not lie in one piece is longer than any Binding request: its first piece does not parse. */
     size_t piece = (size_t)n < iov[0].siv_len ? (size_t)n : iov[0].siv_len;
-    serve(socket, iov[0].siv_base, piece, &from->su_sa, message.msg_namelen);
+    serve(socket, iov[0].siv_base, piece, &su->su_sa, message.msg_namelen);
     errno = EAGAIN;
     return -1;
 }

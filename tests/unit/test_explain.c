@@ -366,7 +366,7 @@ static void test_tells_what_happened_later(void **state)
     assert_says(r, "bob's phone moved; its SIP came from another address: 198.18.0.9:7000.");
     assert_says(r, "bob's phone stopped answering kedge's consent checks.");
     assert_says(r, "kedge restarted ICE with bob.");
-    assert_says(r, "the path that the phones had found was given up for bob's sake");
+    assert_says(r, "the phones' path was given up for bob's sake");
     assert_says(r, "the media process went away; its successor counts anew.");
     assert_says_not(r, "From the INVITE to"); /* the new one does not know when that was */
     assert_says(
