@@ -10,6 +10,7 @@
 struct kg_sip;
 struct kg_registrar;
 struct kg_calls;
+struct kg_requests;
 struct kg_store;
 struct kg_media_client;
 
@@ -20,6 +21,7 @@ struct kg_server {
     struct kg_store *store;
     struct kg_registrar *registrar;
     struct kg_calls *calls;
+    struct kg_requests *requests;
     struct kg_media_client *media;
     int64_t started_ms; /* wall clock */
 };

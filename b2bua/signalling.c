@@ -14,6 +14,7 @@
 #include "b2bua/control/control.h"
 #include "b2bua/link.h"
 #include "b2bua/registrar/registrar.h"
+#include "b2bua/request/request.h"
 #include "b2bua/roles.h"
 #include "b2bua/server.h"
 #include "b2bua/sip/sip.h"
@@ -119,10 +120,17 @@ static void on_invite(void *ctx, nta_incoming_t *irq, const sip_t *sip, const st
     kg_calls_invite(role->server.calls, irq, sip, flow);
 }
 
+static void on_request(void *ctx, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow)
+{
+    struct role *role = ctx;
+    kg_requests_serve(role->server.requests, irq, sip, flow);
+}
+
 static void on_flow_lost(void *ctx, tport_t *tport)
 {
     struct role *role = ctx;
     kg_calls_flow_lost(role->server.calls, tport);
+    kg_requests_flow_lost(role->server.requests, tport);
     kg_registrar_flow_lost(role->server.registrar, tport);
 }
 
@@ -244,6 +252,7 @@ static void free_parts(struct role *role)
 {
     struct kg_server *server = &role->server;
     kg_control_free(role->control);
+    kg_requests_free(server->requests);
     kg_calls_free(server->calls);
     kg_registrar_free(server->registrar);
     kg_sip_free(server->sip);
@@ -262,6 +271,7 @@ static int make_parts(struct role *role)
     const struct kg_sip_handlers handlers = {.answer = on_answer,
                                              .on_register = on_register,
                                              .on_invite = on_invite,
+                                             .on_request = on_request,
                                              .on_flow_lost = on_flow_lost,
                                              .ctx = role};
     char why[512] = "out of memory", media_path[KG_PATH_MAX + 32];
@@ -276,6 +286,7 @@ static int make_parts(struct role *role)
         !(server->store = kg_store_open(server->config.store, why, sizeof why)) ||
         !(server->sip = kg_sip_new(server->root, &server->config, &handlers, why, sizeof why)) ||
         !(server->registrar = kg_registrar_new(server)) || !(server->calls = kg_calls_new(server)) ||
+        !(server->requests = kg_requests_new(server)) ||
         !(role->control = kg_control_new(server, kg_sip_edge_base(server->sip), on_reload_request, role, why,
                                          sizeof why))) {
         kg_error("signalling", "cannot start: %s", why);

@@ -1,6 +1,5 @@
 /* Requests outside of dialogs, in the order of RFC 3261 8.2. Refusals and OPTIONS are answered without a
  * transaction: a scanner costs neither memory nor timers. */
-#include <limits.h>
 #include <string.h>
 
 #include <sofia-sip/nta_stateless.h>
@@ -9,6 +8,7 @@
 #include <sofia-sip/sip_tag.h>
 
 #include "b2bua/server.h"
+#include "b2bua/sip/methods.h"
 #include "b2bua/sip/stack.h"
 
 /* Server transactions of all methods live up to 32 s (RFC 3261 timers H, J): more than this many is a flood,
@@ -18,36 +18,18 @@
 /* RFC 3261 21.5.4: when to come back. Seconds. */
 #define RETRY_AFTER "5"
 
-enum action {
-    UNKNOWN,   /* 501 (8.2.1) */
-    REFUSE,    /* a method that kedge knows and does not serve: 405 with Allow */
-    NO_DIALOG, /* lives only inside of a dialog, and there is none: 481 (12.2.2) */
-    DISCARD,   /* an ACK is never answered */
-    SERVE
-};
-
-static const enum action actions[] = {
-    [sip_method_unknown] = UNKNOWN,  [sip_method_invite] = SERVE,   [sip_method_ack] = DISCARD,
-    [sip_method_cancel] = NO_DIALOG, [sip_method_bye] = NO_DIALOG,  [sip_method_options] = SERVE,
-    [sip_method_register] = SERVE,   [sip_method_info] = NO_DIALOG, [sip_method_prack] = NO_DIALOG,
-    [sip_method_update] = NO_DIALOG, [sip_method_message] = REFUSE, [sip_method_subscribe] = REFUSE,
-    [sip_method_notify] = NO_DIALOG, [sip_method_refer] = REFUSE,   [sip_method_publish] = REFUSE,
-};
-
 /* Consumes msg. */
 #define reply(stack, msg, ...)                                                                               \
     nta_msg_treply((stack)->agent, msg, __VA_ARGS__, SIPTAG_SERVER_STR(KG_SIP_SERVER), TAG_END())
 #define refuse(stack, msg, ...) ((stack)->refused_by_us++, (void)reply(stack, msg, __VA_ARGS__))
 
-static enum action action_of(const sip_t *sip)
+static enum kg_method_use use_of(const struct kg_method *method, const sip_t *sip)
 {
-    int method = sip->sip_request->rq_method;
-    if (method < 0 || (size_t)method >= sizeof actions / sizeof actions[0])
-        return UNKNOWN;
     /* A To tag names a dialog, and a dialog that exists would have got this. REGISTER has none. */
-    if (actions[method] == SERVE && sip->sip_to->a_tag && method != sip_method_register)
-        return NO_DIALOG;
-    return actions[method];
+    if (method->outside != KG_METHOD_DISCARD && sip->sip_to->a_tag &&
+        sip->sip_request->rq_method != sip_method_register)
+        return KG_METHOD_NO_DIALOG;
+    return method->outside;
 }
 
 /* RFC 3261 16.6 step 8, 8.1.1.1: our own transaction came back with the Request-URI that we sent: a loop.
@@ -146,7 +128,8 @@ static bool is_overloaded(struct kg_sip *stack)
 /* Gives the request a transaction and hands it to its handler. */
 static void serve(struct kg_sip *stack, msg_t *msg, sip_t *sip)
 {
-    bool is_call = sip->sip_request->rq_method == sip_method_invite;
+    int method = sip->sip_request->rq_method;
+    bool is_call = method == sip_method_invite, is_register = method == sip_method_register;
     struct kg_flow flow;
     if (is_call && is_overloaded(stack)) {
         refuse(stack, msg, SIP_503_SERVICE_UNAVAILABLE, SIPTAG_RETRY_AFTER_STR(RETRY_AFTER));
@@ -156,7 +139,7 @@ static void serve(struct kg_sip *stack, msg_t *msg, sip_t *sip)
         nta_msg_discard(stack->agent, msg);
         return;
     }
-    if (!is_call)
+    if (is_register)
         kg_counters.registers_in++;
     if (stack->handlers.answer && stack->handlers.answer(stack->handlers.ctx, msg, sip, &flow)) {
         kg_flow_clear(&flow);
@@ -168,8 +151,10 @@ static void serve(struct kg_sip *stack, msg_t *msg, sip_t *sip)
         /* nta has freed the message: out of memory */
     } else if (is_call) {
         stack->handlers.on_invite(stack->handlers.ctx, irq, sip, &flow);
-    } else {
+    } else if (is_register) {
         stack->handlers.on_register(stack->handlers.ctx, irq, sip, &flow);
+    } else {
+        stack->handlers.on_request(stack->handlers.ctx, irq, sip, &flow);
     }
     msg_unref(kept);
     kg_flow_clear(&flow);
@@ -183,20 +168,23 @@ int kg_sip_dispatch(nta_agent_magic_t *magic, nta_agent_t *agent, msg_t *msg, si
         return 0;
     }
     kg_counters.requests_in++;
-    switch (action_of(sip)) {
-    case DISCARD:
+    const struct kg_method *method = kg_method_of(sip);
+    if (!method) {
+        refuse(stack, msg, SIP_501_NOT_IMPLEMENTED, SIPTAG_ALLOW(stack->allow));
+        return 0;
+    }
+    switch (use_of(method, sip)) {
+    case KG_METHOD_DISCARD:
         nta_msg_discard(agent, msg);
         break;
-    case UNKNOWN:
-        refuse(stack, msg, SIP_501_NOT_IMPLEMENTED, SIPTAG_ALLOW(stack->allow));
-        break;
-    case REFUSE:
+    case KG_METHOD_REFUSE:
         refuse(stack, msg, SIP_405_METHOD_NOT_ALLOWED, SIPTAG_ALLOW(stack->allow));
         break;
-    case NO_DIALOG:
+    case KG_METHOD_NO_DIALOG:
         refuse(stack, msg, SIP_481_NO_TRANSACTION);
         break;
-    case SERVE:
+    case KG_METHOD_SERVE:
+    case KG_METHOD_PASS:
         if (refuse_by_headers(stack, msg, sip))
             break;
         if (sip->sip_request->rq_method == sip_method_options) /* 11.2 */

@@ -10,6 +10,7 @@
 
 #include "b2bua/server.h"
 #include "b2bua/sip/shim.h"
+#include "b2bua/sip/methods.h"
 #include "b2bua/sip/stack.h"
 #include "b2bua/sip/streams.h"
 #include "conf/log.h"

@@ -14,8 +14,6 @@ struct event_base;
 
 /* The Server and User-Agent header of everything kedge sends: no version for strangers. */
 #define KG_SIP_SERVER "kedge"
-/* The methods kedge serves: the Allow header. */
-#define KG_SIP_ALLOW "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, INFO, UPDATE"
 
 /* Bytes of a URI in the request line, From, To and Contact of a request that starts something. */
 #define KG_SIP_URI_MAX 511
@@ -28,6 +26,8 @@ struct kg_sip_handlers {
     bool (*answer)(void *ctx, msg_t *msg, const sip_t *sip, const struct kg_flow *flow);
     void (*on_register)(void *ctx, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow);
     void (*on_invite)(void *ctx, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow);
+    /* The other methods that methods.c serves or passes outside of a dialog: SUBSCRIBE, MESSAGE ... */
+    void (*on_request)(void *ctx, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow);
     /* In-dialog methods whose dialog is unknown, and methods nobody handles, never arrive: sip/ answers 481,
      * 501, 405. OPTIONS to us is answered by sip/. */
     void (*on_flow_lost)(void *ctx, tport_t *tport); /* a stream closed */

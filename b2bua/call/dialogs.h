@@ -1,0 +1,39 @@
+/* Dialogs named by their identifiers: Replaces (RFC 3891), Refer-To with Replaces, Target-Dialog (RFC 4538),
+ * dialog-info bodies (RFC 4235). kedge's two legs are two dialogs, so who names one of them to the other side
+ * has to be understood there. Signalling thread only. */
+#ifndef KG_CALL_DIALOGS_H
+#define KG_CALL_DIALOGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct kg_calls;
+struct kg_leg;
+
+#define KG_DIALOG_TEXT                                                                                       \
+    256 /* bytes of a Call-ID or tag, with NUL; longer ones are not ours and pass as they are */
+
+/* As in a Replaces header: to_tag is the local tag of whoever the header is meant for. */
+struct kg_dialog_id {
+    char call_id[KG_DIALOG_TEXT], to_tag[KG_DIALOG_TEXT], from_tag[KG_DIALOG_TEXT];
+};
+
+enum kg_dialog_place {
+    KG_DIALOG_FOREIGN, /* none of kedge's */
+    KG_DIALOG_NEAR,    /* kedge is the party that is meant: to_tag is ours */
+    KG_DIALOG_FAR,     /* kedge's peer is meant */
+};
+
+/* Finds the leg that id names; NEAR is preferred where a PBX that is a proxy made both ends of one dialog
+ * ours. */
+enum kg_dialog_place kg_dialog_find(struct kg_calls *calls, const struct kg_dialog_id *id,
+                                    struct kg_leg **leg);
+/* Rewrites *id as it has to read for a request or body that goes to a PBX or trunk (to_pbx) or to a phone:
+ *   to a PBX:   a leg that faces a PBX stays as it is; a phone's leg becomes the same call's other leg, NEAR
+ * as NEAR and FAR as FAR. to a phone: NEAR becomes the call's other leg, seen by its peer (to_tag: the peer's
+ * own); FAR stays as it is. Returns true if *id was changed. Foreign ids are left alone. */
+bool kg_dialog_translate(struct kg_calls *calls, struct kg_dialog_id *id, bool to_pbx);
+/* "call-id;to-tag=..;from-tag=..[;early-only]" in and out; unescaped. Parse: 0 or EINVAL. */
+int kg_dialog_parse(const char *replaces, struct kg_dialog_id *id);
+
+#endif
