@@ -40,6 +40,7 @@ struct kg_leg {
     bool described; /* this side's SDP is known */
     bool enabled;
     bool rtcp_mux;
+    bool any_payload;  /* its SDP names something else than RTP (T.38 over UDPTL) */
     uint8_t direction; /* enum kg_direction */
     uint8_t codec_count;
     uint8_t last_type; /* payload type of the latest packet */
@@ -60,7 +61,7 @@ struct kg_leg {
 struct kg_stream {
     struct kg_relay *relay;
     uint8_t index;
-    bool any_payload; /* not RTP (T.38 over UDPTL) */
+    bool any_payload; /* of either leg */
     char kind[12];
     struct kg_leg leg[2];
 };

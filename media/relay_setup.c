@@ -44,8 +44,6 @@ struct kg_stream *kg_stream_new(uint8_t index, const char *kind)
         return NULL;
     stream->index = index;
     snprintf(stream->kind, sizeof stream->kind, "%s", kind);
-    /* T.38 (ITU-T T.38 annex D) runs over UDPTL, which has no header to check. */
-    stream->any_payload = strcmp(kind, "image") == 0;
     for (unsigned side = 0; side < 2; side++) {
         struct kg_leg *leg = &stream->leg[side];
         leg->stream = stream;
@@ -111,6 +109,19 @@ static void describe_flow(struct kg_flow *flow, const struct kg_latch_rules *rul
         kg_latch_reopen(&flow->latch, rules, moved, elsewhere, now_ms);
 }
 
+/* A line may become another one in talk (a fax machine answered: audio becomes image). As long as either side
+ * still says so it is no RTP; what a side said last before it closed the line holds. */
+static void describe_kind(struct kg_leg *leg, const struct kg_media_stream *line)
+{
+    struct kg_stream *stream = leg->stream;
+    if (!line->enabled)
+        return;
+    snprintf(stream->kind, sizeof stream->kind, "%s", line->kind);
+    /* T.38 (ITU-T T.38 annex D) runs over UDPTL, which has no header to check. */
+    leg->any_payload = strcmp(line->kind, "image") == 0;
+    stream->any_payload = stream->leg[0].any_payload || stream->leg[1].any_payload;
+}
+
 static void describe_leg(struct kg_leg *leg, const struct kg_media_side *side,
                          const struct kg_media_stream *line, struct kg_media_codec *codec, int64_t now_ms)
 {
@@ -123,6 +134,7 @@ static void describe_leg(struct kg_leg *leg, const struct kg_media_side *side,
     describe_flow(&leg->rtcp, &rtcp, ice, now_ms);
     leg->described = true;
     leg->enabled = line->enabled;
+    describe_kind(leg, line);
     leg->rtcp_mux = line->rtcp_mux;
     leg->direction = (uint8_t)line->direction;
     free(leg->codec);

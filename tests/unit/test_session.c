@@ -193,6 +193,29 @@ static void test_image_line_relays_any_payload_from_a_proven_source(void **state
     kg_relay_free(relay);
 }
 
+/* A fax machine answered: a re-INVITE makes the audio line an image line, and a refusal makes it audio again.
+ */
+static void test_line_that_becomes_an_image_line(void **state)
+{
+    (void)state;
+    struct kg_relay *relay = make("audio", 1000);
+    struct kg_leg *a = leg(relay, KG_SIDE_A), *b = leg(relay, KG_SIDE_B);
+    static const uint8_t udptl[] = {0, 1, 4, 0xff, 0xc0, 0x03};
+    struct kg_media_side fax = side_at("203.0.113.2:4000", "203.0.113.2", "image");
+    fax.stream[0].codec_count = 0;
+    assert_non_null(receive(&b->rtp, rtp, sizeof rtp, "203.0.113.2:4000", 1000, NULL));
+    assert_null(receive(&b->rtp, udptl, sizeof udptl, "203.0.113.2:4000", 1010, NULL));
+    assert_int_equal(kg_relay_describe(relay, KG_SIDE_B, &fax, 1020), 0);
+    assert_ptr_equal(receive(&b->rtp, udptl, sizeof udptl, "203.0.113.2:4000", 1030, "198.51.100.1:4000"),
+                     &a->rtp);
+    assert_null(receive(&b->rtp, udptl, sizeof udptl, "203.0.113.66:4000", 1030, NULL));
+    struct kg_media_side audio = side_at("203.0.113.2:4000", "203.0.113.2", "audio");
+    assert_int_equal(kg_relay_describe(relay, KG_SIDE_B, &audio, 1040), 0);
+    assert_null(receive(&b->rtp, udptl, sizeof udptl, "203.0.113.2:4000", 1050, NULL));
+    assert_non_null(receive(&b->rtp, rtp, sizeof rtp, "203.0.113.2:4000", 1050, NULL));
+    kg_relay_free(relay);
+}
+
 static void test_trusted_side_is_sent_to_before_it_spoke(void **state)
 {
     (void)state;
@@ -317,6 +340,7 @@ int main(void)
         cmocka_unit_test(test_changing_ssrc_of_the_proven_source_is_fine),
         cmocka_unit_test(test_rejected_line_carries_nothing),
         cmocka_unit_test(test_image_line_relays_any_payload_from_a_proven_source),
+        cmocka_unit_test(test_line_that_becomes_an_image_line),
         cmocka_unit_test(test_trusted_side_is_sent_to_before_it_spoke),
         cmocka_unit_test(test_round_trip_from_reports),
         cmocka_unit_test(test_silence_in_talk),
