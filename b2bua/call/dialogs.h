@@ -25,15 +25,23 @@ enum kg_dialog_place {
 };
 
 /* Finds the leg that id names; NEAR is preferred where a PBX that is a proxy made both ends of one dialog
- * ours. */
+ * ours. An early dialog of a leg that rings is found as well. */
 enum kg_dialog_place kg_dialog_find(struct kg_calls *calls, const struct kg_dialog_id *id,
                                     struct kg_leg **leg);
 /* Rewrites *id as it has to read for a request or body that goes to a PBX or trunk (to_pbx) or to a phone:
- *   to a PBX:   a leg that faces a PBX stays as it is; a phone's leg becomes the same call's other leg, NEAR
- * as NEAR and FAR as FAR. to a phone: NEAR becomes the call's other leg, seen by its peer (to_tag: the peer's
- * own); FAR stays as it is. Returns true if *id was changed. Foreign ids are left alone. */
+ *   to a PBX:   a leg that faces a PBX stays as it is; a phone's leg becomes the same call's other leg
+ *   to a phone: NEAR becomes the call's other leg; FAR stays as it is
+ * In the other leg the same party is meant: who was behind kedge (NEAR) is kedge's peer there (FAR), and the
+ * other way round. Returns true if *id was changed. Foreign ids are left alone, and so is a leg whose other
+ * one has no dialog yet. */
 bool kg_dialog_translate(struct kg_calls *calls, struct kg_dialog_id *id, bool to_pbx);
-/* "call-id;to-tag=..;from-tag=..[;early-only]" in and out; unescaped. Parse: 0 or EINVAL. */
+
+/* ---- dialog_id.c: pure ---- */
+/* "call-id;to-tag=..;from-tag=..[;early-only]", unescaped. 0 or EINVAL: not that, or longer than we keep. */
 int kg_dialog_parse(const char *replaces, struct kg_dialog_id *id);
+/* Writes id the same way, followed by the parameters of `like` (NULL: none) that are not tags, as early-only.
+ * Returns the length, or 0 if it does not fit. */
+size_t kg_dialog_format(const struct kg_dialog_id *id, const char *like, char *out, size_t size);
+bool kg_dialog_is_tag(const char *a, const char *b); /* tags are tokens: no case (RFC 3261 7.3.1) */
 
 #endif
