@@ -23,10 +23,16 @@ struct kg_endpoint {
     struct kg_addr addr;
 };
 
-#define KG_LISTEN_MAX 32
-#define KG_PBX_MAX    16
-#define KG_PATH_MAX   256
-#define KG_DOMAIN_MAX 256
+#define KG_LISTEN_MAX       32
+#define KG_PBX_MAX          16
+#define KG_PATH_MAX         256
+#define KG_DOMAIN_MAX       256
+#define KG_PASS_HEADERS_MAX 32
+
+/* The name of a header, or "X-*": the beginning of names. */
+struct kg_header_name {
+    char text[48];
+};
 
 /* All times are in milliseconds inside kedge and in seconds in the file unless the row says otherwise. */
 struct kg_config {
@@ -35,6 +41,8 @@ struct kg_config {
         size_t listen_count;
         struct kg_addr advertise; /* none: auto. Port ignored. */
         char domain[KG_DOMAIN_MAX];
+        struct kg_header_name pass_headers[KG_PASS_HEADERS_MAX];
+        size_t pass_headers_count;
     } sip;
     struct {
         char certificate[KG_PATH_MAX]; /* empty: self-signed pair beside the store */

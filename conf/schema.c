@@ -24,6 +24,11 @@ const struct kg_conf_row kg_conf_rows[] = {
      .doc = "The public address to name in SIP, where kedge stands behind a 1:1 NAT."},
     {"sip.domain", &kg_conf_domain, "kedge", FIELD(sip.domain),
      .doc = "Domain and realm of the embedded registrar. Changing it makes every password invalid."},
+    {"sip.pass_headers", &kg_conf_headers, "",
+     LIST(sip.pass_headers, sip.pass_headers_count, KG_PASS_HEADERS_MAX), .reloadable = true,
+     .doc = "Headers that pass from each side to the others besides those that kedge knows: names, or "
+            "beginnings such as "
+            "`X-*`."},
     {"tls.certificate", &kg_conf_path, "", FIELD(tls.certificate), .reloadable = true,
      .doc = "PEM file with the certificate chain. Without it a self-signed pair is made at first start."},
     {"tls.key", &kg_conf_path, "", FIELD(tls.key), .reloadable = true,

@@ -20,7 +20,7 @@ struct kg_conf_type {
 
 extern const struct kg_conf_type kg_conf_address, kg_conf_listen, kg_conf_peers, kg_conf_domain, kg_conf_path,
     kg_conf_socket, kg_conf_ports, kg_conf_policy, kg_conf_digest, kg_conf_yes, kg_conf_level,
-    kg_conf_seconds, kg_conf_count;
+    kg_conf_headers, kg_conf_seconds, kg_conf_count;
 
 /* One setting. Names have at most two parts: "section.name" or "name". */
 struct kg_conf_row {

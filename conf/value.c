@@ -328,6 +328,41 @@ static bool yes_format(const struct kg_conf_row *row, const struct kg_config *co
 
 const struct kg_conf_type kg_conf_yes = {"yes or no", false, yes_set, yes_format};
 
+/* Names of headers. */
+
+static int headers_set(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
+                       size_t size)
+{
+    /* RFC 3261 25.1: token */
+    static const char token[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.!%_+`'~";
+    struct kg_header_name *list = kg_conf_field(row, config);
+    size_t *count = kg_conf_list_count(row, config), len = strspn(text, token);
+
+    if (len == 0 || (text[len] != '\0' && strcmp(text + len, "*") != 0))
+        return refuse(why, size, text, "must be names of headers, or beginnings such as X-*");
+    if (strlen(text) >= sizeof list->text)
+        return refuse(why, size, text, "must be shorter names");
+    if (*count >= row->max) {
+        snprintf(why, size, "has more than %u entries", row->max);
+        return EINVAL;
+    }
+    snprintf(list[(*count)++].text, sizeof list->text, "%s", text);
+    return 0;
+}
+
+static bool headers_format(const struct kg_conf_row *row, const struct kg_config *config, size_t index,
+                           char *out, size_t size)
+{
+    const struct kg_header_name *list = field(row, config);
+
+    if (index >= *(const size_t *)((const char *)config + row->count_offset))
+        return false;
+    snprintf(out, size, "%s", list[index].text);
+    return true;
+}
+
+const struct kg_conf_type kg_conf_headers = {"list of headers", true, headers_set, headers_format};
+
 /* Numbers. */
 
 /* Digits at *text, at most `most` of them; moves *text past them. Returns how many. */

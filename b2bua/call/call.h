@@ -15,6 +15,7 @@
 
 #include "b2bua/call/calls.h"
 #include "b2bua/call/fsm.h"
+#include "b2bua/call/headers.h"
 #include "b2bua/call/path.h"
 #include "b2bua/call/record.h"
 #include "b2bua/sdp/sdp.h"
@@ -49,7 +50,8 @@ struct kg_leg_lines {
 struct kg_leg {
     struct kg_call *call;
     enum kg_side side;
-    bool pbx;
+    bool pbx;            /* a server of ours: a PBX, or a trunk */
+    uint8_t trunk;       /* which: its number in the configuration + 1; 0: none */
     bool lost;           /* its stream was closed; nothing can be sent to it until it comes back */
     nta_leg_t *dialog;   /* NULL before B's INVITE */
     nta_incoming_t *irq; /* the peer's INVITE that we serve, until its ACK; or its UPDATE, until our answer */
@@ -152,6 +154,10 @@ void kg_leg_close(struct kg_leg *leg); /* gives everything of nta back; silent *
 /* True if a request can be sent now. */
 bool kg_leg_is_reachable(struct kg_leg *leg);
 #define KG_ROUTE_URL (KG_FLOW_URL + 16)
+/* What its peer is to the rules of headers and identity. */
+struct kg_peer kg_leg_peer(const struct kg_leg *leg);
+/* Headers of sip that may pass from the other side of the call to leg's peer. */
+void kg_leg_pass(const struct kg_leg *leg, const sip_t *sip, struct kg_passed *out);
 const char *kg_leg_route_url(const struct kg_leg *leg, char buf[static KG_ROUTE_URL]);
 /* Fills a Contact of ours toward this leg's peer; buf holds its text and must live as long. */
 void kg_leg_contact(const struct kg_leg *leg, sip_contact_t contact[1], char buf[static KG_CONTACT_URL]);
@@ -298,15 +304,7 @@ size_t kg_snapshot_write(const struct kg_call *call, char *buf, size_t size);
 /* Rebuilds a call in talk. 0, EINVAL, ENOMEM or EEXIST. */
 int kg_snapshot_read(struct kg_calls *calls, const char *id, const void *data, size_t len);
 
-/* ---- headers.c ---- */
-#define KG_PASSED_MAX 12
-struct kg_passed {
-    tagi_t tag[KG_PASSED_MAX + 1]; /* ends with TAG_END: hand it to nta by TAG_NEXT(passed.tag) */
-    sip_unknown_t unknown[KG_PASSED_MAX];
-};
-/* The headers of sip that may pass from one leg to the other; sip must live as long as the tags. */
-void kg_headers_pass(const sip_t *sip, const struct kg_leg *from, const struct kg_leg *to,
-                     struct kg_passed *out);
+/* ---- names.c ---- */
 /* "\"Alice\" <sip:alice@example.org>", malloc'd. */
 char *kg_name_addr(const char *display, const url_t *url);
 char *kg_url_text(const url_t *url); /* malloc'd */

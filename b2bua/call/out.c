@@ -207,7 +207,7 @@ size_t kg_out_header_estimate(const struct kg_leg *leg, const sip_t *sip)
     const struct kg_leg *other = &leg->call->leg[kg_other_side(leg->side)];
     char contact_buf[KG_CONTACT_URL];
     sip_contact_t contact[1];
-    struct kg_passed passed = {0};
+    struct kg_passed passed;
     const sip_route_t *route = NULL;
     const sip_contact_t *target = NULL;
     msg_t *msg = !sip && other->irq ? nta_incoming_getrequest(other->irq) : NULL;
@@ -220,8 +220,10 @@ size_t kg_out_header_estimate(const struct kg_leg *leg, const sip_t *sip)
     for (; route; route = route->r_next)
         size += header_size((const msg_header_t *)route);
     size += header_size((const msg_header_t *)leg->call->calls->allow);
+    kg_headers_none(&passed);
     if (sip || msg)
-        kg_headers_pass(sip ? sip : sip_object(msg), other, leg, &passed);
+        kg_headers_pass(&leg->call->calls->server->config, sip ? sip : sip_object(msg), kg_leg_peer(other),
+                        kg_leg_peer(leg), &passed);
     for (const tagi_t *tag = passed.tag; tag->t_tag; tag++)
         size += header_size((const msg_header_t *)tag->t_value);
     msg_destroy(msg);
@@ -253,7 +255,7 @@ static void send_offer(struct kg_leg *leg, const sip_t *sip, enum offer offer)
     sip_contact_t contact[1];
     sip_max_forwards_t max_forwards[1];
     sip_payload_t payload[1];
-    struct kg_passed passed = {0};
+    struct kg_passed passed;
     size_t len = 0;
     char *text = offer == ASK ? NULL : kg_talk_text(leg, &len);
     if (!text && offer != ASK) {
@@ -264,8 +266,9 @@ static void send_offer(struct kg_leg *leg, const sip_t *sip, enum offer offer)
     sip_max_forwards_init(max_forwards)->mf_count = (unsigned long)call->max_forwards;
     sip_payload_init(payload)->pl_data = text;
     payload->pl_len = len;
+    kg_headers_none(&passed);
     if (sip)
-        kg_headers_pass(sip, &call->leg[kg_other_side(leg->side)], leg, &passed);
+        kg_leg_pass(leg, sip, &passed);
     say_if_large(leg, sip, len);
     leg->asked = offer == ASK;
     leg->invite = nta_outgoing_tcreate(

@@ -17,9 +17,9 @@
 static void pass(struct kg_leg *leg, struct kg_passed *passed)
 {
     const sip_t *cause = leg->call->cause;
-    passed->tag[0] = (tagi_t){NULL, 0};
+    kg_headers_none(passed);
     if (cause && cause->sip_status)
-        kg_headers_pass(cause, &leg->call->leg[kg_other_side(leg->side)], leg, passed);
+        kg_leg_pass(leg, cause, passed);
 }
 
 /* sdp NULL: none. */
