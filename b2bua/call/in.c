@@ -60,10 +60,9 @@ static void look_up(struct inquiry *in)
     struct kg_registrar *registrar = in->calls->server->registrar;
     if (in->facts.has_pbx && in->facts.source == KG_FROM_PHONE)
         return;
-    if (in->facts.has_pbx)
-        in->target_count = kg_registrar_by_token(registrar, in->user, &in->target[0]) == 0;
-    else if (in->facts.auth_user && in->facts.to_us && in->user[0])
-        in->target_count = kg_registrar_lookup(registrar, in->user, in->target, KG_TARGETS_MAX);
+    if (in->facts.has_pbx || (in->facts.auth_user && in->facts.to_us && in->user[0]))
+        in->target_count = kg_registrar_find(registrar, in->sip->sip_request->rq_url, in->sip->sip_route,
+                                             in->target, KG_TARGETS_MAX);
     in->facts.contacts = in->target_count;
     in->facts.user_exists = in->target_count > 0 || (!in->facts.has_pbx && in->facts.auth_user &&
                                                      kg_registrar_has_account(registrar, in->user));

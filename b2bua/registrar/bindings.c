@@ -295,6 +295,7 @@ static bool set_fields(struct kg_binding *b, const struct kg_contact *c)
         !kg_binding_set(&b->user_agent, c->user_agent) || !kg_binding_set(&b->user, c->user))
         return false;
     b->reg_id = c->reg_id;
+    b->q = c->q;
     b->cseq = c->cseq;
     return true;
 }

@@ -23,6 +23,7 @@ struct kg_contact {
     bool private_host;    /* two homes may use the same one */
     const char *instance; /* +sip.instance (RFC 5626), "" if none */
     uint32_t reg_id;      /* 0: none */
+    uint16_t q;           /* thousandths */
     const char *call_id;
     uint32_t cseq;
     const char *user_agent;
@@ -34,6 +35,7 @@ struct kg_binding {
     char *user, *uri, *key, *instance, *call_id, *user_agent;
     uint32_t reg_id;
     uint32_t cseq;
+    uint16_t q;
     struct kg_flow flow;
     int64_t expires_ms;    /* monotonic */
     int64_t registered_ms; /* wall clock: its first REGISTER, for people */

@@ -82,6 +82,7 @@ void kg_persist_put(struct kg_registrar *registrar, const struct kg_binding *b)
     put_number(&t, "nat", b->nat);
     put_number(&t, "reg_id", b->reg_id);
     put_number(&t, "cseq", b->cseq);
+    put_number(&t, "q", b->q);
     put_number(&t, "registered", b->registered_ms);
     if (b->nonce[0]) {
         put_string(&t, "nonce", b->nonce);
@@ -183,6 +184,8 @@ static int restore(struct kg_registrar *registrar, const struct kg_store_binding
                                  .reg_id = (uint32_t)get_number(json, "reg_id"),
                                  .call_id = get_string(json, "call_id"),
                                  .cseq = (uint32_t)get_number(json, "cseq"),
+                                 .q = json_object_get(json, "q") ? (uint16_t)get_number(json, "q")
+                                                                 : KG_Q_DEFAULT,
                                  .user_agent = get_string(json, "agent"),
                                  .flow = flow};
     struct kg_binding *b;

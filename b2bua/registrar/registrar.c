@@ -358,13 +358,8 @@ void kg_registrar_flow_lost(struct kg_registrar *registrar, tport_t *tport)
     }
 }
 
-/* --- lookups ----------------------------------------------------------------------------------------------
+/* --- who watches ------------------------------------------------------------------------------------------
  */
-
-static bool is_reachable(const struct kg_binding *b)
-{
-    return b->flow.tport && kg_flow_is_up(&b->flow);
-}
 
 size_t kg_registrar_user_part(const struct kg_registrar *registrar, const struct kg_binding *b)
 {
@@ -389,61 +384,6 @@ void kg_registrar_tell_moved(struct kg_registrar *registrar, const struct kg_bin
         registrar->moved(registrar->moved_ctx, user, before, &b->flow);
     }
     kg_flow_clear(before);
-}
-
-static bool is_user(const struct kg_registrar *registrar, const struct kg_binding *b, const char *user)
-{
-    size_t len = kg_registrar_user_part(registrar, b);
-
-    return strlen(user) == len && memcmp(user, b->user, len) == 0;
-}
-
-static void fill_target(const struct kg_registrar *registrar, const struct kg_binding *b,
-                        struct kg_target *out)
-{
-    snprintf(out->user, sizeof out->user, "%.*s", (int)kg_registrar_user_part(registrar, b), b->user);
-    snprintf(out->contact, sizeof out->contact, "%s", b->uri);
-    kg_flow_copy(&out->flow, &b->flow);
-    out->nat = b->nat;
-}
-
-/* In front of a PBX, rarely: the only address of record with this user part, or none. */
-static const char *find_aor(const struct kg_registrar *registrar, const char *user)
-{
-    const char *aor = NULL;
-
-    for (struct kg_binding *b = kg_bindings_next(registrar->bindings, NULL); b;
-         b = kg_bindings_next(registrar->bindings, b)) {
-        if (!is_user(registrar, b, user))
-            continue;
-        if (aor && strcmp(aor, b->user) != 0)
-            return "";
-        aor = b->user;
-    }
-    return aor ? aor : "";
-}
-
-size_t kg_registrar_lookup(struct kg_registrar *registrar, const char *user, struct kg_target *out,
-                           size_t max)
-{
-    const char *aor = registrar->front ? find_aor(registrar, user) : user;
-    size_t count = 0;
-
-    for (const struct kg_binding *b = kg_bindings_of_user(registrar->bindings, aor); b && count < max;
-         b = b->user_next)
-        if (is_reachable(b))
-            fill_target(registrar, b, &out[count++]);
-    return count;
-}
-
-int kg_registrar_by_token(struct kg_registrar *registrar, const char *token, struct kg_target *out)
-{
-    const struct kg_binding *b = kg_bindings_by_token(registrar->bindings, token);
-
-    if (!b || !is_reachable(b))
-        return ENOENT;
-    fill_target(registrar, b, out);
-    return 0;
 }
 
 /* --- accounts ---------------------------------------------------------------------------------------------

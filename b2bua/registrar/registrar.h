@@ -42,15 +42,24 @@ enum kg_auth kg_registrar_authorize(struct kg_registrar *registrar, nta_incoming
 struct kg_target {
     char user[128];
     char contact[512]; /* the phone's own Contact URI as it registered it: the request URI toward it */
+    const char
+        *path; /* Route header of a request to there (RFC 3327), "" if none; the registrar's: copy it */
     struct kg_flow flow;
-    bool nat; /* its Contact or Via showed a NAT in between */
+    bool nat;        /* its Contact or Via showed a NAT in between */
+    uint16_t q;      /* what the phone prefers, in thousandths; 1000 where it says nothing */
+    uint32_t device; /* targets of one number are flows of one phone (RFC 5626 5.3): one of them at a time,
+                        the next only when that one is silent, closed, or answers 430 */
 };
-/* The user's contacts, most recently registered first; in PBX mode none if the user part stands in more than
- * one domain. The caller clears each target's flow. Returns how many. */
+/* The user's contacts: highest q first, among equals most recently registered first; in PBX mode none if the
+ * user part stands in more than one domain. The caller clears each target's flow. Returns how many. */
 size_t kg_registrar_lookup(struct kg_registrar *registrar, const char *user, struct kg_target *out,
                            size_t max);
-/* PBX mode: the contact that our token (the user part we registered with the PBX) stands for. 0 or ENOENT. */
-int kg_registrar_by_token(struct kg_registrar *registrar, const char *token, struct kg_target *out);
+/* The contacts that a request outside of dialogs is for, ordered as above. PBX mode, for requests from the
+ * PBX: the phone whose token (see README.md) stands in the topmost Route or else in the Request-URI. Embedded
+ * mode: the user of the URI, and only the one phone that a GRUU (gr parameter, RFC 5627) names. route may be
+ * NULL. */
+size_t kg_registrar_find(struct kg_registrar *registrar, const url_t *url, const sip_route_t *route,
+                         struct kg_target *out, size_t max);
 
 /* PBX mode: the ways to the PBXes that answer, the one this phone is registered with first; when none
  * answers, the first of the configuration. The flows are the registrar's: copy what is kept. Returns how

@@ -68,6 +68,24 @@ static bool copy_instance(const char *value, char *out, size_t size)
     return true;
 }
 
+/* RFC 3261 25.1 qvalue in thousandths; what is none counts as absent. */
+static uint16_t parse_q(const char *text)
+{
+    unsigned q = 0, digit = 1000;
+
+    if (!text || (text[0] != '0' && text[0] != '1') || (text[1] && text[1] != '.'))
+        return KG_Q_DEFAULT;
+    if (text[0] == '1')
+        return 1000;
+    for (text += text[1] ? 2 : 1; *text; text++) {
+        if (*text < '0' || *text > '9' || digit == 1)
+            return KG_Q_DEFAULT;
+        digit /= 10;
+        q += (unsigned)(*text - '0') * digit;
+    }
+    return (uint16_t)q;
+}
+
 static bool parse_wish(const sip_contact_t *contact, const sip_expires_t *expires, struct kg_wish *out)
 {
     const url_t *url = contact->m_url;
@@ -84,6 +102,7 @@ static bool parse_wish(const sip_contact_t *contact, const sip_expires_t *expire
         return false;
     out->private_host = kg_addr_parse_host(url->url_host, 0, &host) == 0 && kg_addr_is_private(&host);
     out->reg_id = reg_id ? (uint32_t)strtoul(reg_id, NULL, 10) : 0;
+    out->q = parse_q(contact->m_q);
     out->expires_s = parse_seconds(contact->m_expires);
     if (out->expires_s < 0 && expires)
         out->expires_s = (int64_t)expires->ex_delta;
@@ -166,6 +185,7 @@ struct kg_contact kg_register_contact(const struct kg_register *r, const struct 
                                .private_host = wish->private_host,
                                .instance = wish->instance,
                                .reg_id = wish->reg_id,
+                               .q = wish->q,
                                .call_id = r->call_id,
                                .cseq = r->cseq,
                                .user_agent = r->user_agent,

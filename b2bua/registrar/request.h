@@ -30,6 +30,9 @@ void kg_exchange_reply(struct kg_exchange *x, int status, const char *phrase, ta
  * Seconds. */
 #define KG_EXPIRES_MIN      30
 #define KG_EXPIRES_MIN_TEXT "30"
+/* The preference of a contact that names none: no worse than any other (RFC 2543 6.13; RFC 3261 says
+ * nothing). */
+#define KG_Q_DEFAULT 1000
 
 /* What the phone asks for one of its contacts. */
 struct kg_wish {
@@ -38,6 +41,7 @@ struct kg_wish {
     char instance[128];
     bool private_host;
     uint32_t reg_id;
+    uint16_t q;        /* thousandths */
     int64_t expires_s; /* -1: it named none */
 };
 

@@ -324,6 +324,77 @@ static void lookups(void **state)
     close(a.fd);
 }
 
+static size_t find(struct world *w, const char *text, struct kg_target *out, size_t max)
+{
+    char copy[256];
+    url_t url;
+
+    snprintf(copy, sizeof copy, "%s", text);
+    assert_int_equal(url_d(&url, copy), 0);
+    return kg_registrar_find(w->server.registrar, &url, NULL, out, max);
+}
+
+static void enroll_as(struct phone *p, const char *parameters)
+{
+    snprintf(p->contact + strlen(p->contact), sizeof p->contact - strlen(p->contact), "%s", parameters);
+    assert_int_equal(enroll(p, 3600), 200);
+}
+
+/* RFC 3261 10.2.1.2: the order is the phone's wish, then the newest. */
+static void rfc3261_10_2_1_2_preferred_first(void **state)
+{
+    static const char *const q[] = {";q=0.5", ";q=0.75", "", ";q=0", ";q=1.5", ";q=0.751"};
+    static const uint16_t order[] = {1000, 1000, 751, 750, 500, 0};
+    struct phone p[6];
+    struct kg_target found[8];
+
+    for (unsigned i = 0; i < 6; i++) {
+        p[i] = phone_new(*state, "alice", "secret");
+        enroll_as(&p[i], q[i]);
+    }
+    assert_int_equal(find(*state, "sip:alice@example.org", found, 8), 6);
+    for (unsigned i = 0; i < 6; i++) {
+        assert_int_equal(found[i].q, order[i]);
+        assert_int_equal(found[i].device, i);
+        kg_flow_clear(&found[i].flow);
+    }
+    /* The best of them where there is no room for all. */
+    assert_int_equal(find(*state, "sip:alice@example.org", found, 3), 3);
+    assert_int_equal(kg_addr_port(&found[0].flow.remote), p[4].port);
+    assert_int_equal(kg_addr_port(&found[1].flow.remote), p[2].port);
+    assert_int_equal(kg_addr_port(&found[2].flow.remote), p[5].port);
+    for (unsigned i = 0; i < 6; i++) {
+        close(p[i].fd);
+        if (i < 3)
+            kg_flow_clear(&found[i].flow);
+    }
+}
+
+#define INSTANCE "urn:uuid:00000000-0000-1000-8000-000a95a0e12"
+
+/* RFC 5627 5.1: a GRUU names one phone of the user. */
+static void rfc5627_gruu_names_one_phone(void **state)
+{
+    struct phone a = phone_new(*state, "alice", "secret"), b = phone_new(*state, "alice", "secret");
+    struct kg_target found[4];
+
+    enroll_as(&a, ";+sip.instance=\"<" INSTANCE "8>\"");
+    enroll_as(&b, ";+sip.instance=\"<" INSTANCE "9>\"");
+    assert_int_equal(find(*state, "sip:alice@example.org;gr=" INSTANCE "8", found, 4), 1);
+    assert_int_equal(kg_addr_port(&found[0].flow.remote), a.port);
+    kg_flow_clear(&found[0].flow);
+    assert_int_equal(
+        find(*state, "sip:alice@example.org;gr=urn%3auuid%3a00000000-0000-1000-8000-000a95a0e129", found, 4),
+        1);
+    assert_int_equal(kg_addr_port(&found[0].flow.remote), b.port);
+    kg_flow_clear(&found[0].flow);
+    assert_int_equal(find(*state, "sip:alice@example.org;gr=" INSTANCE, found, 4), 0);
+    assert_int_equal(find(*state, "sip:alice@example.org", found, 1), 1);
+    kg_flow_clear(&found[0].flow);
+    close(a.fd);
+    close(b.fd);
+}
+
 /* --- keepalives -------------------------------------------------------------------------------------------
  */
 
@@ -417,6 +488,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(invite_is_challenged_once, setup, teardown),
         cmocka_unit_test_setup_teardown(contact_that_moves_is_told_of_once, setup, teardown),
         cmocka_unit_test_setup_teardown(lookups, setup, teardown),
+        cmocka_unit_test_setup_teardown(rfc3261_10_2_1_2_preferred_first, setup, teardown),
+        cmocka_unit_test_setup_teardown(rfc5627_gruu_names_one_phone, setup, teardown),
         cmocka_unit_test_setup_teardown(phone_that_stops_answering_goes, setup_keepalive, teardown),
         cmocka_unit_test_setup_teardown(phone_that_never_answers_stays, setup_keepalive, teardown),
         cmocka_unit_test_setup_teardown(phone_without_nat_is_left_alone, setup_keepalive, teardown),
