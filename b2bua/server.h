@@ -11,6 +11,7 @@ struct kg_sip;
 struct kg_registrar;
 struct kg_calls;
 struct kg_requests;
+struct kg_cdr;
 struct kg_store;
 struct kg_media_client;
 
@@ -22,6 +23,7 @@ struct kg_server {
     struct kg_registrar *registrar;
     struct kg_calls *calls;
     struct kg_requests *requests;
+    struct kg_cdr *cdr;
     struct kg_media_client *media;
     int64_t started_ms; /* wall clock */
 };

@@ -11,6 +11,7 @@
 #include <sofia-sip/su_wait.h>
 
 #include "b2bua/call/calls.h"
+#include "b2bua/cdr/cdr.h"
 #include "b2bua/control/control.h"
 #include "b2bua/link.h"
 #include "b2bua/registrar/registrar.h"
@@ -167,6 +168,7 @@ static void take_new_config(struct role *role)
     if (kg_sip_reload(role->server.sip, &role->server.config, why, sizeof why))
         kg_error("signalling", "%s", why);
     kg_media_configure(role->server.media, &role->server.config);
+    kg_cdr_configure(role->server.cdr, &role->server.config);
 }
 
 static int on_link(su_root_magic_t *magic, su_wait_t *wait, su_wakeup_arg_t *arg)
@@ -197,7 +199,7 @@ static void on_heartbeat(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg
     su_timer_set_interval(timer, on_heartbeat, arg, ending ? ENDING_TICK_MS : HEARTBEAT_MS);
     kg_link_send(role->link_fd, KG_LINK_HEARTBEAT, NULL);
     if (role->state == ROLE_ENDING &&
-        (kg_calls_count(role->server.calls) == 0 || kg_mono_ms() >= role->end_by_ms))
+        (kg_calls_are_done(role->server.calls) || kg_mono_ms() >= role->end_by_ms))
         su_root_break(role->server.root);
 }
 
@@ -215,7 +217,8 @@ static int on_signal(su_root_magic_t *magic, su_wait_t *wait, su_wakeup_arg_t *a
     } else if (role->state == ROLE_SERVING) {
         role->state = ROLE_ENDING;
         role->end_by_ms = kg_mono_ms() + GOODBYE_MS;
-        if (kg_calls_shutdown(role->server.calls) == 0)
+        kg_calls_shutdown(role->server.calls);
+        if (kg_calls_are_done(role->server.calls))
             su_root_break(role->server.root);
         else
             su_timer_set_interval(role->heartbeat, on_heartbeat, (su_timer_arg_t *)role, ENDING_TICK_MS);
@@ -258,6 +261,7 @@ static void free_parts(struct role *role)
     kg_sip_free(server->sip);
     kg_store_close(server->store);
     kg_media_client_free(server->media);
+    kg_cdr_free(server->cdr); /* last: the calls that end with us have records too */
     su_timer_destroy(role->heartbeat);
     su_timer_destroy(role->media_timer);
     if (server->root)
@@ -285,8 +289,8 @@ static int make_parts(struct role *role)
         !(server->media = kg_media_client_new(media_path, on_media_event, role)) ||
         !(server->store = kg_store_open(server->config.store, why, sizeof why)) ||
         !(server->sip = kg_sip_new(server->root, &server->config, &handlers, why, sizeof why)) ||
-        !(server->registrar = kg_registrar_new(server)) || !(server->calls = kg_calls_new(server)) ||
-        !(server->requests = kg_requests_new(server)) ||
+        !(server->cdr = kg_cdr_new(&server->config)) || !(server->registrar = kg_registrar_new(server)) ||
+        !(server->calls = kg_calls_new(server)) || !(server->requests = kg_requests_new(server)) ||
         !(role->control = kg_control_new(server, kg_sip_edge_base(server->sip), on_reload_request, role, why,
                                          sizeof why))) {
         kg_error("signalling", "cannot start: %s", why);

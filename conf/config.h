@@ -93,6 +93,12 @@ struct kg_config {
         uint32_t stream_message_ms; /* from the first byte of a message to its last */
         uint32_t handshake_ms;      /* TLS */
     } limits;
+    struct {
+        char file[KG_PATH_MAX]; /* empty: no records */
+        uint32_t rotate_megabytes;
+        uint32_t rotate_every_ms; /* 0: only by size */
+        uint32_t keep;            /* files */
+    } cdr;
     char store[KG_PATH_MAX];
     char control[KG_PATH_MAX]; /* path of the UNIX socket, without "unix:" */
     char log_level[16];        /* error, warn, info, debug */

@@ -132,6 +132,18 @@ const struct kg_conf_row kg_conf_rows[] = {
      .reloadable = true, .doc = "A SIP message must be complete this long after its first byte."},
     {"limits.handshake", &kg_conf_seconds, "10", FIELD(limits.handshake_ms), .min = 1, .max = 3600,
      .reloadable = true, .doc = "A TLS handshake must be complete after this."},
+    {"cdr.file", &kg_conf_path, "", FIELD(cdr.file), .reloadable = true,
+     .doc = "Where a record of each call is written when it has ended, one line of JSON a call. Without it "
+            "no records are "
+            "written."},
+    {"cdr.rotate_size", &kg_conf_count, "100", FIELD(cdr.rotate_megabytes), .min = 1, .max = 100000,
+     .reloadable = true,
+     .doc = "Megabytes after which the file is renamed (with date and time in UTC behind its name) and a new "
+            "one begun..."},
+    {"cdr.rotate_every", &kg_conf_seconds, "86400", FIELD(cdr.rotate_every_ms), .min = 0, .max = 30 * DAY,
+     .reloadable = true, .doc = "... or after this time, whichever comes first. 0: by size alone."},
+    {"cdr.keep", &kg_conf_count, "30", FIELD(cdr.keep), .min = 0, .max = 10000, .reloadable = true,
+     .doc = "How many renamed files stay; the oldest are removed. 0: all."},
     {"store", &kg_conf_path, "/var/lib/kedge/kedge.db", FIELD(store),
      .doc = "SQLite file with accounts and registrations."},
     {"control", &kg_conf_socket, "unix:/run/kedge/control.sock", FIELD(control),

@@ -113,6 +113,12 @@ struct kg_call {
     struct kg_relay *relays; /* in-dialog requests passing through */
 };
 
+struct kg_ending {
+    struct kg_calls *calls;
+    struct kg_record *record;
+    struct kg_ending *prev, *next;
+};
+
 struct kg_calls {
     struct kg_server *server;
     nta_agent_t *agent;
@@ -124,6 +130,7 @@ struct kg_calls {
     size_t unheard;
     struct kg_record *recent[KG_RECENT_MAX]; /* ring */
     size_t recent_next;
+    struct kg_ending *endings;
     uint8_t chance[1024]; /* random bytes not given out yet */
     size_t chance_left;
     sip_content_type_t *content_type; /* application/sdp */
@@ -141,6 +148,11 @@ struct kg_call *kg_calls_find(struct kg_calls *calls, const char *id);
 void kg_calls_random(struct kg_calls *calls, void *out, size_t len);
 void kg_calls_random_hex(struct kg_calls *calls, char *out, size_t len);
 struct kg_sdp_origin kg_calls_new_origin(struct kg_calls *calls);
+
+/* A call that has ended and waits for its last figures; NULL without memory. */
+struct kg_ending *kg_calls_ending(struct kg_call *call);
+/* Nothing more will be known of it: its CDR, if they are wanted. Frees it; NULL is fine. */
+void kg_calls_file(struct kg_ending *ending);
 
 /* ---- run.c ---- */
 /* Feeds one event and carries the actions out. The call may be gone afterwards. */

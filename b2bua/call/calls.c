@@ -8,7 +8,9 @@
 #include <sofia-sip/sip_header.h>
 #include <sofia-sip/sip_protos.h>
 #include <sofia-sip/su_wait.h>
+#include <utlist.h>
 
+#include "b2bua/cdr/cdr.h"
 #include "b2bua/registrar/registrar.h"
 #include "b2bua/sip/sip.h"
 #include "conf/clock.h"
@@ -73,6 +75,8 @@ void kg_calls_free(struct kg_calls *calls)
     {
         kg_call_end(call);
     }
+    while (calls->endings) /* the engine did not answer in time */
+        kg_calls_file(calls->endings);
     for (size_t i = 0; i < KG_RECENT_MAX; i++)
         kg_record_free(calls->recent[i]);
     if (calls->timer)
@@ -142,6 +146,30 @@ static void remember(struct kg_calls *calls, struct kg_record *record)
     kg_record_free(calls->recent[calls->recent_next]);
     calls->recent[calls->recent_next] = record;
     calls->recent_next = (calls->recent_next + 1) % KG_RECENT_MAX;
+}
+
+struct kg_ending *kg_calls_ending(struct kg_call *call)
+{
+    struct kg_ending *ending = malloc(sizeof *ending);
+    if (!ending)
+        return NULL;
+    *ending = (struct kg_ending){.calls = call->calls, .record = kg_record_use(call->record)};
+    DL_APPEND(call->calls->endings, ending);
+    return ending;
+}
+
+void kg_calls_file(struct kg_ending *ending)
+{
+    if (!ending)
+        return;
+    struct kg_cdr *cdr = ending->calls->server->cdr;
+    if (kg_cdr_is_on(cdr)) {
+        kg_cdr_write(cdr, kg_record_json(ending->record, kg_call_state_name(KG_CALL_ENDED)));
+        kg_counters.cdr_lost = kg_cdr_lost(cdr);
+    }
+    DL_DELETE(ending->calls->endings, ending);
+    kg_record_free(ending->record);
+    free(ending);
 }
 
 static void free_targets(struct kg_call *call)
@@ -307,14 +335,18 @@ void kg_calls_media_event(struct kg_calls *calls, const struct kg_media_event *e
     }
 }
 
-size_t kg_calls_shutdown(struct kg_calls *calls)
+void kg_calls_shutdown(struct kg_calls *calls)
 {
     struct kg_call *call, *next;
     HASH_ITER(hh, calls->by_id, call, next)
     {
         kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_SHUTDOWN});
     }
-    return calls->count;
+}
+
+bool kg_calls_are_done(const struct kg_calls *calls)
+{
+    return calls->count == 0 && !calls->endings;
 }
 
 size_t kg_calls_count(const struct kg_calls *calls)

@@ -21,8 +21,10 @@ void kg_calls_invite(struct kg_calls *calls, nta_incoming_t *irq, const sip_t *s
 void kg_calls_media_event(struct kg_calls *calls, const struct kg_media_event *event);
 /* kg_sip_handlers.on_flow_lost */
 void kg_calls_flow_lost(struct kg_calls *calls, tport_t *tport);
-/* Ends every call with BYE/CANCEL/503 (SIGTERM); returns the number still open. */
-size_t kg_calls_shutdown(struct kg_calls *calls);
+/* Ends every call with BYE/CANCEL/503 (SIGTERM). */
+void kg_calls_shutdown(struct kg_calls *calls);
+/* No call is left, and the record of the last one is complete. */
+bool kg_calls_are_done(const struct kg_calls *calls);
 size_t kg_calls_count(const struct kg_calls *calls);
 
 /* Asynchronous, since the statistics are the engine's: done gets a new reference it owns.

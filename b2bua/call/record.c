@@ -12,12 +12,20 @@ struct kg_record *kg_record_new(const char *id)
     struct kg_record *record = calloc(1, sizeof *record);
     if (record)
         snprintf(record->id, sizeof record->id, "%s", id);
+    if (record)
+        record->uses = 1;
+    return record;
+}
+
+struct kg_record *kg_record_use(struct kg_record *record)
+{
+    record->uses++;
     return record;
 }
 
 void kg_record_free(struct kg_record *record)
 {
-    if (!record)
+    if (!record || --record->uses > 0)
         return;
     free(record->from);
     free(record->to);
@@ -165,6 +173,30 @@ static json_t *leg_json(const struct kg_record *record, enum kg_side side)
     return json;
 }
 
+/* ms after the INVITE; null for what did not happen. */
+static json_t *after_json(const struct kg_record *record, int64_t at_ms)
+{
+    return at_ms ? ms_json(at_ms - record->started_ms) : json_null();
+}
+
+/* Of the call as a whole. The engine counts from its own start, which is the INVITE's but for the way there.
+ */
+static void add_media_sums(json_t *json, const struct kg_record *record)
+{
+    int64_t first = -1;
+    uint64_t bytes = 0;
+    for (int side = 0; side < 2; side++)
+        for (uint8_t i = 0; record->stats[side] && i < record->stream_count; i++) {
+            const struct kg_media_stats *stats = &record->stats[side][i];
+            bytes += stats->bytes_out;
+            if (stats->packets_in > 0 && stats->first_packet_ms >= 0 &&
+                (first < 0 || stats->first_packet_ms < first))
+                first = stats->first_packet_ms;
+        }
+    json_object_set_new(json, "first_media_ms", ms_json(first));
+    json_object_set_new(json, "bytes_relayed", json_integer((json_int_t)bytes));
+}
+
 json_t *kg_record_json(const struct kg_record *record, const char *state)
 {
     json_t *json = json_object();
@@ -176,11 +208,16 @@ json_t *kg_record_json(const struct kg_record *record, const char *state)
     json_object_set_new(json, "started", time_json(record->started_ms));
     json_object_set_new(json, "answered", time_json(record->answered_ms));
     json_object_set_new(json, "ended", time_json(record->ended_ms));
+    json_object_set_new(json, "ringing_ms", after_json(record, record->ringing_ms));
+    json_object_set_new(json, "answered_ms", after_json(record, record->answered_ms));
+    json_object_set_new(json, "ended_ms", after_json(record, record->ended_ms));
+    add_media_sums(json, record);
     json_object_set_new(json, "path", text_json(record->path));
     json_object_set_new(json, "reason", text_json(record->reason));
     if (record->status) {
         json_object_set_new(json, "status", json_integer(record->status));
-        json_object_set_new(json, "why", text_json(record->why));
+        json_object_set_new(json, "why",
+                            text_json(record->why ? record->why : "that is what the callee's side said"));
     }
     json_array_append_new(legs, leg_json(record, KG_SIDE_A));
     json_array_append_new(legs, leg_json(record, KG_SIDE_B));

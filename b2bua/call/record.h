@@ -85,7 +85,8 @@ struct kg_record_leg {
 struct kg_record {
     char id[KG_CALL_ID_LEN + 1];
     char *from, *to;                           /* URIs */
-    int64_t started_ms, answered_ms, ended_ms; /* wall clock; 0: not (yet) */
+    int64_t started_ms, ringing_ms, answered_ms, ended_ms; /* wall clock; 0: not (yet) */
+    unsigned uses; /* who keeps it: the call, the list of recent ones, a question to the engine */
     int status;         /* sent to the caller, or that it would have got; 0 while the call lasts */
     const char *why;    /* it ended; constant; NULL: by a failure of the other side with `status` */
     const char *path;   /* "anchored", "direct", "relayed by kedge"; constant */
@@ -101,7 +102,9 @@ struct kg_record {
     struct kg_addr told[2]; /* the selected pair as a phone told it in an updated offer; none: it did not */
 };
 
-struct kg_record *kg_record_new(const char *id);
+struct kg_record *kg_record_new(const char *id); /* used once */
+struct kg_record *kg_record_use(struct kg_record *record);
+/* One use less; frees it with the last. NULL is fine. */
 void kg_record_free(struct kg_record *record);
 /* Keeps a copy of the engine's figures. */
 void kg_record_set_stats(struct kg_record *record, const struct kg_media_session_info *info);

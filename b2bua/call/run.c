@@ -57,7 +57,8 @@ static void do_drop(struct kg_call *call, struct kg_leg *leg, const struct kg_fs
 
 static void do_progress(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
 {
-    (void)call;
+    if (action->status >= 180 && !call->record->ringing_ms)
+        call->record->ringing_ms = kg_wall_ms();
     kg_reply_progress(leg, action->status, action->sdp);
 }
 

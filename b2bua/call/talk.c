@@ -375,23 +375,10 @@ void kg_talk_save(struct kg_call *call)
 
 static void on_deleted(void *ctx, const struct kg_media_reply *reply)
 {
-    struct kg_calls *calls = ctx;
-    if (reply->error != KG_MEDIA_OK || !reply->info)
-        return;
-    /* The newest are the likeliest. */
-    for (size_t i = 0; i < KG_RECENT_MAX; i++) {
-        struct kg_record *record =
-            calls->recent[(calls->recent_next + KG_RECENT_MAX - 1 - i) % KG_RECENT_MAX];
-        if (!record)
-            return;
-        if (strcmp(record->id, reply->info->id) == 0) {
-            kg_record_set_stats(record, reply->info);
-            return;
-        }
-    }
-    struct kg_call *call = kg_calls_find(calls, reply->info->id); /* its BYE is still on the way */
-    if (call)
-        kg_record_set_stats(call->record, reply->info);
+    struct kg_ending *ending = ctx;
+    if (reply && reply->error == KG_MEDIA_OK && reply->info)
+        kg_record_set_stats(ending->record, reply->info);
+    kg_calls_file(ending);
 }
 
 void kg_talk_release(struct kg_call *call)
@@ -403,8 +390,11 @@ void kg_talk_release(struct kg_call *call)
         kg_counters.calls_relayed++;
     else if (call->record->answered_ms)
         kg_counters.calls_direct++;
-    if (call->fsm.apply_seq > 0) /* else the engine never heard of it */
-        kg_media_delete(call->calls->server->media, call->record->id, on_deleted, call->calls);
+    struct kg_ending *ending = kg_calls_ending(call);
+    /* without a change the engine never heard of it */
+    if (call->fsm.apply_seq == 0 || kg_media_delete(call->calls->server->media, call->record->id,
+                                                    ending ? on_deleted : NULL, ending) != 0)
+        kg_calls_file(ending);
 }
 
 /* ---- to the other side ---- */
