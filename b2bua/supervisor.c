@@ -52,7 +52,7 @@ enum { MEDIA, SIGNALLING, CHILDREN };
 struct supervisor {
     const char *file;
     struct kg_config config; /* the running one */
-    int config_fd;           /* memfd, read by the children */
+    int config_fd[CHILDREN]; /* memfds, read by the children; that of the media process holds no passwords */
     struct kg_runtime runtime;
     int signal_fd;
     sigset_t old_mask;
@@ -80,6 +80,24 @@ int kg_supervisor_load(const char *file, struct kg_config *config)
     return error;
 }
 
+/* Writes the running configuration for the children to read. Returns 0 or an errno. */
+static int hand_out_config(const struct supervisor *s)
+{
+    static struct kg_config config;
+    int error = kg_link_write_config(s->config_fd[SIGNALLING], &s->config);
+    config = s->config;
+    kg_config_forget_secrets(&config);
+    return error ? error : kg_link_write_config(s->config_fd[MEDIA], &config);
+}
+
+static int open_config(struct supervisor *s)
+{
+    for (int i = 0; i < CHILDREN; i++)
+        if ((s->config_fd[i] = memfd_create("kedge-config", MFD_CLOEXEC)) < 0)
+            return errno;
+    return hand_out_config(s);
+}
+
 /* ---- children ---- */
 
 static void exec_child(struct supervisor *s, const struct child *child, int link_fd)
@@ -87,13 +105,14 @@ static void exec_child(struct supervisor *s, const struct child *child, int link
     char link[24], config[24], listen[24], role[32];
     snprintf(role, sizeof role, "--role=%s", child->role);
     snprintf(link, sizeof link, "--link-fd=%d", link_fd);
-    snprintf(config, sizeof config, "--config-fd=%d", s->config_fd);
+    int config_fd = s->config_fd[child - s->child];
+    snprintf(config, sizeof config, "--config-fd=%d", config_fd);
     snprintf(listen, sizeof listen, "--listen-fd=%d", s->runtime.listen_fd);
     bool media = child == &s->child[MEDIA];
     char *argv[] = {"kedge", role, link, config, media ? listen : NULL, NULL};
 
     fcntl(link_fd, F_SETFD, 0);
-    fcntl(s->config_fd, F_SETFD, 0);
+    fcntl(config_fd, F_SETFD, 0);
     if (media)
         fcntl(s->runtime.listen_fd, F_SETFD, 0);
     sigprocmask(SIG_SETMASK, &s->old_mask, NULL);
@@ -184,7 +203,7 @@ static void reap(struct supervisor *s, int64_t now)
 /* Returns the answer as JSON text, to be freed. A broken file changes nothing. */
 static char *reload(struct supervisor *s)
 {
-    struct kg_config config;
+    static struct kg_config config;
     struct kg_config_errors errors;
     json_t *list = json_array();
     char rows[1024] = "";
@@ -193,7 +212,7 @@ static char *reload(struct supervisor *s)
     if (good) {
         size_t restart = kg_config_restart_rows(&s->config, &config, rows, sizeof rows);
         kg_config_apply_reloadable(&s->config, &config);
-        int error = kg_link_write_config(s->config_fd, &s->config);
+        int error = hand_out_config(s);
         if (error)
             kg_error("supervisor", "cannot hand out the new configuration: %s", strerror(error));
         for (int i = 0; i < CHILDREN; i++)
@@ -374,7 +393,7 @@ int kg_supervisor_main(const char *file)
     static struct supervisor s;
     char why[512];
     s = (struct supervisor){.file = file,
-                            .config_fd = -1,
+                            .config_fd = {-1, -1},
                             .runtime = KG_RUNTIME_NONE,
                             .signal_fd = -1,
                             .child = {[MEDIA] = {.role = "media", .watch_fd = -1},
@@ -390,9 +409,9 @@ int kg_supervisor_main(const char *file)
         kg_error("supervisor", "%s", why);
         goto out;
     }
-    s.config_fd = memfd_create("kedge-config", MFD_CLOEXEC);
-    if (s.config_fd < 0 || kg_link_write_config(s.config_fd, &s.config) || block_signals(&s)) {
-        kg_error("supervisor", "cannot start: %s", strerror(errno));
+    int error = open_config(&s);
+    if (error || (error = block_signals(&s))) {
+        kg_error("supervisor", "cannot start: %s", strerror(error));
         goto out;
     }
     if (s.runtime.media_pid) {
@@ -409,8 +428,9 @@ int kg_supervisor_main(const char *file)
     kg_info("supervisor", "ended");
 out:
     kg_runtime_close(&s.runtime);
-    if (s.config_fd >= 0)
-        close(s.config_fd);
+    for (int i = 0; i < CHILDREN; i++)
+        if (s.config_fd[i] >= 0)
+            close(s.config_fd[i]);
     if (s.signal_fd >= 0)
         close(s.signal_fd);
     return s.status;

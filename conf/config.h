@@ -23,15 +23,43 @@ struct kg_endpoint {
     struct kg_addr addr;
 };
 
-#define KG_LISTEN_MAX       32
-#define KG_PBX_MAX          16
-#define KG_PATH_MAX         256
-#define KG_DOMAIN_MAX       256
-#define KG_PASS_HEADERS_MAX 32
+#define KG_DOMAIN_MAX 256
 
 /* The name of a header, or "X-*": the beginning of names. */
 struct kg_header_name {
     char text[48];
+};
+
+/* A server that kedge sends requests to: "udp:192.0.2.10:5060", "tls:pbx.example.org;priority=1",
+ * "sip:example.org". */
+struct kg_server_at {
+    char host[KG_DOMAIN_MAX]; /* an address without brackets, or a name */
+    uint16_t port;            /* 0: not given */
+    enum kg_transport transport;
+    bool located;    /* sip: and sips: (then transport is KG_TLS): transport and port by DNS, RFC 3263 4.1 */
+    bool unverified; /* TLS: take any certificate */
+    uint16_t priority, weight; /* as in SRV (RFC 2782): lowest first; equal ones share by weight */
+};
+#define KG_SERVER_AT_STR (KG_DOMAIN_MAX + 64)
+/* As it could stand in the file. Returns out. */
+char *kg_server_at_format(const struct kg_server_at *at, char out[static KG_SERVER_AT_STR]);
+
+#define KG_NAME_MAX          32
+#define KG_SECRET_MAX        128
+#define KG_LISTEN_MAX        32
+#define KG_TRUNKS_MAX        32
+#define KG_TRUNK_SERVERS_MAX 4
+#define KG_PBX_MAX           16
+#define KG_PATH_MAX          256
+#define KG_PASS_HEADERS_MAX  32
+
+/* A provider of phone numbers (an ITSP) that calls go to and come from. */
+struct kg_trunk_config {
+    char name[KG_NAME_MAX];
+    struct kg_server_at server[KG_TRUNK_SERVERS_MAX];
+    size_t server_count;
+    uint32_t probe_ms; /* between two OPTIONS; 0: none */
+    char password[KG_SECRET_MAX];
 };
 
 /* All times are in milliseconds inside kedge and in seconds in the file unless the row says otherwise. */
@@ -73,6 +101,8 @@ struct kg_config {
     } ice;
     struct kg_endpoint pbx[KG_PBX_MAX];
     size_t pbx_count; /* 0: the embedded registrar serves */
+    struct kg_trunk_config trunk[KG_TRUNKS_MAX];
+    size_t trunk_count;
     struct {
         uint32_t phone_expires_udp_ms; /* granted to a NATed UDP phone */
         uint32_t phone_expires_stream_ms;
@@ -129,6 +159,8 @@ int kg_config_load(const char *path, struct kg_config *out, struct kg_config_err
 size_t kg_config_restart_rows(const struct kg_config *a, const struct kg_config *b, char *out, size_t size);
 /* Copies the rows that can be changed at run time from `from` into `to`. */
 void kg_config_apply_reloadable(struct kg_config *to, const struct kg_config *from);
+/* Clears every password: for those who need the rest. */
+void kg_config_forget_secrets(struct kg_config *config);
 /* The generated reference for conf/README.md (Markdown table), to stdout; `kedge --config-reference`. */
 void kg_config_print_reference(void);
 

@@ -15,6 +15,27 @@ _Static_assert(offsetof(struct kg_config, media.port_max) == offsetof(struct kg_
 
 #define DAY 86400u /* s */
 
+/* The rows of one trunk. */
+#define IN(type, member) .offset = offsetof(type, member), .size = sizeof(((type *)0)->member)
+#define TRUNK(member)    IN(struct kg_trunk_config, member)
+
+static const struct kg_conf_row trunk_rows[] = {
+    {"name", &kg_conf_name, "", TRUNK(name), .required = true,
+     .doc = "What the trunk is called in logs, in kedgectl and in other settings."},
+    {"server", &kg_conf_servers, "", TRUNK(server), .required = true,
+     .count_offset = offsetof(struct kg_trunk_config, server_count), .max = KG_TRUNK_SERVERS_MAX, .min = 1,
+     .doc = "Where the provider takes calls, as in pbx."},
+    {"probe", &kg_conf_seconds, "30", TRUNK(probe_ms), .min = 0, .max = 3600,
+     .doc =
+         "How often its servers are asked by OPTIONS whether they are up. 0: never; then only calls tell."},
+    {"password", &kg_conf_secret, "", TRUNK(password),
+     .doc = "What kedge proves itself to the provider with."},
+    {"password_file", &kg_conf_secret_file, "", TRUNK(password),
+     .doc = "The same from a file that holds nothing else, and that only kedge's user and root can read."},
+};
+static const struct kg_conf_record trunk_record = {trunk_rows, sizeof trunk_rows / sizeof trunk_rows[0],
+                                                   sizeof(struct kg_trunk_config), "name", NULL};
+
 const struct kg_conf_row kg_conf_rows[] = {
     {"sip.listen", &kg_conf_listen, "udp:0.0.0.0:5060 tcp:0.0.0.0:5060 tls:0.0.0.0:5061",
      LIST(sip.listen, sip.listen_count, KG_LISTEN_MAX), .min = 1,
@@ -92,6 +113,8 @@ const struct kg_conf_row kg_conf_rows[] = {
      .doc = "The PBX behind kedge, as transport:address:port; the next ones serve when the first does not. "
             "Without "
             "it the embedded registrar serves."},
+    {"trunks", &kg_conf_records, "", LIST(trunk, trunk_count, KG_TRUNKS_MAX), .record = &trunk_record,
+     .reloadable = true, .doc = "Providers of phone numbers that calls go to and come from."},
     {"registration.phone_expires_udp", &kg_conf_seconds, "120", FIELD(registration.phone_expires_udp_ms),
      .min = 5, .max = 7200, .reloadable = true,
      .doc = "How long a registration over UDP from behind a NAT lasts before the phone must refresh it."},
@@ -153,17 +176,20 @@ const struct kg_conf_row kg_conf_rows[] = {
 };
 const size_t kg_conf_row_count = sizeof kg_conf_rows / sizeof kg_conf_rows[0];
 
-/* Longest text of a whole row: a list of KG_LISTEN_MAX endpoints. */
-#define ROW_TEXT 4096
+/* Longest text of a whole row: a list of KG_LISTEN_MAX servers. */
+#define ROW_TEXT (KG_LISTEN_MAX * KG_SERVER_AT_STR)
+
+/* What a list of records is as a type: conf/fill.c knows how to fill one. */
+const struct kg_conf_type kg_conf_records = {.name = "list of records", .list = true};
 
 /* The row's whole value as one comparable text. */
-static void row_text(const struct kg_conf_row *row, const struct kg_config *config, char out[static ROW_TEXT])
+static void row_text(const struct kg_conf_row *row, const void *base, char out[static ROW_TEXT])
 {
     size_t used = 0;
-    char item[KG_PATH_MAX + 16];
+    char item[KG_PATH_MAX + KG_SERVER_AT_STR];
 
     out[0] = '\0';
-    for (size_t i = 0; row->type->format(row, config, i, item, sizeof item); i++) {
+    for (size_t i = 0; row->type->format(row, base, i, item, sizeof item); i++) {
         int len = snprintf(out + used, ROW_TEXT - used, "%s%s", i > 0 ? " " : "", item);
         if (len < 0 || (size_t)len >= ROW_TEXT - used)
             return;
@@ -171,39 +197,68 @@ static void row_text(const struct kg_conf_row *row, const struct kg_config *conf
     }
 }
 
-static void set_default(const struct kg_conf_row *row, struct kg_config *config)
+static void set_default(const struct kg_conf_row *row, void *base)
 {
     char text[KG_PATH_MAX], why[200], *rest = text, *item;
 
     snprintf(text, sizeof text, "%s", row->preset);
     if (!row->type->list && text[0] != '\0')
-        row->type->set(row, config, text, why, sizeof why);
+        row->type->set(row, base, text, why, sizeof why);
     while (row->type->list && (item = strsep(&rest, " ")) != NULL)
         if (item[0] != '\0')
-            row->type->set(row, config, item, why, sizeof why);
+            row->type->set(row, base, item, why, sizeof why);
+}
+
+void kg_conf_defaults(const struct kg_conf_row *rows, size_t count, void *base, size_t size)
+{
+    memset(base, 0, size);
+    for (size_t i = 0; i < count; i++)
+        set_default(&rows[i], base);
 }
 
 void kg_config_defaults(struct kg_config *config)
 {
-    memset(config, 0, sizeof *config);
-    for (size_t i = 0; i < kg_conf_row_count; i++)
-        set_default(&kg_conf_rows[i], config);
+    kg_conf_defaults(kg_conf_rows, kg_conf_row_count, config, sizeof *config);
+}
+
+static bool row_same(const struct kg_conf_row *row, const void *a, const void *b)
+{
+    static _Thread_local char text_a[ROW_TEXT], text_b[ROW_TEXT];
+
+    if (row->type->secret) /* texts are filled up with zeros */
+        return memcmp((const char *)a + row->offset, (const char *)b + row->offset, row->size) == 0;
+    row_text(row, a, text_a);
+    row_text(row, b, text_b);
+    return strcmp(text_a, text_b) == 0;
+}
+
+/* Records differ if a row of theirs does. */
+static bool records_same(const struct kg_conf_row *row, const char *a, const char *b)
+{
+    const struct kg_conf_record *record = row->record;
+    size_t count = *(const size_t *)(const void *)(a + row->count_offset);
+
+    if (count != *(const size_t *)(const void *)(b + row->count_offset))
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        size_t at = row->offset + i * record->element;
+        for (size_t j = 0; j < record->count; j++)
+            if (!row_same(&record->rows[j], a + at, b + at))
+                return false;
+    }
+    return true;
 }
 
 size_t kg_config_restart_rows(const struct kg_config *a, const struct kg_config *b, char *out, size_t size)
 {
-    char text_a[ROW_TEXT], text_b[ROW_TEXT];
     size_t found = 0, used = 0;
 
     if (size > 0)
         out[0] = '\0';
     for (size_t i = 0; i < kg_conf_row_count; i++) {
         const struct kg_conf_row *row = &kg_conf_rows[i];
-        if (row->reloadable)
-            continue;
-        row_text(row, a, text_a);
-        row_text(row, b, text_b);
-        if (strcmp(text_a, text_b) == 0)
+        if (row->reloadable ||
+            (row->record != NULL ? records_same(row, (const char *)a, (const char *)b) : row_same(row, a, b)))
             continue;
         if (used < size)
             used += (size_t)snprintf(out + used, size - used, "%s%s", found > 0 ? ", " : "", row->name);
@@ -223,6 +278,24 @@ void kg_config_apply_reloadable(struct kg_config *to, const struct kg_config *fr
     }
 }
 
+static void forget(const struct kg_conf_row *rows, size_t count, char *base)
+{
+    for (size_t i = 0; i < count; i++)
+        if (rows[i].type->secret)
+            memset(base + rows[i].offset, 0, rows[i].size);
+}
+
+void kg_config_forget_secrets(struct kg_config *config)
+{
+    forget(kg_conf_rows, kg_conf_row_count, (char *)config);
+    for (size_t i = 0; i < kg_conf_row_count; i++) {
+        const struct kg_conf_row *row = &kg_conf_rows[i];
+        for (size_t j = 0; row->record != NULL && j < row->max; j++)
+            forget(row->record->rows, row->record->count,
+                   (char *)config + row->offset + j * row->record->element);
+    }
+}
+
 static void print_range(const struct kg_conf_row *row)
 {
     if (row->type == &kg_conf_seconds || row->type == &kg_conf_count)
@@ -233,22 +306,38 @@ static void print_range(const struct kg_conf_row *row)
         printf("%s", row->type->name);
 }
 
+/* One line of the reference; base holds the defaults. In a record: the list's name, and what its change
+ * needs. */
+static void print_row(const struct kg_conf_row *row, const void *base, const struct kg_conf_row *list)
+{
+    char text[ROW_TEXT] = "";
+
+    printf("| `%s%s%s` | ", list != NULL ? list->name : "", list != NULL ? "[]." : "", row->name);
+    print_range(row);
+    if (row->record == NULL)
+        row_text(row, base, text);
+    if (text[0] != '\0')
+        printf(" | `%s`", text);
+    else
+        printf(row->required ? " | needed" : " | none");
+    printf(" | %s | %s |\n", (list != NULL ? list : row)->reloadable ? "reload" : "restart", row->doc);
+}
+
 void kg_config_print_reference(void)
 {
-    struct kg_config config;
-    char text[ROW_TEXT];
+    static struct kg_config config;
 
     kg_config_defaults(&config);
     printf("| name | value | default | a change needs | what it does |\n|---|---|---|---|---|\n");
     for (size_t i = 0; i < kg_conf_row_count; i++) {
         const struct kg_conf_row *row = &kg_conf_rows[i];
-        printf("| `%s` | ", row->name);
-        print_range(row);
-        row_text(row, &config, text);
-        if (text[0] != '\0')
-            printf(" | `%s`", text);
-        else
-            printf(" | none");
-        printf(" | %s | %s |\n", row->reloadable ? "reload" : "restart", row->doc);
+        void *element = kg_conf_field(row, &config); /* the first: nothing else is in it */
+
+        print_row(row, &config, NULL);
+        if (row->record == NULL)
+            continue;
+        kg_conf_defaults(row->record->rows, row->record->count, element, row->record->element);
+        for (size_t j = 0; j < row->record->count; j++)
+            print_row(&row->record->rows[j], element, row);
     }
 }

@@ -6,21 +6,36 @@
 
 struct kg_conf_row;
 
+/* A list of records: each item of the YAML list is a mapping of these rows, filled into one element of an
+ * array. The rows' offsets are in the element; they have no section, hold no records, and a change of any is
+ * a change of the list. */
+struct kg_conf_record {
+    const struct kg_conf_row *rows;
+    size_t count;    /* of rows; at most KG_CONF_RECORD_ROWS */
+    size_t element;  /* bytes */
+    const char *key; /* the row that tells the elements apart: needed, never twice */
+    /* What only several rows together can get wrong: 0, or EINVAL and a sentence in why. NULL: nothing. */
+    int (*check)(const void *element, char *why, size_t size);
+};
+#define KG_CONF_RECORD_ROWS 48
+
 /* What kind of value a row takes: text to field and back. Stateless. */
 struct kg_conf_type {
-    const char *name; /* in the reference */
-    bool list;        /* `set` appends one item */
-    /* Returns 0, or EINVAL and the rest of a sentence that begins with the row's name: "must be ...". */
-    int (*set)(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
-               size_t size);
+    const char *name;         /* in the reference */
+    bool list;                /* `set` appends one item */
+    const char *const *names; /* of an enum's values, then NULL */
+    bool secret;              /* the value is never shown, not even in an error */
+    /* base: struct kg_config, or the element of a record. Returns 0, or EINVAL and the rest of a sentence
+     * that begins with the row's name: "must be ...". */
+    int (*set)(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size);
     /* One value as it could stand in the file; index counts items of a list. False past the last. */
-    bool (*format)(const struct kg_conf_row *row, const struct kg_config *config, size_t index, char *out,
-                   size_t size);
+    bool (*format)(const struct kg_conf_row *row, const void *base, size_t index, char *out, size_t size);
 };
 
 extern const struct kg_conf_type kg_conf_address, kg_conf_listen, kg_conf_peers, kg_conf_domain, kg_conf_path,
     kg_conf_socket, kg_conf_ports, kg_conf_policy, kg_conf_digest, kg_conf_yes, kg_conf_level,
-    kg_conf_headers, kg_conf_seconds, kg_conf_count;
+    kg_conf_headers, kg_conf_seconds, kg_conf_count, kg_conf_servers, kg_conf_name, kg_conf_text,
+    kg_conf_texts, kg_conf_secret, kg_conf_secret_file, kg_conf_records;
 
 /* One setting. Names have at most two parts: "section.name" or "name". */
 struct kg_conf_row {
@@ -28,24 +43,30 @@ struct kg_conf_row {
     const struct kg_conf_type *type;
     const char *
         preset; /* the default as text; items of a list are separated by a blank; "" leaves the field empty */
-    size_t offset;       /* of the field in struct kg_config */
-    size_t size;         /* of the field, in bytes */
-    size_t count_offset; /* lists: of the size_t that counts the items */
-    uint32_t min, max;   /* seconds, a count, or the items of a list */
-    bool reloadable;     /* takes effect on reload; else it needs a restart */
+    const struct kg_conf_record *record; /* kg_conf_records only */
+    size_t offset;                       /* of the field in struct kg_config, or in the element of a record */
+    size_t size;                         /* of the field, in bytes */
+    size_t count_offset;                 /* lists: of the size_t that counts the items */
+    uint32_t min, max;                   /* seconds, a count, or the items of a list */
+    bool reloadable;                     /* takes effect on reload; else it needs a restart */
+    bool required;                       /* in a record: every element has it */
     const char *doc;
 };
 
 extern const struct kg_conf_row kg_conf_rows[];
 extern const size_t kg_conf_row_count;
 
-static inline void *kg_conf_field(const struct kg_conf_row *row, struct kg_config *config)
+static inline void *kg_conf_field(const struct kg_conf_row *row, void *base)
 {
-    return (char *)config + row->offset;
+    return (char *)base + row->offset;
 }
-static inline size_t *kg_conf_list_count(const struct kg_conf_row *row, struct kg_config *config)
+static inline size_t *kg_conf_list_count(const struct kg_conf_row *row, void *base)
 {
-    return (size_t *)((char *)config + row->count_offset);
+    return (size_t *)((char *)base + row->count_offset);
 }
+/* RFC 1123 2.1 as far as characters go; "192.0.2.1" passes too. */
+bool kg_conf_is_host_name(const char *text);
+/* Clears the struct that the rows describe and gives it their defaults. */
+void kg_conf_defaults(const struct kg_conf_row *rows, size_t count, void *base, size_t size);
 
 #endif

@@ -15,11 +15,13 @@ static const char *const policies[] = {
     [KG_POLICY_STEER] = "steer",
     [KG_POLICY_ANCHOR] = "anchor",
     [KG_POLICY_BYPASS] = "bypass",
+    NULL,
 };
 static const char *const digests[] = {
     [KG_DIGEST_OFFER_MD5] = "md5",
     [KG_DIGEST_OFFER_SHA256] = "sha-256",
     [KG_DIGEST_OFFER_BOTH] = "both",
+    NULL,
 };
 static const char *const log_levels[] = {"error", "warn", "info", "debug"};
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -39,21 +41,27 @@ static size_t find(const char *const *names, size_t count, const char *text)
     return i;
 }
 
+bool kg_conf_is_host_name(const char *text)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-";
+
+    return text[0] != '\0' && text[0] != '-' && text[0] != '.' && text[strspn(text, allowed)] == '\0';
+}
+
 static int refuse(char *why, size_t size, const char *text, const char *must)
 {
     snprintf(why, size, "%s, not \"%.60s\"", must, text);
     return EINVAL;
 }
 
-static const void *field(const struct kg_conf_row *row, const struct kg_config *config)
+static const void *field(const struct kg_conf_row *row, const void *base)
 {
-    return (const char *)config + row->offset;
+    return (const char *)base + row->offset;
 }
 
 /* "auto" or one address without a port. */
 
-static int address_set(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
-                       size_t size)
+static int address_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
 {
     struct kg_addr addr = {0}, probe;
 
@@ -65,21 +73,22 @@ static int address_set(const struct kg_conf_row *row, struct kg_config *config, 
         if (!kg_addr_is_usable(&probe))
             return refuse(why, size, text, "must be auto or one address of this machine or its NAT");
     }
-    memcpy(kg_conf_field(row, config), &addr, sizeof addr);
+    memcpy(kg_conf_field(row, base), &addr, sizeof addr);
     return 0;
 }
 
-static bool address_format(const struct kg_conf_row *row, const struct kg_config *config, size_t index,
-                           char *out, size_t size)
+static bool address_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
+                           size_t size)
 {
-    const struct kg_addr *addr = field(row, config);
+    const struct kg_addr *addr = field(row, base);
     char text[KG_ADDR_STR];
 
     snprintf(out, size, "%s", kg_addr_is_set(addr) ? kg_addr_format_host(addr, text) : "auto");
     return index == 0;
 }
 
-const struct kg_conf_type kg_conf_address = {"address or auto", false, address_set, address_format};
+const struct kg_conf_type kg_conf_address = {
+    .name = "address or auto", .set = address_set, .format = address_format};
 
 /* Lists of endpoints: "udp:192.0.2.10:5060". */
 
@@ -104,11 +113,11 @@ static int parse_endpoint(const char *text, struct kg_endpoint *out, char *why, 
     return 0;
 }
 
-static int endpoint_append(const struct kg_conf_row *row, struct kg_config *config,
-                           const struct kg_endpoint *endpoint, const char *text, char *why, size_t size)
+static int endpoint_append(const struct kg_conf_row *row, void *base, const struct kg_endpoint *endpoint,
+                           const char *text, char *why, size_t size)
 {
-    struct kg_endpoint *list = kg_conf_field(row, config);
-    size_t *count = kg_conf_list_count(row, config);
+    struct kg_endpoint *list = kg_conf_field(row, base);
+    size_t *count = kg_conf_list_count(row, base);
 
     for (size_t i = 0; i < *count; i++) {
         if (list[i].transport == endpoint->transport && kg_addr_equal(&list[i].addr, &endpoint->addr)) {
@@ -124,33 +133,31 @@ static int endpoint_append(const struct kg_conf_row *row, struct kg_config *conf
     return 0;
 }
 
-static int listen_set(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
-                      size_t size)
+static int listen_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
 {
     struct kg_endpoint endpoint;
     int error = parse_endpoint(text, &endpoint, why, size);
 
     if (error == 0 && kg_addr_is_multicast(&endpoint.addr))
         error = refuse(why, size, text, "must be an address of this machine");
-    return error != 0 ? error : endpoint_append(row, config, &endpoint, text, why, size);
+    return error != 0 ? error : endpoint_append(row, base, &endpoint, text, why, size);
 }
 
-static int peers_set(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
-                     size_t size)
+static int peers_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
 {
     struct kg_endpoint endpoint;
     int error = parse_endpoint(text, &endpoint, why, size);
 
     if (error == 0 && !kg_addr_is_usable(&endpoint.addr))
         error = refuse(why, size, text, "must be the address of one machine");
-    return error != 0 ? error : endpoint_append(row, config, &endpoint, text, why, size);
+    return error != 0 ? error : endpoint_append(row, base, &endpoint, text, why, size);
 }
 
-static bool endpoints_format(const struct kg_conf_row *row, const struct kg_config *config, size_t index,
-                             char *out, size_t size)
+static bool endpoints_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
+                             size_t size)
 {
-    const struct kg_endpoint *list = field(row, config);
-    const size_t *count = (const size_t *)((const char *)config + row->count_offset);
+    const struct kg_endpoint *list = field(row, base);
+    const size_t *count = (const size_t *)((const char *)base + row->count_offset);
     char text[KG_ADDR_STR];
 
     if (index >= *count)
@@ -160,15 +167,14 @@ static bool endpoints_format(const struct kg_conf_row *row, const struct kg_conf
     return true;
 }
 
-const struct kg_conf_type kg_conf_listen = {"list of transport:address:port", true, listen_set,
-                                            endpoints_format};
-const struct kg_conf_type kg_conf_peers = {"list of transport:address:port", true, peers_set,
-                                           endpoints_format};
+const struct kg_conf_type kg_conf_listen = {
+    .name = "list of transport:address:port", .list = true, .set = listen_set, .format = endpoints_format};
+const struct kg_conf_type kg_conf_peers = {
+    .name = "list of transport:address:port", .list = true, .set = peers_set, .format = endpoints_format};
 
 /* Texts. */
 
-static int text_set(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
-                    size_t size)
+static int text_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
 {
     size_t len = strlen(text);
 
@@ -176,47 +182,126 @@ static int text_set(const struct kg_conf_row *row, struct kg_config *config, con
         snprintf(why, size, "is longer than %zu bytes", row->size - 1);
         return EINVAL;
     }
-    memset(kg_conf_field(row, config), 0, row->size);
-    memcpy(kg_conf_field(row, config), text, len);
+    memset(kg_conf_field(row, base), 0, row->size);
+    memcpy(kg_conf_field(row, base), text, len);
     return 0;
 }
 
-static bool text_format(const struct kg_conf_row *row, const struct kg_config *config, size_t index,
-                        char *out, size_t size)
+static bool text_format(const struct kg_conf_row *row, const void *base, size_t index, char *out, size_t size)
 {
-    const char *text = field(row, config);
+    const char *text = field(row, base);
 
     snprintf(out, size, "%s", text);
     return index == 0 && text[0] != '\0';
 }
 
 /* It stands in realms and URIs: a host as in RFC 3261 25.1. */
-static int domain_set(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
-                      size_t size)
+static int domain_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
 {
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-";
     struct kg_addr addr;
-    bool name = text[0] != '\0' && text[0] != '-' && text[0] != '.' && text[strspn(text, allowed)] == '\0';
 
-    if (!name && (text[0] != '[' || kg_addr_parse_host(text, 0, &addr) != 0))
+    if (!kg_conf_is_host_name(text) && (text[0] != '[' || kg_addr_parse_host(text, 0, &addr) != 0))
         return refuse(why, size, text, "must be a domain such as example.org or an address");
-    return text_set(row, config, text, why, size);
+    return text_set(row, base, text, why, size);
 }
 
-const struct kg_conf_type kg_conf_domain = {"domain", false, domain_set, text_format};
+const struct kg_conf_type kg_conf_domain = {.name = "domain", .set = domain_set, .format = text_format};
 
-static int path_set(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
-                    size_t size)
+/* Any text that can stand in a header: nothing below a blank. */
+static int line_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
+{
+    for (const char *at = text; *at != '\0'; at++) {
+        if ((unsigned char)*at < ' ' || *at == 0x7f) {
+            snprintf(why, size, "has a control character in it");
+            return EINVAL;
+        }
+    }
+    return text_set(row, base, text, why, size);
+}
+
+const struct kg_conf_type kg_conf_text = {.name = "text", .set = line_set, .format = text_format};
+
+/* Lists of such texts: an array of size / max bytes each. */
+static int texts_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
+{
+    size_t *count = kg_conf_list_count(row, base), each = row->size / row->max;
+    struct kg_conf_row item = {.offset = row->offset + *count * each, .size = each};
+    const char *list = field(row, base);
+
+    for (size_t i = 0; i < *count; i++)
+        if (strcmp(list + i * each, text) == 0)
+            return refuse(why, size, text, "must name each only once");
+    if (*count >= row->max) {
+        snprintf(why, size, "has more than %u entries", row->max);
+        return EINVAL;
+    }
+    if (line_set(&item, base, text, why, size) != 0)
+        return EINVAL;
+    ++*count;
+    return 0;
+}
+
+static bool texts_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
+                         size_t size)
+{
+    const size_t *count = (const size_t *)((const char *)base + row->count_offset);
+
+    if (index >= *count)
+        return false;
+    snprintf(out, size, "%s", (const char *)field(row, base) + index * (row->size / row->max));
+    return true;
+}
+
+const struct kg_conf_type kg_conf_texts = {
+    .name = "list of texts", .list = true, .set = texts_set, .format = texts_format};
+
+/* What an element of a record is called in logs, kedgectl and other rows. */
+static int name_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+
+    if (text[0] == '\0' || text[strspn(text, allowed)] != '\0')
+        return refuse(why, size, text, "must be a name of letters, digits, dots, dashes and underscores");
+    return text_set(row, base, text, why, size);
+}
+
+const struct kg_conf_type kg_conf_name = {.name = "name", .set = name_set, .format = text_format};
+
+/* Passwords. What they are is never printed; that there is one is. */
+static int secret_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
+{
+    if (text[0] == '\0') {
+        snprintf(why, size, "is empty");
+        return EINVAL;
+    }
+    return line_set(row, base, text, why, size);
+}
+
+static bool secret_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
+                          size_t size)
+{
+    const char *text = field(row, base);
+
+    snprintf(out, size, "(secret)");
+    return index == 0 && text[0] != '\0';
+}
+
+const struct kg_conf_type kg_conf_secret = {
+    .name = "password", .secret = true, .set = secret_set, .format = secret_format};
+/* The same field, filled from a file: conf/fill.c reads it and passes on what is in it. */
+const struct kg_conf_type kg_conf_secret_file = {
+    .name = "file with a password", .secret = true, .set = secret_set, .format = secret_format};
+
+static int path_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
 {
     if (text[0] != '/' || text[strlen(text) - 1] == '/')
         return refuse(why, size, text, "must be the whole path of a file, beginning with /");
-    return text_set(row, config, text, why, size);
+    return text_set(row, base, text, why, size);
 }
 
-const struct kg_conf_type kg_conf_path = {"file", false, path_set, text_format};
+const struct kg_conf_type kg_conf_path = {.name = "file", .set = path_set, .format = text_format};
 
-static int socket_set(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
-                      size_t size)
+static int socket_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
 {
     static const char scheme[] = "unix:";
     struct sockaddr_un un;
@@ -228,84 +313,60 @@ static int socket_set(const struct kg_conf_row *row, struct kg_config *config, c
                  sizeof un.sun_path - 1);
         return EINVAL;
     }
-    return path_set(row, config, text + strlen(scheme), why, size);
+    return path_set(row, base, text + strlen(scheme), why, size);
 }
 
-static bool socket_format(const struct kg_conf_row *row, const struct kg_config *config, size_t index,
-                          char *out, size_t size)
+static bool socket_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
+                          size_t size)
 {
-    const char *text = field(row, config);
+    const char *text = field(row, base);
 
     snprintf(out, size, "unix:%s", text);
     return index == 0;
 }
 
-const struct kg_conf_type kg_conf_socket = {"unix:/path", false, socket_set, socket_format};
+const struct kg_conf_type kg_conf_socket = {.name = "unix:/path", .set = socket_set, .format = socket_format};
 
-static int level_set(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
-                     size_t size)
+static int level_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
 {
     if (find(log_levels, COUNT(log_levels), text) == COUNT(log_levels))
         return refuse(why, size, text, "must be error, warn, info or debug");
-    return text_set(row, config, text, why, size);
+    return text_set(row, base, text, why, size);
 }
 
-const struct kg_conf_type kg_conf_level = {"error, warn, info or debug", false, level_set, text_format};
+const struct kg_conf_type kg_conf_level = {
+    .name = "error, warn, info or debug", .set = level_set, .format = text_format};
 
 /* One of a few names, kept as an enum whose values count from 0. */
-static int enum_set(const char *const *names, size_t count, const struct kg_conf_row *row,
-                    struct kg_config *config, const char *text, char *why, size_t size)
+static int enum_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
 {
+    const char *const *names = row->type->names;
     char must[120];
-    size_t value = find(names, count, text);
+    unsigned value = 0;
 
+    while (names[value] != NULL && strcmp(names[value], text) != 0)
+        value++;
     snprintf(must, sizeof must, "must be %s", row->type->name);
-    if (value == count)
+    if (names[value] == NULL)
         return refuse(why, size, text, must);
-    *(unsigned *)kg_conf_field(row, config) = (unsigned)value;
+    *(unsigned *)kg_conf_field(row, base) = value;
     return 0;
 }
 
-static bool enum_format(const char *const *names, const struct kg_conf_row *row,
-                        const struct kg_config *config, size_t index, char *out, size_t size)
+static bool enum_format(const struct kg_conf_row *row, const void *base, size_t index, char *out, size_t size)
 {
-    snprintf(out, size, "%s", names[*(const unsigned *)field(row, config)]);
+    snprintf(out, size, "%s", row->type->names[*(const unsigned *)field(row, base)]);
     return index == 0;
 }
 
-static int policy_set(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
-                      size_t size)
-{
-    return enum_set(policies, COUNT(policies), row, config, text, why, size);
-}
-
-static bool policy_format(const struct kg_conf_row *row, const struct kg_config *config, size_t index,
-                          char *out, size_t size)
-{
-    return enum_format(policies, row, config, index, out, size);
-}
-
-const struct kg_conf_type kg_conf_policy = {"auto, steer, anchor or bypass", false, policy_set,
-                                            policy_format};
-
-static int digest_set(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
-                      size_t size)
-{
-    return enum_set(digests, COUNT(digests), row, config, text, why, size);
-}
-
-static bool digest_format(const struct kg_conf_row *row, const struct kg_config *config, size_t index,
-                          char *out, size_t size)
-{
-    return enum_format(digests, row, config, index, out, size);
-}
-
-const struct kg_conf_type kg_conf_digest = {"md5, sha-256 or both", false, digest_set, digest_format};
+const struct kg_conf_type kg_conf_policy = {
+    .name = "auto, steer, anchor or bypass", .names = policies, .set = enum_set, .format = enum_format};
+const struct kg_conf_type kg_conf_digest = {
+    .name = "md5, sha-256 or both", .names = digests, .set = enum_set, .format = enum_format};
 
 static const char *const no_yes[] = {"no", "yes"};
 
-static int yes_set(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
-                   size_t size)
+static int yes_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
 {
     size_t value = find(no_yes, COUNT(no_yes), text);
 
@@ -315,28 +376,26 @@ static int yes_set(const struct kg_conf_row *row, struct kg_config *config, cons
         value = 0;
     if (value == COUNT(no_yes))
         return refuse(why, size, text, "must be yes or no");
-    *(bool *)kg_conf_field(row, config) = value == 1;
+    *(bool *)kg_conf_field(row, base) = value == 1;
     return 0;
 }
 
-static bool yes_format(const struct kg_conf_row *row, const struct kg_config *config, size_t index, char *out,
-                       size_t size)
+static bool yes_format(const struct kg_conf_row *row, const void *base, size_t index, char *out, size_t size)
 {
-    snprintf(out, size, "%s", no_yes[*(const bool *)field(row, config)]);
+    snprintf(out, size, "%s", no_yes[*(const bool *)field(row, base)]);
     return index == 0;
 }
 
-const struct kg_conf_type kg_conf_yes = {"yes or no", false, yes_set, yes_format};
+const struct kg_conf_type kg_conf_yes = {.name = "yes or no", .set = yes_set, .format = yes_format};
 
 /* Names of headers. */
 
-static int headers_set(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
-                       size_t size)
+static int headers_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
 {
     /* RFC 3261 25.1: token */
     static const char token[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.!%_+`'~";
-    struct kg_header_name *list = kg_conf_field(row, config);
-    size_t *count = kg_conf_list_count(row, config), len = strspn(text, token);
+    struct kg_header_name *list = kg_conf_field(row, base);
+    size_t *count = kg_conf_list_count(row, base), len = strspn(text, token);
 
     if (len == 0 || (text[len] != '\0' && strcmp(text + len, "*") != 0))
         return refuse(why, size, text, "must be names of headers, or beginnings such as X-*");
@@ -350,18 +409,19 @@ static int headers_set(const struct kg_conf_row *row, struct kg_config *config, 
     return 0;
 }
 
-static bool headers_format(const struct kg_conf_row *row, const struct kg_config *config, size_t index,
-                           char *out, size_t size)
+static bool headers_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
+                           size_t size)
 {
-    const struct kg_header_name *list = field(row, config);
+    const struct kg_header_name *list = field(row, base);
 
-    if (index >= *(const size_t *)((const char *)config + row->count_offset))
+    if (index >= *(const size_t *)((const char *)base + row->count_offset))
         return false;
     snprintf(out, size, "%s", list[index].text);
     return true;
 }
 
-const struct kg_conf_type kg_conf_headers = {"list of headers", true, headers_set, headers_format};
+const struct kg_conf_type kg_conf_headers = {
+    .name = "list of headers", .list = true, .set = headers_set, .format = headers_format};
 
 /* Numbers. */
 
@@ -379,10 +439,9 @@ static size_t digits(const char **text, size_t most, uint64_t *out)
     return len;
 }
 
-static int ports_set(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
-                     size_t size)
+static int ports_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
 {
-    uint16_t *range = kg_conf_field(row, config);
+    uint16_t *range = kg_conf_field(row, base);
     uint64_t low, high;
     const char *at = text;
     size_t got_low = digits(&at, 5, &low);
@@ -406,20 +465,20 @@ static int ports_set(const struct kg_conf_row *row, struct kg_config *config, co
     return 0;
 }
 
-static bool ports_format(const struct kg_conf_row *row, const struct kg_config *config, size_t index,
-                         char *out, size_t size)
+static bool ports_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
+                         size_t size)
 {
-    const uint16_t *range = field(row, config);
+    const uint16_t *range = field(row, base);
 
     snprintf(out, size, "%u-%u", range[0], range[1]);
     return index == 0;
 }
 
-const struct kg_conf_type kg_conf_ports = {"range of ports", false, ports_set, ports_format};
+const struct kg_conf_type kg_conf_ports = {
+    .name = "range of ports", .set = ports_set, .format = ports_format};
 
 /* "60", "60 s" or "2.5 s" into milliseconds. */
-static int seconds_set(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
-                       size_t size)
+static int seconds_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
 {
     const char *at = text;
     uint64_t whole, part = 0;
@@ -444,14 +503,14 @@ static int seconds_set(const struct kg_conf_row *row, struct kg_config *config, 
         snprintf(why, size, "must lie between %u and %u seconds, not \"%.60s\"", row->min, row->max, text);
         return EINVAL;
     }
-    *(uint32_t *)kg_conf_field(row, config) = (uint32_t)whole;
+    *(uint32_t *)kg_conf_field(row, base) = (uint32_t)whole;
     return 0;
 }
 
-static bool seconds_format(const struct kg_conf_row *row, const struct kg_config *config, size_t index,
-                           char *out, size_t size)
+static bool seconds_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
+                           size_t size)
 {
-    uint32_t ms = *(const uint32_t *)field(row, config);
+    uint32_t ms = *(const uint32_t *)field(row, base);
 
     if (ms % 1000 != 0)
         snprintf(out, size, "%u.%03u s", ms / 1000, ms % 1000);
@@ -460,10 +519,9 @@ static bool seconds_format(const struct kg_conf_row *row, const struct kg_config
     return index == 0;
 }
 
-const struct kg_conf_type kg_conf_seconds = {"seconds", false, seconds_set, seconds_format};
+const struct kg_conf_type kg_conf_seconds = {.name = "seconds", .set = seconds_set, .format = seconds_format};
 
-static int count_set(const struct kg_conf_row *row, struct kg_config *config, const char *text, char *why,
-                     size_t size)
+static int count_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
 {
     const char *at = text;
     uint64_t value;
@@ -474,15 +532,15 @@ static int count_set(const struct kg_conf_row *row, struct kg_config *config, co
         snprintf(why, size, "must lie between %u and %u, not %.60s", row->min, row->max, text);
         return EINVAL;
     }
-    *(uint32_t *)kg_conf_field(row, config) = (uint32_t)value;
+    *(uint32_t *)kg_conf_field(row, base) = (uint32_t)value;
     return 0;
 }
 
-static bool count_format(const struct kg_conf_row *row, const struct kg_config *config, size_t index,
-                         char *out, size_t size)
+static bool count_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
+                         size_t size)
 {
-    snprintf(out, size, "%u", *(const uint32_t *)field(row, config));
+    snprintf(out, size, "%u", *(const uint32_t *)field(row, base));
     return index == 0;
 }
 
-const struct kg_conf_type kg_conf_count = {"number", false, count_set, count_format};
+const struct kg_conf_type kg_conf_count = {.name = "number", .set = count_set, .format = count_format};

@@ -22,5 +22,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                     config.pbx_count > KG_PBX_MAX || config.media.port_min >= config.media.port_max ||
                     config.store[0] != '/' || config.control[0] != '/' || config.limits.calls == 0))
         abort();
+    for (size_t i = 0; !failed && i < config.trunk_count; i++)
+        if (config.trunk_count > KG_TRUNKS_MAX || config.trunk[i].name[0] == '\0' ||
+            config.trunk[i].server_count < 1 || config.trunk[i].server_count > KG_TRUNK_SERVERS_MAX)
+            abort();
     return 0;
 }

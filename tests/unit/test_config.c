@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -194,6 +196,198 @@ static void each_error_has_its_line(void **state)
         must_fail(rows[i].text, rows[i].line, rows[i].words);
 }
 
+/* ---- records ---- */
+
+static const char two_trunks[] = "trunks:\n"
+                                 "  - name: itsp\n"
+                                 "    server: sip:sip.itsp.example\n"
+                                 "    password: \"s3cret words\"\n"
+                                 "  - { name: second, probe: 0, server: [ \"udp:192.0.2.7\",\n"
+                                 "      \"tls:[2001:db8::7]:5071;priority=2;weight=10;verify=no\" ] }\n";
+
+static void records(void **state)
+{
+    const struct kg_trunk_config *trunk = config.trunk;
+    char text[KG_SERVER_AT_STR];
+
+    (void)state;
+    must_parse(two_trunks);
+    assert_int_equal(config.trunk_count, 2);
+    assert_string_equal(trunk[0].name, "itsp");
+    assert_string_equal(trunk[0].password, "s3cret words");
+    assert_int_equal(trunk[0].probe_ms, 30000); /* the default, in each element */
+    assert_int_equal(trunk[0].server_count, 1);
+    assert_true(trunk[0].server[0].located);
+    assert_string_equal(trunk[0].server[0].host, "sip.itsp.example");
+    assert_int_equal(trunk[1].probe_ms, 0);
+    assert_string_equal(trunk[1].password, "");
+    assert_int_equal(trunk[1].server_count, 2);
+    assert_string_equal(kg_server_at_format(&trunk[1].server[0], text), "udp:192.0.2.7");
+    assert_string_equal(kg_server_at_format(&trunk[1].server[1], text),
+                        "tls:[2001:db8::7]:5071;priority=2;weight=10;verify=no");
+    must_parse("trunks: []\n");
+    assert_int_equal(config.trunk_count, 0);
+}
+
+static void each_record_error_has_its_line(void **state)
+{
+    static const struct {
+        const char *text;
+        int line;
+        const char *words;
+    } rows[] = {
+        {"trunks:\n  - server: udp:192.0.2.1\n", 2, "this entry of trunks needs a name"},
+        {"trunks:\n  - name: a\n    server: udp:192.0.2.1\n  - name: b\n", 4, "needs a server"},
+        {"trunks:\n  - name: a\n    server: udp:192.0.2.1\n  - name: a\n    server: udp:192.0.2.2\n", 4,
+         "a second entry of trunks has the name a"},
+        {"trunks:\n  - name: a\n    sevrer: udp:192.0.2.1\n", 3,
+         "no setting trunks.sevrer; did you mean server?"},
+        {"trunks:\n  - name: a\n    name: b\n    server: udp:192.0.2.1\n", 3,
+         "trunks.name is set twice; the first time in line 2"},
+        {"trunks:\n  - name: a\n    server: []\n", 3, "trunks.server needs at least 1 entry"},
+        {"trunks:\n  - name: a\n    server: [ udp:192.0.2.1,\n      udp:192.0.2.1 ]\n", 4, "twice"},
+        {"trunks:\n  - name: a b\n    server: udp:192.0.2.1\n", 2, "letters, digits"},
+        {"trunks:\n  - name: a\n    server: { x: y }\n", 3, "takes a list"},
+        {"trunks:\n  - name:\n    server: udp:192.0.2.1\n", 2, "trunks.name has no value"},
+        {"trunks:\n  - name: a\n    server: udp:192.0.2.1\n    probe: 4000\n", 4, "between 0 and 3600"},
+        {"trunks:\n  - itsp\n", 2, "an entry of trunks is made of lines such as \"name: ...\""},
+        {"trunks:\n  name: a\n", 2, "trunks is a list: begin each entry with \"- name: ...\""},
+        {"trunks: itsp\n", 1, "trunks is a list"},
+        {"trunks:\n  - ? [ a ]\n    : b\n", 2, "plain text"},
+        {"trunks:\n  - { name: a, password: \"x\\n\", server: udp:192.0.2.1 }\n", 2,
+         "trunks.password has a control character"},
+        {"trunks:\n  - name: a\n    password: b\n    password_file: /c\n    server: udp:192.0.2.1\n", 4,
+         "trunks.password_file and trunks.password in line 3 are one setting"},
+        {"trunks:\n  - name: a\n    password_file: c\n    server: udp:192.0.2.1\n", 3, "the whole path"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        must_fail(rows[i].text, rows[i].line, rows[i].words);
+}
+
+static void records_have_a_bound(void **state)
+{
+    static char text[KG_TRUNKS_MAX * 64 + 256];
+    size_t used = (size_t)snprintf(text, sizeof text, "trunks:\n");
+
+    (void)state;
+    for (int i = 0; i <= KG_TRUNKS_MAX; i++)
+        used +=
+            (size_t)snprintf(text + used, sizeof text - used, "- { name: t%d, server: udp:192.0.2.1 }\n", i);
+    must_fail(text, KG_TRUNKS_MAX + 2, "trunks has more than 32 entries");
+}
+
+static void servers(void **state)
+{
+    static const struct {
+        const char *text, *words; /* words NULL: good, and reads back the same */
+    } rows[] = {
+        {"udp:192.0.2.1:5070", NULL},
+        {"tcp:pbx.example.org", NULL},
+        {"sip:example.org;priority=65535;weight=65535", NULL},
+        {"sips:example.org:5081", NULL},
+        {"tls:a-b.example;verify=no", NULL},
+        {"udp:localhost", NULL},
+        {"http:192.0.2.1", "must begin with udp:"},
+        {"192.0.2.1", "must begin with udp:"},
+        {"udp:", "needs a host"},
+        {"udp::5060", "needs a host"},
+        {"udp:192.0.2.1:0", "needs a host"},
+        {"udp:192.0.2.1:65536", "needs a host"},
+        {"udp:192.0.2.1:50 60", "needs a host"},
+        {"udp:[2001:db8::1", "needs a host"},
+        {"udp:[2001:db8::1]5060", "needs a host"},
+        {"udp:2001:db8::1", "needs a host"},
+        {"udp:[pbx]", "needs a host name"},
+        {"udp:192.0.2.300", "needs a host name"},
+        {"udp:a..b", "needs a host name"},
+        {"udp:a_b.example", "needs a host name"},
+        {"udp:-a.example", "needs a host name"},
+        {"udp:0.0.0.0", "one machine"},
+        {"udp:224.0.0.1", "one machine"},
+        {"udp:a.example;verify=no", "knows only"},
+        {"udp:a.example;priority=", "knows only"},
+        {"udp:a.example;priority=65536", "knows only"},
+        {"udp:a.example;weight=-1", "knows only"},
+        {"udp:a.example;;", "knows only"},
+    };
+    char text[512], back[KG_SERVER_AT_STR];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        snprintf(text, sizeof text, "trunks:\n- name: a\n  server: \"%s\"\n", rows[i].text);
+        if (rows[i].words == NULL) {
+            must_parse(text);
+            assert_string_equal(kg_server_at_format(&config.trunk[0].server[0], back), rows[i].text);
+        } else {
+            must_fail(text, 3, rows[i].words);
+        }
+    }
+}
+
+static void write_file(const char *path, const char *text, int mode)
+{
+    FILE *file = fopen(path, "w");
+
+    assert_non_null(file);
+    fputs(text, file);
+    assert_int_equal(fchmod(fileno(file), (mode_t)mode), 0);
+    fclose(file);
+}
+
+static void passwords_from_files(void **state)
+{
+    char dir[] = "/tmp/kedge-config-XXXXXX", conf[64], secret[64], text[256];
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(conf, sizeof conf, "%s/kedge.yaml", dir);
+    snprintf(secret, sizeof secret, "%s/secret", dir);
+    snprintf(text, sizeof text, "trunks:\n- name: a\n  server: udp:192.0.2.1\n  password_file: %s\n", secret);
+    write_file(conf, text, 0600);
+    assert_int_not_equal(kg_config_load(conf, &config, &errors), 0);
+    assert_int_equal(errors.item[0].line, 4);
+    assert_non_null(strstr(errors.item[0].text, "No such file"));
+    write_file(secret, "pass word\nmore\n", 0640);
+    if (kg_config_load(conf, &config, &errors) != 0)
+        fail_msg("%s", errors.item[0].text);
+    assert_string_equal(config.trunk[0].password, "pass word");
+    write_file(secret, "pass word\n", 0644);
+    assert_int_not_equal(kg_config_load(conf, &config, &errors), 0);
+    assert_non_null(strstr(errors.item[0].text, "everybody can read"));
+    write_file(secret, "\n", 0600);
+    assert_int_not_equal(kg_config_load(conf, &config, &errors), 0);
+    assert_non_null(strstr(errors.item[0].text, "is empty"));
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    write_file(secret, text, 0600);
+    assert_int_not_equal(kg_config_load(conf, &config, &errors), 0);
+    assert_non_null(strstr(errors.item[0].text, "longer than"));
+    assert_null(strstr(errors.item[0].text, "xxxx"));
+    must_parse("trunks: [ { name: a, server: udp:192.0.2.1, password_file: /nonexistent } ]\n");
+    unlink(secret);
+    unlink(conf);
+    rmdir(dir);
+}
+
+static void secrets_stay_secret(void **state)
+{
+    static char whole[sizeof config];
+    char long_one[300];
+
+    (void)state;
+    must_parse(two_trunks);
+    kg_config_forget_secrets(&config);
+    assert_string_equal(config.trunk[0].name, "itsp");
+    memcpy(whole, &config, sizeof whole);
+    assert_null(memmem(whole, sizeof whole, "s3cret", 6));
+    snprintf(long_one, sizeof long_one, "trunks:\n- { name: a, server: udp:192.0.2.1, password: %0200d }\n",
+             7);
+    must_fail(long_one, 2, "trunks.password is longer than 127 bytes");
+    assert_null(strstr(errors.item[0].text, "0007"));
+}
+
 static void finds_every_error(void **state)
 {
     (void)state;
@@ -263,6 +457,11 @@ static void reload(void **state)
     assert_string_equal(running.log_level, "debug");
     assert_int_equal(running.sip.listen_count, 3); /* needs the restart */
     assert_string_equal(running.store, "/var/lib/kedge/kedge.db");
+    must_parse(two_trunks); /* records change as a whole */
+    assert_int_equal(kg_config_restart_rows(&running, &config, names, sizeof names), 0);
+    kg_config_apply_reloadable(&running, &config);
+    assert_int_equal(running.trunk_count, 2);
+    assert_string_equal(running.trunk[1].name, "second");
 }
 
 /* The sample is correct, and says the defaults. Tests run in the root of the project. */
@@ -292,6 +491,12 @@ int main(void)
         cmocka_unit_test(whole_file),
         cmocka_unit_test(tolerant),
         cmocka_unit_test(each_error_has_its_line),
+        cmocka_unit_test(records),
+        cmocka_unit_test(each_record_error_has_its_line),
+        cmocka_unit_test(records_have_a_bound),
+        cmocka_unit_test(servers),
+        cmocka_unit_test(passwords_from_files),
+        cmocka_unit_test(secrets_stay_secret),
         cmocka_unit_test(finds_every_error),
         cmocka_unit_test(hostile_files),
         cmocka_unit_test(reload),
