@@ -12,6 +12,7 @@ struct kg_registrar;
 struct kg_calls;
 struct kg_requests;
 struct kg_cdr;
+struct kg_caps;
 struct kg_store;
 struct kg_media_client;
 
@@ -25,6 +26,7 @@ struct kg_server {
     struct kg_requests *requests;
     struct kg_cdr *cdr;
     struct kg_media_client *media;
+    struct kg_caps *caps; /* who may call what: route/caps.h */
     int64_t started_ms; /* wall clock */
 };
 

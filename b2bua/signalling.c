@@ -16,6 +16,7 @@
 #include "b2bua/link.h"
 #include "b2bua/registrar/registrar.h"
 #include "b2bua/request/request.h"
+#include "b2bua/route/caps.h"
 #include "b2bua/roles.h"
 #include "b2bua/server.h"
 #include "b2bua/sip/sip.h"
@@ -260,6 +261,7 @@ static void free_parts(struct role *role)
     kg_registrar_free(server->registrar);
     kg_sip_free(server->sip);
     kg_store_close(server->store);
+    kg_caps_free(server->caps);
     kg_media_client_free(server->media);
     kg_cdr_free(server->cdr); /* last: the calls that end with us have records too */
     su_timer_destroy(role->heartbeat);
@@ -288,6 +290,7 @@ static int make_parts(struct role *role)
         !(role->media_timer = su_timer_create(su_root_task(server->root), MEDIA_TICK_MS)) ||
         !(server->media = kg_media_client_new(media_path, on_media_event, role)) ||
         !(server->store = kg_store_open(server->config.store, why, sizeof why)) ||
+        !(server->caps = kg_caps_new(&server->config)) ||
         !(server->sip = kg_sip_new(server->root, &server->config, &handlers, why, sizeof why)) ||
         !(server->cdr = kg_cdr_new(&server->config)) || !(server->registrar = kg_registrar_new(server)) ||
         !(server->calls = kg_calls_new(server)) || !(server->requests = kg_requests_new(server)) ||

@@ -17,6 +17,26 @@ enum kg_policy { KG_POLICY_AUTO, KG_POLICY_STEER, KG_POLICY_ANCHOR, KG_POLICY_BY
 /* Which algorithms the embedded registrar offers in a challenge (RFC 8760). */
 enum kg_digest_offer { KG_DIGEST_OFFER_MD5, KG_DIGEST_OFFER_SHA256, KG_DIGEST_OFFER_BOTH };
 
+/* ---- records: lists of entries with fields of their own ---- */
+
+#define KG_CAPS_MAX     64
+#define KG_PREFIXES_MAX 16
+#define KG_NUMBER_SIZE  64 /* a number or the beginning of one, and NUL */
+
+/* The beginning of numbers, without separators; "": all. */
+struct kg_prefix {
+    char text[24];
+};
+
+/* What a user may do against toll fraud. */
+struct kg_cap {
+    char user[128]; /* "*": each user that no other entry names */
+    uint32_t calls; /* at once; 0: no limit */
+    uint32_t rate;  /* new ones a minute; 0: no limit */
+    struct kg_prefix allow[KG_PREFIXES_MAX], deny[KG_PREFIXES_MAX]; /* the longest that fits decides */
+    size_t allow_count, deny_count;
+};
+
 /* "udp:192.0.2.10:5060" */
 struct kg_endpoint {
     enum kg_transport transport;
@@ -129,6 +149,8 @@ struct kg_config {
         uint32_t rotate_every_ms; /* 0: only by size */
         uint32_t keep;            /* files */
     } cdr;
+    struct kg_cap caps[KG_CAPS_MAX];
+    size_t caps_count;
     char store[KG_PATH_MAX];
     char control[KG_PATH_MAX]; /* path of the UNIX socket, without "unix:" */
     char log_level[16];        /* error, warn, info, debug */
