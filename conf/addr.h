@@ -57,6 +57,17 @@ bool kg_addr_is_private(const struct kg_addr *addr);
 /* A unicast address and a port that packets may be sent to: set, not any, not multicast, 0/8 or port 0. */
 bool kg_addr_is_usable(const struct kg_addr *addr);
 
+/* A network: "198.51.100.0/24", "2001:db8::/32", or one host without "/". Bits beyond the prefix are cleared.
+ * Returns 0, or EINVAL and *out untouched. */
+struct kg_net {
+    struct kg_addr addr; /* port 0 */
+    uint8_t bits;
+};
+int kg_net_parse(const char *text, struct kg_net *out);
+bool kg_net_has(const struct kg_net *net, const struct kg_addr *addr);
+#define KG_NET_STR (KG_ADDR_STR + 4)
+char *kg_net_format(const struct kg_net *net, char buf[static KG_NET_STR]);
+
 /* The local address the kernel would send from to reach `remote` (port 0). Returns 0 or an errno. */
 int kg_addr_local_for(const struct kg_addr *remote, struct kg_addr *out);
 

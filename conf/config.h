@@ -12,7 +12,8 @@ enum kg_transport { KG_UDP, KG_TCP, KG_TLS };
 /* "udp", "tcp", "tls" */
 const char *kg_transport_name(enum kg_transport transport);
 
-enum kg_policy { KG_POLICY_AUTO, KG_POLICY_STEER, KG_POLICY_ANCHOR, KG_POLICY_BYPASS };
+/* The last: as another setting says. */
+enum kg_policy { KG_POLICY_AUTO, KG_POLICY_STEER, KG_POLICY_ANCHOR, KG_POLICY_BYPASS, KG_POLICY_DEFAULT };
 
 /* Which algorithms the embedded registrar offers in a challenge (RFC 8760). */
 enum kg_digest_offer { KG_DIGEST_OFFER_MD5, KG_DIGEST_OFFER_SHA256, KG_DIGEST_OFFER_BOTH };
@@ -73,13 +74,52 @@ char *kg_server_at_format(const struct kg_server_at *at, char out[static KG_SERV
 #define KG_PATH_MAX          256
 #define KG_PASS_HEADERS_MAX  32
 
+#define KG_TRUNK_NETS_MAX 16
+#define KG_ROUTES_MAX     128
+#define KG_ROUTE_TO_MAX   4
+#define KG_NUMBERS_MAX    128
+
+/* Whose name From has toward a trunk. */
+enum kg_caller_id { KG_CALLER_ID_ACCOUNT, KG_CALLER_ID_CALLER };
+
 /* A provider of phone numbers (an ITSP) that calls go to and come from. */
 struct kg_trunk_config {
     char name[KG_NAME_MAX];
     struct kg_server_at server[KG_TRUNK_SERVERS_MAX];
     size_t server_count;
-    uint32_t probe_ms; /* between two OPTIONS; 0: none */
+    uint32_t probe_ms;  /* between two OPTIONS; 0: none */
+    char user[64];      /* user part of From and of the address of record; "": none */
+    char auth_user[64]; /* "": user */
     char password[KG_SECRET_MAX];
+    char domain[KG_DOMAIN_MAX]; /* host part of From, To and request URI; "": the server's */
+    char realm[128];            /* the only one that is proven to; "*": any; "": the first one that asks */
+    bool registers;
+    uint32_t expires_ms; /* asked for */
+    bool line; /* an INVITE to the Contact that was registered is the trunk's, wherever it comes from */
+    struct kg_net match[KG_TRUNK_NETS_MAX]; /* an INVITE from there is the trunk's */
+    size_t match_count;
+    bool trusted; /* in the trust domain (RFC 3324) */
+    enum kg_caller_id from;
+    uint32_t calls; /* at once, both directions; 0: no limit */
+    enum kg_policy policy;
+    char ring[KG_NUMBER_SIZE]; /* embedded registrar: who is called where no route says; "": the number */
+};
+
+/* Where calls go. The first that fits decides. */
+struct kg_route_config {
+    char from[KG_NAME_MAX];                   /* "phone", "pbx", a trunk; "*": all */
+    char number[KG_NUMBER_SIZE];              /* called: whole, or the beginning of it and "*" */
+    char to[KG_ROUTE_TO_MAX][KG_NUMBER_SIZE]; /* "pbx", trunks, or one account; the next ones if one fails */
+    size_t to_count;
+    enum kg_policy policy;
+};
+
+/* How a number is written on one side. The first that fits decides. */
+struct kg_number_config {
+    char where[KG_NAME_MAX + 8]; /* "from-" or "to-", and "phone", "pbx" or a trunk */
+    enum kg_number_of { KG_NUMBER_CALLED, KG_NUMBER_CALLER } of;
+    char match[KG_NUMBER_SIZE];   /* whole, or the beginning of it and "*" */
+    char becomes[KG_NUMBER_SIZE]; /* "*" at its end: the rest */
 };
 
 /* All times are in milliseconds inside kedge and in seconds in the file unless the row says otherwise. */
@@ -123,6 +163,10 @@ struct kg_config {
     size_t pbx_count; /* 0: the embedded registrar serves */
     struct kg_trunk_config trunk[KG_TRUNKS_MAX];
     size_t trunk_count;
+    struct kg_route_config route[KG_ROUTES_MAX];
+    size_t route_count;
+    struct kg_number_config number[KG_NUMBERS_MAX];
+    size_t number_count;
     struct {
         uint32_t phone_expires_udp_ms; /* granted to a NATed UDP phone */
         uint32_t phone_expires_stream_ms;

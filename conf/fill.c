@@ -327,7 +327,7 @@ static void check_element(struct kg_conf_fill *fill, const struct kg_conf_scope 
     for (size_t i = 0; i < scope->count; i++)
         if (scope->rows[i].required && scope->line_of[i] == 0)
             kg_conf_say(fill->errors, line, "this entry of %s needs a %s", list->name, scope->rows[i].name);
-    for (size_t i = 0; key[0] != '\0' && i < index; i++)
+    for (size_t i = 0; key[0] != '\0' && !record->ordered && i < index; i++)
         if (strcmp(key_of(record, elements + i * record->element), key) == 0)
             kg_conf_say(fill->errors, line, "a second entry of %s has the %s %s", list->name, record->key,
                         key);

@@ -86,6 +86,8 @@ static void check_together(struct load *load)
             "ice.consent must be shorter than ice.consent_expiry, several times: a phone that is not asked "
             "in time cannot say yes");
     }
+    kg_conf_check_lists(config, &(struct kg_conf_lists){row_line(load, "routes"), row_line(load, "numbers")},
+                        load->fill.errors);
     if ((config->tls.certificate[0] == '\0') == (config->tls.key[0] == '\0'))
         return;
     if (config->tls.key[0] == '\0')

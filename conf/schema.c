@@ -15,27 +15,6 @@ _Static_assert(offsetof(struct kg_config, media.port_max) == offsetof(struct kg_
 
 #define DAY 86400u /* s */
 
-/* The rows of one trunk. */
-#define IN(type, member) .offset = offsetof(type, member), .size = sizeof(((type *)0)->member)
-#define TRUNK(member)    IN(struct kg_trunk_config, member)
-
-static const struct kg_conf_row trunk_rows[] = {
-    {"name", &kg_conf_name, "", TRUNK(name), .required = true,
-     .doc = "What the trunk is called in logs, in kedgectl and in other settings."},
-    {"server", &kg_conf_servers, "", TRUNK(server), .required = true,
-     .count_offset = offsetof(struct kg_trunk_config, server_count), .max = KG_TRUNK_SERVERS_MAX, .min = 1,
-     .doc = "Where the provider takes calls, as in pbx."},
-    {"probe", &kg_conf_seconds, "30", TRUNK(probe_ms), .min = 0, .max = 3600,
-     .doc =
-         "How often its servers are asked by OPTIONS whether they are up. 0: never; then only calls tell."},
-    {"password", &kg_conf_secret, "", TRUNK(password),
-     .doc = "What kedge proves itself to the provider with."},
-    {"password_file", &kg_conf_secret_file, "", TRUNK(password),
-     .doc = "The same from a file that holds nothing else, and that only kedge's user and root can read."},
-};
-static const struct kg_conf_record trunk_record = {trunk_rows, sizeof trunk_rows / sizeof trunk_rows[0],
-                                                   sizeof(struct kg_trunk_config), "name", NULL};
-
 const struct kg_conf_row kg_conf_rows[] = {
     {"sip.listen", &kg_conf_listen, "udp:0.0.0.0:5060 tcp:0.0.0.0:5060 tls:0.0.0.0:5061",
      LIST(sip.listen, sip.listen_count, KG_LISTEN_MAX), .min = 1,
@@ -113,8 +92,18 @@ const struct kg_conf_row kg_conf_rows[] = {
      .doc = "The PBX behind kedge, as transport:address:port; the next ones serve when the first does not. "
             "Without "
             "it the embedded registrar serves."},
-    {"trunks", &kg_conf_records, "", LIST(trunk, trunk_count, KG_TRUNKS_MAX), .record = &trunk_record,
+    {"trunks", &kg_conf_records, "", LIST(trunk, trunk_count, KG_TRUNKS_MAX), .record = &kg_conf_trunk,
      .reloadable = true, .doc = "Providers of phone numbers that calls go to and come from."},
+    {"routes", &kg_conf_records, "", LIST(route, route_count, KG_ROUTES_MAX), .record = &kg_conf_route,
+     .reloadable = true,
+     .doc = "Where calls go that do not simply go to the PBX or to an account. The first entry that fits "
+            "decides."},
+    {"numbers", &kg_conf_records, "", LIST(number, number_count, KG_NUMBERS_MAX), .record = &kg_conf_number,
+     .reloadable = true,
+     .doc = "How numbers are written on each side. Of the entries for one side and one direction the first "
+            "that fits decides."},
+    {"caps", &kg_conf_records, "", LIST(caps, caps_count, KG_CAPS_MAX), .record = &kg_conf_cap,
+     .reloadable = true, .doc = "What users may call, against toll fraud."},
     {"registration.phone_expires_udp", &kg_conf_seconds, "120", FIELD(registration.phone_expires_udp_ms),
      .min = 5, .max = 7200, .reloadable = true,
      .doc = "How long a registration over UDP from behind a NAT lasts before the phone must refresh it."},

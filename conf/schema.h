@@ -13,11 +13,13 @@ struct kg_conf_record {
     const struct kg_conf_row *rows;
     size_t count;    /* of rows; at most KG_CONF_RECORD_ROWS */
     size_t element;  /* bytes */
-    const char *key; /* the row that tells the elements apart: needed, never twice */
+    const char *key; /* the row that tells the elements apart: needed, never twice; or the first, if: */
+    bool ordered;    /* elements are told apart by their order alone */
     /* What only several rows together can get wrong: 0, or EINVAL and a sentence in why. NULL: nothing. */
     int (*check)(const void *element, char *why, size_t size);
 };
 #define KG_CONF_RECORD_ROWS 48
+extern const struct kg_conf_record kg_conf_trunk, kg_conf_route, kg_conf_number, kg_conf_cap;
 
 /* What kind of value a row takes: text to field and back. Stateless. */
 struct kg_conf_type {
@@ -35,7 +37,8 @@ struct kg_conf_type {
 extern const struct kg_conf_type kg_conf_address, kg_conf_listen, kg_conf_peers, kg_conf_domain, kg_conf_path,
     kg_conf_socket, kg_conf_ports, kg_conf_policy, kg_conf_digest, kg_conf_yes, kg_conf_level,
     kg_conf_headers, kg_conf_seconds, kg_conf_count, kg_conf_servers, kg_conf_name, kg_conf_text,
-    kg_conf_texts, kg_conf_secret, kg_conf_secret_file, kg_conf_records;
+    kg_conf_texts, kg_conf_secret, kg_conf_secret_file, kg_conf_nets, kg_conf_own_policy, kg_conf_caller_id,
+    kg_conf_number_of, kg_conf_records;
 
 /* One setting. Names have at most two parts: "section.name" or "name". */
 struct kg_conf_row {
@@ -66,6 +69,12 @@ static inline size_t *kg_conf_list_count(const struct kg_conf_row *row, void *ba
 }
 /* RFC 1123 2.1 as far as characters go; "192.0.2.1" passes too. */
 bool kg_conf_is_host_name(const char *text);
+/* What the lists of records must agree on: names that exist. Says what does not, at the lines given. */
+struct kg_conf_lists {
+    int routes, numbers;
+};
+void kg_conf_check_lists(const struct kg_config *config, const struct kg_conf_lists *line,
+                         struct kg_config_errors *errors);
 /* Clears the struct that the rows describe and gives it their defaults. */
 void kg_conf_defaults(const struct kg_conf_row *rows, size_t count, void *base, size_t size);
 

@@ -17,6 +17,13 @@ static const char *const policies[] = {
     [KG_POLICY_BYPASS] = "bypass",
     NULL,
 };
+static const char *const own_policies[] = {
+    [KG_POLICY_AUTO] = "auto",     [KG_POLICY_STEER] = "steer",     [KG_POLICY_ANCHOR] = "anchor",
+    [KG_POLICY_BYPASS] = "bypass", [KG_POLICY_DEFAULT] = "default", NULL,
+};
+static const char *const caller_ids[] = {
+    [KG_CALLER_ID_ACCOUNT] = "account", [KG_CALLER_ID_CALLER] = "caller", NULL};
+static const char *const number_ofs[] = {[KG_NUMBER_CALLED] = "called", [KG_NUMBER_CALLER] = "caller", NULL};
 static const char *const digests[] = {
     [KG_DIGEST_OFFER_MD5] = "md5",
     [KG_DIGEST_OFFER_SHA256] = "sha-256",
@@ -359,6 +366,14 @@ static bool enum_format(const struct kg_conf_row *row, const void *base, size_t 
     return index == 0;
 }
 
+const struct kg_conf_type kg_conf_own_policy = {.name = "auto, steer, anchor, bypass or default",
+                                                .names = own_policies,
+                                                .set = enum_set,
+                                                .format = enum_format};
+const struct kg_conf_type kg_conf_caller_id = {
+    .name = "account or caller", .names = caller_ids, .set = enum_set, .format = enum_format};
+const struct kg_conf_type kg_conf_number_of = {
+    .name = "called or caller", .names = number_ofs, .set = enum_set, .format = enum_format};
 const struct kg_conf_type kg_conf_policy = {
     .name = "auto, steer, anchor or bypass", .names = policies, .set = enum_set, .format = enum_format};
 const struct kg_conf_type kg_conf_digest = {
@@ -422,6 +437,37 @@ static bool headers_format(const struct kg_conf_row *row, const void *base, size
 
 const struct kg_conf_type kg_conf_headers = {
     .name = "list of headers", .list = true, .set = headers_set, .format = headers_format};
+
+/* Networks. */
+
+static int nets_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
+{
+    struct kg_net *list = kg_conf_field(row, base);
+    size_t *count = kg_conf_list_count(row, base);
+
+    if (*count >= row->max) {
+        snprintf(why, size, "has more than %u entries", row->max);
+        return EINVAL;
+    }
+    if (kg_net_parse(text, &list[*count]) != 0)
+        return refuse(why, size, text, "must be addresses or networks such as 198.51.100.0/24");
+    ++*count;
+    return 0;
+}
+
+static bool nets_format(const struct kg_conf_row *row, const void *base, size_t index, char *out, size_t size)
+{
+    const struct kg_net *list = field(row, base);
+    char text[KG_NET_STR];
+
+    if (index >= *(const size_t *)((const char *)base + row->count_offset))
+        return false;
+    snprintf(out, size, "%s", kg_net_format(&list[index], text));
+    return true;
+}
+
+const struct kg_conf_type kg_conf_nets = {
+    .name = "list of addresses and networks", .list = true, .set = nets_set, .format = nets_format};
 
 /* Numbers. */
 

@@ -201,6 +201,7 @@ static void each_error_has_its_line(void **state)
 static const char two_trunks[] = "trunks:\n"
                                  "  - name: itsp\n"
                                  "    server: sip:sip.itsp.example\n"
+                                 "    user: me\n"
                                  "    password: \"s3cret words\"\n"
                                  "  - { name: second, probe: 0, server: [ \"udp:192.0.2.7\",\n"
                                  "      \"tls:[2001:db8::7]:5071;priority=2;weight=10;verify=no\" ] }\n";
@@ -344,10 +345,11 @@ static void passwords_from_files(void **state)
     assert_non_null(mkdtemp(dir));
     snprintf(conf, sizeof conf, "%s/kedge.yaml", dir);
     snprintf(secret, sizeof secret, "%s/secret", dir);
-    snprintf(text, sizeof text, "trunks:\n- name: a\n  server: udp:192.0.2.1\n  password_file: %s\n", secret);
+    snprintf(text, sizeof text,
+             "trunks:\n- name: a\n  user: me\n  server: udp:192.0.2.1\n  password_file: %s\n", secret);
     write_file(conf, text, 0600);
     assert_int_not_equal(kg_config_load(conf, &config, &errors), 0);
-    assert_int_equal(errors.item[0].line, 4);
+    assert_int_equal(errors.item[0].line, 5);
     assert_non_null(strstr(errors.item[0].text, "No such file"));
     write_file(secret, "pass word\nmore\n", 0640);
     if (kg_config_load(conf, &config, &errors) != 0)
@@ -365,7 +367,7 @@ static void passwords_from_files(void **state)
     assert_int_not_equal(kg_config_load(conf, &config, &errors), 0);
     assert_non_null(strstr(errors.item[0].text, "longer than"));
     assert_null(strstr(errors.item[0].text, "xxxx"));
-    must_parse("trunks: [ { name: a, server: udp:192.0.2.1, password_file: /nonexistent } ]\n");
+    must_parse("trunks: [ { name: a, server: udp:192.0.2.1, user: me, password_file: /nonexistent } ]\n");
     unlink(secret);
     unlink(conf);
     rmdir(dir);
