@@ -73,7 +73,7 @@ struct kg_leg {
     struct kg_media_ice_local ice;      /* kedge's own, should it be this peer's agent; ufrag "": none yet */
     struct kg_addr seen[2];      /* where the relay found it, first m-line, by component - 1; none: not yet */
     struct kg_sdp_origin origin; /* of what we send to it */
-    bool asked; /* our re-INVITE had no SDP: its 2xx has the offer, and the ACK must have the answer */
+    bool asked;         /* our INVITE had no SDP: its 2xx has the offer, and the ACK must have the answer */
     bool allows_update; /* its Allow names UPDATE */
     bool trickles;      /* it takes candidates in INFO (RFC 8840): header or a=ice-options said so */
 };
@@ -191,7 +191,8 @@ void kg_out_update(struct kg_leg *leg); /* a re-INVITE if the peer does not know
 void kg_out_ask(struct kg_leg *leg);    /* re-INVITE without SDP */
 /* leg->flow is new: an INVITE, UPDATE or BYE that had no response at the old place is sent there. */
 void kg_out_follow(struct kg_leg *leg);
-void kg_out_ack(struct kg_leg *leg);
+/* answer: where the 2xx has an offer. Otherwise such an ACK rejects every m-line. */
+void kg_out_ack(struct kg_leg *leg, bool answer);
 void kg_out_cancel(struct kg_leg *leg);
 void kg_out_drop(struct kg_leg *leg);
 /* status and why: for the Reason header; why NULL: none. */
@@ -243,6 +244,11 @@ void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action);
 void kg_talk_restore(struct kg_call *call);
 /* What `leg`'s peer is told of the other side: malloc'd SDP, NULL without memory. */
 char *kg_talk_text(struct kg_leg *leg, size_t *len);
+/* The text for an ACK whose 2xx, `offer`, had an offer: the answer, if it fits (after a change that came to
+ * nothing it is what was agreed before), else the refusal: every m-line rejected. malloc'd; NULL: `offer` has
+ * none. */
+char *kg_talk_answer(struct kg_leg *leg, const sip_t *offer, size_t *len);
+char *kg_talk_refusal(struct kg_leg *leg, const sip_t *offer, size_t *len);
 /* Two phones in different private networks: seen at different addresses, not both inside of kedge's own
  * network. Of a PBX's other side nothing is known, nor of one phone on IPv4 and one on IPv6. */
 bool kg_talk_are_apart(const struct kg_leg *a, const struct kg_leg *b);

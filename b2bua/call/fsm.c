@@ -105,6 +105,10 @@ static void end_leg(struct kg_fsm *fsm, struct kg_fsm_out *out, enum kg_side sid
         kg_fsm_add(out, KG_DO_CANCEL, side)->why = why;
         fsm->leg[side] = KG_LEG_CANCELLING;
         break;
+    case KG_LEG_OFFERED:
+        kg_fsm_add(out, KG_DO_ACK, side);
+        bye(fsm, out, side, status, why);
+        break;
     case KG_LEG_UP:
         bye(fsm, out, side, status, why);
         break;
@@ -173,8 +177,9 @@ static void on_invite(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t
         return;
     fsm->leg[KG_SIDE_A] = KG_LEG_INVITED;
     fsm->invited_ms = now_ms;
-    if (!ev->sdp) {
-        kg_fsm_finish(fsm, out, now_ms, 488, 0, "the INVITE has no SDP; kedge needs the offer in the INVITE");
+    fsm->late = !ev->sdp;
+    if (fsm->late) { /* kedge has no session of its own to offer: B makes the offer */
+        invite_b(fsm, out, now_ms);
         return;
     }
     fsm->state = KG_CALL_SETUP;
@@ -182,12 +187,31 @@ static void on_invite(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t
     kg_fsm_apply(fsm, out, KG_APPLY_OFFER, KG_SIDE_A);
 }
 
+static void answered(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms, int ack_ms)
+{
+    kg_fsm_add(out, fsm->late ? KG_DO_OFFER : KG_DO_ANSWER, KG_SIDE_A);
+    fsm->leg[KG_SIDE_A] = KG_LEG_ANSWERED;
+    fsm->state = KG_CALL_CONFIRMING;
+    fsm->deadline_ms = now_ms + ack_ms;
+}
+
+static void begin_talk(struct kg_fsm *fsm, struct kg_fsm_out *out)
+{
+    fsm->state = KG_CALL_TALK;
+    fsm->deadline_ms = INT64_MAX;
+    fsm->deferred = false;
+    kg_fsm_add(out, KG_DO_ANSWERED, KG_SIDE_A);
+}
+
 static void on_media_ok(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *out)
 {
     struct kg_fsm_action *action;
     switch (fsm->apply) {
     case KG_APPLY_OFFER:
-        invite_b(fsm, out, now_ms);
+        if (fsm->late)
+            answered(fsm, out, now_ms, KG_CALL_LATE_MS);
+        else
+            invite_b(fsm, out, now_ms);
         break;
     case KG_APPLY_PROGRESS:
         action = kg_fsm_add(out, KG_DO_PROGRESS, KG_SIDE_A);
@@ -195,10 +219,14 @@ static void on_media_ok(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *o
         action->sdp = true;
         break;
     case KG_APPLY_ANSWER:
-        kg_fsm_add(out, KG_DO_ANSWER, KG_SIDE_A);
-        fsm->leg[KG_SIDE_A] = KG_LEG_ANSWERED;
-        fsm->state = KG_CALL_CONFIRMING;
-        fsm->deadline_ms = now_ms + KG_CALL_FINAL_MS;
+        if (!fsm->late) {
+            answered(fsm, out, now_ms, KG_CALL_FINAL_MS);
+            break;
+        }
+        kg_fsm_add(out, KG_DO_ACK, KG_SIDE_B)->ok = true;
+        kg_fsm_add(out, KG_DO_AGREED, KG_SIDE_B);
+        fsm->leg[KG_SIDE_B] = KG_LEG_UP;
+        begin_talk(fsm, out);
         break;
     default: /* renegotiate.c's */
         break;
@@ -238,7 +266,7 @@ static void on_provisional(struct kg_fsm *fsm, const struct kg_fsm_event *ev, in
     }
     if (ev->status <= 100)
         return;
-    if (ev->sdp) {
+    if (ev->sdp && !fsm->late) { /* a late offer comes in what is reliable: the 2xx */
         fsm->progress_status = ev->status;
         kg_fsm_apply(fsm, out, KG_APPLY_PROGRESS, KG_SIDE_B);
     } else {
@@ -250,20 +278,24 @@ static void on_answer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t
                       struct kg_fsm_out *out)
 {
     enum kg_leg_state *leg = &fsm->leg[ev->side];
+    if (*leg == KG_LEG_OFFERED) /* the same once more */
+        return;
     if (*leg == KG_LEG_CANCELLING) { /* our CANCEL crossed it */
         kg_fsm_add(out, KG_DO_ACK, ev->side);
         bye(fsm, out, ev->side, 0, NULL);
         settle(fsm, out, now_ms);
     } else if (fsm->state == KG_CALL_CALLING && (*leg == KG_LEG_INVITING || *leg == KG_LEG_RINGING)) {
-        *leg = KG_LEG_UP;
-        kg_fsm_add(out, KG_DO_ACK, ev->side);
+        bool offers = fsm->late && ev->sdp; /* its ACK waits for A's */
+        *leg = offers ? KG_LEG_OFFERED : KG_LEG_UP;
+        if (!offers)
+            kg_fsm_add(out, KG_DO_ACK, ev->side);
         if (!ev->sdp) {
             kg_fsm_finish(fsm, out, now_ms, 502, 0, "the callee answered without SDP");
             return;
         }
         fsm->state = KG_CALL_ANSWERING;
         fsm->deadline_ms = now_ms + KG_CALL_MEDIA_MS;
-        kg_fsm_apply(fsm, out, KG_APPLY_ANSWER, KG_SIDE_B);
+        kg_fsm_apply(fsm, out, offers ? KG_APPLY_OFFER : KG_APPLY_ANSWER, KG_SIDE_B);
     } else {
         kg_re_on_answer(fsm, ev, now_ms, out);
     }
@@ -283,6 +315,24 @@ static void on_reject(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t
     }
 }
 
+bool kg_fsm_awaits_answer(const struct kg_fsm *fsm, enum kg_side side)
+{
+    if (fsm->state == KG_CALL_CONFIRMING)
+        return fsm->late && fsm->leg[side] == KG_LEG_ANSWERED;
+    return fsm->state == KG_CALL_TALK && kg_re_awaits_answer(fsm, side);
+}
+
+static void on_late_answer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                           struct kg_fsm_out *out)
+{
+    if (!ev->sdp) {
+        kg_fsm_finish(fsm, out, now_ms, 488, 0, "the caller's ACK has no answer to the callee's offer");
+        return;
+    }
+    fsm->deadline_ms = now_ms + KG_CALL_MEDIA_MS;
+    kg_fsm_apply(fsm, out, KG_APPLY_ANSWER, ev->side);
+}
+
 static void on_ack(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct kg_fsm_out *out)
 {
     enum kg_leg_state *leg = &fsm->leg[ev->side];
@@ -291,10 +341,10 @@ static void on_ack(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t no
         settle(fsm, out, now_ms);
     } else if (fsm->state == KG_CALL_CONFIRMING && *leg == KG_LEG_ANSWERED) {
         *leg = KG_LEG_UP;
-        fsm->state = KG_CALL_TALK;
-        fsm->deadline_ms = INT64_MAX;
-        fsm->deferred = false;
-        kg_fsm_add(out, KG_DO_ANSWERED, ev->side);
+        if (!fsm->late)
+            begin_talk(fsm, out);
+        else
+            on_late_answer(fsm, ev, now_ms, out);
     } else {
         kg_re_on_ack(fsm, ev, now_ms, out);
     }
@@ -335,6 +385,8 @@ static void on_bye(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t no
         kg_fsm_refuse(out, ev->side, 487, 0, NULL);
     else if (*leg == KG_LEG_INVITING || *leg == KG_LEG_RINGING)
         kg_fsm_add(out, KG_DO_DROP, ev->side);
+    else if (*leg == KG_LEG_OFFERED)
+        kg_fsm_add(out, KG_DO_ACK, ev->side);
     *leg = KG_LEG_DOWN;
     kg_fsm_finish(fsm, out, now_ms, 480, 0,
                   ev->side == KG_SIDE_A ? "the caller hung up" : "the callee hung up");
@@ -414,6 +466,17 @@ static void on_calling_timer(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_o
     }
 }
 
+static void on_confirming_timer(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *out)
+{
+    if (!fsm->late) {
+        on_ack_timeout(fsm, &(struct kg_fsm_event){.side = KG_SIDE_A}, now_ms, out);
+    } else if (fsm->leg[KG_SIDE_A] == KG_LEG_ANSWERED) { /* B waits no longer; A's ACK may still come */
+        kg_fsm_finish(fsm, out, now_ms, 408, 0, "the caller did not answer the callee's offer in time");
+    } else {
+        kg_fsm_finish(fsm, out, now_ms, 503, KG_CALL_RETRY_AFTER, "the media engine does not answer");
+    }
+}
+
 static void on_timer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
                      struct kg_fsm_out *out)
 {
@@ -428,7 +491,7 @@ static void on_timer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t 
         on_calling_timer(fsm, now_ms, out);
         break;
     case KG_CALL_CONFIRMING:
-        on_ack_timeout(fsm, &(struct kg_fsm_event){.side = KG_SIDE_A}, now_ms, out);
+        on_confirming_timer(fsm, now_ms, out);
         break;
     case KG_CALL_ENDING: /* nothing more is awaited; nta finishes what it has */
         for (int side = 0; side < 2; side++) {

@@ -32,6 +32,9 @@
 /* ms for the second side of an upgrade: the first one's 2xx waits for its ACK and is retransmitted for 32 s.
  */
 #define KG_CALL_UPGRADE_MS 8000
+/* ms for the ACK with the answer to an offer in our 2xx: the 2xx that the offer came in waits for its own ACK
+ * and is retransmitted for 32 s (RFC 3261 13.3.1.4). */
+#define KG_CALL_LATE_MS 20000
 /* How often an offer of kedge's own is made that meets one of the peer's (491). */
 #define KG_CALL_TRIES 3
 /* ms for the answer to our BYE; nta goes on sending it afterwards. */
@@ -59,6 +62,7 @@ enum kg_leg_state {
     KG_LEG_INVITING,      /* B: INVITE sent, nothing heard */
     KG_LEG_RINGING,       /* B: a provisional response came */
     KG_LEG_CANCELLING,    /* B: CANCEL sent or owed; the final response is awaited */
+    KG_LEG_OFFERED,       /* B: its 2xx has the offer; our ACK waits for the answer */
     KG_LEG_UP,
     KG_LEG_BYE_SENT,
     KG_LEG_DOWN,
@@ -70,10 +74,12 @@ enum kg_re_kind {
     KG_RE_ABSORBED, /* an offer of re_from's is answered by kedge alone */
     KG_RE_RENEWAL,  /* kedge offers re_from's agreed description to the other side once more */
     KG_RE_UPGRADE,  /* re_from is asked for an offer, which goes to the other side */
+    KG_RE_LATE,     /* the other side's INVITE has no SDP: re_from is asked for the offer, which goes into our
+                     * 2xx; the ACK has the answer */
 };
 enum kg_re_state {
     KG_RE_NONE,
-    KG_RE_ASKED,      /* upgrade: re_from was sent an INVITE without SDP */
+    KG_RE_ASKED,      /* upgrade, late: re_from was sent an INVITE without SDP */
     KG_RE_OFFER,      /* with the media engine */
     KG_RE_SENT,       /* to the other side */
     KG_RE_ANSWER,     /* the answer, or the absorbed offer, is with the media engine */
@@ -112,6 +118,7 @@ struct kg_fsm {
     int64_t re_deadline_ms; /* of what is under way; INT64_MAX: none */
     struct kg_fsm_wish wish[KG_WISH_COUNT];
     enum kg_side upgrade_first;
+    bool late;             /* A's INVITE has no SDP: B makes the offer (RFC 3261 13.2.1) */
     bool deferred;         /* B's re-INVITE waits for A's ACK */
     bool to_pbx;           /* B is a PBX: silence means 503, not 408 */
     unsigned targets_left; /* contacts of B not tried yet */
@@ -124,12 +131,12 @@ struct kg_fsm {
 };
 
 enum kg_fsm_event_type {
-    KG_EV_INVITE,      /* A: sdp */
+    KG_EV_INVITE,      /* A: sdp; without, B makes the offer */
     KG_EV_MEDIA,       /* seq, ok, why */
     KG_EV_PROVISIONAL, /* side, status, sdp */
     KG_EV_ANSWER,      /* side, sdp: 2xx to an INVITE we sent */
     KG_EV_REJECT,      /* side, status: 3xx-6xx, also made up by nta */
-    KG_EV_ACK,         /* side */
+    KG_EV_ACK,         /* side, sdp: the answer, where kg_fsm_awaits_answer */
     KG_EV_ACK_TIMEOUT, /* side */
     KG_EV_CANCEL,      /* side */
     KG_EV_REINVITE,    /* side, sdp, absorb */
@@ -169,18 +176,21 @@ enum kg_fsm_action_type {
     KG_DO_DROP,      /* give up `side`'s INVITE that nobody answered: CANCEL when possible, want no answer */
     KG_DO_PROGRESS,  /* provisional `status` to `side`, with SDP if sdp */
     KG_DO_ANSWER,    /* 200 with SDP to `side`'s INVITE or UPDATE */
+    KG_DO_OFFER,     /* 200 with the other side's offer to `side`'s INVITE; its ACK will have the answer */
+    KG_DO_AGREED,    /* the offer/answer is complete, though no 200 of ours says so */
     KG_DO_REFUSE,    /* final `status` to `side`'s INVITE or UPDATE; retry_after seconds if not 0; why for
                       * Warning and log
                       */
     KG_DO_TURN_AWAY, /* final `status` to the re-INVITE or UPDATE that just came: it is not served */
     KG_DO_DEFER,     /* keep the re-INVITE that just came until ANSWERED, then hand it in again */
-    KG_DO_ACK,      /* to `side`'s 2xx, with the answer if that was the answer to ASK. Nothing after UPDATE */
-    KG_DO_CANCEL,   /* `side`'s INVITE */
-    KG_DO_BYE,      /* to `side`; why for the Reason header */
-    KG_DO_ANSWERED, /* the call is in talk from now on */
-    KG_DO_DONE,     /* what RENEW or UPGRADE (`what`) wanted of `side` has ended: ok or not */
-    KG_DO_RELEASE,  /* media session and limits; the call is over for people: status, why */
-    KG_DO_FREE,     /* nothing is awaited any more; last action ever */
+    KG_DO_ACK,       /* to `side`'s 2xx. If that has an offer: ok: with the answer, else with every m-line
+                      * rejected. Nothing after UPDATE */
+    KG_DO_CANCEL,    /* `side`'s INVITE */
+    KG_DO_BYE,       /* to `side`; why for the Reason header */
+    KG_DO_ANSWERED,  /* the call is in talk from now on */
+    KG_DO_DONE,      /* what RENEW or UPGRADE (`what`) wanted of `side` has ended: ok or not */
+    KG_DO_RELEASE,   /* media session and limits; the call is over for people: status, why */
+    KG_DO_FREE,      /* nothing is awaited any more; last action ever */
 };
 struct kg_fsm_action {
     enum kg_fsm_action_type type;
@@ -204,6 +214,9 @@ void kg_fsm_init_talk(struct kg_fsm *fsm);
  */
 size_t kg_fsm_run(struct kg_fsm *fsm, const struct kg_fsm_event *event, int64_t now_ms,
                   struct kg_fsm_action out[static KG_FSM_ACTIONS_MAX]);
+
+/* `side`'s next ACK has the answer to an offer of ours. */
+bool kg_fsm_awaits_answer(const struct kg_fsm *fsm, enum kg_side side);
 
 /* The status that A is sent for B's refusal. */
 int kg_fsm_map_status(int status, bool from_pbx);

@@ -34,6 +34,8 @@ kg_fsm_handler kg_re_on_cancel;
 kg_fsm_handler kg_re_on_timer;
 /* The call ends: what is under way is answered first (RFC 3261 15.1.2). */
 void kg_re_end(struct kg_fsm *fsm, struct kg_fsm_out *out);
+/* A 200 with an offer was sent to this side in talk. */
+bool kg_re_awaits_answer(const struct kg_fsm *fsm, enum kg_side side);
 /* After each event in talk: begins what is due and sets the deadline. */
 void kg_re_settle(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *out);
 

@@ -424,6 +424,19 @@ int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, c
     return status;
 }
 
+/* The answer to an offer in our 2xx. True if it can be used. */
+static bool take_answer(struct kg_leg *leg, const sip_t *sip)
+{
+    char error[160];
+    if (!kg_fsm_awaits_answer(&leg->call->fsm, leg->side))
+        return false;
+    enum kg_sdp_found found = kg_talk_take(leg, sip, error, sizeof error);
+    if (found == KG_SDP_BAD)
+        kg_warn("call", "call %s: the SDP in %s's ACK cannot be used: %s", leg->call->record->id,
+                leg->call->record->leg[leg->side].user, error);
+    return found == KG_SDP_OK;
+}
+
 int kg_leg_ack_or_cancel(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
 {
     enum kg_fsm_event_type type = KG_EV_ACK_TIMEOUT;
@@ -431,10 +444,11 @@ int kg_leg_ack_or_cancel(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *s
         type = KG_EV_CANCEL;
     else if (sip)
         type = KG_EV_ACK;
+    bool sdp = type == KG_EV_ACK && leg->irq == irq && take_answer(leg, sip);
     if (type != KG_EV_CANCEL && leg->irq == irq) { /* nothing more to expect of this INVITE */
         nta_incoming_destroy(irq);
         leg->irq = NULL;
     }
-    kg_call_event(leg->call, &(struct kg_fsm_event){.type = type, .side = leg->side});
+    kg_call_event(leg->call, &(struct kg_fsm_event){.type = type, .side = leg->side, .sdp = sdp});
     return 0;
 }

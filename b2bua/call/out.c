@@ -257,8 +257,9 @@ static void send_offer(struct kg_leg *leg, const sip_t *sip, enum offer offer)
     sip_payload_t payload[1];
     struct kg_passed passed;
     size_t len = 0;
-    char *text = offer == ASK ? NULL : kg_talk_text(leg, &len);
-    if (!text && offer != ASK) {
+    bool asks = offer == ASK || (offer == FIRST && call->fsm.late);
+    char *text = asks ? NULL : kg_talk_text(leg, &len);
+    if (!text && !asks) {
         give_up(leg, "its SDP could not be written");
         return;
     }
@@ -270,7 +271,7 @@ static void send_offer(struct kg_leg *leg, const sip_t *sip, enum offer offer)
     if (sip)
         kg_leg_pass(leg, sip, &passed);
     say_if_large(leg, sip, len);
-    leg->asked = offer == ASK;
+    leg->asked = asks;
     leg->invite = nta_outgoing_tcreate(
         leg->dialog, on_response, leg, (url_string_t *)kg_leg_route_url(leg, route),
         offer == UPDATE ? sip_method_update : sip_method_invite,
@@ -295,7 +296,8 @@ static void send_offer(struct kg_leg *leg, const sip_t *sip, enum offer offer)
 static void offer_again(struct kg_leg *leg, enum offer offer)
 {
     struct kg_leg *from = &leg->call->leg[kg_other_side(leg->side)];
-    bool passes = leg->call->fsm.re_kind == KG_RE_PASSES && from->irq;
+    enum kg_re_kind kind = leg->call->fsm.re_kind;
+    bool passes = (kind == KG_RE_PASSES || kind == KG_RE_LATE) && from->irq;
     msg_t *msg = passes ? nta_incoming_getrequest(from->irq) : NULL;
     if (kg_leg_is_reachable(leg))
         send_offer(leg, msg ? sip_object(msg) : NULL, offer);
@@ -338,13 +340,17 @@ void kg_out_ask(struct kg_leg *leg)
 }
 
 /* Before ACK the INVITE's transaction must be there still: nta takes the branch from it. */
-static void send_ack(struct kg_leg *leg)
+static void send_ack(struct kg_leg *leg, bool answer)
 {
     char route[KG_ROUTE_URL];
     sip_cseq_t cseq[1];
     sip_payload_t payload[1];
     size_t len = 0;
-    char *text = leg->asked ? kg_talk_text(leg, &len) : NULL;
+    msg_t *ok = leg->asked ? nta_outgoing_getresponse(leg->invite) : NULL;
+    char *text = !ok      ? NULL
+                 : answer ? kg_talk_answer(leg, sip_object(ok), &len)
+                          : kg_talk_refusal(leg, sip_object(ok), &len);
+    msg_destroy(ok);
     sip_payload_init(payload)->pl_data = text;
     payload->pl_len = len;
     sip_cseq_init(cseq)->cs_seq = nta_outgoing_cseq(leg->invite);
@@ -360,12 +366,12 @@ static void send_ack(struct kg_leg *leg)
     free(text);
 }
 
-void kg_out_ack(struct kg_leg *leg)
+void kg_out_ack(struct kg_leg *leg, bool answer)
 {
     if (!leg->invite)
         return;
     if (nta_outgoing_method(leg->invite) == sip_method_invite)
-        send_ack(leg);
+        send_ack(leg, answer);
     nta_outgoing_destroy(leg->invite);
     leg->invite = NULL;
     leg->asked = false;

@@ -8,18 +8,35 @@ static enum kg_side answerer(const struct kg_fsm *fsm)
     return kg_other_side(fsm->re_from);
 }
 
-/* A request of re_from's waits for its final response. */
+/* Whose request began it, unless kedge did. */
+static enum kg_side requester(const struct kg_fsm *fsm)
+{
+    return fsm->re_kind == KG_RE_LATE ? answerer(fsm) : fsm->re_from;
+}
+
+static bool is_ours(const struct kg_fsm *fsm)
+{
+    return fsm->re_kind == KG_RE_RENEWAL || fsm->re_kind == KG_RE_UPGRADE;
+}
+
+/* The requester's request waits for its final response. */
 static bool owes_response(const struct kg_fsm *fsm)
 {
-    return (fsm->re_kind == KG_RE_PASSES || fsm->re_kind == KG_RE_ABSORBED) &&
-           (fsm->re == KG_RE_OFFER || fsm->re == KG_RE_SENT || fsm->re == KG_RE_ANSWER);
+    if (fsm->re_kind == KG_RE_LATE)
+        return fsm->re == KG_RE_ASKED || fsm->re == KG_RE_OFFER;
+    return !is_ours(fsm) && (fsm->re == KG_RE_OFFER || fsm->re == KG_RE_SENT || fsm->re == KG_RE_ANSWER);
 }
 
 /* re_from's 2xx to an INVITE without SDP waits for its ACK, which must have the answer. */
 static bool owes_ack(const struct kg_fsm *fsm)
 {
-    return fsm->re_kind == KG_RE_UPGRADE &&
+    return (fsm->re_kind == KG_RE_UPGRADE || fsm->re_kind == KG_RE_LATE) &&
            (fsm->re == KG_RE_OFFER || fsm->re == KG_RE_SENT || fsm->re == KG_RE_ANSWER);
+}
+
+bool kg_re_awaits_answer(const struct kg_fsm *fsm, enum kg_side side)
+{
+    return fsm->re_kind == KG_RE_LATE && fsm->re == KG_RE_SENT && side == answerer(fsm);
 }
 
 static void set_state(struct kg_fsm *fsm, enum kg_re_state re, int64_t deadline_ms)
@@ -81,11 +98,20 @@ static void failed(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t no
     set_state(fsm, KG_RE_NONE, INT64_MAX);
 }
 
-/* The upgrade fails after the first side made its offer: its ACK says what was agreed before. */
-static void take_back_upgrade(struct kg_fsm *fsm, struct kg_fsm_out *out)
+/* It fails after re_from made the offer that it was asked for: its ACK says what was agreed before. */
+static void take_back_asked(struct kg_fsm *fsm, struct kg_fsm_out *out)
 {
     kg_fsm_add(out, KG_DO_RESTORE, fsm->re_from);
-    kg_fsm_add(out, KG_DO_ACK, fsm->re_from);
+    kg_fsm_add(out, KG_DO_ACK, fsm->re_from)->ok = true;
+}
+
+/* What the engine and, of a late offer, re_from were told of a change that comes to nothing. */
+static void take_back(struct kg_fsm *fsm, struct kg_fsm_out *out)
+{
+    if (owes_ack(fsm))
+        take_back_asked(fsm, out);
+    else
+        kg_fsm_add(out, KG_DO_RESTORE, fsm->re_from);
 }
 
 static void begin_wish(struct kg_fsm *fsm, int which, int64_t now_ms, struct kg_fsm_out *out)
@@ -139,8 +165,7 @@ void kg_re_on_offer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t n
 {
     (void)now_ms;
     bool update = ev->type == KG_EV_UPDATE;
-    bool ours = fsm->re_kind == KG_RE_RENEWAL || fsm->re_kind == KG_RE_UPGRADE;
-    bool same_side = (fsm->re != KG_RE_NONE && !ours && ev->side == fsm->re_from) ||
+    bool same_side = (fsm->re != KG_RE_NONE && !is_ours(fsm) && ev->side == requester(fsm)) ||
                      (fsm->deferred && ev->side == KG_SIDE_B);
     bool early = fsm->state == KG_CALL_ANSWERING || fsm->state == KG_CALL_CONFIRMING;
     if (fsm->state == KG_CALL_ENDING || fsm->state == KG_CALL_ENDED || fsm->state == KG_CALL_NEW) {
@@ -155,7 +180,9 @@ void kg_re_on_offer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t n
     } else if (fsm->re != KG_RE_NONE || fsm->state != KG_CALL_TALK) {
         turn_away(out, ev->side, 491, 0, NULL); /* RFC 3261 14.2, RFC 3311 5.2: glare */
     } else if (!update && !ev->sdp) {
-        turn_away(out, ev->side, 488, 0, "the re-INVITE has no SDP; kedge needs the offer in the INVITE");
+        begin(fsm, KG_RE_LATE, kg_other_side(ev->side), false);
+        kg_fsm_add(out, KG_DO_ASK, fsm->re_from);
+        set_state(fsm, KG_RE_ASKED, INT64_MAX);
     } else {
         begin(fsm, ev->absorb ? KG_RE_ABSORBED : KG_RE_PASSES, ev->side, update);
         set_state(fsm, ev->absorb ? KG_RE_ANSWER : KG_RE_OFFER, INT64_MAX);
@@ -165,18 +192,23 @@ void kg_re_on_offer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t n
 
 void kg_re_on_ack(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct kg_fsm_out *out)
 {
-    (void)now_ms;
-    (void)out;
-    if (fsm->re == KG_RE_CONFIRMING && ev->side == fsm->re_from)
+    if (fsm->re == KG_RE_CONFIRMING && ev->side == fsm->re_from) {
         set_state(fsm, KG_RE_NONE, INT64_MAX);
+    } else if (kg_re_awaits_answer(fsm, ev->side) && ev->sdp) {
+        set_state(fsm, KG_RE_ANSWER, INT64_MAX);
+        kg_fsm_apply(fsm, out, KG_APPLY_RE_ANSWER, ev->side);
+    } else if (kg_re_awaits_answer(fsm, ev->side)) {
+        kg_fsm_finish(fsm, out, now_ms, 488, 0,
+                      "the ACK of a re-INVITE without SDP has no answer to the other side's offer");
+    }
 }
 
 void kg_re_on_ack_timeout(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
                           struct kg_fsm_out *out)
 {
-    if (fsm->re != KG_RE_CONFIRMING || ev->side != fsm->re_from)
+    bool confirming = fsm->re == KG_RE_CONFIRMING && ev->side == fsm->re_from;
+    if (!confirming && !kg_re_awaits_answer(fsm, ev->side))
         return;
-    set_state(fsm, KG_RE_NONE, INT64_MAX);
     kg_fsm_finish(fsm, out, now_ms, 408, 0, "the answer to a re-INVITE was never acknowledged");
 }
 
@@ -184,17 +216,18 @@ void kg_re_on_cancel(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t 
                      struct kg_fsm_out *out)
 {
     (void)now_ms;
-    if (fsm->re_kind != KG_RE_PASSES || ev->side != fsm->re_from || fsm->re_update)
+    bool late = fsm->re_kind == KG_RE_LATE;
+    if ((fsm->re_kind != KG_RE_PASSES && !late) || ev->side != requester(fsm) || fsm->re_update)
         return;
     if (fsm->re == KG_RE_OFFER) {
         fsm->applying = false;
-        set_state(fsm, KG_RE_NONE, INT64_MAX);
         kg_fsm_refuse(out, ev->side, 487, 0, NULL);
-        kg_fsm_add(out, KG_DO_RESTORE, ev->side);
-    } else if (fsm->re == KG_RE_SENT && !fsm->re_cancelled) {
+        take_back(fsm, out);
+        set_state(fsm, KG_RE_NONE, INT64_MAX);
+    } else if (fsm->re == (late ? KG_RE_ASKED : KG_RE_SENT) && !fsm->re_cancelled) {
         /* No 487 yet: if the other side's 200 crosses, both sides must know of it (RFC 3261 9.2). */
         fsm->re_cancelled = true;
-        kg_fsm_add(out, KG_DO_CANCEL, answerer(fsm));
+        kg_fsm_add(out, KG_DO_CANCEL, kg_other_side(ev->side));
     }
 }
 
@@ -210,6 +243,11 @@ static void on_media_ok(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *o
 {
     switch (fsm->apply) {
     case KG_APPLY_RE_OFFER:
+        if (fsm->re_kind == KG_RE_LATE) {
+            kg_fsm_add(out, KG_DO_OFFER, answerer(fsm));
+            set_state(fsm, KG_RE_SENT, now_ms + KG_CALL_LATE_MS);
+            break;
+        }
         kg_fsm_add(out, fsm->re_update ? KG_DO_UPDATE : KG_DO_INVITE, answerer(fsm));
         set_state(fsm, KG_RE_SENT, fsm->re_update ? now_ms + KG_CALL_UPDATE_MS : INT64_MAX);
         break;
@@ -218,9 +256,13 @@ static void on_media_ok(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *o
         set_state(fsm, KG_RE_SENT, now_ms + KG_CALL_UPGRADE_MS);
         break;
     case KG_APPLY_RE_ANSWER:
+        if (owes_ack(fsm))
+            kg_fsm_add(out, KG_DO_ACK, fsm->re_from)->ok = true;
         if (fsm->re_kind == KG_RE_UPGRADE) {
-            kg_fsm_add(out, KG_DO_ACK, fsm->re_from);
             done(fsm, out, true);
+        } else if (fsm->re_kind == KG_RE_LATE) {
+            kg_fsm_add(out, KG_DO_AGREED, fsm->re_from);
+            set_state(fsm, KG_RE_NONE, INT64_MAX);
         } else {
             answer(fsm, out);
         }
@@ -244,11 +286,11 @@ void kg_re_on_media(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t n
     if (ev->ok) {
         on_media_ok(fsm, now_ms, out);
     } else if (fsm->apply == KG_APPLY_RE_OFFER || fsm->apply == KG_APPLY_ABSORBED) {
-        kg_fsm_refuse(out, fsm->re_from, 503, KG_CALL_RETRY_AFTER, why);
+        kg_fsm_refuse(out, requester(fsm), 503, KG_CALL_RETRY_AFTER, why);
+        take_back(fsm, out);
         set_state(fsm, KG_RE_NONE, INT64_MAX);
-        kg_fsm_add(out, KG_DO_RESTORE, fsm->re_from);
     } else if (fsm->apply == KG_APPLY_UPGRADE) {
-        take_back_upgrade(fsm, out);
+        take_back_asked(fsm, out);
         failed(fsm, ev, now_ms, out);
     } else { /* both sides have agreed to what the engine cannot do */
         kg_fsm_finish(fsm, out, now_ms, 503, KG_CALL_RETRY_AFTER, why);
@@ -265,19 +307,21 @@ static void on_useless_answer(struct kg_fsm *fsm, const struct kg_fsm_event *ev,
         kg_fsm_finish(fsm, out, now_ms, 500, 0, "the re-INVITE was answered without SDP");
         return;
     }
-    if (fsm->re_kind == KG_RE_UPGRADE)
-        take_back_upgrade(fsm, out);
-    else
-        kg_fsm_add(out, KG_DO_RESTORE, fsm->re_from);
+    take_back(fsm, out);
     failed(fsm, ev, now_ms, out);
 }
 
 static void on_asked_answer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
                             struct kg_fsm_out *out)
 {
+    bool late = fsm->re_kind == KG_RE_LATE;
     if (ev->sdp) { /* its ACK waits for the other side's answer */
         set_state(fsm, KG_RE_OFFER, INT64_MAX);
-        kg_fsm_apply(fsm, out, KG_APPLY_UPGRADE, ev->side);
+        kg_fsm_apply(fsm, out, late ? KG_APPLY_RE_OFFER : KG_APPLY_UPGRADE, ev->side);
+    } else if (late) {
+        kg_fsm_add(out, KG_DO_ACK, ev->side);
+        kg_fsm_refuse(out, requester(fsm), 500, 0, NULL);
+        set_state(fsm, KG_RE_NONE, INT64_MAX);
     } else {
         kg_fsm_add(out, KG_DO_ACK, ev->side);
         failed(fsm, ev, now_ms, out);
@@ -294,7 +338,7 @@ void kg_re_on_answer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t 
     if (owes_ack(fsm) && ev->side == fsm->re_from) /* the same once more */
         return;
     kg_fsm_add(out, KG_DO_ACK, ev->side); /* every 2xx is ACKed, wanted or not (RFC 3261 13.2.2.4) */
-    if (ev->side != answerer(fsm))
+    if (ev->side != answerer(fsm) || fsm->re_kind == KG_RE_LATE)
         return;
     if (fsm->re == KG_RE_SENT && !ev->sdp) {
         on_useless_answer(fsm, ev, now_ms, out);
@@ -314,34 +358,36 @@ void kg_re_on_answer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t 
 static void on_reject_of_passing(struct kg_fsm *fsm, const struct kg_fsm_event *ev, struct kg_fsm_out *out)
 {
     int status = kg_fsm_map_status(ev->status, fsm->to_pbx && ev->side == KG_SIDE_B);
-    kg_fsm_refuse(out, fsm->re_from, fsm->re_cancelled ? 487 : status, 0, NULL);
+    kg_fsm_refuse(out, requester(fsm), fsm->re_cancelled ? 487 : status, 0, NULL);
+    if (fsm->re_kind == KG_RE_PASSES)
+        kg_fsm_add(out, KG_DO_RESTORE, fsm->re_from);
     set_state(fsm, KG_RE_NONE, INT64_MAX);
-    kg_fsm_add(out, KG_DO_RESTORE, fsm->re_from);
 }
 
 void kg_re_on_reject(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
                      struct kg_fsm_out *out)
 {
     bool asked = fsm->re == KG_RE_ASKED && ev->side == fsm->re_from;
-    bool sent = (fsm->re == KG_RE_SENT || fsm->re == KG_RE_WITHDRAWN) && ev->side == answerer(fsm);
+    bool sent = (fsm->re == KG_RE_SENT || fsm->re == KG_RE_WITHDRAWN) && fsm->re_kind != KG_RE_LATE &&
+                ev->side == answerer(fsm);
     if (!asked && !sent)
         return;
     /* RFC 3261 12.2.1.2: 408 and 481 to a request within a dialog mean that the dialog is gone. */
     if (ev->status == 408 || ev->status == 481) {
         if (owes_response(fsm)) {
-            kg_fsm_refuse(out, fsm->re_from, 500, 0, NULL);
+            kg_fsm_refuse(out, requester(fsm), 500, 0, NULL);
             set_state(fsm, KG_RE_NONE, INT64_MAX);
         }
         kg_fsm_finish(fsm, out, now_ms, 500, 0,
                       ev->status == 481 ? "the other side no longer knows the call"
                                         : "the other side no longer answers");
-    } else if (fsm->re_kind == KG_RE_PASSES && fsm->re == KG_RE_SENT) {
+    } else if (!is_ours(fsm) && fsm->re != KG_RE_WITHDRAWN) {
         on_reject_of_passing(fsm, ev, out);
-    } else if (fsm->re_kind == KG_RE_PASSES) { /* withdrawn: its sender has its answer */
+    } else if (!is_ours(fsm)) { /* withdrawn: its sender has its answer */
         set_state(fsm, KG_RE_NONE, INT64_MAX);
     } else {
         if (fsm->re == KG_RE_SENT && fsm->re_kind == KG_RE_UPGRADE)
-            take_back_upgrade(fsm, out);
+            take_back_asked(fsm, out);
         else if (fsm->re_kind == KG_RE_RENEWAL)
             kg_fsm_add(out, KG_DO_RESTORE, fsm->re_from);
         failed(fsm, ev, now_ms, out);
@@ -359,13 +405,17 @@ void kg_re_on_timer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t n
         kg_fsm_finish(fsm, out, now_ms, 500, 0, "the other side no longer answers");
         return;
     }
+    if (fsm->re_kind == KG_RE_LATE) { /* re_from waits for its ACK no longer */
+        kg_fsm_finish(fsm, out, now_ms, 408, 0, "the answer to a re-INVITE was never acknowledged");
+        return;
+    }
     enum kg_re_state next = fsm->re;
     if (fsm->re_kind == KG_RE_PASSES) { /* RFC 3311 5.2 */
         kg_fsm_refuse(out, fsm->re_from, 504, 0, NULL);
         kg_fsm_add(out, KG_DO_RESTORE, fsm->re_from);
         next = KG_RE_WITHDRAWN;
     } else if (fsm->re_kind == KG_RE_UPGRADE && fsm->re == KG_RE_SENT) {
-        take_back_upgrade(fsm, out);
+        take_back_asked(fsm, out);
         next = KG_RE_WITHDRAWN;
     }
     fsm->re_cancelled = true;
@@ -376,8 +426,8 @@ void kg_re_on_timer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t n
 void kg_re_end(struct kg_fsm *fsm, struct kg_fsm_out *out)
 {
     if (owes_response(fsm))
-        kg_fsm_refuse(out, fsm->re_from, 487, 0, NULL);
-    else if (owes_ack(fsm))
+        kg_fsm_refuse(out, requester(fsm), 487, 0, NULL);
+    if (owes_ack(fsm))
         kg_fsm_add(out, KG_DO_ACK, fsm->re_from);
     set_state(fsm, KG_RE_NONE, INT64_MAX);
 }

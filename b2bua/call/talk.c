@@ -28,10 +28,18 @@ static bool is_sdp(const sip_t *sip)
            strcasecmp(sip->sip_content_type->c_type, "application/sdp") == 0;
 }
 
+/* The offer under way goes into a 2xx of ours, and the answer comes in its ACK. */
+static bool is_late(const struct kg_call *call)
+{
+    return call->fsm.re != KG_RE_NONE ? call->fsm.re_kind == KG_RE_LATE : call->fsm.late;
+}
+
 /* The side that made the offer under way, or in whose name kedge makes it. */
 static enum kg_side offerer(const struct kg_call *call)
 {
-    return call->fsm.re != KG_RE_NONE ? call->fsm.re_from : KG_SIDE_A;
+    if (call->fsm.re != KG_RE_NONE)
+        return call->fsm.re_from;
+    return call->fsm.late ? KG_SIDE_B : KG_SIDE_A;
 }
 
 const struct kg_sdp *kg_talk_said(const struct kg_leg *leg, struct kg_sdp **made)
@@ -56,6 +64,12 @@ static int check_answer(struct kg_leg *leg, const struct kg_sdp *answer, char *e
     return failed;
 }
 
+static struct kg_sdp *parse(const sip_t *sip, char *error, size_t size)
+{
+    return sip && is_sdp(sip) ? kg_sdp_parse(sip->sip_payload->pl_data, sip->sip_payload->pl_len, error, size)
+                              : NULL;
+}
+
 enum kg_sdp_found kg_talk_take(struct kg_leg *leg, const sip_t *sip, char *error, size_t size)
 {
     if (!is_sdp(sip))
@@ -64,7 +78,8 @@ enum kg_sdp_found kg_talk_take(struct kg_leg *leg, const sip_t *sip, char *error
     struct kg_sdp *sdp = kg_sdp_parse(payload->pl_data, payload->pl_len, error, size);
     if (!sdp)
         return KG_SDP_BAD;
-    bool is_answer = sip->sip_status != NULL && offerer(leg->call) != leg->side;
+    bool may_offer = sip->sip_request && sip->sip_request->rq_method != sip_method_ack;
+    bool is_answer = !may_offer && offerer(leg->call) != leg->side;
     if (is_answer && check_answer(leg, sdp, error, size) != 0) {
         kg_sdp_free(sdp);
         return KG_SDP_BAD;
@@ -489,10 +504,42 @@ char *kg_talk_text(struct kg_leg *leg, size_t *len)
     }
     if (is_offer)
         leg->mux_offered = mux;
-    text = kg_sdp_rewrite_within(said, local, call->stream_count, &leg->origin, budget(leg, is_offer),
-                                 &pruned, len);
+    text = kg_sdp_rewrite_within(said, local, call->stream_count, &leg->origin,
+                                 budget(leg, is_offer && !is_late(call)), &pruned, len);
     kg_path_note_pruned(leg, &pruned);
 out:
     kg_sdp_free(made);
+    return text;
+}
+
+char *kg_talk_answer(struct kg_leg *leg, const sip_t *offer, size_t *len)
+{
+    char error[160];
+    char *text = kg_talk_text(leg, len);
+    struct kg_sdp *asked = parse(offer, error, sizeof error), *answer = NULL;
+    if (asked && text)
+        answer = kg_sdp_parse(text, *len, error, sizeof error);
+    if (asked && (!answer || kg_sdp_check_answer(asked, answer, error, sizeof error) != 0)) {
+        free(text);
+        text = kg_talk_refusal(leg, offer, len);
+    }
+    kg_sdp_free(asked);
+    kg_sdp_free(answer);
+    return text;
+}
+
+char *kg_talk_refusal(struct kg_leg *leg, const sip_t *offer, size_t *len)
+{
+    char error[160];
+    struct kg_sdp_local local[KG_SDP_MEDIA_MAX];
+    struct kg_sdp *sdp = parse(offer, error, sizeof error);
+    char *text = NULL;
+    memset(local, 0, sizeof local);
+    if (sdp) {
+        local[0].rtp = leg->flow.local; /* for o= and c=; no line gets a port */
+        kg_addr_set_port(&local[0].rtp, 0);
+        text = kg_sdp_rewrite(sdp, local, KG_SDP_MEDIA_MAX, &leg->origin, len);
+    }
+    kg_sdp_free(sdp);
     return text;
 }

@@ -8,7 +8,6 @@
 
 #define KG_SDP_BYTES_MAX 65535
 #define KG_SDP_LINES_MAX 2000
-#define KG_SDP_MEDIA_MAX 64
 
 /* Not NUL-terminated. */
 struct kg_sdp_text {

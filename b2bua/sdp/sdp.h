@@ -13,6 +13,9 @@
 
 struct kg_sdp;
 
+/* m= lines of a description; more are refused. */
+#define KG_SDP_MEDIA_MAX 64
+
 /* Tolerates what phones in the field send (bare LF, missing t=, trailing blanks ...); refuses what cannot be
  * understood. Returns NULL and a sentence in error ("line 4: c= has no address"). Never more than 64 KB. */
 struct kg_sdp *kg_sdp_parse(const char *text, size_t len, char *error, size_t size);

@@ -35,7 +35,7 @@ static const char *const action_names[] = {
     [KG_DO_ACK] = "ACK",       [KG_DO_CANCEL] = "CANCEL",     [KG_DO_BYE] = "BYE",
     [KG_DO_ANSWERED] = "talk", [KG_DO_RELEASE] = "release",   [KG_DO_FREE] = "free",
     [KG_DO_UPDATE] = "UPDATE", [KG_DO_ASK] = "ask",           [KG_DO_RENEW] = "renew",
-    [KG_DO_DONE] = "done",
+    [KG_DO_DONE] = "done",     [KG_DO_OFFER] = "200 offer",   [KG_DO_AGREED] = "agreed",
 };
 
 struct run {
@@ -93,7 +93,7 @@ static void step(struct run *run, const char *event_text, const char *expected, 
     for (size_t i = 0; i < count; i++) {
         const struct kg_fsm_action *a = &action[i];
         bool sided = a->type != KG_DO_RELEASE && a->type != KG_DO_FREE && a->type != KG_DO_RESTORE &&
-                     a->type != KG_DO_ANSWERED;
+                     a->type != KG_DO_ANSWERED && a->type != KG_DO_AGREED;
         len += (size_t)snprintf(got + len, sizeof got - len, "%s%s%s", i ? ", " : "", action_names[a->type],
                                 !sided         ? ""
                                 : a->side == A ? " A"
@@ -101,6 +101,8 @@ static void step(struct run *run, const char *event_text, const char *expected, 
         if (a->type == KG_DO_PROGRESS || a->type == KG_DO_REFUSE || a->type == KG_DO_TURN_AWAY)
             len += (size_t)snprintf(got + len, sizeof got - len, " %d%s%s", a->status, a->sdp ? " sdp" : "",
                                     a->retry_after ? " later" : "");
+        if (a->type == KG_DO_ACK && a->ok)
+            len += (size_t)snprintf(got + len, sizeof got - len, " answer");
         if (a->type == KG_DO_DONE)
             len += (size_t)snprintf(got + len, sizeof got - len, " %s%s",
                                     a->what == KG_EV_RENEW ? "renewal" : "upgrade", a->ok ? "" : " failed");

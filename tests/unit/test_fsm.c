@@ -57,12 +57,94 @@ static void test_answer_overtakes_early_media(void **state)
     STEP("A ack", "talk");
 }
 
-static void test_invite_without_sdp(void **state)
+/* ---- late offer (RFC 3261 13.2.1): B makes it in its 2xx, A answers it in its ACK ---- */
+
+static void late(struct run *run_)
+{
+    struct run run = *run_;
+    STEP("A invite", "INVITE B");
+    STEP("B 1xx 183 sdp", "progress A 183"); /* not reliable, so no offer */
+    STEP("B 2xx sdp", "apply B");            /* its ACK waits for A's */
+    *run_ = run;
+}
+
+static void test_late_offer(void **state)
 {
     (void)state;
     struct run run = start(1, false);
-    STEP("A invite", "refuse A 488, release, free");
+    late(&run);
+    STEP("B 2xx sdp", ""); /* once more */
+    STEP("media", "200 offer A");
+    assert_false(kg_fsm_awaits_answer(&run.fsm, B));
+    assert_true(kg_fsm_awaits_answer(&run.fsm, A));
+    STEP("B reinvite sdp", "defer B");
+    STEP("A reinvite sdp", "away A 500 later");
+    STEP("A ack sdp", "apply A");
+    assert_false(kg_fsm_awaits_answer(&run.fsm, A));
+    STEP("media", "ACK B answer, agreed, talk");
+    STEP("A bye", "BYE B, release");
+    STEP("B byedone", "free");
     assert_ended(&run);
+}
+
+static void test_late_offer_without_answer(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    late(&run);
+    STEP("media", "200 offer A");
+    STEP("A ack", "BYE A, ACK B, BYE B, release");
+    run = start(1, false);
+    late(&run);
+    STEP("media", "200 offer A");
+    STEP("timer +19999", "");
+    STEP("timer +1", "ACK B, BYE B, release"); /* B waits no longer */
+    STEP("A ack sdp", "BYE A");                /* not before its ACK (RFC 3261 15) */
+    run = start(1, false);
+    STEP("A invite", "INVITE B");
+    STEP("B 2xx", "ACK B, refuse A 502, BYE B, release");
+}
+
+static void test_late_offer_that_ends_early(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    late(&run);
+    STEP("media fail", "refuse A 503 later, ACK B, BYE B, release");
+    run = start(1, false);
+    late(&run);
+    STEP("A cancel", "refuse A 487, ACK B, BYE B, release");
+    run = start(1, false);
+    late(&run);
+    STEP("B bye", "ACK B, refuse A 480, release, free");
+    run = start(1, false);
+    late(&run);
+    STEP("media", "200 offer A");
+    STEP("A bye", "ACK B, BYE B, release");
+    run = start(1, false);
+    late(&run);
+    STEP("media", "200 offer A");
+    STEP("A ack sdp", "apply A");
+    STEP("media fail", "BYE A, ACK B, BYE B, release");
+    run = start(1, false);
+    late(&run);
+    STEP("media", "200 offer A");
+    STEP("A ack sdp", "apply A");
+    STEP("timer +10000", "BYE A, ACK B, BYE B, release");
+}
+
+static void test_late_offer_that_is_refused(void **state)
+{
+    (void)state;
+    struct run run = start(2, false);
+    STEP("A invite", "INVITE B");
+    STEP("B reject 480", "INVITE B");
+    STEP("B reject 486", "refuse A 486, release, free");
+    run = start(1, false);
+    STEP("A invite", "INVITE B");
+    STEP("B 1xx 180", "progress A 180");
+    STEP("A cancel", "refuse A 487, CANCEL B, release");
+    STEP("B 2xx sdp", "ACK B, BYE B");
 }
 
 static void test_answer_without_sdp(void **state)
@@ -415,7 +497,7 @@ static uint64_t next_random(uint64_t *seed)
     return *seed;
 }
 
-static void check_actions(struct watch *watch, const struct kg_fsm_event *event,
+static void check_actions(const struct kg_fsm *fsm, struct watch *watch, const struct kg_fsm_event *event,
                           const struct kg_fsm_action *action, size_t count)
 {
     assert_true(count < KG_FSM_ACTIONS_MAX);
@@ -425,7 +507,8 @@ static void check_actions(struct watch *watch, const struct kg_fsm_event *event,
         switch (a->type) {
         case KG_DO_REFUSE:
         case KG_DO_ANSWER:
-            assert_true(a->type == KG_DO_ANSWER || (a->status >= 300 && a->status <= 699));
+        case KG_DO_OFFER:
+            assert_true(a->type != KG_DO_REFUSE || (a->status >= 300 && a->status <= 699));
             if (a->side == A && !watch->a_final) {
                 watch->a_final = true;
             } else { /* of a re-INVITE: there must be one */
@@ -434,8 +517,13 @@ static void check_actions(struct watch *watch, const struct kg_fsm_event *event,
             }
             break;
         case KG_DO_APPLY:
-            if (a->purpose == KG_APPLY_RE_OFFER || a->purpose == KG_APPLY_ABSORBED)
+            if ((a->purpose == KG_APPLY_RE_OFFER && fsm->re_kind != KG_RE_LATE) ||
+                a->purpose == KG_APPLY_ABSORBED)
                 watch->re_open[a->side]++;
+            break;
+        case KG_DO_ASK:
+            if (fsm->re_kind == KG_RE_LATE)
+                watch->re_open[kg_other_side(a->side)]++;
             break;
         case KG_DO_BYE:
             assert_false(watch->bye[a->side]);
@@ -468,7 +556,7 @@ static void feed(struct kg_fsm *fsm, struct watch *watch, const struct kg_fsm_ev
     if (event->type == KG_EV_ANSWER && fsm->state != KG_CALL_ENDED)
         watch->unacked[event->side] = true;
     size_t count = kg_fsm_run(fsm, event, now, action);
-    check_actions(watch, event, action, count);
+    check_actions(fsm, watch, event, action, count);
     /* A re-INVITE is served or turned away, never neither, while there is a call. */
     if ((event->type == KG_EV_REINVITE || event->type == KG_EV_UPDATE) && !watch->freed)
         assert_true(count > 0);
@@ -484,7 +572,8 @@ static void test_every_event_in_every_state(void **state)
         struct watch watch = {0};
         int64_t now = 0;
         kg_fsm_init(&fsm, (unsigned)(next_random(&seed) % 3), next_random(&seed) % 2);
-        feed(&fsm, &watch, &(struct kg_fsm_event){.type = KG_EV_INVITE, .sdp = true}, now);
+        bool late = walk % 4 == 0;
+        feed(&fsm, &watch, &(struct kg_fsm_event){.type = KG_EV_INVITE, .sdp = !late}, now);
         for (int i = 0; i < 24; i++) {
             uint64_t r = next_random(&seed);
             struct kg_fsm_event event = {.type = (enum kg_fsm_event_type)(r % KG_EV_COUNT),
@@ -497,7 +586,14 @@ static void test_every_event_in_every_state(void **state)
                                          .absorb = (r >> 36) % 4 == 0,
                                          .chance = (unsigned)(r >> 44),
                                          .seq = fsm.apply_seq - ((r >> 32) % 8 == 0)};
-            if (i < 4 && r >> 60) /* most walks get as far as talk: else the late states are rarely met */
+            if (late && i < 5 && r >> 60)
+                event = (struct kg_fsm_event[]){{.type = KG_EV_PROVISIONAL, .side = B, .status = 180},
+                                                {.type = KG_EV_ANSWER, .side = B, .sdp = true},
+                                                {.type = KG_EV_MEDIA, .seq = fsm.apply_seq, .ok = true},
+                                                {.type = KG_EV_ACK, .side = A, .sdp = true},
+                                                {.type = KG_EV_MEDIA, .seq = fsm.apply_seq, .ok = true}}[i];
+            if (!late && i < 4 &&
+                r >> 60) /* most walks get as far as talk: else the late states are rarely met */
                 event = (struct kg_fsm_event[]){{.type = KG_EV_MEDIA, .seq = fsm.apply_seq, .ok = true},
                                                 {.type = KG_EV_ANSWER, .side = B, .sdp = true},
                                                 {.type = KG_EV_MEDIA, .seq = fsm.apply_seq, .ok = true},
@@ -530,7 +626,10 @@ int main(void)
         cmocka_unit_test(test_call_and_bye_by_callee),
         cmocka_unit_test(test_early_media_then_changed_answer),
         cmocka_unit_test(test_answer_overtakes_early_media),
-        cmocka_unit_test(test_invite_without_sdp),
+        cmocka_unit_test(test_late_offer),
+        cmocka_unit_test(test_late_offer_without_answer),
+        cmocka_unit_test(test_late_offer_that_ends_early),
+        cmocka_unit_test(test_late_offer_that_is_refused),
         cmocka_unit_test(test_answer_without_sdp),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_cancel_crosses_200),

@@ -122,13 +122,110 @@ static void test_reinvite_crosses_bye(void **state)
     STEP("A byedone", "free");
 }
 
-static void test_reinvite_without_sdp(void **state)
+/* ---- re-INVITE without SDP: the other side makes the offer ---- */
+
+static void test_late_reinvite(void **state)
 {
     (void)state;
     struct run run = start(1, false);
     talking(&run);
-    STEP("B reinvite", "away B 488");
+    const char *const script[][2] = {{"A", "B"}, {"B", "A"}};
+    for (size_t i = 0; i < 2; i++) {
+        char event[40], expected[60];
+        const char *from = script[i][0], *to = script[i][1];
+        snprintf(event, sizeof event, "%s reinvite", from);
+        snprintf(expected, sizeof expected, "ask %s", to);
+        STEP(event, expected);
+        snprintf(event, sizeof event, "%s reinvite sdp", to);
+        snprintf(expected, sizeof expected, "away %s 491", to);
+        STEP(event, expected);
+        snprintf(event, sizeof event, "%s reinvite sdp", from);
+        snprintf(expected, sizeof expected, "away %s 500 later", from);
+        STEP(event, expected);
+        snprintf(event, sizeof event, "%s 2xx sdp", to);
+        snprintf(expected, sizeof expected, "apply %s", to);
+        STEP(event, expected);
+        snprintf(expected, sizeof expected, "200 offer %s", from);
+        STEP("media", expected);
+        assert_true(kg_fsm_awaits_answer(&run.fsm, from[0] == 'A' ? A : B));
+        snprintf(event, sizeof event, "%s ack sdp", from);
+        snprintf(expected, sizeof expected, "apply %s", from);
+        STEP(event, expected);
+        snprintf(expected, sizeof expected, "ACK %s answer, agreed", to);
+        STEP("media", expected);
+        assert_int_equal(run.fsm.re, KG_RE_NONE);
+    }
+    STEP("A reinvite sdp", "apply A");
+}
+
+static void test_late_reinvite_refused(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("A reinvite", "ask B");
+    STEP("B reject 491", "refuse A 491");
+    STEP("A reinvite", "ask B");
+    STEP("B reject 481", "refuse A 500, BYE A, BYE B, release");
+    run = start(1, false);
+    talking(&run);
+    STEP("B reinvite", "ask A");
+    STEP("A 2xx", "ACK A, refuse B 500");
+    STEP("B reinvite", "ask A");
+    STEP("A 2xx sdp", "apply A");
+    STEP("media fail", "refuse B 503 later, restore, ACK A answer");
+    assert_int_equal(run.fsm.re, KG_RE_NONE);
     assert_int_equal(run.fsm.state, KG_CALL_TALK);
+}
+
+static void test_late_reinvite_cancelled(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("A reinvite", "ask B");
+    STEP("A cancel", "CANCEL B");
+    STEP("B reject 487", "refuse A 487");
+    STEP("A reinvite", "ask B");
+    STEP("A cancel", "CANCEL B");
+    STEP("B 2xx sdp", "apply B"); /* it crossed */
+    STEP("A cancel", "refuse A 487, restore, ACK B answer");
+    STEP("media", "");
+    assert_int_equal(run.fsm.re, KG_RE_NONE);
+}
+
+static void test_late_reinvite_without_answer(void **state)
+{
+    (void)state;
+    const char *const end[] = {"A ack", "A noack", "timer +20000", "A bye"};
+    for (size_t i = 0; i < 4; i++) {
+        struct run run = start(1, false);
+        talking(&run);
+        STEP("A reinvite", "ask B");
+        STEP("B 2xx sdp", "apply B");
+        STEP("media", "200 offer A");
+        STEP("timer +10", "");
+        STEP(end[i], i < 3 ? "ACK B, BYE A, BYE B, release" : "ACK B, BYE B, release");
+    }
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("B reinvite", "ask A");
+    STEP("A 2xx sdp", "apply A");
+    STEP("B bye", "refuse B 487, ACK A, BYE A, release");
+}
+
+static void test_late_reinvite_makes_a_renewal_wait(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("A reinvite", "ask B");
+    STEP("B renew", "");
+    STEP("B 2xx sdp", "apply B");
+    STEP("media", "200 offer A");
+    STEP("A ack sdp", "apply A");
+    STEP("media", "ACK B answer, agreed, renew B, UPDATE B");
+    STEP("A reinvite", "away A 491");
 }
 
 static void test_reinvite_without_ports(void **state)
@@ -391,13 +488,13 @@ static void test_upgrade(void **state)
     STEP("B reinvite sdp", "away B 491");
     STEP("B 1xx 180", "");
     STEP("B 2xx sdp", "ACK B, apply B");
-    STEP("media", "ACK A, done A upgrade");
+    STEP("media", "ACK A answer, done A upgrade");
     assert_int_equal(run.fsm.re, KG_RE_NONE);
     STEP("B upgrade", "ask B");
     STEP("B 2xx sdp", "apply B");
     STEP("media", "INVITE A");
     STEP("A 2xx sdp", "ACK A, apply A");
-    STEP("media", "ACK B, done B upgrade");
+    STEP("media", "ACK B answer, done B upgrade");
 }
 
 static void test_upgrade_that_the_first_side_refuses(void **state)
@@ -423,14 +520,14 @@ static void test_upgrade_that_the_second_side_refuses(void **state)
     (void)state;
     struct run run = start(1, false);
     asked(&run);
-    STEP("B reject 488", "restore, ACK A, done A upgrade failed");
+    STEP("B reject 488", "restore, ACK A answer, done A upgrade failed");
     assert_int_equal(run.fsm.state, KG_CALL_TALK);
     run = start(1, false);
     asked(&run);
-    STEP("B 2xx", "ACK B, restore, ACK A, done A upgrade failed");
+    STEP("B 2xx", "ACK B, restore, ACK A answer, done A upgrade failed");
     run = start(1, false);
     asked(&run);
-    STEP("B reject 491", "restore, ACK A");
+    STEP("B reject 491", "restore, ACK A answer");
     STEP("timer +2100", "ask A");
 }
 
@@ -440,11 +537,11 @@ static void test_upgrade_that_the_second_side_leaves_open(void **state)
     (void)state;
     struct run run = start(1, false);
     asked(&run);
-    STEP("timer +8000", "restore, ACK A, CANCEL B");
+    STEP("timer +8000", "restore, ACK A answer, CANCEL B");
     STEP("B reject 487", "done A upgrade failed");
     run = start(1, false);
     asked(&run);
-    STEP("timer +8000", "restore, ACK A, CANCEL B");
+    STEP("timer +8000", "restore, ACK A answer, CANCEL B");
     STEP("B 2xx sdp", "ACK B, done A upgrade failed, renew B, UPDATE B");
 }
 
@@ -455,7 +552,7 @@ static void test_upgrade_without_ports(void **state)
     talking(&run);
     STEP("A upgrade", "ask A");
     STEP("A 2xx sdp", "apply A");
-    STEP("media fail", "restore, ACK A, done A upgrade failed");
+    STEP("media fail", "restore, ACK A answer, done A upgrade failed");
 }
 
 /* A 2xx is ACKed before the BYE. */
@@ -483,16 +580,21 @@ struct watch {
     bool freed;
 };
 
-static void look(struct watch *watch, const struct kg_fsm_action *action, size_t count)
+static void look(const struct kg_fsm *fsm, struct watch *watch, const struct kg_fsm_action *action,
+                 size_t count)
 {
     assert_true(count < KG_FSM_ACTIONS_MAX);
     for (size_t i = 0; i < count; i++) {
         const struct kg_fsm_action *a = &action[i];
         assert_false(watch->freed);
-        if (a->type == KG_DO_APPLY && (a->purpose == KG_APPLY_RE_OFFER || a->purpose == KG_APPLY_ABSORBED)) {
-            assert_false(watch->served[a->side]);
-            watch->served[a->side] = true;
-        } else if (a->type == KG_DO_ANSWER || a->type == KG_DO_REFUSE) {
+        bool late = fsm->re_kind == KG_RE_LATE;
+        enum kg_side from = late ? kg_other_side(a->side) : a->side;
+        if (late ? a->type == KG_DO_ASK
+                 : a->type == KG_DO_APPLY &&
+                       (a->purpose == KG_APPLY_RE_OFFER || a->purpose == KG_APPLY_ABSORBED)) {
+            assert_false(watch->served[from]);
+            watch->served[from] = true;
+        } else if (a->type == KG_DO_ANSWER || a->type == KG_DO_OFFER || a->type == KG_DO_REFUSE) {
             assert_true(watch->served[a->side]);
             watch->served[a->side] = false;
         } else if (a->type == KG_DO_ACK) {
@@ -512,7 +614,8 @@ static void feed(struct kg_fsm *fsm, struct watch *watch, const struct kg_fsm_ev
     bool ended = fsm->state == KG_CALL_ENDED;
     if (event->type == KG_EV_ANSWER && !ended)
         watch->unacked[event->side] = true;
-    look(watch, action, kg_fsm_run(fsm, event, now, action));
+    size_t count = kg_fsm_run(fsm, event, now, action);
+    look(fsm, watch, action, count);
 }
 
 static void try_all(const struct run *base, const struct watch *before)
@@ -557,8 +660,10 @@ static void test_every_event_in_every_state_of_a_change(void **state)
         {"A upgrade", "A 2xx sdp", "media", "B 2xx sdp", "media"},
         {"B upgrade", "B 2xx sdp", "media", "timer +8000"},
         {"A upgrade", "timer +32000"},
+        {"A reinvite", "B 2xx sdp", "media", "A ack sdp", "media"},
+        {"B reinvite", "B cancel", "A 2xx sdp", "media", "B ack sdp"},
     };
-    bool seen[KG_RE_UPGRADE + 1][KG_RE_WITHDRAWN + 1] = {{false}};
+    bool seen[KG_RE_LATE + 1][KG_RE_WITHDRAWN + 1] = {{false}};
     for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {
         struct run run = start(1, false);
         struct watch watch = {.served = {false}};
@@ -573,7 +678,7 @@ static void test_every_event_in_every_state_of_a_change(void **state)
             try_all(&run, &watch);
         }
     }
-    static const bool possible[KG_RE_UPGRADE + 1][KG_RE_WITHDRAWN + 1] = {
+    static const bool possible[KG_RE_LATE + 1][KG_RE_WITHDRAWN + 1] = {
         [KG_RE_PASSES] = {[KG_RE_OFFER] = true,
                           [KG_RE_SENT] = true,
                           [KG_RE_ANSWER] = true,
@@ -586,8 +691,10 @@ static void test_every_event_in_every_state_of_a_change(void **state)
                            [KG_RE_SENT] = true,
                            [KG_RE_ANSWER] = true,
                            [KG_RE_WITHDRAWN] = true},
+        [KG_RE_LATE] =
+            {[KG_RE_ASKED] = true, [KG_RE_OFFER] = true, [KG_RE_SENT] = true, [KG_RE_ANSWER] = true},
     };
-    for (int kind = 0; kind <= KG_RE_UPGRADE; kind++)
+    for (int kind = 0; kind <= KG_RE_LATE; kind++)
         for (int re = KG_RE_ASKED; re <= KG_RE_WITHDRAWN; re++)
             assert_int_equal(seen[kind][re], possible[kind][re]);
 }
@@ -603,7 +710,11 @@ int main(void)
         cmocka_unit_test(test_reinvite_cancelled),
         cmocka_unit_test(test_reinvite_cancel_crosses_200),
         cmocka_unit_test(test_reinvite_crosses_bye),
-        cmocka_unit_test(test_reinvite_without_sdp),
+        cmocka_unit_test(test_late_reinvite),
+        cmocka_unit_test(test_late_reinvite_refused),
+        cmocka_unit_test(test_late_reinvite_cancelled),
+        cmocka_unit_test(test_late_reinvite_without_answer),
+        cmocka_unit_test(test_late_reinvite_makes_a_renewal_wait),
         cmocka_unit_test(test_reinvite_without_ports),
         cmocka_unit_test(test_reinvite_never_acknowledged),
         cmocka_unit_test(test_update),
