@@ -179,6 +179,9 @@ struct kg_config {
         enum kg_digest_offer digest;
     } registration;
     struct {
+        bool refer_from_trunk; /* a REFER that comes over a trunk passes */
+    } calls;
+    struct {
         uint32_t calls;              /* at once */
         uint32_t unregistered_calls; /* a second, in front of a PBX */
         uint32_t streams;            /* TCP and TLS connections at once */

@@ -127,6 +127,10 @@ const struct kg_conf_row kg_conf_rows[] = {
      .doc =
          "What the embedded registrar's challenge offers: md5, which every phone takes; both, SHA-256 first "
          "(RFC 8760), at which many phones give up; or sha-256, which also refuses MD5 from then on."},
+    {"calls.refer_from_trunk", &kg_conf_yes, "no", FIELD(calls.refer_from_trunk), .reloadable = true,
+     .doc = "yes: who calls over a trunk may transfer the call (REFER); the call that comes of it is then "
+            "one of "
+            "the transferred phone's."},
     {"limits.calls", &kg_conf_count, "10000", FIELD(limits.calls), .min = 1, .max = 1000000,
      .reloadable = true, .doc = "Calls at once; more are answered 503."},
     {"limits.unregistered_calls", &kg_conf_count, "50", FIELD(limits.unregistered_calls), .min = 0,

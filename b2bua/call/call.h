@@ -47,6 +47,12 @@ struct kg_leg_lines {
     uint8_t use[KG_MEDIA_STREAMS_MAX]; /* enum kg_ice_use */
 };
 
+/* The CSeq of a REFER on the leg it came from, and on the other one; 0: none. */
+struct kg_refer_seq {
+    uint32_t in, out;
+};
+#define KG_REFERS_MAX 2 /* whose NOTIFY may still come */
+
 struct kg_leg {
     struct kg_call *call;
     enum kg_side side;
@@ -76,6 +82,8 @@ struct kg_leg {
     bool asked;         /* our INVITE had no SDP: its 2xx has the offer, and the ACK must have the answer */
     bool allows_update; /* its Allow names UPDATE */
     bool trickles;      /* it takes candidates in INFO (RFC 8840): header or a=ice-options said so */
+    uint8_t options;    /* option tags that its peer supports, of those that options.c passes on */
+    struct kg_refer_seq refers[KG_REFERS_MAX]; /* of its peer, the newest first */
 };
 
 /* A contact of the callee not tried yet. */
@@ -191,6 +199,8 @@ void kg_out_update(struct kg_leg *leg); /* a re-INVITE if the peer does not know
 void kg_out_ask(struct kg_leg *leg);    /* re-INVITE without SDP */
 /* leg->flow is new: an INVITE, UPDATE or BYE that had no response at the old place is sent there. */
 void kg_out_follow(struct kg_leg *leg);
+/* Sends what orq sent to where the peer is now, in its stead; orq itself if that cannot be. */
+nta_outgoing_t *kg_out_again(struct kg_leg *leg, nta_outgoing_t *orq, nta_response_f *on_answer);
 /* answer: where the 2xx has an offer. Otherwise such an ACK rejects every m-line. */
 void kg_out_ack(struct kg_leg *leg, bool answer);
 void kg_out_cancel(struct kg_leg *leg);
@@ -201,6 +211,12 @@ void kg_out_bye(struct kg_leg *leg, int status, const char *why);
 /* Bytes that the headers of an INVITE on this leg take, about: what its SDP must leave room for (RFC 3261
  * 18.1.1). sip: the message whose headers pass; NULL: the other side's INVITE, if there is one. */
 size_t kg_out_header_estimate(const struct kg_leg *leg, const sip_t *sip);
+
+/* ---- options.c: option tags ---- */
+void kg_options_learn(struct kg_leg *leg, const sip_t *sip);
+#define KG_OPTIONS_TEXT 128
+/* The Supported header's value toward leg's peer; returns out. */
+const char *kg_options_supported(const struct kg_leg *leg, char out[static KG_OPTIONS_TEXT]);
 
 /* ---- reply.c: responses that we send ---- */
 void kg_reply_progress(struct kg_leg *leg, int status, bool sdp);
@@ -216,22 +232,23 @@ const sip_t *
 kg_early_newest(const struct kg_leg *leg); /* whose description is taken; NULL: no early dialog */
 void kg_early_forget(struct kg_leg *leg);
 
-/* ---- relay.c: requests that pass from one dialog to the other (INFO) ---- */
-/* An INFO from leg's peer. The return value is for nta: a status to answer with, or 0. */
+/* ---- relay.c: requests that pass from one dialog to the other ---- */
+/* A request of leg's peer whose method passes. The return value is for nta: a status to answer with, or 0. */
 int kg_relay_request(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip);
 /* Sends `to` an INFO, in its early dialog if it has no other. 0: irq is answered when that is; else a status.
- * package NULL: one without Info-Package, whose answer passes. type and body may be NULL. */
+ * What it answers is its own: kedge has made use of it. */
 int kg_relay_info(struct kg_leg *to, nta_incoming_t *irq, const char *package, const sip_content_type_t *type,
                   const char *body, size_t len);
 void kg_relay_close_all(struct kg_call *call);
+/* leg's peer is in another place: what it has not answered is sent there. */
+void kg_relay_follow(struct kg_leg *leg);
 
 /* ---- trickle.c: candidates in INFO (RFC 8840) ---- */
 /* True if the INFO is about trickle-ice; then it is served, and *status is for nta as above. */
 bool kg_trickle_request(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip, int *status);
-/* For what sets a session up: kedge takes candidates in INFO (RFC 8840 10.2, RFC 6086 5.2). */
-#define KG_TRICKLE_TAGS(announce)                                                                            \
-    TAG_IF(announce, SIPTAG_SUPPORTED_STR("trickle-ice")),                                                   \
-        TAG_IF(announce, SIPTAG_HEADER_STR("Recv-Info: trickle-ice"))
+/* For what sets a session up: kedge takes candidates in INFO (RFC 8840 10.2, RFC 6086 5.2). Supported says it
+ * too (kg_options_supported). */
+#define KG_TRICKLE_TAGS(announce) TAG_IF(announce, SIPTAG_HEADER_STR("Recv-Info: trickle-ice"))
 /* Whether a message says that its sender takes candidates in INFO. */
 bool kg_trickle_is_announced(const sip_t *sip);
 

@@ -44,7 +44,6 @@ static const struct {
     {sip_reason_class, {ANY, ANY, FREE}},
     {sip_in_reply_to_class, {ANY, ANY, FREE}},
     {sip_organization_class, {SERVER, ANY, FREE}},
-    {sip_referred_by_class, {ANY, ANY, FREE}},
     /* RFC 3841 */
     {sip_request_disposition_class, {ANY, SERVER, FREE}},
     {sip_accept_contact_class, {ANY, SERVER, FREE}},

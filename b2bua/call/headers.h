@@ -28,8 +28,8 @@ struct kg_passed {
     sip_unknown_t unknown[KG_PASSED_MAX];
 };
 /* The headers of sip that may pass; sip must live as long as the tags. Not here, because they cannot go as
- * they are: Replaces and Refer-To (dialogs.h), Supported and Require (each leg's own), bodies and their
- * headers. Returns how many were left out, because of their number or control characters. */
+ * they are: Replaces, Refer-To and Referred-By (refer.h), Supported and Require (each leg's own), bodies and
+ * their headers. Returns how many were left out, because of their number or control characters. */
 size_t kg_headers_pass(const struct kg_config *config, const sip_t *sip, struct kg_peer from,
                        struct kg_peer to, struct kg_passed *out);
 /* Nothing passes. */

@@ -14,6 +14,7 @@
 #include <sofia-sip/sip_util.h>
 
 #include "b2bua/registrar/registrar.h"
+#include "b2bua/sip/methods.h"
 #include "b2bua/sip/sip.h"
 #include "conf/clock.h"
 #include "conf/log.h"
@@ -251,6 +252,7 @@ void kg_leg_learn(struct kg_leg *leg, const sip_t *sip)
 {
     if (sip->sip_allow) /* without one, what it said before holds */
         leg->allows_update = SIP_IS_ALLOWED(sip->sip_allow, sip_method_update);
+    kg_options_learn(leg, sip);
     leg->trickles = leg->trickles || kg_trickle_is_announced(sip);
 }
 
@@ -371,7 +373,8 @@ void kg_leg_resume(struct kg_leg *leg)
     msg_destroy(msg);
 }
 
-static int on_info(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
+/* What passes to the other side, and INFO. */
+static int on_passing(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
 {
     struct kg_addr before;
     int status;
@@ -381,9 +384,20 @@ static int on_info(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
         settle(leg, &before, false);
     if (leg->call->over)
         return 481;
-    if (kg_trickle_request(leg, irq, sip, &status))
+    if (sip->sip_request->rq_method == sip_method_info && kg_trickle_request(leg, irq, sip, &status))
         return status;
     return kg_relay_request(leg, irq, sip);
+}
+
+/* By the table of methods. */
+static int on_other(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
+{
+    const struct kg_method *method = kg_method_of(sip);
+    if (method && method->inside == KG_METHOD_PASS)
+        return on_passing(leg, irq, sip);
+    int status = method ? 405 : 501;
+    nta_incoming_treply(irq, status, NULL, SIPTAG_ALLOW(leg->call->calls->allow), TAG_END());
+    return status;
 }
 
 int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, const sip_t *sip)
@@ -404,20 +418,12 @@ int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, c
         call->cause = outer;
         status = 200;
         break;
-    case sip_method_info:
-        status = on_info(leg, irq, sip);
-        break;
     case sip_method_ack: /* of an INVITE that is long done */
     case sip_method_options:
         status = 200;
         break;
-    case sip_method_unknown:
-        nta_incoming_treply(irq, SIP_501_NOT_IMPLEMENTED, SIPTAG_ALLOW(call->calls->allow), TAG_END());
-        status = 501;
-        break;
     default:
-        nta_incoming_treply(irq, SIP_405_METHOD_NOT_ALLOWED, SIPTAG_ALLOW(call->calls->allow), TAG_END());
-        status = 405;
+        status = on_other(leg, irq, sip);
         break;
     }
     kg_call_unhold(call);

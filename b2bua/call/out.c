@@ -9,6 +9,7 @@
 #include <sofia-sip/sip_protos.h>
 #include <sofia-sip/sip_tag.h>
 
+#include "b2bua/call/refer.h"
 #include "b2bua/nat/assess.h"
 #include "b2bua/sip/sip.h"
 #include "conf/log.h"
@@ -256,6 +257,8 @@ static void send_offer(struct kg_leg *leg, const sip_t *sip, enum offer offer)
     sip_max_forwards_t max_forwards[1];
     sip_payload_t payload[1];
     struct kg_passed passed;
+    struct kg_list list;
+    char options[KG_OPTIONS_TEXT];
     size_t len = 0;
     bool asks = offer == ASK || (offer == FIRST && call->fsm.late);
     char *text = asks ? NULL : kg_talk_text(leg, &len);
@@ -270,6 +273,13 @@ static void send_offer(struct kg_leg *leg, const sip_t *sip, enum offer offer)
     kg_headers_none(&passed);
     if (sip)
         kg_leg_pass(leg, sip, &passed);
+    kg_list_begin(&list);
+    if (offer == FIRST && sip) {
+        kg_refer_pass(&list, sip, &call->leg[kg_other_side(leg->side)], leg);
+        if (sip_has_feature(sip->sip_require, "replaces")) /* else who does not know it would just ring */
+            kg_list_text(&list, sip_require_class, "replaces");
+    }
+    kg_list_next(&list, passed.tag);
     say_if_large(leg, sip, len);
     leg->asked = asks;
     leg->invite = nta_outgoing_tcreate(
@@ -278,9 +288,11 @@ static void send_offer(struct kg_leg *leg, const sip_t *sip, enum offer offer)
         offer == UPDATE ? "UPDATE" : sip_method_name_invite,
         offer == FIRST ? (url_string_t *)leg->target : NULL, NTATAG_TPORT(leg->flow.tport),
         SIPTAG_CONTACT(contact), SIPTAG_MAX_FORWARDS(max_forwards), SIPTAG_ALLOW(call->calls->allow),
+        SIPTAG_SUPPORTED_STR(kg_options_supported(leg, options)),
         KG_TRICKLE_TAGS(call->calls->server->config.media.ice),
         TAG_IF(text, SIPTAG_CONTENT_TYPE(call->calls->content_type)), TAG_IF(text, SIPTAG_PAYLOAD(payload)),
-        TAG_NEXT(passed.tag));
+        TAG_NEXT(list.tag));
+    kg_list_end(&list);
     free(text);
     if (!leg->invite) {
         give_up(leg, "the stack refused it");
@@ -432,10 +444,9 @@ void kg_out_bye(struct kg_leg *leg, int status, const char *why)
 
 /* ---- a peer that has moved ---- */
 
-/* Sends what orq sent to where the peer is now, in its stead. An INVITE keeps its branch: should the first
- * one have arrived after all, to its peer this is a retransmission and not an INVITE that meets another one
- * (RFC 3261 14.1). */
-static nta_outgoing_t *send_again(struct kg_leg *leg, nta_outgoing_t *orq, nta_response_f *on_answer)
+/* An INVITE keeps its branch: should the first one have arrived after all, to its peer this is a
+ * retransmission and not an INVITE that meets another one (RFC 3261 14.1). */
+nta_outgoing_t *kg_out_again(struct kg_leg *leg, nta_outgoing_t *orq, nta_response_f *on_answer)
 {
     char route[KG_ROUTE_URL];
     msg_t *sent = nta_outgoing_getrequest(orq), *msg = sent ? msg_copy(sent) : NULL;
@@ -468,12 +479,15 @@ void kg_out_follow(struct kg_leg *leg)
     const struct kg_fsm *fsm = &leg->call->fsm;
     bool cancelled = fsm->re_cancelled || fsm->leg[leg->side] == KG_LEG_CANCELLING; /* better unheard */
     bool offer = is_unheard(leg->invite) && !cancelled, bye = is_unheard(leg->bye);
-    if (leg->pbx || (!offer && !bye) || !kg_leg_is_reachable(leg))
+    if (leg->pbx || !kg_leg_is_reachable(leg))
+        return;
+    kg_relay_follow(leg);
+    if (!offer && !bye)
         return;
     kg_info("call", "call %s: what %s has not answered is sent to its new place", leg->call->record->id,
             leg->call->record->leg[leg->side].user);
     if (offer)
-        leg->invite = send_again(leg, leg->invite, on_response);
+        leg->invite = kg_out_again(leg, leg->invite, on_response);
     if (bye)
-        leg->bye = send_again(leg, leg->bye, on_bye_response);
+        leg->bye = kg_out_again(leg, leg->bye, on_bye_response);
 }

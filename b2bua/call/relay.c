@@ -1,10 +1,13 @@
-/* Requests that pass from one dialog to the other and back: INFO (DTMF by RFC 6086's legacy use, and the
- * candidates of trickle.c). */
+/* Requests that pass from one dialog to the other and back: what the table of methods lets pass, and INFO
+ * (DTMF by RFC 6086's legacy use, and the candidates of trickle.c). Bodies are not touched; headers are those
+ * of headers.c and of the tables below; REFER and what goes with it is rewritten by refer.c. */
 #include "b2bua/call/call.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include <sofia-sip/sip_extra.h>
 #include <sofia-sip/sip_header.h>
 #include <sofia-sip/sip_protos.h>
 #include <sofia-sip/sip_status.h>
@@ -12,22 +15,59 @@
 #include <sofia-sip/sip_util.h>
 #include <utlist.h>
 
-/* A key press is tens of bytes; nothing that INFO carries today is longer. */
-#define BODY_MAX 4096
+#include "b2bua/call/refer.h"
+
+/* A key press is tens of bytes, a message a few hundred (RFC 3428 8: 1300 where nothing controls
+ * congestion). */
+#define BODY_MAX 8192
 /* Waiting at once in one call. */
 #define RELAYS_MAX 16
 
 struct kg_relay {
     struct kg_relay *prev, *next;
-    struct kg_call *call;
+    struct kg_leg *to;
     nta_incoming_t *irq;
     nta_outgoing_t *orq;
     bool taken; /* kedge has made use of it: 200 whatever the other side says */
 };
 
+/* What describes the body and the package goes with it in either direction. */
+static msg_hclass_t *const request_headers[] = {
+    sip_content_type_class,     sip_content_disposition_class,
+    sip_content_encoding_class, sip_content_language_class,
+    sip_mime_version_class,     sip_subscription_state_class,
+    sip_accept_class,           sip_require_class,
+    sip_refer_sub_class,
+};
+static msg_hclass_t *const response_headers[] = {
+    sip_content_type_class,     sip_content_disposition_class, sip_content_encoding_class,
+    sip_content_language_class, sip_mime_version_class,        sip_accept_class, /* of 415 */
+    sip_allow_events_class,                                                      /* of 489 */
+    sip_unsupported_class,                                                       /* of 420 */
+};
+/* libsofia has no class for these (RFC 6086). */
+static const char *const plain_headers[] = {"Info-Package"};
+
+static void pass_headers(struct kg_list *list, const sip_t *sip, msg_hclass_t *const known[], size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        kg_list_add(list, msg_header_access((const msg_pub_t *)sip, known[i]));
+    for (const sip_unknown_t *h = sip->sip_unknown; h; h = h->un_next)
+        for (size_t i = 0; i < sizeof plain_headers / sizeof plain_headers[0]; i++)
+            if (strcasecmp(h->un_name, plain_headers[i]) == 0)
+                kg_list_add(list, (const msg_header_t *)h);
+}
+#define PASS(list, sip, table) pass_headers(list, sip, table, sizeof(table) / sizeof((table)[0]))
+
+/* RFC 3515 2.2, RFC 6665 4.4.1: what makes or serves a subscription says where its sender is. */
+static bool has_contact(sip_method_t method)
+{
+    return method == sip_method_refer || method == sip_method_notify;
+}
+
 static void close_relay(struct kg_relay *relay)
 {
-    DL_DELETE(relay->call->relays, relay);
+    DL_DELETE(relay->to->call->relays, relay);
     if (relay->irq)
         nta_incoming_destroy(relay->irq); /* 500 unless it was answered */
     if (relay->orq)
@@ -44,6 +84,42 @@ void kg_relay_close_all(struct kg_call *call)
     }
 }
 
+/* ---- the answer ---- */
+
+/* A NOTIFY's 481 is about a subscription, not about the call (RFC 6665 4.1.3), and 420 and 489 say what the
+ * sender may leave out. */
+static int map_status(const struct kg_relay *relay, int status)
+{
+    bool notify = nta_outgoing_method(relay->orq) == sip_method_notify;
+    if (status < 300 || status == 420 || (notify && status == 481))
+        return status;
+    return kg_fsm_map_status(status, relay->to->pbx);
+}
+
+static void answer(struct kg_relay *relay, int status, const sip_t *sip)
+{
+    const struct kg_leg *from = &relay->to->call->leg[kg_other_side(relay->to->side)];
+    struct kg_passed passed;
+    struct kg_list list;
+    sip_contact_t contact[1];
+    char buf[KG_CONTACT_URL];
+    if (relay->taken || !sip) {
+        nta_incoming_treply(relay->irq, relay->taken ? 200 : map_status(relay, status), NULL, TAG_END());
+        return;
+    }
+    kg_list_begin(&list);
+    kg_leg_pass(from, sip, &passed);
+    PASS(&list, sip, response_headers);
+    kg_list_next(&list, passed.tag);
+    kg_leg_contact(from, contact, buf);
+    bool named = status < 300 && has_contact(nta_incoming_method(relay->irq));
+    bool body = sip->sip_payload && sip->sip_payload->pl_len <= BODY_MAX;
+    nta_incoming_treply(relay->irq, map_status(relay, status), NULL, TAG_IF(named, SIPTAG_CONTACT(contact)),
+                        TAG_IF(status == 405, SIPTAG_ALLOW(sip->sip_allow)),
+                        TAG_IF(body, SIPTAG_PAYLOAD(sip->sip_payload)), TAG_NEXT(list.tag));
+    kg_list_end(&list);
+}
+
 /* nta hands the leg that was asked; the relay is found by its transaction. */
 static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
 {
@@ -55,15 +131,24 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
     {
         if (relay->orq != orq)
             continue;
-        if (relay->taken)
-            status = 200;
-        nta_incoming_treply(relay->irq, status < 300 ? status : kg_fsm_map_status(status, false), NULL,
-                            TAG_END());
+        answer(relay, status, sip);
         close_relay(relay);
         break;
     }
     return 0;
 }
+
+void kg_relay_follow(struct kg_leg *leg)
+{
+    struct kg_relay *relay;
+    DL_FOREACH(leg->call->relays, relay)
+    {
+        if (relay->to == leg && nta_outgoing_status(relay->orq) < 100)
+            relay->orq = kg_out_again(leg, relay->orq, on_response);
+    }
+}
+
+/* ---- the request ---- */
 
 static size_t waiting(const struct kg_call *call)
 {
@@ -92,59 +177,86 @@ static nta_outgoing_t *send_early(struct kg_leg *to, const sip_t *early, tagi_t 
     return orq;
 }
 
-static nta_outgoing_t *send_info(struct kg_leg *to, tagi_t tags[])
+static nta_outgoing_t *send_it(struct kg_leg *to, sip_method_t method, const char *name, tagi_t tags[])
 {
     char route[KG_ROUTE_URL];
     if (to->side == KG_SIDE_B && to->call->fsm.leg[KG_SIDE_B] != KG_LEG_UP) {
         const sip_t *early = kg_early_newest(to);
-        return early ? send_early(to, early, tags) : NULL;
+        return early ? send_early(to, early, tags) : NULL; /* only INFO comes here before the answer */
     }
     return nta_outgoing_tcreate(to->dialog, on_response, to, (url_string_t *)kg_leg_route_url(to, route),
-                                SIP_METHOD_INFO, NULL, NTATAG_TPORT(to->flow.tport), TAG_NEXT(tags));
+                                method, name, NULL, NTATAG_TPORT(to->flow.tport), TAG_NEXT(tags));
 }
 
-int kg_relay_info(struct kg_leg *to, nta_incoming_t *irq, const char *package, const sip_content_type_t *type,
-                  const char *body, size_t len)
+/* 0: irq is answered when the other side's answer comes; else a status. */
+static int begin(struct kg_leg *to, nta_incoming_t *irq, sip_method_t method, const char *name, bool taken,
+                 tagi_t tags[], uint32_t *cseq)
 {
-    struct kg_call *call = to->call;
-    char info_package[64];
-    sip_payload_t payload[1];
     if (!kg_leg_is_reachable(to))
         return 480;
-    if (waiting(call) >= RELAYS_MAX)
-        return 503;
+    if (waiting(to->call) >= RELAYS_MAX)
+        return 500;
     struct kg_relay *relay = calloc(1, sizeof *relay);
     if (!relay)
-        return 503;
-    snprintf(info_package, sizeof info_package, "Info-Package: %s", package ? package : "");
-    sip_payload_init(payload)->pl_data = (char *)body;
-    payload->pl_len = len;
-    tagi_t tags[] = {{TAG_IF(package, SIPTAG_HEADER_STR(info_package))},
-                     {TAG_IF(package, SIPTAG_CONTENT_DISPOSITION_STR("Info-Package"))},
-                     {TAG_IF(body && type, SIPTAG_CONTENT_TYPE(type))},
-                     {TAG_IF(body, SIPTAG_PAYLOAD(payload))},
-                     {TAG_END()}};
-    relay->call = call;
-    relay->taken = package != NULL;
-    relay->orq = send_info(to, tags);
+        return 500;
+    relay->to = to;
+    relay->taken = taken;
+    relay->orq = send_it(to, method, name, tags);
     if (!relay->orq) {
         free(relay);
         return 500;
     }
     relay->irq = irq;
-    DL_APPEND(call->relays, relay);
+    if (cseq)
+        *cseq = nta_outgoing_cseq(relay->orq);
+    DL_APPEND(to->call->relays, relay);
     return 0;
+}
+
+int kg_relay_info(struct kg_leg *to, nta_incoming_t *irq, const char *package, const sip_content_type_t *type,
+                  const char *body, size_t len)
+{
+    char info_package[64];
+    sip_payload_t payload[1];
+    snprintf(info_package, sizeof info_package, "Info-Package: %s", package);
+    sip_payload_init(payload)->pl_data = (char *)body;
+    payload->pl_len = len;
+    tagi_t tags[] = {{SIPTAG_HEADER_STR(info_package)},
+                     {SIPTAG_CONTENT_DISPOSITION_STR("Info-Package")},
+                     {SIPTAG_CONTENT_TYPE(type)},
+                     {SIPTAG_PAYLOAD(payload)},
+                     {TAG_END()}};
+    return begin(to, irq, SIP_METHOD_INFO, true, tags, NULL);
 }
 
 int kg_relay_request(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
 {
     struct kg_call *call = leg->call;
     struct kg_leg *to = &call->leg[kg_other_side(leg->side)];
+    const sip_request_t *request = sip->sip_request;
     const sip_payload_t *body = sip->sip_payload;
+    struct kg_passed passed;
+    struct kg_list list;
+    sip_contact_t contact[1];
+    char buf[KG_CONTACT_URL];
+    uint32_t cseq = 0;
     if (call->fsm.state != KG_CALL_TALK)
         return 480;
     if (body && body->pl_len > BODY_MAX)
         return 413;
-    return kg_relay_info(to, irq, NULL, sip->sip_content_type, body ? body->pl_data : NULL,
-                         body ? body->pl_len : 0);
+    kg_list_begin(&list);
+    int status = kg_refer_pass(&list, sip, leg, to);
+    kg_leg_pass(to, sip, &passed);
+    PASS(&list, sip, request_headers);
+    kg_leg_contact(to, contact, buf);
+    if (has_contact(request->rq_method))
+        kg_list_add(&list, (const msg_header_t *)contact);
+    kg_list_add(&list, (const msg_header_t *)body);
+    kg_list_next(&list, passed.tag);
+    if (status == 0)
+        status = begin(to, irq, request->rq_method, request->rq_method_name, false, list.tag, &cseq);
+    if (status == 0 && request->rq_method == sip_method_refer)
+        kg_refer_sent(leg, sip->sip_cseq->cs_seq, cseq);
+    kg_list_end(&list);
+    return status;
 }

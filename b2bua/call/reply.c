@@ -29,13 +29,14 @@ static int reply(struct kg_leg *leg, int status, const char *sdp, size_t len)
     struct kg_passed passed;
     sip_contact_t contact[1];
     sip_payload_t payload[1];
-    char buf[KG_CONTACT_URL];
+    char buf[KG_CONTACT_URL], options[KG_OPTIONS_TEXT];
     kg_leg_contact(leg, contact, buf);
     pass(leg, &passed);
     sip_payload_init(payload)->pl_data = (char *)sdp;
     payload->pl_len = len;
     return nta_incoming_treply(leg->irq, status, NULL, SIPTAG_CONTACT(contact),
                                TAG_IF(status >= 200, SIPTAG_ALLOW(calls->allow)),
+                               SIPTAG_SUPPORTED_STR(kg_options_supported(leg, options)),
                                KG_TRICKLE_TAGS(calls->server->config.media.ice),
                                TAG_IF(sdp, SIPTAG_CONTENT_TYPE(calls->content_type)),
                                TAG_IF(sdp, SIPTAG_PAYLOAD(payload)), TAG_NEXT(passed.tag));

@@ -81,7 +81,9 @@ static bool has_sound_addresses(const sip_t *sip)
 
 sip_unsupported_t *kg_sip_unsupported(su_home_t *home, const sip_t *sip, bool ice)
 {
-    return sip_has_unsupported(home, ice ? sip_supported_make(home, "trickle-ice") : NULL, sip->sip_require);
+    return sip_has_unsupported(
+        home, sip_supported_make(home, ice ? KG_SIP_OPTIONS ", trickle-ice" : KG_SIP_OPTIONS),
+        sip->sip_require);
 }
 
 /* True when the request was refused, and msg is gone. */

@@ -46,6 +46,8 @@ struct event_base *kg_sip_edge_base(struct kg_sip *sip);
 /* New limits, certificate files read again (existing connections stay). Returns 0, or EINVAL and a sentence.
  */
 int kg_sip_reload(struct kg_sip *sip, const struct kg_config *config, char *error, size_t size);
+/* Option tags that a request may require of kedge, beside trickle-ice. */
+#define KG_SIP_OPTIONS "timer, replaces, norefersub, tdialog, join"
 /* What of a request's Require kedge does not know (RFC 3261 8.2.2.3); NULL: nothing. trickle-ice is known
  * where kedge speaks ICE. */
 sip_unsupported_t *kg_sip_unsupported(su_home_t *home, const sip_t *sip, bool ice);

@@ -352,7 +352,7 @@ class Agent:
         if 100 < status < 300 and request.method in ("INVITE", "UPDATE"):
             lines.append(f"Contact: {self.contact}")
         lines += headers
-        if body:
+        if body and not any(h.lower().startswith("content-type:") for h in headers):
             lines.append("Content-Type: application/sdp")
         text = "\r\n".join(lines + [f"Content-Length: {len(body.encode())}", "", body])
         self.send(text, request.source)

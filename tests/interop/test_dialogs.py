@@ -83,7 +83,7 @@ def test_info_passes_both_ways(in_talk, kedge):
     kedge.no_calls()
 
 
-@pytest.mark.parametrize("method,status", (("UPDATE", 200), ("REFER", 405), ("MESSAGE", 405), ("PRACK", 481),
+@pytest.mark.parametrize("method,status", (("UPDATE", 200), ("REFER", 400), ("PUBLISH", 405), ("PRACK", 481),
                                            ("NONSENSE", 501), ("OPTIONS", 200)))
 def test_methods_inside_of_a_call(in_talk, kedge, method, status):
     da, db = in_talk()

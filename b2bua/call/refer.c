@@ -1,0 +1,342 @@
+#include "b2bua/call/refer.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sofia-sip/sip_header.h>
+#include <sofia-sip/sip_protos.h>
+#include <sofia-sip/sip_tag.h>
+#include <sofia-sip/url.h>
+
+#include "b2bua/call/dialogs.h"
+#include "b2bua/sip/sip.h"
+
+/* ---- lists ---- */
+
+void kg_list_begin(struct kg_list *list)
+{
+    list->count = 0;
+    list->tag[0] = (tagi_t){NULL, 0};
+    *list->home = (su_home_t)SU_HOME_INIT(list->home);
+    su_home_init(list->home);
+}
+
+void kg_list_end(struct kg_list *list)
+{
+    su_home_deinit(list->home);
+}
+
+static void add(struct kg_list *list, tag_type_t tag, tag_value_t value)
+{
+    if (list->count == KG_LIST_MAX)
+        return;
+    list->tag[list->count++] = (tagi_t){tag, value};
+    list->tag[list->count] = (tagi_t){NULL, 0};
+}
+
+void kg_list_add(struct kg_list *list, const msg_header_t *header)
+{
+    if (!header)
+        return;
+    if (header->sh_class == sip_unknown_class) { /* nta would take the rest of the list too */
+        sip_unknown_t *alone = su_alloc(list->home, sizeof *alone);
+        if (!alone)
+            return;
+        *alone = *header->sh_unknown;
+        alone->un_next = NULL;
+        header = (const msg_header_t *)alone;
+    }
+    add(list, siptag_header, (tag_value_t)header);
+}
+
+void kg_list_text(struct kg_list *list, msg_hclass_t *class, const char *value)
+{
+    msg_header_t *made = value ? msg_header_make(list->home, class, value) : NULL;
+    if (made)
+        add(list, siptag_header, (tag_value_t)made);
+}
+
+void kg_list_next(struct kg_list *list, const tagi_t *more)
+{
+    if (list->count == KG_LIST_MAX)
+        list->count--;
+    add(list, tag_next, (tag_value_t)more);
+}
+
+/* ---- addresses ---- */
+
+/* The URI of "name <sip:...>", as legs keep it. NULL: none. */
+static const url_t *uri_of(su_home_t *home, const char *name_addr)
+{
+    const sip_from_t *addr = name_addr ? sip_from_make(home, name_addr) : NULL;
+    return addr ? addr->a_url : NULL;
+}
+
+static bool is_numeric(const url_t *url)
+{
+    struct kg_addr host;
+    return url->url_host && kg_addr_parse_host(url->url_host, 0, &host) == 0;
+}
+
+static bool is_at(const url_t *url, const struct kg_addr *place)
+{
+    struct kg_addr host;
+    return url->url_host && kg_addr_parse_host(url->url_host, 0, &host) == 0 &&
+           kg_addr_same_host(&host, place);
+}
+
+static void move_to(url_t *url, const url_t *there)
+{
+    url->url_host = there->url_host;
+    url->url_port = there->url_port;
+    url->url_params = NULL; /* transport, maddr and the like were about the other place */
+}
+
+/* A phone may name the other end of a call by the Contact that it knows, which is kedge's: the user part is
+ * the call's id. leg: the one whose peer speaks. Returns the URI by which that end was called. */
+static const url_t *behind_contact(su_home_t *home, const struct kg_leg *leg, const url_t *url)
+{
+    struct kg_calls *calls = leg->call->calls;
+    struct kg_call *call = NULL;
+    if (url->url_user && strlen(url->url_user) == KG_CALL_ID_LEN && kg_sip_is_us(calls->server->sip, url))
+        call = kg_calls_find(calls, url->url_user);
+    for (int side = 0; call && side < 2; side++) {
+        const char *user = call->record->leg[side].user, *speaker = leg->call->record->leg[leg->side].user;
+        bool same = kg_flow_same(&call->leg[side].flow, &leg->flow) ||
+                    (user && speaker && strcmp(user, speaker) == 0);
+        if (call->leg[side].pbx == leg->pbx && same)
+            return uri_of(home, call->leg[!side].remote);
+    }
+    return NULL;
+}
+
+/* What `from`'s peer wrote, as it has to read for `to`'s peer. Addresses of kedge and of a PBX mean something
+ * on one side alone; there the domain stands that `to`'s peer used for the other side. Names pass. */
+static void adapt(su_home_t *home, url_t *url, const struct kg_leg *from, const struct kg_leg *to)
+{
+    const url_t *known = behind_contact(home, from, url);
+    /* A PBX is told what its phone wrote in From and To, a phone what it dialled or was shown. */
+    const url_t *there = uri_of(home, to->pbx ? to->remote : to->local);
+    if (known) {
+        url->url_user = known->url_user;
+        move_to(url, known);
+    }
+    bool foreign =
+        kg_sip_is_us(to->call->calls->server->sip, url) || (from->pbx && is_at(url, &from->flow.remote));
+    if (there && is_numeric(url) && foreign)
+        move_to(url, there);
+}
+
+/* ---- dialog identifiers ---- */
+
+/* The same dialog on the other side; NULL: text is none. */
+static const char *translate(su_home_t *home, const char *text, const struct kg_leg *to,
+                             struct kg_dialog_id *id)
+{
+    size_t size = strlen(text) + 3 * KG_DIALOG_TEXT;
+    char *out = su_alloc(home, (isize_t)size);
+    if (!out || kg_dialog_parse(text, id) != 0)
+        return NULL;
+    kg_dialog_translate(to->call->calls, id, to->pbx);
+    return kg_dialog_format(id, text, out, size) ? out : NULL;
+}
+
+/* RFC 4538 7: local and remote from the recipient's point of view, as to-tag and from-tag are. */
+static const char *translate_target(su_home_t *home, const char *text, const struct kg_leg *to)
+{
+    struct kg_dialog_id id;
+    const sip_replaces_t *like = sip_replaces_make(home, text); /* the same grammar but for the names */
+    const char *local = like ? msg_params_find(like->rp_params, "local-tag=") : NULL;
+    const char *remote = like ? msg_params_find(like->rp_params, "remote-tag=") : NULL;
+    if (!local || !remote)
+        return NULL;
+    const char *twin = su_sprintf(home, "%s;to-tag=%s;from-tag=%s", like->rp_call_id, local, remote);
+    if (!twin || !translate(home, twin, to, &id))
+        return NULL;
+    return su_sprintf(home, "%s;local-tag=%s;remote-tag=%s", id.call_id, id.to_tag, id.from_tag);
+}
+
+/* ---- Refer-To ---- */
+
+/* Headers of the request that a REFER asks for which may be in Refer-To's URI; others are nobody's to set
+ * (RFC 3261 19.1.5). */
+static const char *const uri_headers[] = {"Replaces", "Join",         "Require",
+                                          "Subject",  "User-to-User", "Accept-Contact"};
+
+static bool may_be_in_uri(const char *name, size_t len)
+{
+    for (size_t i = 0; i < sizeof uri_headers / sizeof uri_headers[0]; i++)
+        if (strlen(uri_headers[i]) == len && strncasecmp(uri_headers[i], name, len) == 0)
+            return true;
+    return false;
+}
+
+/* RFC 3261 25.1, hvalue: all but the unreserved characters is escaped. */
+static const char *escape(su_home_t *home, const char *text)
+{
+    static const char digit[] = "0123456789ABCDEF";
+    char *out = su_alloc(home, (isize_t)(3 * strlen(text) + 1));
+    size_t n = 0;
+    for (; out && *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (isalnum(c) || strchr("-_.!~*'()", c)) {
+            out[n++] = (char)c;
+        } else {
+            out[n++] = '%';
+            out[n++] = digit[c >> 4];
+            out[n++] = digit[c & 15];
+        }
+    }
+    if (out)
+        out[n] = '\0';
+    return out;
+}
+
+static bool is_dialog_header(const char *name, size_t len)
+{
+    return (len == 8 && strncasecmp(name, "Replaces", len) == 0) ||
+           (len == 4 && strncasecmp(name, "Join", len) == 0);
+}
+
+/* "Replaces=...&Require=..." with each dialog as `to`'s peer has to name it. "": none is left. NULL: no
+ * memory, or a Replaces that is none. */
+static const char *uri_headers_for(su_home_t *home, const char *headers, const struct kg_leg *to)
+{
+    const char *out = "";
+    while (headers && *headers) {
+        size_t len = strcspn(headers, "&"), name = strcspn(headers, "=&");
+        char *value = name < len ? su_strndup(home, headers + name + 1, (isize_t)(len - name - 1)) : NULL;
+        if (value && may_be_in_uri(headers, name)) {
+            struct kg_dialog_id id;
+            const char *text = value;
+            url_unescape(value, value);
+            if (is_dialog_header(headers, name))
+                text = translate(home, value, to, &id);
+            text = text ? escape(home, text) : NULL;
+            out =
+                text ? su_sprintf(home, "%s%s%.*s=%s", out, *out ? "&" : "", (int)name, headers, text) : NULL;
+            if (!out)
+                return NULL;
+        }
+        headers += len + (headers[len] == '&');
+    }
+    return out;
+}
+
+/* ;method=BYE and the like would be done in the name of who is asked to. */
+static bool asks_for_a_call(su_home_t *home, const url_t *url)
+{
+    char method[16] = "INVITE";
+    (void)home;
+    url_param(url->url_params, "method", method, sizeof method);
+    return strcasecmp(method, "INVITE") == 0;
+}
+
+static int pass_refer_to(struct kg_list *list, const sip_t *sip, const struct kg_leg *from,
+                         const struct kg_leg *to)
+{
+    sip_refer_to_t *out;
+    if (!sip->sip_refer_to) /* RFC 3515 2.4.2 */
+        return 400;
+    if (from->trunk && !from->call->calls->server->config.calls.refer_from_trunk)
+        return 403; /* who calls in over a trunk would dial out on somebody's bill */
+    const url_t *asked = sip->sip_refer_to->r_url;
+    if (asked->url_type != url_sip && asked->url_type != url_sips && asked->url_type != url_tel)
+        return 416;
+    if (!from->pbx && !to->pbx && !asks_for_a_call(list->home, asked))
+        return 403;
+    out = sip_refer_to_dup(list->home, sip->sip_refer_to);
+    if (!out)
+        return 500;
+    const char *headers = uri_headers_for(list->home, out->r_url->url_headers, to);
+    if (!headers)
+        return 400;
+    adapt(list->home, out->r_url, from, to);
+    out->r_url->url_headers = *headers ? headers : NULL;
+    add(list, siptag_header, (tag_value_t)out);
+    return 0;
+}
+
+/* ---- the others ---- */
+
+/* Who is behind an embedded registrar's call is known by password, whatever Referred-By says. */
+static void pass_referred_by(struct kg_list *list, const sip_t *sip, const struct kg_leg *from,
+                             const struct kg_leg *to)
+{
+    const struct kg_config *config = &from->call->calls->server->config;
+    const char *user = from->call->record->leg[from->side].user;
+    bool refer = sip->sip_request->rq_method == sip_method_refer;
+    sip_referred_by_t *out =
+        sip->sip_referred_by ? sip_referred_by_dup(list->home, sip->sip_referred_by) : NULL;
+    if (!out)
+        return;
+    if (refer && !from->pbx && config->pbx_count == 0 && user) {
+        out->b_display = NULL;
+        out->b_url->url_user = user;
+        out->b_url->url_host = config->sip.domain;
+        out->b_url->url_port = out->b_url->url_params = NULL;
+    }
+    adapt(list->home, out->b_url, from, to);
+    add(list, siptag_header, (tag_value_t)out);
+}
+
+static void pass_replaces(struct kg_list *list, const sip_t *sip, const struct kg_leg *to)
+{
+    const sip_replaces_t *replaces = sip->sip_replaces;
+    struct kg_dialog_id id;
+    const char *text = replaces ? sip_header_as_string(list->home, (const sip_header_t *)replaces) : NULL;
+    if (text)
+        kg_list_text(list, sip_replaces_class, translate(list->home, text, to, &id));
+}
+
+static void pass_unknown(struct kg_list *list, const sip_t *sip, const struct kg_leg *to)
+{
+    struct kg_dialog_id id;
+    for (const sip_unknown_t *h = sip->sip_unknown; h; h = h->un_next) {
+        const char *value = NULL;
+        if (strcasecmp(h->un_name, "Join") == 0 && h->un_value)
+            value = translate(list->home, h->un_value, to, &id);
+        else if (strcasecmp(h->un_name, "Target-Dialog") == 0 && h->un_value)
+            value = translate_target(list->home, h->un_value, to);
+        if (value)
+            kg_list_text(list, sip_unknown_class, su_sprintf(list->home, "%s: %s", h->un_name, value));
+    }
+}
+
+/* "refer;id=93" of who was asked names kedge's REFER there, not the one that the other side sent. */
+static void pass_event(struct kg_list *list, const sip_t *sip, const struct kg_leg *to)
+{
+    const sip_event_t *event = sip->sip_event;
+    if (!event)
+        return;
+    unsigned long id = event->o_id ? strtoul(event->o_id, NULL, 10) : 0;
+    for (size_t i = 0; id && i < KG_REFERS_MAX; i++)
+        if (to->refers[i].out == id && event->o_type && strcasecmp(event->o_type, "refer") == 0) {
+            kg_list_text(list, sip_event_class, su_sprintf(list->home, "refer;id=%u", to->refers[i].in));
+            return;
+        }
+    kg_list_add(list, (const msg_header_t *)event);
+}
+
+int kg_refer_pass(struct kg_list *list, const sip_t *sip, const struct kg_leg *from, const struct kg_leg *to)
+{
+    sip_method_t method = sip->sip_request->rq_method;
+    int status = method == sip_method_refer ? pass_refer_to(list, sip, from, to) : 0;
+    if (status)
+        return status;
+    pass_referred_by(list, sip, from, to);
+    pass_unknown(list, sip, to);
+    if (method == sip_method_invite)
+        pass_replaces(list, sip, to);
+    else
+        pass_event(list, sip, to);
+    return 0;
+}
+
+void kg_refer_sent(struct kg_leg *leg, uint32_t in, uint32_t out)
+{
+    memmove(leg->refers + 1, leg->refers, sizeof leg->refers - sizeof leg->refers[0]);
+    leg->refers[0] = (struct kg_refer_seq){in, out};
+}
