@@ -198,6 +198,10 @@ struct kg_config {
     } cdr;
     struct kg_cap caps[KG_CAPS_MAX];
     size_t caps_count;
+    struct {
+        struct kg_addr server; /* none: off */
+        uint32_t agent;
+    } hep;
     char store[KG_PATH_MAX];
     char control[KG_PATH_MAX]; /* path of the UNIX socket, without "unix:" */
     char log_level[16];        /* error, warn, info, debug */

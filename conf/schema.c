@@ -160,6 +160,14 @@ const struct kg_conf_row kg_conf_rows[] = {
      .reloadable = true, .doc = "... or after this time, whichever comes first. 0: by size alone."},
     {"cdr.keep", &kg_conf_count, "30", FIELD(cdr.keep), .min = 0, .max = 10000, .reloadable = true,
      .doc = "How many renamed files stay; the oldest are removed. 0: all."},
+    {"hep.server", &kg_conf_place, "off", FIELD(hep.server), .reloadable = true,
+     .doc = "A capture server (Homer, or anything that takes HEP version 3 over UDP) that gets a copy of "
+            "every SIP message, with "
+            "the keys in SDP overwritten, and of every RTCP report. What it gets can be read on the way: "
+            "keep it in a network "
+            "of your own."},
+    {"hep.agent", &kg_conf_count, "2001", FIELD(hep.agent), .max = 999999999, .reloadable = true,
+     .doc = "The number by which the capture server tells this kedge from others."},
     {"store", &kg_conf_path, "/var/lib/kedge/kedge.db", FIELD(store),
      .doc = "SQLite file with accounts and registrations."},
     {"control", &kg_conf_socket, "unix:/run/kedge/control.sock", FIELD(control),

@@ -97,6 +97,31 @@ static bool address_format(const struct kg_conf_row *row, const void *base, size
 const struct kg_conf_type kg_conf_address = {
     .name = "address or auto", .set = address_set, .format = address_format};
 
+/* "off" or one address with a port. */
+
+static int place_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
+{
+    struct kg_addr addr = {0};
+
+    if (strcmp(text, "off") != 0 && (kg_addr_parse(text, &addr) != 0 || !kg_addr_is_usable(&addr)))
+        return refuse(why, size, text, "must be off or a numeric address and a port such as 192.0.2.1:9060");
+    memcpy(kg_conf_field(row, base), &addr, sizeof addr);
+    return 0;
+}
+
+static bool place_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
+                         size_t size)
+{
+    const struct kg_addr *addr = field(row, base);
+    char text[KG_ADDR_STR];
+
+    snprintf(out, size, "%s", kg_addr_is_set(addr) ? kg_addr_format(addr, text) : "off");
+    return index == 0;
+}
+
+const struct kg_conf_type kg_conf_place = {
+    .name = "address:port or off", .set = place_set, .format = place_format};
+
 /* Lists of endpoints: "udp:192.0.2.10:5060". */
 
 static int parse_endpoint(const char *text, struct kg_endpoint *out, char *why, size_t size)

@@ -288,6 +288,7 @@ int kg_media_configure(struct kg_media_client *client, const struct kg_config *c
     c->ice_keepalive_ms = config->ice.keepalive_ms;
     c->ice_consent_ms = config->ice.consent_ms;
     c->ice_consent_expiry_ms = config->ice.consent_expiry_ms;
+    c->tell_rtcp = kg_addr_is_set(&config->hep.server);
     client->has_configure = true;
     if (client->state >= KG_CLIENT_RECOVERING)
         put_configure(client);

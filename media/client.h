@@ -176,6 +176,8 @@ enum kg_media_event_type {
     KG_MEDIA_PATH, /* stream, relayed, reason: a steered stream began to flow through the relay, or stopped to
                       while both sides still answer our checks (they talk directly) */
     KG_MEDIA_LEFT, /* side, stream, reason: steered, and that side answers no more checks on the relay path */
+    KG_MEDIA_RTCP, /* side, stream, addr (its source), local, packet: a report was relayed; only with
+                      hep.server */
     KG_MEDIA_SILENCE, /* no packet within the timeout that applied: `reason` says which */
     KG_MEDIA_LOST, /* the session is gone: the restarted engine could not make it again, or it ended a silent
                       one that nobody deleted: `reason` */
@@ -195,6 +197,9 @@ struct kg_media_event {
     bool relayed;
     const char *reason;
     const struct kg_media_session_info *info;
+    struct kg_addr local;
+    const uint8_t *packet; /* an SR or RR with up to four blocks; what follows may be cut */
+    size_t packet_len;
 };
 typedef void kg_media_on_event(void *ctx, const struct kg_media_event *event);
 

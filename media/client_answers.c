@@ -311,7 +311,7 @@ static void on_engine_event(struct kg_media_client *client, const Kg__Event *wir
     static const enum kg_media_event_type type[] = {
         [KG__EVENT__TYPE__LATCHED] = KG_MEDIA_LATCHED, [KG__EVENT__TYPE__SILENCE] = KG_MEDIA_SILENCE,
         [KG__EVENT__TYPE__ICE] = KG_MEDIA_ICE,         [KG__EVENT__TYPE__PATH] = KG_MEDIA_PATH,
-        [KG__EVENT__TYPE__LEFT] = KG_MEDIA_LEFT,
+        [KG__EVENT__TYPE__LEFT] = KG_MEDIA_LEFT,       [KG__EVENT__TYPE__RTCP] = KG_MEDIA_RTCP,
     };
     if ((unsigned)wire->type >= sizeof type / sizeof type[0])
         return;
@@ -328,6 +328,9 @@ static void on_engine_event(struct kg_media_client *client, const Kg__Event *wir
         .ice_state = wire->ice_state <= KG_ICE_FAILED ? (enum kg_ice_state)wire->ice_state : KG_ICE_NEW,
         .relayed = wire->relayed,
         .reason = wire->reason[0] ? wire->reason : NULL,
+        .local = kg_wire_to_addr(wire->local),
+        .packet = wire->packet.data,
+        .packet_len = wire->packet.len,
     };
     if (event.type == KG_MEDIA_ICE && event.ice_state == KG_ICE_DISCONNECTED)
         kg_mirror_forget_latched(session, event.side, event.stream);

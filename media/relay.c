@@ -132,6 +132,8 @@ static struct kg_flow *relay_rtcp(struct kg_flow *in, const uint8_t *data, size_
             kg_relay_ice_doubt_rtcp(in, kg_read32(data + 4), source, now_us / 1000);
         return NULL;
     }
+    if (limits->on_rtcp && rtcp.starts_with_report)
+        limits->on_rtcp(limits->on_rtcp_ctx, in, source, data, len);
     struct kg_leg *to = other_leg(in->leg);
     measure_round_trip(in->leg, &rtcp, now_us);
     if (rtcp.has_sr) {

@@ -11,12 +11,19 @@
 #include "media/latch.h"
 #include "media/quality.h"
 
+struct kg_flow;
+
 struct kg_limits {
     struct kg_latch_limits latch;
     uint32_t silence_timeout_ms;
     uint32_t hold_timeout_ms;
     uint32_t unanswered_timeout_ms;
     struct kg_ice_settings ice; /* times; the worker adds randomness */
+    /* Sees every RTCP packet that is relayed and not encrypted. NULL: nobody wants to. */
+    void (*on_rtcp)(void *ctx, const struct kg_flow *in, const struct kg_addr *source, const uint8_t *data,
+                    size_t len);
+    void *on_rtcp_ctx;
+    bool tell_rtcp; /* the worker is to set on_rtcp */
 };
 
 /* A socket: RTP (with muxed RTCP) or RTCP of one leg. */

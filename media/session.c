@@ -71,6 +71,7 @@ static struct kg_limits limits_of(const Kg__Configure *c)
                 .keepalive_ms = c->ice_keepalive_ms,
                 .consent_ms = c->ice_consent_ms,
                 .consent_expiry_ms = c->ice_consent_expiry_ms},
+        .tell_rtcp = c->tell_rtcp,
     };
 }
 
@@ -640,6 +641,13 @@ static void tell(struct kg_sessions *s, Kg__Event__Type type, const struct kg_no
     event.addr = kg_wire_from_addr(s->arena, &notice->addr);
     event.ice_state = notice->ice_state;
     event.relayed = notice->relayed;
+    if (notice->type == KG_NOTICE_RTCP) {
+        struct kg_addr local = session->line[notice->stream].local[notice->side];
+        kg_addr_set_port(&local, (uint16_t)(kg_addr_port(&local) + notice->rtcp));
+        event.local = kg_wire_from_addr(s->arena, &local);
+        event.packet.len = notice->packet_len;
+        event.packet.data = (uint8_t *)(uintptr_t)notice->packet;
+    }
     if (notice->reason)
         event.reason = (char *)(uintptr_t)notice->reason; /* protobuf-c has no const; it only reads */
     s->handlers.event(s->handlers.link, &event);
@@ -656,10 +664,9 @@ static void heed(struct kg_sessions *s, const struct kg_notice *notice, bool own
     if (session->removed)
         return;
     static const Kg__Event__Type type[] = {
-        [KG_NOTICE_LATCHED] = KG__EVENT__TYPE__LATCHED,
-        [KG_NOTICE_ICE] = KG__EVENT__TYPE__ICE,
-        [KG_NOTICE_PATH] = KG__EVENT__TYPE__PATH,
-        [KG_NOTICE_LEFT] = KG__EVENT__TYPE__LEFT,
+        [KG_NOTICE_LATCHED] = KG__EVENT__TYPE__LATCHED, [KG_NOTICE_ICE] = KG__EVENT__TYPE__ICE,
+        [KG_NOTICE_PATH] = KG__EVENT__TYPE__PATH,       [KG_NOTICE_LEFT] = KG__EVENT__TYPE__LEFT,
+        [KG_NOTICE_RTCP] = KG__EVENT__TYPE__RTCP,
     };
     if (notice->type < sizeof type / sizeof type[0]) {
         tell(s, type[notice->type], notice);

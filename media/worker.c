@@ -86,13 +86,6 @@ static void take_random(void *ctx, void *out, size_t len)
     memcpy(out, worker->random + worker->random_left, len);
 }
 
-static void set_limits(struct kg_worker *worker, const struct kg_limits *limits)
-{
-    worker->limits = *limits;
-    worker->limits.ice.random = take_random;
-    worker->limits.ice.random_ctx = worker;
-}
-
 static bool notify(struct kg_worker *worker, const struct kg_notice *notice)
 {
     int64_t slot = kg_ring_write_slot(&worker->notice_ring);
@@ -102,6 +95,31 @@ static bool notify(struct kg_worker *worker, const struct kg_notice *notice)
     kg_ring_commit(&worker->notice_ring);
     worker->notified = true;
     return true;
+}
+
+/* Of reports as of media: what has no room is lost. */
+static void on_rtcp(void *ctx, const struct kg_flow *in, const struct kg_addr *source, const uint8_t *data,
+                    size_t len)
+{
+    const struct kg_stream *stream = in->leg->stream;
+    struct kg_notice notice = {.type = KG_NOTICE_RTCP,
+                               .owner = stream->relay->owner,
+                               .side = in->leg->side,
+                               .stream = stream->index,
+                               .rtcp = in->rtcp,
+                               .addr = *source,
+                               .packet_len = (uint8_t)(len < KG_NOTICE_PACKET ? len : KG_NOTICE_PACKET)};
+    memcpy(notice.packet, data, notice.packet_len);
+    notify(ctx, &notice);
+}
+
+static void set_limits(struct kg_worker *worker, const struct kg_limits *limits)
+{
+    worker->limits = *limits;
+    worker->limits.ice.random = take_random;
+    worker->limits.ice.random_ctx = worker;
+    worker->limits.on_rtcp = limits->tell_rtcp ? on_rtcp : NULL;
+    worker->limits.on_rtcp_ctx = worker;
 }
 
 static void finish(struct kg_worker *worker, struct kg_command *command)

@@ -63,10 +63,13 @@ enum kg_notice_type {
     KG_NOTICE_ICE,     /* side, stream, ice_state, addr, reason */
     KG_NOTICE_PATH,    /* stream, relayed, reason */
     KG_NOTICE_LEFT,    /* side, stream, reason */
+    KG_NOTICE_RTCP,    /* side, stream, rtcp (a port of its own), addr: its source, packet */
     KG_NOTICE_DONE,
     KG_NOTICE_SILENT,
     KG_NOTICE_ABANDONED
 };
+/* A report and four blocks (RFC 3550 6.4.1); what follows is cut. */
+#define KG_NOTICE_PACKET 124
 struct kg_notice {
     enum kg_notice_type type;
     struct kg_command *command; /* DONE */
@@ -75,6 +78,8 @@ struct kg_notice {
     bool rtcp, relayed;
     struct kg_addr addr;
     const char *reason; /* static */
+    uint8_t packet_len;
+    uint8_t packet[KG_NOTICE_PACKET];
 };
 
 struct kg_worker;

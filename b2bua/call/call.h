@@ -333,6 +333,10 @@ void kg_path_done(struct kg_call *call, enum kg_fsm_event_type what, enum kg_sid
  * showed it is an offer with an ICE restart. */
 void kg_path_moved(struct kg_leg *leg, const struct kg_addr *before, bool restarted);
 
+/* ---- rtcp_capture.c ---- */
+/* An RTCP report that the engine relayed, for the capture server. */
+void kg_rtcp_capture(const struct kg_call *call, const struct kg_media_event *event);
+
 /* ---- snapshot.c ---- */
 /* Returns its length; 0: the call cannot be written down. */
 size_t kg_snapshot_write(const struct kg_call *call, char *buf, size_t size);

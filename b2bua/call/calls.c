@@ -322,6 +322,9 @@ void kg_calls_media_event(struct kg_calls *calls, const struct kg_media_event *e
                 event->reason ? event->reason : "?");
         kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_MEDIA_LOST});
         break;
+    case KG_MEDIA_RTCP:
+        kg_rtcp_capture(call, event);
+        break;
     case KG_MEDIA_LATCHED:
     case KG_MEDIA_ICE:
     case KG_MEDIA_PATH:

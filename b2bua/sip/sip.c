@@ -10,6 +10,7 @@
 
 #include "b2bua/server.h"
 #include "b2bua/sip/shim.h"
+#include "b2bua/sip/capture.h"
 #include "b2bua/sip/methods.h"
 #include "b2bua/sip/stack.h"
 #include "b2bua/sip/streams.h"
@@ -110,6 +111,7 @@ struct kg_sip *kg_sip_new(su_root_t *root, const struct kg_config *config,
         kg_sip_free(sip);
         return NULL;
     }
+    kg_capture_configure(sip->agent, config);
     return sip;
 }
 
@@ -144,6 +146,7 @@ int kg_sip_reload(struct kg_sip *sip, const struct kg_config *config, char *erro
     if (failed)
         return EINVAL;
     sip->config = *config;
+    kg_capture_configure(sip->agent, config);
     return 0;
 }
 
