@@ -174,6 +174,7 @@ struct kg_config {
         uint32_t pbx_expires_ms;       /* asked of the PBX */
         uint32_t keepalive_udp_ms;
         uint32_t keepalive_stream_ms;
+        uint32_t keepalive_min_ms, keepalive_max_ms;
         uint32_t contacts_per_user;
         uint32_t nonce_lifetime_ms;
         enum kg_digest_offer digest;

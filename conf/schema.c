@@ -115,9 +115,18 @@ const struct kg_conf_row kg_conf_rows[] = {
     {"registration.pbx_expires", &kg_conf_seconds, "3600", FIELD(registration.pbx_expires_ms), .min = 10,
      .max = DAY, .reloadable = true, .doc = "What kedge asks of the PBX on behalf of the phones."},
     {"registration.keepalive_udp", &kg_conf_seconds, "25", FIELD(registration.keepalive_udp_ms), .min = 1,
-     .max = 3600, .reloadable = true, .doc = "How often kedge keeps a phone's NAT open over UDP."},
+     .max = 3600, .reloadable = true,
+     .doc =
+         "How often kedge keeps a phone's NAT open over UDP, to begin with; then it learns, phone by phone, "
+         "how long a silence the NAT bears."},
     {"registration.keepalive_stream", &kg_conf_seconds, "90", FIELD(registration.keepalive_stream_ms),
      .min = 1, .max = 3600, .reloadable = true, .doc = "The same over TCP and TLS."},
+    {"registration.keepalive_min", &kg_conf_seconds, "15", FIELD(registration.keepalive_min_ms), .min = 1,
+     .max = 3600, .reloadable = true, .doc = "The shortest keepalive interval that is learnt."},
+    {"registration.keepalive_max", &kg_conf_seconds, "120", FIELD(registration.keepalive_max_ms), .min = 1,
+     .max = 3600, .reloadable = true,
+     .doc = "The longest. Where it is below keepalive_udp or keepalive_stream, nothing longer than those is "
+            "tried."},
     {"registration.contacts_per_user", &kg_conf_count, "10", FIELD(registration.contacts_per_user), .min = 1,
      .max = 100, .reloadable = true, .doc = "Phones that may be registered for one user at once."},
     {"registration.nonce_lifetime", &kg_conf_seconds, "600", FIELD(registration.nonce_lifetime_ms), .min = 10,

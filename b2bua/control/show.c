@@ -29,11 +29,22 @@ void kg_show_registrations(const json_t *answer)
         {"NAT", "nat", KG_SHOW_TEXT},
         {"EXPIRES", "expires_in", KG_SHOW_SECONDS},
         {"KEEPALIVE", "keepalive_s", KG_SHOW_SECONDS},
+        {"LEARNT", "learnt", KG_SHOW_TEXT},
         {"CONTACT", "contact", KG_SHOW_TEXT},
         {"PHONE", "user_agent", KG_SHOW_TEXT},
     };
 
-    kg_table_print(answer, columns, COUNT(columns), "No phone is registered.");
+    json_t *rows = json_array(), *phone;
+    size_t index;
+
+    json_array_foreach(answer, index, phone)
+    {
+        json_t *row = json_copy(phone);
+        json_object_set(row, "learnt", json_object_get(json_object_get(phone, "keepalive"), "state"));
+        json_array_append_new(rows, row);
+    }
+    kg_table_print(rows, columns, COUNT(columns), "No phone is registered.");
+    json_decref(rows);
 }
 
 /* Packets that came from one leg, over all its media, and the worst of their MOS. */

@@ -329,9 +329,6 @@ static void set_flow(struct kg_bindings *t, struct kg_binding *b, const struct k
     kg_flow_copy(&copy, flow);
     kg_flow_clear(&b->flow);
     b->flow = copy;
-    /* What was learnt about the old way says nothing about the new one. */
-    b->unanswered = 0;
-    b->ever_answered = false;
     join_path(t, b, spare);
 }
 

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <uthash.h>
 
+#include "b2bua/registrar/keepalive_learn.h"
 #include "b2bua/sip/flow.h"
 
 #define KG_TOKEN_SIZE 25 /* 24 hex digits and NUL */
@@ -48,9 +49,8 @@ struct kg_binding {
     uint32_t nc;
 
     /* keepalive.c */
-    int64_t keepalive_ms; /* when the next is due; KG_DUE_NEVER */
-    uint32_t unanswered;
-    bool ever_answered;
+    int64_t keepalive_ms;  /* when the next is due; KG_DUE_NEVER */
+    struct kg_learn learn; /* interval_ms 0: not begun */
 
     /* front.c */
     int64_t pbx_until_ms; /* monotonic: the PBX forgets our contact then */

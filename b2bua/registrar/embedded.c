@@ -106,7 +106,9 @@ static bool apply_wish(struct kg_registrar *registrar, const struct kg_exchange 
     }
     if (is_new)
         b->registered_ms = kg_wall_ms();
-    kg_registrar_assess(registrar, b, x->sip, changed, now_ms);
+    if (changed)
+        kg_registrar_assess(b, x->sip);
+    kg_keepalive_registered(registrar, b, &before, now_ms);
     memcpy(b->nonce, cred->nonce, sizeof b->nonce); /* one of ours: just as long */
     b->nc = cred->nc;
     kg_persist_put(registrar, b);

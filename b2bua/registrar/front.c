@@ -124,6 +124,7 @@ bool kg_front_refresh(struct kg_front *front, struct kg_exchange *x)
     if (r.cseq > b->cseq) {
         if (!kg_bindings_put(registrar->bindings, b, b->token, &contact, now_ms + (int64_t)granted_s * 1000))
             return false;
+        kg_keepalive_registered(registrar, b, &(struct kg_flow){0}, now_ms);
         kg_persist_put(registrar, b);
     }
     kg_counters.registers_local++;
@@ -255,7 +256,9 @@ static bool keep_wish(struct kg_front *front, const struct kg_forward *f, unsign
     b->pbx_renew_ms = now_ms + (int64_t)pbx_s * 500;
     if (!b->registered_ms)
         b->registered_ms = kg_wall_ms();
-    kg_registrar_assess(registrar, b, f->sip, changed, now_ms);
+    if (changed)
+        kg_registrar_assess(b, f->sip);
+    kg_keepalive_registered(registrar, b, &before, now_ms);
     kg_persist_put(registrar, b);
     kg_registrar_tell_moved(registrar, b, &before);
     if (is_new) {

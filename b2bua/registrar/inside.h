@@ -19,6 +19,7 @@ struct kg_registrar {
     struct kg_front *front;       /* PBX mode; NULL: embedded */
     nta_outgoing_t *strays;       /* gets the answers to keepalives */
     uint32_t keepalive_cseq;
+    struct kg_lesson *lessons; /* keepalive.c */
     su_timer_t *timer;
     kg_registrar_moved *moved; /* NULL: nobody watches */
     void *moved_ctx;
@@ -34,10 +35,8 @@ struct kg_registrar {
 
 /* --- registrar.c --- */
 nta_agent_t *kg_registrar_agent(const struct kg_registrar *registrar);
-/* Notes what the binding's REGISTER shows of a NAT, and sets the keepalive accordingly. Cheap when nothing
- * changed. */
-void kg_registrar_assess(struct kg_registrar *registrar, struct kg_binding *binding, const sip_t *sip,
-                         bool changed, int64_t now_ms);
+/* Notes what the binding's REGISTER shows of a NAT. */
+void kg_registrar_assess(struct kg_binding *binding, const sip_t *sip);
 bool kg_registrar_is_behind_nat(const sip_t *sip, const struct kg_flow *flow, struct kg_nat_verdict *verdict);
 /* Bytes of a binding's address of record that are the user part. */
 size_t kg_registrar_user_part(const struct kg_registrar *registrar, const struct kg_binding *b);
@@ -90,11 +89,21 @@ void kg_front_tick(struct kg_front *front, int64_t now_ms);
 bool kg_front_stray(struct kg_front *front, const char *call_id, uint32_t cseq);
 
 /* --- keepalive.c --- */
-/* When the first one is due: somewhere within the interval. */
-void kg_keepalive_start(struct kg_registrar *registrar, struct kg_binding *binding, int64_t now_ms);
+/* A REGISTER was accepted; before: the flow until then, all zero if it is the same or there was none. */
+void kg_keepalive_registered(struct kg_registrar *registrar, struct kg_binding *binding,
+                             const struct kg_flow *before, int64_t now_ms);
+/* It came back from the store, with what was learnt. */
+void kg_keepalive_restored(struct kg_registrar *registrar, struct kg_binding *binding, int64_t now_ms);
+/* Its connection was closed. */
+void kg_keepalive_closed(struct kg_registrar *registrar, struct kg_binding *binding);
+/* It goes, and may come back: what was learnt is kept, for the last KG_LESSONS_MAX such. */
+#define KG_LESSONS_MAX 4096
+void kg_keepalive_remember(struct kg_registrar *registrar, const struct kg_binding *binding);
+struct kg_learn_bounds kg_keepalive_bounds(const struct kg_registrar *registrar, const struct kg_flow *flow);
 void kg_keepalive_due(struct kg_registrar *registrar, struct kg_binding *binding, int64_t now_ms);
 /* An answer without a transaction; true if it was to a keepalive. */
 bool kg_keepalive_answer(struct kg_registrar *registrar, const char *call_id);
+void kg_keepalive_free(struct kg_registrar *registrar);
 
 /* --- persist.c --- */
 void kg_persist_put(struct kg_registrar *registrar, const struct kg_binding *binding);

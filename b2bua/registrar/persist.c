@@ -84,6 +84,12 @@ void kg_persist_put(struct kg_registrar *registrar, const struct kg_binding *b)
     put_number(&t, "cseq", b->cseq);
     put_number(&t, "q", b->q);
     put_number(&t, "registered", b->registered_ms);
+    if (b->learn.proven_ms > 0 || b->learn.broken_ms > 0) {
+        put_number(&t, "alive_interval", b->learn.interval_ms);
+        put_number(&t, "alive_proven", b->learn.proven_ms);
+        put_number(&t, "alive_broken", b->learn.broken_ms);
+        put_number(&t, "alive_broken_at", b->learn.broken_at_ms);
+    }
     if (b->nonce[0]) {
         put_string(&t, "nonce", b->nonce);
         put_number(&t, "nc", b->nc);
@@ -188,6 +194,7 @@ static int restore(struct kg_registrar *registrar, const struct kg_store_binding
                                                                  : KG_Q_DEFAULT,
                                  .user_agent = get_string(json, "agent"),
                                  .flow = flow};
+    struct kg_learn_bounds bounds;
     struct kg_binding *b;
     url_t url;
 
@@ -210,7 +217,11 @@ static int restore(struct kg_registrar *registrar, const struct kg_store_binding
     b->pbx = (uint32_t)get_number(json, "pbx");
     b->pbx_until_ms = get_number(json, "pbx_until") - offset_ms;
     b->pbx_renew_ms = get_number(json, "pbx_renew") - offset_ms;
-    kg_keepalive_start(registrar, b, kg_mono_ms());
+    bounds = kg_keepalive_bounds(registrar, &b->flow);
+    kg_learn_restore(&b->learn, &bounds, (uint32_t)get_number(json, "alive_interval"),
+                     (uint32_t)get_number(json, "alive_proven"), (uint32_t)get_number(json, "alive_broken"),
+                     get_number(json, "alive_broken_at"), kg_wall_ms());
+    kg_keepalive_restored(registrar, b, kg_mono_ms());
     return 0;
 }
 

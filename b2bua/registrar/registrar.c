@@ -119,6 +119,7 @@ void kg_registrar_free(struct kg_registrar *registrar)
     kg_bindings_free(registrar->bindings);
     kg_accounts_free(registrar->accounts);
     kg_digest_free(registrar->digest);
+    kg_keepalive_free(registrar);
     free(registrar);
 }
 
@@ -171,21 +172,17 @@ bool kg_registrar_is_behind_nat(const sip_t *sip, const struct kg_flow *flow, st
     return verdict->behind_nat;
 }
 
-void kg_registrar_assess(struct kg_registrar *registrar, struct kg_binding *b, const sip_t *sip, bool changed,
-                         int64_t now_ms)
+void kg_registrar_assess(struct kg_binding *b, const sip_t *sip)
 {
     struct kg_nat_verdict verdict;
     char reasons[KG_NAT_REASONS_MAX * sizeof verdict.reason[0]] = "";
     size_t used = 0;
 
-    if (!changed)
-        return;
     b->nat = kg_registrar_is_behind_nat(sip, &b->flow, &verdict);
     for (unsigned i = 0; i < verdict.reason_count; i++)
         used +=
             (size_t)snprintf(reasons + used, sizeof reasons - used, "%s%s", i ? "\n" : "", verdict.reason[i]);
     kg_binding_set(&b->nat_reasons, reasons);
-    kg_keepalive_start(registrar, b, now_ms);
 }
 
 uint32_t kg_registrar_ceiling(const struct kg_registrar *registrar, const struct kg_flow *flow, bool nat)
@@ -208,6 +205,8 @@ void kg_registrar_drop(struct kg_registrar *registrar, struct kg_binding *b, con
                 from, why);
     else
         kg_info("registrar", "%s at %s %s unregistered", b->user, kg_transport_name(b->flow.transport), from);
+    if (why)
+        kg_keepalive_remember(registrar, b);
     kg_persist_delete(registrar, b);
     kg_bindings_remove(registrar->bindings, b);
 }
@@ -354,6 +353,7 @@ void kg_registrar_flow_lost(struct kg_registrar *registrar, tport_t *tport)
 
     while ((b = kg_bindings_on_stream(registrar->bindings, tport))) {
         kg_counters.bindings_expired++;
+        kg_keepalive_closed(registrar, b);
         kg_registrar_drop(registrar, b, "went with its connection. It comes back with its next REGISTER");
     }
 }

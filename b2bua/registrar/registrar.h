@@ -68,8 +68,9 @@ size_t kg_registrar_pbx_flows(struct kg_registrar *registrar, const struct kg_fl
                               const struct kg_flow **out, size_t max);
 
 /* [{user, contact, transport, remote, local, nat, nat_reasons[], user_agent, expires_in, registered,
- * keepalive_s, reachable, unanswered}], in PBX mode also domain, token and pbx_expires_in. registered is in
- * ms since 1970. */
+ * keepalive_s, reachable, unanswered, keepalive{state, words, interval_ms, proven_ms, broken_ms, min_ms,
+ * max_ms} (only where keepalives are sent)}], in PBX mode also domain, token and pbx_expires_in. registered
+ * is in ms since 1970. */
 json_t *kg_registrar_json(const struct kg_registrar *registrar);
 
 /* Accounts. Return 0, EEXIST, ENOENT, EINVAL (name), EIO (store not writable: see log), ENOTSUP (in front of

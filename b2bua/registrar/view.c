@@ -36,12 +36,21 @@ static json_t *lines_of(const char *text)
     return list;
 }
 
+static json_t *keepalive_of(const struct kg_registrar *registrar, const struct kg_binding *b)
+{
+    const struct kg_learn_bounds bounds = kg_keepalive_bounds(registrar, &b->flow);
+    char words[128];
+
+    kg_learn_words(&b->learn, &bounds, words, sizeof words);
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "state", kg_learn_state_name(b->learn.state),
+                     "words", words, "interval_ms", (json_int_t)b->learn.interval_ms, "proven_ms",
+                     (json_int_t)b->learn.proven_ms, "broken_ms", (json_int_t)b->learn.broken_ms, "min_ms",
+                     (json_int_t)bounds.min_ms, "max_ms", (json_int_t)bounds.max_ms);
+}
+
 static json_t *binding_of(const struct kg_registrar *registrar, const struct kg_binding *b, int64_t now_ms)
 {
-    const struct kg_config *config = &registrar->server->config;
     char remote[KG_ADDR_STR], local[KG_ADDR_STR];
-    uint32_t keepalive_ms = b->flow.transport == KG_UDP ? config->registration.keepalive_udp_ms
-                                                        : config->registration.keepalive_stream_ms;
     char user[KG_AOR_SIZE];
     size_t user_len = kg_registrar_user_part(registrar, b);
     snprintf(user, sizeof user, "%.*s", (int)user_len, b->user);
@@ -51,9 +60,11 @@ static json_t *binding_of(const struct kg_registrar *registrar, const struct kg_
         kg_addr_format(&b->flow.remote, remote), "local", kg_addr_format(&b->flow.local, local), "nat",
         b->nat, "nat_reasons", lines_of(b->nat_reasons), "user_agent", string_of(b->user_agent), "expires_in",
         (json_int_t)((b->expires_ms - now_ms) / 1000), "registered", (json_int_t)b->registered_ms,
-        "keepalive_s", b->keepalive_ms == KG_DUE_NEVER ? 0 : (int)(keepalive_ms / 1000), "reachable",
-        b->flow.tport && kg_flow_is_up(&b->flow), "unanswered", (int)b->unanswered);
+        "keepalive_s", b->keepalive_ms == KG_DUE_NEVER ? 0 : (int)((b->learn.interval_ms + 500) / 1000),
+        "reachable", b->flow.tport && kg_flow_is_up(&b->flow), "unanswered", (int)b->learn.unanswered);
 
+    if (json && b->keepalive_ms != KG_DUE_NEVER)
+        json_object_set_new(json, "keepalive", keepalive_of(registrar, b));
     if (json && registrar->front) {
         json_object_set_new(json, "domain", string_of(b->user[user_len] ? b->user + user_len + 1 : ""));
         json_object_set_new(json, "token", string_of(b->token));

@@ -446,9 +446,40 @@ static void phone_that_stops_answering_goes(void **state)
     assert_int_equal(contacts_of(*state, "alice"), 1);
     while (strncmp(phone_receive(&a, 600), "OPTIONS", 7) == 0)
         asked++;
-    assert_int_equal(asked, 3);
+    assert_int_equal(asked, 6); /* three times at once, three times more */
     assert_int_equal(contacts_of(*state, "alice"), 0);
     assert_int_equal(kg_counters.bindings_expired, 1);
+    close(a.fd);
+}
+
+static const char *learnt(struct world *w, const char *field)
+{
+    static char value[64];
+    json_t *json = kg_registrar_json(w->server.registrar);
+
+    snprintf(
+        value, sizeof value, "%s",
+        json_string_value(json_object_get(json_object_get(json_array_get(json, 0), "keepalive"), field)));
+    json_decref(json);
+    return value;
+}
+
+static void what_was_learnt_survives_a_restart(void **state)
+{
+    struct world *w = *state;
+    struct phone a = phone_behind_nat(w);
+
+    assert_int_equal(enroll(&a, 3600), 200);
+    assert_string_equal(learnt(w, "state"), "waiting");
+    assert_memory_equal(phone_receive(&a, PATIENCE_MS), "OPTIONS", 7);
+    answer_options(&a);
+    assert_memory_equal(phone_receive(&a, PATIENCE_MS), "OPTIONS", 7);
+    assert_string_equal(learnt(w, "state"), "growing");
+    assert_int_equal(enroll(&a, 3600), 200);
+    world_stop(w);
+    world_start(w);
+    assert_string_equal(learnt(w, "state"), "growing");
+    assert_memory_equal(phone_receive(&a, PATIENCE_MS), "OPTIONS", 7);
     close(a.fd);
 }
 
@@ -491,6 +522,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(rfc3261_10_2_1_2_preferred_first, setup, teardown),
         cmocka_unit_test_setup_teardown(rfc5627_gruu_names_one_phone, setup, teardown),
         cmocka_unit_test_setup_teardown(phone_that_stops_answering_goes, setup_keepalive, teardown),
+        cmocka_unit_test_setup_teardown(what_was_learnt_survives_a_restart, setup_keepalive, teardown),
         cmocka_unit_test_setup_teardown(phone_that_never_answers_stays, setup_keepalive, teardown),
         cmocka_unit_test_setup_teardown(phone_without_nat_is_left_alone, setup_keepalive, teardown),
     };
