@@ -38,6 +38,9 @@ struct kg_cap {
     size_t allow_count, deny_count;
 };
 
+/* How the contacts of one user are called. */
+enum kg_fork_mode { KG_FORK_PARALLEL, KG_FORK_SERIAL };
+
 /* "udp:192.0.2.10:5060" */
 struct kg_endpoint {
     enum kg_transport transport;
@@ -181,6 +184,7 @@ struct kg_config {
     } registration;
     struct {
         bool refer_from_trunk; /* a REFER that comes over a trunk passes */
+        enum kg_fork_mode fork;
     } calls;
     struct {
         uint32_t calls;              /* at once */

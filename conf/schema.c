@@ -140,6 +140,11 @@ const struct kg_conf_row kg_conf_rows[] = {
      .doc = "yes: who calls over a trunk may transfer the call (REFER); the call that comes of it is then "
             "one of "
             "the transferred phone's."},
+    {"calls.fork", &kg_conf_fork, "parallel", FIELD(calls.fork), .reloadable = true,
+     .doc =
+         "A user with several phones: all of them ring at once (parallel), or one after the other, the one "
+         "that registered last first (serial). Phones that registered with a lower q wait in either case "
+         "until those with a higher one have failed."},
     {"limits.calls", &kg_conf_count, "10000", FIELD(limits.calls), .min = 1, .max = 1000000,
      .reloadable = true, .doc = "Calls at once; more are answered 503."},
     {"limits.unregistered_calls", &kg_conf_count, "50", FIELD(limits.unregistered_calls), .min = 0,

@@ -24,6 +24,7 @@ static const char *const own_policies[] = {
 static const char *const caller_ids[] = {
     [KG_CALLER_ID_ACCOUNT] = "account", [KG_CALLER_ID_CALLER] = "caller", NULL};
 static const char *const number_ofs[] = {[KG_NUMBER_CALLED] = "called", [KG_NUMBER_CALLER] = "caller", NULL};
+static const char *const forks[] = {[KG_FORK_PARALLEL] = "parallel", [KG_FORK_SERIAL] = "serial", NULL};
 static const char *const digests[] = {
     [KG_DIGEST_OFFER_MD5] = "md5",
     [KG_DIGEST_OFFER_SHA256] = "sha-256",
@@ -401,6 +402,8 @@ const struct kg_conf_type kg_conf_number_of = {
     .name = "called or caller", .names = number_ofs, .set = enum_set, .format = enum_format};
 const struct kg_conf_type kg_conf_policy = {
     .name = "auto, steer, anchor or bypass", .names = policies, .set = enum_set, .format = enum_format};
+const struct kg_conf_type kg_conf_fork = {
+    .name = "parallel or serial", .names = forks, .set = enum_set, .format = enum_format};
 const struct kg_conf_type kg_conf_digest = {
     .name = "md5, sha-256 or both", .names = digests, .set = enum_set, .format = enum_format};
 

@@ -14,6 +14,7 @@
 #include <uthash.h>
 
 #include "b2bua/call/calls.h"
+#include "b2bua/call/fork.h"
 #include "b2bua/call/fsm.h"
 #include "b2bua/call/headers.h"
 #include "b2bua/call/path.h"
@@ -24,8 +25,6 @@
 
 #define KG_TAG_LEN     16 /* hex digits of our tags: 64 random bits, not to be guessed */
 #define KG_CALL_ID_HEX 24 /* of our Call-IDs */
-/* Contacts of one user that are tried one after the other. */
-#define KG_TARGETS_MAX 8
 /* Ended calls remembered for `calls --recent` and `explain`. */
 #define KG_RECENT_MAX 1000
 /* Early dialogs of one INVITE that are told apart; a PBX seldom rings more phones that send media at once. */
@@ -35,6 +34,7 @@
 #define KG_UNHEARD_MAX 1000
 
 struct kg_call;
+struct kg_fork;
 struct kg_relay;
 
 /* What a leg's m-lines are to the media engine; bit or index n: m-line n. */
@@ -53,36 +53,39 @@ struct kg_refer_seq {
 };
 #define KG_REFERS_MAX 2 /* whose NOTIFY may still come */
 
+/* While several contacts of the callee are called, leg B shows one of them, the branch in front: what is
+ * marked * is that branch's, and kept aside for the others (branch.c). */
 struct kg_leg {
     struct kg_call *call;
     enum kg_side side;
-    bool pbx;            /* a server of ours: a PBX, or a trunk */
-    uint8_t trunk;       /* which: its number in the configuration + 1; 0: none */
-    bool lost;           /* its stream was closed; nothing can be sent to it until it comes back */
-    nta_leg_t *dialog;   /* NULL before B's INVITE */
+    bool pbx;             /* a server of ours: a PBX, or a trunk */
+    uint8_t trunk;        /* which: its number in the configuration + 1; 0: none */
+    struct kg_fork *fork; /* B, before its answer, if it has several contacts; NULL: it has one */
+    bool lost;            /* * its stream was closed; nothing can be sent to it until it comes back */
+    nta_leg_t *dialog;    /* * NULL before B's INVITE */
     nta_incoming_t *irq; /* the peer's INVITE that we serve, until its ACK; or its UPDATE, until our answer */
     nta_incoming_t
         *arrived; /* the re-INVITE or UPDATE being looked at, or that waits for the other side's ACK */
-    nta_outgoing_t *invite; /* our INVITE or UPDATE to the peer, until its final response and ACK */
+    nta_outgoing_t *invite; /* * our INVITE or UPDATE to the peer, until its final response and ACK */
     nta_outgoing_t *bye;
-    msg_t *early[KG_EARLY_MAX]; /* 18x to our INVITE, one a To tag, the newest description first */
-    struct kg_flow flow;
-    char *target;                       /* request URI of our first INVITE */
-    char *local, *remote;               /* From or To of the dialog without tag: our side, the peer's side */
-    char *sdp_agreed;                   /* what the peer said in the last offer/answer that was completed */
-    char *sdp_pending;                  /* what it says in the one under way; NULL: none */
-    struct kg_sdp *sdp;                 /* of sdp_pending, parsed */
-    struct kg_leg_lines lines;          /* as the engine was told last */
-    struct kg_leg_lines agreed;         /* as in sdp_agreed */
-    uint8_t mux_offered;                /* m-lines of our last offer to it that had rtcp-mux */
+    msg_t *early[KG_EARLY_MAX]; /* 18x to our INVITEs, one a dialog, the newest description first */
+    struct kg_flow flow;        /* * */
+    char *target;               /* * request URI of our first INVITE */
+    char *local, *remote;       /* * From or To of the dialog without tag: our side, the peer's side */
+    char *sdp_agreed;           /* what the peer said in the last offer/answer that was completed */
+    char *sdp_pending;          /* what it says in the one under way; NULL: none */
+    struct kg_sdp *sdp;         /* of sdp_pending, parsed */
+    struct kg_leg_lines lines;  /* as the engine was told last */
+    struct kg_leg_lines agreed; /* as in sdp_agreed */
+    uint8_t mux_offered;        /* m-lines of our last offer to it that had rtcp-mux */
     uint8_t told[KG_MEDIA_STREAMS_MAX]; /* enum kg_sdp_ice of what it is sent next, or was sent last */
     struct kg_media_ice_local ice;      /* kedge's own, should it be this peer's agent; ufrag "": none yet */
     struct kg_addr seen[2];      /* where the relay found it, first m-line, by component - 1; none: not yet */
-    struct kg_sdp_origin origin; /* of what we send to it */
+    struct kg_sdp_origin origin; /* * of what we send to it */
     bool asked;         /* our INVITE had no SDP: its 2xx has the offer, and the ACK must have the answer */
-    bool allows_update; /* its Allow names UPDATE */
-    bool trickles;      /* it takes candidates in INFO (RFC 8840): header or a=ice-options said so */
-    uint8_t options;    /* option tags that its peer supports, of those that options.c passes on */
+    bool allows_update; /* * its Allow names UPDATE */
+    bool trickles;      /* * it takes candidates in INFO (RFC 8840): header or a=ice-options said so */
+    uint8_t options;    /* * option tags that its peer supports, of those that options.c passes on */
     struct kg_refer_seq refers[KG_REFERS_MAX]; /* of its peer, the newest first */
 };
 
@@ -91,6 +94,7 @@ struct kg_call_target {
     char *url;
     struct kg_flow flow;
     bool nat;
+    uint16_t q; /* thousandths (RFC 3261 20.10) */
 };
 
 struct kg_call {
@@ -101,8 +105,9 @@ struct kg_call {
     struct kg_fsm fsm;
     struct kg_leg leg[2];
     struct kg_record *record;
-    struct kg_call_target target[KG_TARGETS_MAX];
+    struct kg_call_target target[KG_TARGETS_MAX]; /* by q, the highest first */
     uint8_t target_count, target_next;
+    bool parallel;        /* contacts of one q are called at once (calls.fork) */
     struct kg_path path;  /* which way media goes */
     enum kg_path_why why; /* the same, of the offer/answer under way */
     bool stubborn;        /* the answer to our ICE restart did not restart */
@@ -193,7 +198,33 @@ void kg_leg_serve(struct kg_leg *leg);
 /* Remembers what a message of its peer announces: UPDATE, trickle. */
 void kg_leg_learn(struct kg_leg *leg, const sip_t *sip);
 
+/* ---- branch.c: the contacts of the callee that are being called ---- */
+/* Sends the INVITE to all contacts of the next round. */
+void kg_branch_call(struct kg_leg *leg);
+/* Brings the branch to the front that this INVITE or dialog is of. False: none. */
+bool kg_branch_turn(struct kg_leg *leg, const nta_outgoing_t *invite);
+bool kg_branch_turn_dialog(struct kg_leg *leg, const nta_leg_t *dialog);
+/* The nth that still goes on, for walking through all. False: there are no more. */
+bool kg_branch_show(struct kg_leg *leg, unsigned n);
+/* Back to the branch whose description is taken, after any of the three above. */
+void kg_branch_settle(struct kg_leg *leg);
+/* The one in front: there was a response; it was refused (orq: what got the response, or NULL); its flow is
+ * gone; it said BYE. KG_EV_REJECT with the best response follows when none is left. The last two return false
+ * if it was the last one, and leave it to the caller. */
+void kg_branch_heard(struct kg_leg *leg);
+void kg_branch_fail(struct kg_leg *leg, int status, const char *why, nta_outgoing_t *orq);
+bool kg_branch_leave(struct kg_leg *leg, const char *why);
+/* The one in front has answered: it alone is the leg from now on, the others are cancelled. */
+void kg_branch_win(struct kg_leg *leg);
+/* All but the one in front are cancelled. reason: may be NULL. */
+void kg_branch_drop_others(struct kg_leg *leg, const sip_reason_t *reason);
+/* Contacts that say nothing are given up after KG_CALL_UNHEARD_MS. True: that was done; the call may be gone.
+ */
+bool kg_branch_tick(struct kg_leg *leg, int64_t now_ms);
+
 /* ---- out.c: requests that we send ---- */
+/* The next contact, into the branch in front. NULL, or in words why it could not be called. */
+const char *kg_out_first(struct kg_leg *leg, const sip_t *sip);
 void kg_out_invite(struct kg_leg *leg);
 void kg_out_update(struct kg_leg *leg); /* a re-INVITE if the peer does not know UPDATE */
 void kg_out_ask(struct kg_leg *leg);    /* re-INVITE without SDP */
@@ -231,6 +262,7 @@ const sip_t *kg_early_of(const struct kg_leg *leg, const sip_t *sip);
 const sip_t *
 kg_early_newest(const struct kg_leg *leg); /* whose description is taken; NULL: no early dialog */
 void kg_early_forget(struct kg_leg *leg);
+void kg_early_forget_call(struct kg_leg *leg, const char *call_id); /* of one branch */
 
 /* ---- relay.c: requests that pass from one dialog to the other ---- */
 /* A request of leg's peer whose method passes. The return value is for nta: a status to answer with, or 0. */

@@ -30,6 +30,9 @@ static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *a
     struct kg_call *call, *next;
     HASH_ITER(hh, calls->by_id, call, next)
     {
+        struct kg_leg *b = &call->leg[KG_SIDE_B];
+        if (b->fork && kg_branch_tick(b, now)) /* before the state machine, whose deadline is the same */
+            continue;
         if (now >= call->fsm.deadline_ms)
             kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_TIMER});
         else if (now >= call->path.deadline_ms)
@@ -234,6 +237,13 @@ struct kg_call *kg_calls_find(struct kg_calls *calls, const char *id)
 
 /* ---- events from elsewhere ---- */
 
+static void lose(struct kg_leg *leg)
+{
+    leg->lost = leg->call->record->leg[leg->side].lost = true;
+    if (!kg_branch_leave(leg, "the callee's connection was lost before the answer"))
+        kg_call_event(leg->call, &(struct kg_fsm_event){.type = KG_EV_FLOW_LOST, .side = leg->side});
+}
+
 void kg_calls_flow_lost(struct kg_calls *calls, tport_t *tport)
 {
     struct kg_call *call, *next;
@@ -242,10 +252,10 @@ void kg_calls_flow_lost(struct kg_calls *calls, tport_t *tport)
         call->holds++;
         for (int side = 0; side < 2 && !call->over; side++) {
             struct kg_leg *leg = &call->leg[side];
-            if (!leg->flow.tport || leg->flow.tport != tport || leg->pbx)
-                continue;
-            leg->lost = call->record->leg[side].lost = true;
-            kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_FLOW_LOST, .side = (enum kg_side)side});
+            for (unsigned i = 0; !leg->pbx && kg_branch_show(leg, i); i++)
+                if (leg->flow.tport && leg->flow.tport == tport)
+                    lose(leg);
+            kg_branch_settle(leg);
         }
         kg_call_unhold(call);
     }
@@ -266,9 +276,12 @@ static void on_contact_moved(void *ctx, const char *user, const struct kg_flow *
         for (int side = 0; side < 2 && !call->over; side++) {
             struct kg_leg *leg = &call->leg[side];
             const char *name = call->record->leg[side].user;
-            if (!leg->pbx && leg->dialog && name && strcmp(name, user) == 0 &&
-                kg_flow_same(&leg->flow, before))
-                kg_leg_move(leg, after);
+            if (leg->pbx || !name || strcmp(name, user) != 0)
+                continue;
+            for (unsigned i = 0; !call->over && kg_branch_show(leg, i); i++)
+                if (leg->dialog && kg_flow_same(&leg->flow, before))
+                    kg_leg_move(leg, after);
+            kg_branch_settle(leg);
         }
         kg_call_unhold(call);
     }

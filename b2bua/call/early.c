@@ -1,5 +1,6 @@
 /* What the early dialogs of leg B said: an INVITE that a PBX forks makes one for each phone that rings, each
- * with a To tag and a description of its own (RFC 3261 12.1, 13.2.2.4). */
+ * with a To tag and a description of its own (RFC 3261 12.1, 13.2.2.4), and so do INVITEs of ours to several
+ * contacts, each with a Call-ID of its own. */
 #include "b2bua/call/call.h"
 
 #include <string.h>
@@ -16,11 +17,18 @@ static const char *tag_of(const sip_t *sip)
     return sip && sip->sip_to && sip->sip_to->a_tag ? sip->sip_to->a_tag : NULL;
 }
 
-static int find(const struct kg_leg *leg, const char *tag)
+static bool is_of_call(const sip_t *sip, const char *call_id)
 {
-    for (int i = 0; i < KG_EARLY_MAX && tag; i++) {
-        const char *known = tag_of(message(leg->early[i]));
-        if (known && strcmp(known, tag) == 0)
+    return sip && sip->sip_call_id && strcmp(sip->sip_call_id->i_id, call_id) == 0;
+}
+
+static int find(const struct kg_leg *leg, const sip_t *sip)
+{
+    const char *tag = tag_of(sip);
+    for (int i = 0; i < KG_EARLY_MAX && tag && sip->sip_call_id; i++) {
+        const sip_t *known = message(leg->early[i]);
+        const char *known_tag = tag_of(known);
+        if (known_tag && strcmp(known_tag, tag) == 0 && is_of_call(known, sip->sip_call_id->i_id))
             return i;
     }
     return -1;
@@ -30,7 +38,7 @@ void kg_early_remember(struct kg_leg *leg, nta_outgoing_t *orq, bool sdp)
 {
     msg_t *msg = nta_outgoing_getresponse(orq);
     const char *tag = tag_of(message(msg));
-    int at = find(leg, tag);
+    int at = find(leg, message(msg));
     if (!tag || (at >= 0 && !sdp)) { /* says nothing new */
         msg_destroy(msg);
         return;
@@ -50,13 +58,26 @@ void kg_early_remember(struct kg_leg *leg, nta_outgoing_t *orq, bool sdp)
 
 const sip_t *kg_early_of(const struct kg_leg *leg, const sip_t *sip)
 {
-    int at = find(leg, tag_of(sip));
+    int at = find(leg, sip);
     return at < 0 ? NULL : message(leg->early[at]);
 }
 
 const sip_t *kg_early_newest(const struct kg_leg *leg)
 {
     return message(leg->early[0]);
+}
+
+void kg_early_forget_call(struct kg_leg *leg, const char *call_id)
+{
+    int kept = 0;
+    for (int i = 0; i < KG_EARLY_MAX; i++) {
+        msg_t *msg = leg->early[i];
+        leg->early[i] = NULL;
+        if (is_of_call(message(msg), call_id))
+            msg_destroy(msg);
+        else if (msg)
+            leg->early[kept++] = msg;
+    }
 }
 
 void kg_early_forget(struct kg_leg *leg)

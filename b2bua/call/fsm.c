@@ -147,16 +147,17 @@ static void invite_b(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms)
     fsm->deadline_ms = now_ms + KG_CALL_UNHEARD_MS;
 }
 
-/* Nobody at this contact; another one of the same user may do. Of a PBX only: it is not there. */
+/* Contacts of the user that are to be tried later may do (RFC 3261 16.7 step 5), unless it is wanted nowhere.
+ * Of a PBX only: it is not there. */
 static bool is_retryable(const struct kg_fsm *fsm, int status)
 {
-    return status == 503 || (!fsm->to_pbx && (status == 408 || status == 430 || status == 480));
+    return fsm->to_pbx ? status == 503 : status < 600;
 }
 
 static void b_failed(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms, int status, const char *why)
 {
-    if (is_retryable(fsm, status) && fsm->targets_left > 0) {
-        fsm->targets_left--;
+    if (is_retryable(fsm, status) && fsm->rounds_left > 0) {
+        fsm->rounds_left--;
         fsm->applying = false; /* early media of the contact that failed */
         invite_b(fsm, out, now_ms);
         return;
@@ -309,7 +310,7 @@ static void on_reject(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t
         *leg = KG_LEG_DOWN;
         settle(fsm, out, now_ms);
     } else if (fsm->state == KG_CALL_CALLING && (*leg == KG_LEG_INVITING || *leg == KG_LEG_RINGING)) {
-        b_failed(fsm, out, now_ms, ev->status, NULL);
+        b_failed(fsm, out, now_ms, ev->status, ev->why);
     } else {
         kg_re_on_reject(fsm, ev, now_ms, out);
     }
@@ -534,9 +535,9 @@ static kg_fsm_handler *const handlers[KG_EV_COUNT] = {
     [KG_EV_TIMER] = on_timer,
 };
 
-void kg_fsm_init(struct kg_fsm *fsm, unsigned targets, bool to_pbx)
+void kg_fsm_init(struct kg_fsm *fsm, unsigned rounds, bool to_pbx)
 {
-    *fsm = (struct kg_fsm){.targets_left = targets > 0 ? targets - 1 : 0,
+    *fsm = (struct kg_fsm){.rounds_left = rounds > 0 ? rounds - 1 : 0,
                            .to_pbx = to_pbx,
                            .deadline_ms = INT64_MAX,
                            .re_deadline_ms = INT64_MAX};

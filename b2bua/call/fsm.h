@@ -118,12 +118,12 @@ struct kg_fsm {
     int64_t re_deadline_ms; /* of what is under way; INT64_MAX: none */
     struct kg_fsm_wish wish[KG_WISH_COUNT];
     enum kg_side upgrade_first;
-    bool late;             /* A's INVITE has no SDP: B makes the offer (RFC 3261 13.2.1) */
-    bool deferred;         /* B's re-INVITE waits for A's ACK */
-    bool to_pbx;           /* B is a PBX: silence means 503, not 408 */
-    unsigned targets_left; /* contacts of B not tried yet */
-    unsigned apply_seq;    /* of the last apply; its reply must carry it */
-    enum kg_apply apply;   /* what that was for */
+    bool late;            /* A's INVITE has no SDP: B makes the offer (RFC 3261 13.2.1) */
+    bool deferred;        /* B's re-INVITE waits for A's ACK */
+    bool to_pbx;          /* B is a PBX: silence means 503, not 408 */
+    unsigned rounds_left; /* of B's contacts, each called at once; the state machine sees one leg */
+    unsigned apply_seq;   /* of the last apply; its reply must carry it */
+    enum kg_apply apply;  /* what that was for */
     bool applying;
     int progress_status; /* of the provisional response whose SDP is being applied */
     int64_t invited_ms;  /* when A's INVITE came */
@@ -135,8 +135,8 @@ enum kg_fsm_event_type {
     KG_EV_MEDIA,       /* seq, ok, why */
     KG_EV_PROVISIONAL, /* side, status, sdp */
     KG_EV_ANSWER,      /* side, sdp: 2xx to an INVITE we sent */
-    KG_EV_REJECT,      /* side, status: 3xx-6xx, also made up by nta */
-    KG_EV_ACK,         /* side, sdp: the answer, where kg_fsm_awaits_answer */
+    KG_EV_REJECT, /* side, status, why: 3xx-6xx, also made up by nta; of several contacts, the best of all */
+    KG_EV_ACK,    /* side, sdp: the answer, where kg_fsm_awaits_answer */
     KG_EV_ACK_TIMEOUT, /* side */
     KG_EV_CANCEL,      /* side */
     KG_EV_REINVITE,    /* side, sdp, absorb */
@@ -169,7 +169,7 @@ struct kg_fsm_event {
 enum kg_fsm_action_type {
     KG_DO_APPLY,     /* media: purpose, seq, side: whose new description it is */
     KG_DO_RESTORE,   /* media: the agreed descriptions again, a re-INVITE came to nothing; no reply wanted */
-    KG_DO_INVITE,    /* INVITE to `side`: the first, the next contact, or a re-INVITE */
+    KG_DO_INVITE,    /* INVITE to `side`: the first contacts, the next ones, or a re-INVITE */
     KG_DO_UPDATE,    /* UPDATE to `side` if its peer knows that method, else a re-INVITE */
     KG_DO_ASK,       /* re-INVITE without SDP to `side` */
     KG_DO_RENEW,     /* new ICE credentials of kedge's toward `side`, for the offer that follows */
@@ -206,8 +206,8 @@ struct kg_fsm_action {
 };
 #define KG_FSM_ACTIONS_MAX 12
 
-/* targets: contacts of B, the first included. to_pbx as in the struct. */
-void kg_fsm_init(struct kg_fsm *fsm, unsigned targets, bool to_pbx);
+/* rounds: of contacts of B, the first included. to_pbx as in the struct. */
+void kg_fsm_init(struct kg_fsm *fsm, unsigned rounds, bool to_pbx);
 /* A call in talk, taken over after a restart. */
 void kg_fsm_init_talk(struct kg_fsm *fsm);
 /* Returns how many actions were written, to be carried out in this order. Any event is harmless in any state.

@@ -140,16 +140,26 @@ static int move_targets(struct inquiry *in, struct kg_call *call)
 {
     for (size_t i = 0; i < in->target_count; i++) {
         struct kg_call_target *target = &call->target[i];
-        target->url = call->leg[KG_SIDE_B].pbx ? kg_url_text(in->sip->sip_request->rq_url)
-                                               : strdup(in->target[i].contact);
-        target->nat = in->target[i].nat;
-        target->flow = in->target[i].flow;
-        in->target[i].flow = (struct kg_flow){0};
+        struct kg_target *from = &in->target[i];
+        target->url =
+            call->leg[KG_SIDE_B].pbx ? kg_url_text(in->sip->sip_request->rq_url) : strdup(from->contact);
+        target->nat = from->nat;
+        target->q = from->q;
+        target->flow = from->flow;
+        from->flow = (struct kg_flow){0};
         call->target_count++;
         if (!target->url)
             return ENOMEM;
     }
     return 0;
+}
+
+static unsigned count_rounds(const struct kg_call *call)
+{
+    uint16_t q[KG_TARGETS_MAX];
+    for (uint8_t i = 0; i < call->target_count; i++)
+        q[i] = call->target[i].q;
+    return kg_fork_rounds(q, call->target_count, call->parallel);
 }
 
 static int fill_record(struct inquiry *in, struct kg_call *call)
@@ -204,7 +214,8 @@ static void start(struct inquiry *in)
     if (!a->pbx)
         assess(in, &call->record->leg[KG_SIDE_A], a->sdp ? kg_sdp_host(a->sdp) : (struct kg_addr){0});
     kg_info("call", "call %s: %s calls %s", call->record->id, in->caller, call->record->leg[KG_SIDE_B].user);
-    kg_fsm_init(&call->fsm, call->target_count, call->leg[KG_SIDE_B].pbx);
+    call->parallel = !call->leg[KG_SIDE_B].pbx && in->calls->server->config.calls.fork == KG_FORK_PARALLEL;
+    kg_fsm_init(&call->fsm, count_rounds(call), call->leg[KG_SIDE_B].pbx);
     kg_call_event(call,
                   &(struct kg_fsm_event){.type = KG_EV_INVITE, .side = KG_SIDE_A, .sdp = found == KG_SDP_OK});
 }

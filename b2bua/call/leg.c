@@ -75,6 +75,7 @@ int kg_leg_open(struct kg_leg *leg, const sip_from_t *from, const sip_to_t *to)
 
 void kg_leg_close(struct kg_leg *leg)
 {
+    kg_branch_drop_others(leg, NULL);
     if (leg->irq)
         nta_incoming_destroy(leg->irq);
     if (leg->invite)
@@ -402,11 +403,11 @@ static int on_other(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
 
 int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, const sip_t *sip)
 {
-    (void)dialog;
     struct kg_call *call = leg->call;
     const sip_t *outer = call->cause;
     int status = 0;
     call->holds++; /* what a request causes may end the call */
+    kg_branch_turn_dialog(leg, dialog);
     switch (sip->sip_request->rq_method) {
     case sip_method_invite:
     case sip_method_update:
@@ -414,7 +415,8 @@ int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, c
         break;
     case sip_method_bye:
         call->cause = sip;
-        kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_BYE, .side = leg->side});
+        if (!kg_branch_leave(leg, "the callee hung up"))
+            kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_BYE, .side = leg->side});
         call->cause = outer;
         status = 200;
         break;
@@ -426,6 +428,7 @@ int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, c
         status = on_other(leg, irq, sip);
         break;
     }
+    kg_branch_settle(leg);
     kg_call_unhold(call);
     return status;
 }
@@ -455,6 +458,12 @@ int kg_leg_ack_or_cancel(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *s
         nta_incoming_destroy(irq);
         leg->irq = NULL;
     }
-    kg_call_event(leg->call, &(struct kg_fsm_event){.type = type, .side = leg->side, .sdp = sdp});
+    struct kg_call *call = leg->call;
+    const sip_t *outer = call->cause;
+    call->holds++;
+    call->cause = type == KG_EV_CANCEL ? sip : outer;
+    kg_call_event(call, &(struct kg_fsm_event){.type = type, .side = leg->side, .sdp = sdp});
+    call->cause = outer;
+    kg_call_unhold(call);
     return 0;
 }

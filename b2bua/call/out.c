@@ -16,12 +16,8 @@
 
 static void tell(struct kg_leg *leg, enum kg_fsm_event_type type, int status, bool sdp)
 {
-    uint16_t chance = 0;
-    if (type == KG_EV_REJECT)
-        kg_calls_random(leg->call->calls, &chance, sizeof chance);
     kg_call_event(leg->call,
-                  &(struct kg_fsm_event){
-                      .type = type, .side = leg->side, .status = status, .sdp = sdp, .chance = chance});
+                  &(struct kg_fsm_event){.type = type, .side = leg->side, .status = status, .sdp = sdp});
 }
 
 static void heard(struct kg_call *call)
@@ -78,9 +74,10 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
 {
     struct kg_call *call = leg->call;
     int status = sip ? sip->sip_status->st_status : 408;
-    if (orq != leg->invite)
+    if (!kg_branch_turn(leg, orq))
         return 0;
     heard(call);
+    kg_branch_heard(leg);
     const sip_t *outer = call->cause;
     call->cause = sip;
     call->holds++; /* keeps the memory for the lines after the event */
@@ -95,19 +92,21 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
     if (status < 200) {
         tell(leg, KG_EV_PROVISIONAL, status, sdp);
     } else if (status < 300) {
+        kg_branch_win(leg);
         on_answered(leg, sip);
         kg_early_forget(leg);
         tell(leg, KG_EV_ANSWER, status, sdp);
     } else {
         leg->invite = NULL;
-        leg->asked = false;
+        leg->asked = leg->fork && leg->asked; /* so are the others */
         if (is_update_unknown(orq, status)) {
             leg->allows_update = false;
             kg_out_update(leg);
         } else {
-            tell(leg, KG_EV_REJECT, status, false);
+            kg_branch_fail(leg, status, NULL, orq);
         }
     }
+    kg_branch_settle(leg);
     call->cause = outer;
     if (status >= 300) /* not before: sip goes with it, and what ends the call looks at its cause */
         nta_outgoing_destroy(orq);
@@ -121,7 +120,7 @@ static void give_up(struct kg_leg *leg, const char *what)
 {
     kg_warn("call", "call %s: no INVITE or UPDATE to %s: %s", leg->call->record->id,
             leg->call->record->leg[leg->side].user, what);
-    tell(leg, KG_EV_REJECT, leg->pbx ? 503 : 480, false);
+    kg_branch_fail(leg, leg->pbx ? 503 : 480, NULL, NULL);
 }
 
 /* The host in From and To toward a phone: a numeric one would show an address of the other side's network. */
@@ -164,7 +163,7 @@ static int open_dialog(struct kg_leg *leg, const sip_t *sip)
     return kg_leg_open(leg, from, to);
 }
 
-/* Points the leg at the contact to be tried. */
+/* Points the leg at the next contact. */
 static int take_target(struct kg_leg *leg, const sip_t *sip)
 {
     struct kg_call *call = leg->call;
@@ -175,8 +174,6 @@ static int take_target(struct kg_leg *leg, const sip_t *sip)
         nta_leg_destroy(leg->dialog);
     leg->dialog = NULL;
     leg->allows_update = leg->trickles = false;
-    kg_early_forget(leg);
-    kg_talk_forget(leg);
     kg_leg_set_flow(leg, &target->flow);
     free(leg->target);
     leg->target = target->url;
@@ -248,8 +245,8 @@ static void say_if_large(const struct kg_leg *leg, const sip_t *sip, size_t body
 
 enum offer { FIRST, AGAIN, UPDATE, ASK };
 
-/* sip: whose headers pass; NULL: nobody's. */
-static void send_offer(struct kg_leg *leg, const sip_t *sip, enum offer offer)
+/* sip: whose headers pass; NULL: nobody's. Returns NULL, or what was wrong. */
+static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer offer)
 {
     struct kg_call *call = leg->call;
     char route[KG_ROUTE_URL], contact_buf[KG_CONTACT_URL];
@@ -262,10 +259,8 @@ static void send_offer(struct kg_leg *leg, const sip_t *sip, enum offer offer)
     size_t len = 0;
     bool asks = offer == ASK || (offer == FIRST && call->fsm.late);
     char *text = asks ? NULL : kg_talk_text(leg, &len);
-    if (!text && !asks) {
-        give_up(leg, "its SDP could not be written");
-        return;
-    }
+    if (!text && !asks)
+        return "its SDP could not be written";
     kg_leg_contact(leg, contact, contact_buf);
     sip_max_forwards_init(max_forwards)->mf_count = (unsigned long)call->max_forwards;
     sip_payload_init(payload)->pl_data = text;
@@ -294,14 +289,13 @@ static void send_offer(struct kg_leg *leg, const sip_t *sip, enum offer offer)
         TAG_NEXT(list.tag));
     kg_list_end(&list);
     free(text);
-    if (!leg->invite) {
-        give_up(leg, "the stack refused it");
-        return;
-    }
+    if (!leg->invite)
+        return "the stack refused it";
     if (offer == FIRST && leg->pbx && !call->unheard) {
         call->unheard = true;
         call->calls->unheard++;
     }
+    return NULL;
 }
 
 /* Of kedge's own accord, or because of the other side's request, whose headers then pass. */
@@ -311,26 +305,21 @@ static void offer_again(struct kg_leg *leg, enum offer offer)
     enum kg_re_kind kind = leg->call->fsm.re_kind;
     bool passes = (kind == KG_RE_PASSES || kind == KG_RE_LATE) && from->irq;
     msg_t *msg = passes ? nta_incoming_getrequest(from->irq) : NULL;
+    const char *problem = "its connection is gone";
     if (kg_leg_is_reachable(leg))
-        send_offer(leg, msg ? sip_object(msg) : NULL, offer);
-    else
-        give_up(leg, "its connection is gone");
+        problem = send_offer(leg, msg ? sip_object(msg) : NULL, offer);
+    if (problem)
+        give_up(leg, problem);
     msg_destroy(msg);
 }
 
-static void offer_first(struct kg_leg *leg)
+const char *kg_out_first(struct kg_leg *leg, const sip_t *sip)
 {
-    struct kg_leg *from = &leg->call->leg[kg_other_side(leg->side)];
-    msg_t *msg = from->irq ? nta_incoming_getrequest(from->irq) : NULL;
-    if (!msg)
-        give_up(leg, "the other side's INVITE is gone");
-    else if (take_target(leg, sip_object(msg)) != 0)
-        give_up(leg, "out of memory");
-    else if (!kg_leg_is_reachable(leg))
-        give_up(leg, "its connection is gone");
-    else
-        send_offer(leg, sip_object(msg), FIRST);
-    msg_destroy(msg);
+    if (take_target(leg, sip) != 0)
+        return "out of memory";
+    if (!kg_leg_is_reachable(leg))
+        return "its connection is gone";
+    return send_offer(leg, sip, FIRST);
 }
 
 void kg_out_invite(struct kg_leg *leg)
@@ -338,7 +327,7 @@ void kg_out_invite(struct kg_leg *leg)
     if (leg->call->fsm.state == KG_CALL_TALK)
         offer_again(leg, AGAIN);
     else
-        offer_first(leg);
+        kg_branch_call(leg);
 }
 
 void kg_out_update(struct kg_leg *leg)
@@ -389,11 +378,15 @@ void kg_out_ack(struct kg_leg *leg, bool answer)
     leg->asked = false;
 }
 
-/* nta holds it back until the first provisional response (RFC 3261 9.1). */
+/* nta holds it back until the first provisional response (RFC 3261 9.1). The reason of a caller's CANCEL
+ * passes: a PBX that rings several phones says by it which of them missed no call (RFC 3326). */
 void kg_out_cancel(struct kg_leg *leg)
 {
+    const sip_t *cause = leg->call->cause;
+    const sip_reason_t *passed = cause && cause->sip_request ? cause->sip_reason : NULL;
+    kg_branch_drop_others(leg, passed);
     if (leg->invite)
-        nta_outgoing_cancel(leg->invite);
+        nta_outgoing_tcancel(leg->invite, NULL, NULL, TAG_IF(passed, SIPTAG_REASON(passed)), TAG_END());
 }
 
 /* A phone that wakes up late must not ring: CANCEL follows its first response. A PBX that is dead is not
@@ -401,6 +394,7 @@ void kg_out_cancel(struct kg_leg *leg)
 void kg_out_drop(struct kg_leg *leg)
 {
     heard(leg->call);
+    kg_branch_drop_others(leg, NULL);
     if (!leg->invite)
         return;
     if (!leg->pbx)

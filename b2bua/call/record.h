@@ -84,9 +84,9 @@ struct kg_record_leg {
 
 struct kg_record {
     char id[KG_CALL_ID_LEN + 1];
-    char *from, *to;                           /* URIs */
+    char *from, *to;                                       /* URIs */
     int64_t started_ms, ringing_ms, answered_ms, ended_ms; /* wall clock; 0: not (yet) */
-    unsigned uses; /* who keeps it: the call, the list of recent ones, a question to the engine */
+    unsigned uses;      /* who keeps it: the call, the list of recent ones, a question to the engine */
     int status;         /* sent to the caller, or that it would have got; 0 while the call lasts */
     const char *why;    /* it ended; constant; NULL: by a failure of the other side with `status` */
     const char *path;   /* "anchored", "direct", "relayed by kedge"; constant */

@@ -473,8 +473,6 @@ char *kg_talk_text(struct kg_leg *leg, size_t *len)
     if (!said || call->stream_count > KG_MEDIA_STREAMS_MAX)
         goto out;
     bool is_offer = offerer(call) != leg->side && !leg->asked; /* asked: the answer in our ACK */
-    if (is_offer && call->fsm.state == KG_CALL_CALLING && call->target_next > 1)
-        kg_talk_next_contact(leg);
     /* An offer of ours has rtcp-mux where the other side offered it, an answer where this side did. */
     uint8_t mux = is_offer ? other->lines.mux : leg->lines.mux;
     for (uint8_t i = 0; i < call->stream_count; i++) {

@@ -347,12 +347,14 @@ static void test_next_contact(void **state)
     STEP("B reject 480", "refuse A 480, release, free");
 }
 
-static void test_busy_ends_the_search(void **state)
+/* RFC 3261 16.7 step 5: who is busy at one phone may be at another; who declines wants no call anywhere. */
+static void test_decline_ends_the_search(void **state)
 {
     (void)state;
     struct run run = start(3, false);
     ringing(&run);
-    STEP("B reject 486", "refuse A 486, release, free");
+    STEP("B reject 486", "INVITE B");
+    STEP("B reject 603", "refuse A 603, release, free");
 }
 
 static void test_dead_pbx(void **state)
@@ -648,7 +650,7 @@ int main(void)
         cmocka_unit_test(test_engine_fails_at_the_answer),
         cmocka_unit_test(test_engine_silent),
         cmocka_unit_test(test_next_contact),
-        cmocka_unit_test(test_busy_ends_the_search),
+        cmocka_unit_test(test_decline_ends_the_search),
         cmocka_unit_test(test_dead_pbx),
         cmocka_unit_test(test_next_pbx),
         cmocka_unit_test(test_dead_phone),
