@@ -44,7 +44,7 @@ OBJ       := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/gen/control.pb-c.o
 MAIN_OBJ  := $(BUILD)/obj/b2bua/main.o
 LIB_OBJ   := $(filter-out $(MAIN_OBJ),$(OBJ))
 
-.PHONY: all debug run check lint bench demo install setup-build setup-test setup-lint setup-bench clean format unit \
+.PHONY: all debug run check lint bench soak demo install setup-build setup-test setup-lint setup-bench clean format unit \
         fuzz natlab sim reference
 all: $(BUILD)/kedge $(BUILD)/kedgectl
 
@@ -162,6 +162,11 @@ lint: setup-lint
 bench: setup-bench
 	@$(MAKE) --no-print-directory all $(NATLAB) $(BENCH)
 	@tests/bench/run
+
+# An hour at half of the highest call rate; SOAK_SECONDS=600 SOAK_RATE=500 make soak
+soak: setup-bench
+	@$(MAKE) --no-print-directory all
+	@tests/bench/soak $(or $(SOAK_SECONDS),3600) $(SOAK_RATE)
 
 # make demo A=symmetric B=port-restricted ICE=yes
 demo: setup-test

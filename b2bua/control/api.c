@@ -5,6 +5,7 @@
 #include "b2bua/call/calls.h"
 #include "b2bua/control/exchange.h"
 #include "b2bua/registrar/registrar.h"
+#include "b2bua/sip/sip.h"
 #include "b2bua/store/store.h"
 #include "conf/clock.h"
 #include "media/client.h"
@@ -69,6 +70,10 @@ static void get_stats(struct kg_exchange *exchange, const struct kg_api_request 
     set_number(json, "uptime_s", (uint64_t)(kg_wall_ms() - server->started_ms) / 1000);
     set_number(json, "calls", kg_calls_count(server->calls));
     set_number(json, "registrations", json_array_size(registrations));
+    struct kg_sip_gauges sip = kg_sip_gauges(server->sip);
+    set_number(json, "dialogs", sip.dialogs);
+    set_number(json, "transactions_in", sip.transactions_in);
+    set_number(json, "transactions_out", sip.transactions_out);
     json_object_set_new(json, "media_up", json_boolean(kg_media_client_is_up(server->media)));
     json_object_set_new(json, "store_healthy", json_boolean(healthy));
     if (!healthy)

@@ -129,6 +129,14 @@ void kg_sip_free(struct kg_sip *sip)
     free(sip);
 }
 
+struct kg_sip_gauges kg_sip_gauges(const struct kg_sip *sip)
+{
+    usize_t dialogs = 0, in = 0, out = 0;
+    nta_agent_get_stats(sip->agent, NTATAG_S_LEG_HASH_USED_REF(dialogs), NTATAG_S_IRQ_HASH_USED_REF(in),
+                        NTATAG_S_ORQ_HASH_USED_REF(out), TAG_END());
+    return (struct kg_sip_gauges){.dialogs = dialogs, .transactions_in = in, .transactions_out = out};
+}
+
 nta_agent_t *kg_sip_agent(struct kg_sip *sip)
 {
     return sip->agent;

@@ -41,6 +41,11 @@ struct kg_sip *kg_sip_new(su_root_t *root, const struct kg_config *config,
                           const struct kg_sip_handlers *handlers, char *error, size_t size);
 void kg_sip_free(struct kg_sip *sip);
 nta_agent_t *kg_sip_agent(struct kg_sip *sip);
+/* What the stack holds at the moment. Transactions live on for 32 s after their end (RFC 3261 timers H, J, D). */
+struct kg_sip_gauges {
+    size_t dialogs, transactions_in, transactions_out;
+};
+struct kg_sip_gauges kg_sip_gauges(const struct kg_sip *sip);
 /* The edge thread's loop; control/ serves its HTTP API on it. */
 struct event_base *kg_sip_edge_base(struct kg_sip *sip);
 /* New limits, certificate files read again (existing connections stay). Returns 0, or EINVAL and a sentence.
