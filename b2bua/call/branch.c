@@ -3,12 +3,14 @@
  * leg's; the others wait here. Only a call with several contacts has any of this. */
 #include "b2bua/call/call.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <sofia-sip/sip_protos.h>
 #include <sofia-sip/sip_tag.h>
 
+#include "conf/clock.h"
 #include "conf/log.h"
 
 /* What of leg B is one contact's. */
@@ -25,8 +27,11 @@ struct branch {
 struct kg_fork {
     struct branch branch[KG_TARGETS_MAX]; /* of this round; the place of the one in front is empty */
     enum kg_branch_state state[KG_TARGETS_MAX];
+    uint8_t target[KG_TARGETS_MAX];      /* which contact it calls: call->target[] */
+    int64_t deadline_ms[KG_TARGETS_MAX]; /* UNHEARD: it is given up then */
     uint8_t count, front;
-    int64_t deadline_ms; /* who has said nothing until then is given up; INT64_MAX: that is done */
+    bool begun;
+    struct kg_fork_contact contact[KG_TARGETS_MAX]; /* as call->target[].order, and which were taken */
     /* The best refusal of all rounds; 0: none yet. */
     int best;
     const char *why;
@@ -201,8 +206,11 @@ void kg_branch_win(struct kg_leg *leg)
 
 void kg_branch_heard(struct kg_leg *leg)
 {
-    if (leg->fork && leg->fork->state[leg->fork->front] == KG_BRANCH_UNHEARD)
-        leg->fork->state[leg->fork->front] = KG_BRANCH_HEARD;
+    struct kg_fork *fork = leg->fork;
+    if (!fork || fork->state[fork->front] != KG_BRANCH_UNHEARD)
+        return;
+    fork->state[fork->front] = KG_BRANCH_HEARD;
+    fork->deadline_ms[fork->front] = INT64_MAX;
 }
 
 static void reject(struct kg_leg *leg, int status, const char *why)
@@ -222,7 +230,6 @@ static void reject_all(struct kg_leg *leg)
     struct kg_fork *fork = leg->fork;
     const sip_t *outer = call->cause;
     msg_t *said = fork->said ? msg_ref_create(fork->said) : NULL;
-    fork->deadline_ms = INT64_MAX;
     call->holds++;
     call->cause = said ? sip_object(said) : NULL;
     reject(leg, fork->best, fork->why);
@@ -241,20 +248,68 @@ static void remember(struct kg_fork *fork, int status, const char *why, nta_outg
     fork->said = orq ? nta_outgoing_getresponse(orq) : NULL;
 }
 
-/* The one in front is over, others go on. What it said in a 18x is no answer to their INVITEs. */
-static void forget(struct kg_leg *leg)
+/* What the one in front said in a 18x is no answer to the INVITEs of others. */
+static void forget_early(struct kg_leg *leg)
 {
-    struct kg_fork *fork = leg->fork;
-    unsigned over = fork->front;
-    const char *call_id = call_id_of(leg, over);
+    const char *call_id = call_id_of(leg, leg->fork->front);
     const sip_t *early = kg_early_newest(leg);
     if (early && call_id && strcmp(early->sip_call_id->i_id, call_id) == 0)
         kg_talk_forget(leg);
     if (call_id)
         kg_early_forget_call(leg, call_id);
+}
+
+/* The one in front is over, others go on. */
+static void step_back(struct kg_leg *leg)
+{
+    struct kg_fork *fork = leg->fork;
+    unsigned over = fork->front;
+    forget_early(leg);
     kg_branch_show(leg, 0);
     close_branch(&fork->branch[over]);
     kg_branch_settle(leg);
+}
+
+static void say_not_called(const struct kg_leg *leg, const char *problem)
+{
+    kg_warn("call", "call %s: no INVITE to %s: %s", leg->call->record->id,
+            leg->call->record->leg[leg->side].user, problem);
+}
+
+/* INVITE to target n, in front. 0, or EHOSTUNREACH. */
+static int call_one(struct kg_leg *leg, const sip_t *sip, unsigned n)
+{
+    const char *problem = kg_out_first(leg, sip, n);
+    struct kg_fork *fork = leg->fork;
+    if (problem)
+        say_not_called(leg, problem);
+    if (fork) {
+        fork->state[fork->front] = KG_BRANCH_UNHEARD;
+        fork->target[fork->front] = (uint8_t)n;
+        fork->deadline_ms[fork->front] = kg_mono_ms() + KG_CALL_UNHEARD_MS;
+    }
+    return problem ? EHOSTUNREACH : 0;
+}
+
+/* The phone of the one in front may be reached over another of its flows. True: that is tried. */
+static bool try_other_way(struct kg_leg *leg)
+{
+    struct kg_fork *fork = leg->fork;
+    const struct kg_leg *from = &leg->call->leg[kg_other_side(leg->side)];
+    msg_t *msg = from->irq ? nta_incoming_getrequest(from->irq) : NULL;
+    bool called = false;
+    int n = 0;
+    while (msg && !called && n >= 0) {
+        n = kg_fork_other_way(fork->contact, leg->call->target_count, fork->target[fork->front]);
+        if (n < 0)
+            break;
+        forget_early(leg);
+        kg_info("call", "call %s: %s is tried over another flow of the same phone", leg->call->record->id,
+                leg->call->record->leg[leg->side].user);
+        called = call_one(leg, sip_object(msg), (unsigned)n) == 0;
+    }
+    msg_destroy(msg);
+    return called;
 }
 
 void kg_branch_fail(struct kg_leg *leg, int status, const char *why, nta_outgoing_t *orq)
@@ -264,11 +319,16 @@ void kg_branch_fail(struct kg_leg *leg, int status, const char *why, nta_outgoin
         reject(leg, status, why);
         return;
     }
+    if (!kg_fork_is_lost_way(status, orq != NULL))
+        kg_fork_reached(fork->contact, leg->call->target_count, fork->target[fork->front]);
+    else if (try_other_way(leg))
+        return;
     fork->state[fork->front] = KG_BRANCH_OVER;
+    fork->deadline_ms[fork->front] = INT64_MAX;
     remember(fork, kg_fsm_map_status(status, leg->pbx), why, orq);
     switch (kg_fork_judge(fork->state, fork->count, status)) {
     case KG_FORK_GOES_ON:
-        forget(leg);
+        step_back(leg);
         break;
     case KG_FORK_STOPS:
         for (unsigned i = 0; i < fork->count; i++) {
@@ -294,14 +354,13 @@ static void drop(struct kg_leg *leg)
     leg->invite = NULL;
 }
 
-bool kg_branch_leave(struct kg_leg *leg, const char *why)
+bool kg_branch_leave(struct kg_leg *leg, bool by_phone, const char *why)
 {
     struct kg_fork *fork = leg->fork;
-    unsigned going_on = 0;
-    for (unsigned i = 0; fork && i < fork->count; i++)
-        going_on += fork->state[i] != KG_BRANCH_OVER;
-    if (going_on < 2)
+    if (!fork)
         return false;
+    if (by_phone)
+        kg_fork_reached(fork->contact, leg->call->target_count, fork->target[fork->front]);
     drop(leg);
     kg_branch_fail(leg, 480, why, NULL);
     return true;
@@ -311,13 +370,12 @@ bool kg_branch_tick(struct kg_leg *leg, int64_t now_ms)
 {
     struct kg_call *call = leg->call;
     struct kg_fork *fork = leg->fork;
-    if (now_ms < fork->deadline_ms)
-        return false;
-    fork->deadline_ms = INT64_MAX;
+    bool waits = false;
     call->holds++;
-    /* The last one may begin another round, which has a deadline, or end the call. */
-    for (unsigned i = 0; leg->fork && fork->deadline_ms == INT64_MAX && i < fork->count; i++) {
-        if (fork->state[i] != KG_BRANCH_UNHEARD)
+    /* The last one may begin another round, whose deadlines are later, or end the call. */
+    for (unsigned i = 0; leg->fork && i < fork->count; i++) {
+        waits |= fork->deadline_ms[i] != INT64_MAX;
+        if (now_ms < fork->deadline_ms[i])
             continue;
         show(leg, i);
         kg_info("call", "call %s: %s at %s says nothing and is given up", call->record->id,
@@ -328,44 +386,35 @@ bool kg_branch_tick(struct kg_leg *leg, int64_t now_ms)
     }
     kg_branch_settle(leg);
     kg_call_unhold(call);
-    return true;
+    return waits;
 }
 
 /* ---- a round ---- */
 
-/* Returns how many contacts it has. */
-static unsigned begin_round(struct kg_leg *leg)
+static void begin_round(struct kg_leg *leg)
 {
     struct kg_call *call = leg->call;
-    uint16_t q[KG_TARGETS_MAX];
-    for (uint8_t i = 0; i < call->target_count; i++)
-        q[i] = call->target[i].q;
-    unsigned count = kg_fork_round(q, call->target_next, call->target_count, call->parallel);
     struct kg_fork *fork = leg->fork;
-    fork->branch[0] = (struct branch){0};
-    fork->count = (uint8_t)count;
+    for (uint8_t i = 0; !fork->begun && i < call->target_count; i++)
+        fork->contact[i] = call->target[i].order;
+    fork->begun = true;
     fork->front = 0;
-    fork->deadline_ms = call->fsm.deadline_ms;
-    for (unsigned i = 0; i < count; i++)
+    fork->branch[0] = (struct branch){0};
+    fork->count = (uint8_t)kg_fork_round(fork->contact, call->target_count, call->parallel, fork->target);
+    for (unsigned i = 0; i < fork->count; i++) {
         fork->state[i] = KG_BRANCH_UNHEARD;
-    return count;
+        fork->deadline_ms[i] = INT64_MAX;
+    }
 }
 
-static void not_called(struct kg_leg *leg, const char *problem)
+static void call_round(struct kg_leg *leg, const sip_t *sip)
 {
-    kg_warn("call", "call %s: no INVITE to %s: %s", leg->call->record->id,
-            leg->call->record->leg[leg->side].user, problem);
-    kg_branch_fail(leg, leg->pbx ? 503 : 480, NULL, NULL);
-}
-
-static void call_round(struct kg_leg *leg, const sip_t *sip, unsigned count)
-{
+    unsigned count = leg->fork ? leg->fork->count : 1;
     for (unsigned i = 0; i < count; i++) {
         if (leg->fork)
             show(leg, i);
-        const char *problem = kg_out_first(leg, sip);
-        if (problem)
-            not_called(leg, problem);
+        if (call_one(leg, sip, leg->fork ? leg->fork->target[i] : 0) != 0)
+            kg_branch_fail(leg, leg->pbx ? 503 : 480, NULL, NULL);
     }
     kg_branch_settle(leg);
 }
@@ -375,17 +424,20 @@ void kg_branch_call(struct kg_leg *leg)
     struct kg_call *call = leg->call;
     const struct kg_leg *from = &call->leg[kg_other_side(leg->side)];
     msg_t *msg = from->irq ? nta_incoming_getrequest(from->irq) : NULL;
-    bool several = call->target_count > 1;
-    if (several && !leg->fork)
+    bool again = leg->fork != NULL, several = call->target_count > 1;
+    if (several && !again)
         leg->fork = calloc(1, sizeof *leg->fork);
     if (!msg || (several && !leg->fork)) {
-        not_called(leg, msg ? "out of memory" : "the other side's INVITE is gone");
+        say_not_called(leg, msg ? "out of memory" : "the other side's INVITE is gone");
+        kg_branch_fail(leg, leg->pbx ? 503 : 480, NULL, NULL);
     } else {
         kg_early_forget(leg);
         kg_talk_forget(leg);
-        if (call->target_next > 0)
+        if (again)
             kg_talk_next_contact(leg);
-        call_round(leg, sip_object(msg), several ? begin_round(leg) : 1);
+        if (leg->fork)
+            begin_round(leg);
+        call_round(leg, sip_object(msg));
     }
     msg_destroy(msg);
 }

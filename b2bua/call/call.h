@@ -94,7 +94,8 @@ struct kg_call_target {
     char *url;
     struct kg_flow flow;
     bool nat;
-    uint16_t q; /* thousandths (RFC 3261 20.10) */
+    char *path; /* Route header of a request to there (RFC 3327); NULL: none */
+    struct kg_fork_contact order;
 };
 
 struct kg_call {
@@ -106,7 +107,7 @@ struct kg_call {
     struct kg_leg leg[2];
     struct kg_record *record;
     struct kg_call_target target[KG_TARGETS_MAX]; /* by q, the highest first */
-    uint8_t target_count, target_next;
+    uint8_t target_count;
     bool parallel;        /* contacts of one q are called at once (calls.fork) */
     struct kg_path path;  /* which way media goes */
     enum kg_path_why why; /* the same, of the offer/answer under way */
@@ -209,22 +210,22 @@ bool kg_branch_show(struct kg_leg *leg, unsigned n);
 /* Back to the branch whose description is taken, after any of the three above. */
 void kg_branch_settle(struct kg_leg *leg);
 /* The one in front: there was a response; it was refused (orq: what got the response, or NULL); its flow is
- * gone; it said BYE. KG_EV_REJECT with the best response follows when none is left. The last two return false
- * if it was the last one, and leave it to the caller. */
+ * gone or, by_phone, it said BYE. KG_EV_REJECT with the best response follows when none is left. The last
+ * returns false where there is no fork, and leaves it to the caller. */
 void kg_branch_heard(struct kg_leg *leg);
 void kg_branch_fail(struct kg_leg *leg, int status, const char *why, nta_outgoing_t *orq);
-bool kg_branch_leave(struct kg_leg *leg, const char *why);
+bool kg_branch_leave(struct kg_leg *leg, bool by_phone, const char *why);
 /* The one in front has answered: it alone is the leg from now on, the others are cancelled. */
 void kg_branch_win(struct kg_leg *leg);
 /* All but the one in front are cancelled. reason: may be NULL. */
 void kg_branch_drop_others(struct kg_leg *leg, const sip_reason_t *reason);
-/* Contacts that say nothing are given up after KG_CALL_UNHEARD_MS. True: that was done; the call may be gone.
- */
+/* Contacts that say nothing are given up after KG_CALL_UNHEARD_MS. True: the state machine's deadline does
+ * not count yet, or the call is gone. */
 bool kg_branch_tick(struct kg_leg *leg, int64_t now_ms);
 
 /* ---- out.c: requests that we send ---- */
-/* The next contact, into the branch in front. NULL, or in words why it could not be called. */
-const char *kg_out_first(struct kg_leg *leg, const sip_t *sip);
+/* INVITE to target[n], in the branch in front. NULL, or in words why it could not be sent. */
+const char *kg_out_first(struct kg_leg *leg, const sip_t *sip, unsigned n);
 void kg_out_invite(struct kg_leg *leg);
 void kg_out_update(struct kg_leg *leg); /* a re-INVITE if the peer does not know UPDATE */
 void kg_out_ask(struct kg_leg *leg);    /* re-INVITE without SDP */

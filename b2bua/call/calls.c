@@ -31,7 +31,7 @@ static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *a
     HASH_ITER(hh, calls->by_id, call, next)
     {
         struct kg_leg *b = &call->leg[KG_SIDE_B];
-        if (b->fork && kg_branch_tick(b, now)) /* before the state machine, whose deadline is the same */
+        if (b->fork && kg_branch_tick(b, now)) /* it knows better than the state machine who is unheard */
             continue;
         if (now >= call->fsm.deadline_ms)
             kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_TIMER});
@@ -179,6 +179,7 @@ static void free_targets(struct kg_call *call)
 {
     for (uint8_t i = 0; i < call->target_count; i++) {
         free(call->target[i].url);
+        free(call->target[i].path);
         kg_flow_clear(&call->target[i].flow);
     }
     call->target_count = 0;
@@ -240,7 +241,7 @@ struct kg_call *kg_calls_find(struct kg_calls *calls, const char *id)
 static void lose(struct kg_leg *leg)
 {
     leg->lost = leg->call->record->leg[leg->side].lost = true;
-    if (!kg_branch_leave(leg, "the callee's connection was lost before the answer"))
+    if (!kg_branch_leave(leg, false, "the callee's connection was lost before the answer"))
         kg_call_event(leg->call, &(struct kg_fsm_event){.type = KG_EV_FLOW_LOST, .side = leg->side});
 }
 

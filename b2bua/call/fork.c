@@ -1,19 +1,60 @@
 #include "b2bua/call/fork.h"
 
-unsigned kg_fork_round(const uint16_t *q, unsigned from, unsigned count, bool parallel)
+#include <string.h>
+
+static bool is_in(const struct kg_fork_contact *contact, const uint8_t *list, unsigned count, uint32_t device)
 {
-    unsigned to = from;
-    while (to < count && (to == from || (parallel && q[to] == q[from])))
-        to++;
-    return to - from;
+    for (unsigned i = 0; i < count; i++)
+        if (contact[list[i]].device == device)
+            return true;
+    return false;
 }
 
-unsigned kg_fork_rounds(const uint16_t *q, unsigned count, bool parallel)
+unsigned kg_fork_round(struct kg_fork_contact *contact, unsigned count, bool parallel,
+                       uint8_t out[static KG_TARGETS_MAX])
 {
+    unsigned found = 0;
+    for (unsigned i = 0; i < count && (parallel || found == 0); i++) {
+        if (contact[i].taken || (found > 0 && (contact[i].q != contact[out[0]].q ||
+                                               is_in(contact, out, found, contact[i].device))))
+            continue;
+        out[found++] = (uint8_t)i;
+        contact[i].taken = true;
+    }
+    return found;
+}
+
+unsigned kg_fork_rounds(const struct kg_fork_contact *contact, unsigned count, bool parallel)
+{
+    struct kg_fork_contact copy[KG_TARGETS_MAX];
+    uint8_t out[KG_TARGETS_MAX];
     unsigned rounds = 0;
-    for (unsigned from = 0; from < count; from += kg_fork_round(q, from, count, parallel))
-        rounds++;
+    memcpy(copy, contact, count * sizeof copy[0]);
+    for (unsigned found; (found = kg_fork_round(copy, count, parallel, out)) > 0; rounds++)
+        for (unsigned i = 0; i < found; i++)
+            kg_fork_reached(copy, count, out[i]);
     return rounds;
+}
+
+int kg_fork_other_way(struct kg_fork_contact *contact, unsigned count, unsigned at)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (!contact[i].taken && contact[i].device == contact[at].device) {
+            contact[i].taken = true;
+            return (int)i;
+        }
+    return -1;
+}
+
+void kg_fork_reached(struct kg_fork_contact *contact, unsigned count, unsigned at)
+{
+    for (unsigned i = 0; i < count; i++)
+        contact[i].taken |= contact[i].device == contact[at].device;
+}
+
+bool kg_fork_is_lost_way(int status, bool said)
+{
+    return !said || status == 430 || status == 503; /* nta says 503 of a place that refuses packets */
 }
 
 /* Smaller is better. */

@@ -16,11 +16,25 @@ enum kg_branch_state {
     KG_BRANCH_OVER, /* it has failed, or was given up */
 };
 
-/* How many contacts, of those sorted by q, are called at once from `from` on: all of one q if parallel, else
- * one. 0: none is left. */
-unsigned kg_fork_round(const uint16_t *q, unsigned from, unsigned count, bool parallel);
-/* How many rounds that makes of all. */
-unsigned kg_fork_rounds(const uint16_t *q, unsigned count, bool parallel);
+struct kg_fork_contact {
+    uint16_t q;      /* thousandths; the array is sorted by it, the highest first (RFC 3261 20.10) */
+    uint32_t device; /* contacts of one number are ways to the same phone: one at a time (RFC 5626 5.3) */
+    bool taken;      /* it has been called, or another way to its phone was good enough */
+};
+
+/* The contacts that are called next, at once: of the highest q that is left one way to each phone if
+ * parallel, else one. They are taken then. Returns how many; 0: none is left. */
+unsigned kg_fork_round(struct kg_fork_contact *contact, unsigned count, bool parallel,
+                       uint8_t out[static KG_TARGETS_MAX]);
+/* How many rounds all of them are at most. */
+unsigned kg_fork_rounds(const struct kg_fork_contact *contact, unsigned count, bool parallel);
+/* Another way to the phone of contact `at`, which could not be reached; taken then. -1: there is none. */
+int kg_fork_other_way(struct kg_fork_contact *contact, unsigned count, unsigned at);
+/* The phone of contact `at` was reached: the other ways to it are of no use any more. */
+void kg_fork_reached(struct kg_fork_contact *contact, unsigned count, unsigned at);
+/* Whether a refusal says that this way leads nowhere (RFC 5626 5.3.1), and nothing of the phone. said: it
+ * came from the network. */
+bool kg_fork_is_lost_way(int status, bool said);
 
 /* Whether the caller should rather hear `status` than `than`, both final and not 2xx; 0: nothing yet (RFC
  * 3261 16.7 step 6). A 6xx first; then the lowest class; in it what the caller could act upon, then what a

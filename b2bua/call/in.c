@@ -144,7 +144,9 @@ static int move_targets(struct inquiry *in, struct kg_call *call)
         target->url =
             call->leg[KG_SIDE_B].pbx ? kg_url_text(in->sip->sip_request->rq_url) : strdup(from->contact);
         target->nat = from->nat;
-        target->q = from->q;
+        target->order = (struct kg_fork_contact){
+            .q = from->q, .device = call->leg[KG_SIDE_B].pbx ? (uint32_t)i + 1 : from->device};
+        target->path = from->path && *from->path ? strdup(from->path) : NULL;
         target->flow = from->flow;
         from->flow = (struct kg_flow){0};
         call->target_count++;
@@ -156,10 +158,12 @@ static int move_targets(struct inquiry *in, struct kg_call *call)
 
 static unsigned count_rounds(const struct kg_call *call)
 {
-    uint16_t q[KG_TARGETS_MAX];
+    if (call->target_count == 1)
+        return 1;
+    struct kg_fork_contact contact[KG_TARGETS_MAX];
     for (uint8_t i = 0; i < call->target_count; i++)
-        q[i] = call->target[i].q;
-    return kg_fork_rounds(q, call->target_count, call->parallel);
+        contact[i] = call->target[i].order;
+    return kg_fork_rounds(contact, call->target_count, call->parallel);
 }
 
 static int fill_record(struct inquiry *in, struct kg_call *call)

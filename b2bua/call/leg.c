@@ -415,7 +415,7 @@ int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, c
         break;
     case sip_method_bye:
         call->cause = sip;
-        if (!kg_branch_leave(leg, "the callee hung up"))
+        if (!kg_branch_leave(leg, true, "the callee hung up"))
             kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_BYE, .side = leg->side});
         call->cause = outer;
         status = 200;

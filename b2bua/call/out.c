@@ -163,13 +163,10 @@ static int open_dialog(struct kg_leg *leg, const sip_t *sip)
     return kg_leg_open(leg, from, to);
 }
 
-/* Points the leg at the next contact. */
-static int take_target(struct kg_leg *leg, const sip_t *sip)
+/* Points the leg at a contact. */
+static int take_target(struct kg_leg *leg, const sip_t *sip, struct kg_call_target *target)
 {
     struct kg_call *call = leg->call;
-    if (call->target_next >= call->target_count)
-        return -1;
-    struct kg_call_target *target = &call->target[call->target_next++];
     if (leg->dialog)
         nta_leg_destroy(leg->dialog);
     leg->dialog = NULL;
@@ -245,8 +242,9 @@ static void say_if_large(const struct kg_leg *leg, const sip_t *sip, size_t body
 
 enum offer { FIRST, AGAIN, UPDATE, ASK };
 
-/* sip: whose headers pass; NULL: nobody's. Returns NULL, or what was wrong. */
-static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer offer)
+/* sip: whose headers pass; NULL: nobody's. path: its Route, if it has no dialog yet; NULL: none. Returns
+ * NULL, or what was wrong. */
+static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer offer, const char *path)
 {
     struct kg_call *call = leg->call;
     char route[KG_ROUTE_URL], contact_buf[KG_CONTACT_URL];
@@ -282,8 +280,8 @@ static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer o
         offer == UPDATE ? sip_method_update : sip_method_invite,
         offer == UPDATE ? "UPDATE" : sip_method_name_invite,
         offer == FIRST ? (url_string_t *)leg->target : NULL, NTATAG_TPORT(leg->flow.tport),
-        SIPTAG_CONTACT(contact), SIPTAG_MAX_FORWARDS(max_forwards), SIPTAG_ALLOW(call->calls->allow),
-        SIPTAG_SUPPORTED_STR(kg_options_supported(leg, options)),
+        TAG_IF(path, SIPTAG_ROUTE_STR(path)), SIPTAG_CONTACT(contact), SIPTAG_MAX_FORWARDS(max_forwards),
+        SIPTAG_ALLOW(call->calls->allow), SIPTAG_SUPPORTED_STR(kg_options_supported(leg, options)),
         KG_TRICKLE_TAGS(call->calls->server->config.media.ice),
         TAG_IF(text, SIPTAG_CONTENT_TYPE(call->calls->content_type)), TAG_IF(text, SIPTAG_PAYLOAD(payload)),
         TAG_NEXT(list.tag));
@@ -307,19 +305,20 @@ static void offer_again(struct kg_leg *leg, enum offer offer)
     msg_t *msg = passes ? nta_incoming_getrequest(from->irq) : NULL;
     const char *problem = "its connection is gone";
     if (kg_leg_is_reachable(leg))
-        problem = send_offer(leg, msg ? sip_object(msg) : NULL, offer);
+        problem = send_offer(leg, msg ? sip_object(msg) : NULL, offer, NULL);
     if (problem)
         give_up(leg, problem);
     msg_destroy(msg);
 }
 
-const char *kg_out_first(struct kg_leg *leg, const sip_t *sip)
+const char *kg_out_first(struct kg_leg *leg, const sip_t *sip, unsigned n)
 {
-    if (take_target(leg, sip) != 0)
+    struct kg_call_target *target = &leg->call->target[n];
+    if (take_target(leg, sip, target) != 0)
         return "out of memory";
     if (!kg_leg_is_reachable(leg))
         return "its connection is gone";
-    return send_offer(leg, sip, FIRST);
+    return send_offer(leg, sip, FIRST, target->path);
 }
 
 void kg_out_invite(struct kg_leg *leg)

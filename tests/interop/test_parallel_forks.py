@@ -185,3 +185,120 @@ def test_the_caller_hangs_up_while_all_ring(desk):
         d.cancelled(n, 'SIP;cause=200;text="Picked up"')
     assert d.result().status == 487
     d.kedge.no_calls()
+
+
+def test_lower_q_waits_until_the_others_have_failed(desk):
+    d = desk(3, q=("0.3", "1", "1.0"))
+    first = d.phones
+    d.phones = first[1:]
+    d.ring()
+    assert first[0].quiet("INVITE", 0.3)
+    d.phones[0].reply(d.invites[0], 486)
+    assert first[0].quiet("INVITE", 0.3)
+    d.phones[1].reply(d.invites[1], 480)
+    d.phones = first[:1]
+    d.invites = [first[0].expect("INVITE")]
+    first[0].reply(d.invites[0], 180)
+    dialog = d.pick_up(0)
+    assert d.result().status == 200
+    d.hears(dialog)
+    d.hang_up(dialog)
+
+
+def test_serial(desk):
+    """One after the other, the newest first; what the best said is told."""
+    d = desk(3, config={"calls": {"fork": "serial"}})
+    result = background(d.call.call, "bob", timeout=20)
+    for phone, status in zip(reversed(d.phones), (486, 480, 404)):
+        invite = phone.expect("INVITE")
+        assert all(p.quiet("INVITE", 0.2) for p in d.phones if p is not phone)
+        phone.reply(invite, status)
+        phone.expect("ACK")
+    assert result().status == 486
+    d.kedge.no_calls()
+
+
+@pytest.mark.parametrize("lost", ("closed", "silent"))
+def test_another_flow_of_the_same_phone(desk, stage, lost):
+    """RFC 5626 5.3: two flows of one instance are one phone; the second is used when the first leads nowhere."""
+    d = desk(2, transports=("udp", "tcp"))
+    instance = ';+sip.instance="<urn:uuid:00000000-0000-1000-8000-000A95A0E128>"'
+    flows = [d.phone("bob", 4, "tcp") for _ in range(2)]
+    for n, flow in enumerate(flows):
+        assert flow.register(contact=flow.contact + f";reg-id={n + 1}" + instance, headers=["Supported: path, outbound"]).status == 200
+    d.ring()
+    newest = flows[1].expect("INVITE")
+    assert flows[0].quiet("INVITE", 0.5)
+    if lost == "closed":
+        flows[1].close()
+    invite = flows[0].expect("INVITE", 6)
+    assert invite.get("call-id") != newest.get("call-id")
+    d.phones.append(flows[0])
+    d.invites.append(invite)
+    dialog = d.pick_up(2)
+    d.cancelled(0, ELSEWHERE)
+    d.cancelled(1, ELSEWHERE)
+    assert d.result().status == 200
+    d.hears(dialog)
+    d.hang_up(dialog)
+
+
+def test_a_connection_that_closes_while_all_ring(desk):
+    d = desk(2, transports=("tcp", "udp"))
+    d.ring()
+    d.phones[0].close()
+    assert d.caller.quiet("BYE", 0.5)
+    d.phones[1].reply(d.invites[1], 486)
+    assert d.result().status == 486
+    d.kedge.no_calls()
+
+
+def test_one_moves_while_all_ring(desk):
+    """It registers from elsewhere: its CANCEL goes there, and the INVITE that it never answered."""
+    d = desk(2)
+    d.ring(None)
+    d.phones[0].reply(d.invites[0], 180)
+    moved = d.phone("bob", 4)
+    assert moved.register(contact=d.phones[1].contact).status == 200
+    again = moved.expect("INVITE")
+    assert again.get("call-id") == d.invites[1].get("call-id") and again.cseq == d.invites[1].cseq
+    moved.reply(again, 180)
+    d.phones[1], d.invites[1] = moved, again
+    dialog = d.pick_up(0)
+    d.cancelled(1, ELSEWHERE)
+    assert d.result().status == 200
+    d.hears(dialog)
+    d.hang_up(dialog)
+
+
+def test_early_media_follows_who_speaks_and_the_answer_wins(desk, stage):
+    d = desk(2)
+    d.ring(None)
+    rtp = [stage.rtp(p.host, codec=8) for p in d.phones]
+    dialogs = [Dialog(p, r) for p, r in zip(d.phones, rtp)]
+    for n, codec in ((0, 0), (1, 8)):
+        d.phones[n].reply(d.invites[n], 183, dialogs[n].body(codecs=(codec,)))
+        assert until(lambda: any(m.status == 183 and f"RTP/AVP {codec}\r\n" in m.body for m in d.caller.log), 3)
+    d.phones[0].reply(d.invites[0], 200)  # without SDP: its own 183's
+    assert d.phones[0].expect("ACK")
+    d.cancelled(1, ELSEWHERE)
+    answer = d.result()
+    assert answer.status == 200 and "RTP/AVP 0\r\n" in answer.body
+    dialogs[0].invite = d.invites[0]
+    dialogs[0]._listen(d.invites[0])
+    d.hears(dialogs[0])
+    d.hang_up(dialogs[0])
+
+
+def test_what_a_failed_phone_said_early_is_nobodys_answer(desk, stage):
+    d = desk(2)
+    d.ring(None)
+    first = Dialog(d.phones[0], stage.rtp(d.phones[0].host))
+    d.phones[0].reply(d.invites[0], 183, first.body(codecs=(0,)))
+    assert until(lambda: any(m.status == 183 for m in d.caller.log), 3)
+    d.phones[0].reply(d.invites[0], 500)
+    d.phones[1].reply(d.invites[1], 200)
+    assert d.result().status == 502
+    d.phones[1].expect("ACK")
+    d.phones[1].reply(d.phones[1].expect("BYE"), 200)
+    d.kedge.no_calls()

@@ -3,23 +3,55 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
 #include "b2bua/call/fork.h"
 
-static void test_rounds(void **state)
+static void call(struct kg_fork_contact *contact, unsigned count, bool parallel, const char *expected)
+{
+    uint8_t out[KG_TARGETS_MAX];
+    char got[KG_TARGETS_MAX + 1] = "";
+    unsigned found = kg_fork_round(contact, count, parallel, out);
+    for (unsigned i = 0; i < found; i++)
+        got[i] = (char)('a' + out[i]);
+    assert_string_equal(got, expected);
+}
+
+static void test_rounds_by_q(void **state)
 {
     (void)state;
-    const uint16_t q[] = {1000, 1000, 500, 0, 0};
-    assert_int_equal(kg_fork_rounds(q, 5, true), 3);
-    assert_int_equal(kg_fork_round(q, 0, 5, true), 2);
-    assert_int_equal(kg_fork_round(q, 2, 5, true), 1);
-    assert_int_equal(kg_fork_round(q, 3, 5, true), 2);
-    assert_int_equal(kg_fork_round(q, 5, 5, true), 0);
-    assert_int_equal(kg_fork_rounds(q, 5, false), 5);
-    assert_int_equal(kg_fork_round(q, 0, 5, false), 1);
-    assert_int_equal(kg_fork_rounds(q, 0, true), 0);
+    struct kg_fork_contact contact[] = {{1000, 1, 0}, {1000, 2, 0}, {500, 3, 0}, {0, 4, 0}, {0, 5, 0}},
+                           again[5];
+    memcpy(again, contact, sizeof contact);
+    assert_int_equal(kg_fork_rounds(contact, 5, true), 3);
+    call(contact, 5, true, "ab");
+    call(contact, 5, true, "c");
+    call(contact, 5, true, "de");
+    call(contact, 5, true, "");
+    assert_int_equal(kg_fork_rounds(again, 5, false), 5);
+    call(again, 5, false, "a");
+    call(again, 5, false, "b");
+    assert_int_equal(kg_fork_rounds(again, 0, false), 0);
+}
+
+/* RFC 5626 5.3: one flow of a phone at a time, the next only when that one leads nowhere. */
+static void test_ways_to_one_phone(void **state)
+{
+    (void)state;
+    struct kg_fork_contact contact[] = {{1000, 1, 0}, {1000, 2, 0}, {1000, 1, 0}, {500, 1, 0}, {500, 2, 0}};
+    assert_int_equal(kg_fork_rounds(contact, 5, true), 1);
+    assert_int_equal(kg_fork_rounds(contact, 5, false), 2);
+    call(contact, 5, true, "ab");
+    assert_int_equal(kg_fork_other_way(contact, 5, 0), 2);
+    assert_int_equal(kg_fork_other_way(contact, 5, 2), 3);
+    assert_int_equal(kg_fork_other_way(contact, 5, 3), -1);
+    kg_fork_reached(contact, 5, 1); /* it is busy */
+    assert_int_equal(kg_fork_other_way(contact, 5, 1), -1);
+    call(contact, 5, true, "");
+    assert_true(kg_fork_is_lost_way(408, false) && kg_fork_is_lost_way(430, true));
+    assert_false(kg_fork_is_lost_way(486, true) || kg_fork_is_lost_way(480, true));
 }
 
 /* RFC 3261 16.7 step 6; from the best to the worst. */
@@ -57,7 +89,8 @@ static void test_one_refusal_and_what_it_means(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rounds),
+        cmocka_unit_test(test_rounds_by_q),
+        cmocka_unit_test(test_ways_to_one_phone),
         cmocka_unit_test(test_best_response),
         cmocka_unit_test(test_one_refusal_and_what_it_means),
     };
