@@ -128,11 +128,24 @@ static void on_request(void *ctx, nta_incoming_t *irq, const sip_t *sip, const s
     kg_requests_serve(role->server.requests, irq, sip, flow);
 }
 
+static bool pass_options(void *ctx, const sip_t *sip, const struct kg_flow *flow)
+{
+    struct role *role = ctx;
+    return kg_requests_pass_options(role->server.requests, sip, flow);
+}
+
+static void on_moved(void *ctx, const char *user, const struct kg_flow *before, const struct kg_flow *after)
+{
+    struct role *role = ctx;
+    if (kg_addr_is_set(&before->remote))
+        kg_calls_moved(role->server.calls, user, before, after);
+    kg_requests_moved(role->server.requests, user, before, after);
+}
+
 static void on_flow_lost(void *ctx, tport_t *tport)
 {
     struct role *role = ctx;
     kg_calls_flow_lost(role->server.calls, tport);
-    kg_requests_flow_lost(role->server.requests, tport);
     kg_registrar_flow_lost(role->server.registrar, tport);
 }
 
@@ -278,6 +291,7 @@ static int make_parts(struct role *role)
                                              .on_register = on_register,
                                              .on_invite = on_invite,
                                              .on_request = on_request,
+                                             .pass_options = pass_options,
                                              .on_flow_lost = on_flow_lost,
                                              .ctx = role};
     char why[512] = "out of memory", media_path[KG_PATH_MAX + 32];
@@ -299,6 +313,7 @@ static int make_parts(struct role *role)
         kg_error("signalling", "cannot start: %s", why);
         return EINVAL;
     }
+    kg_registrar_watch(server->registrar, on_moved, role);
     kg_media_configure(server->media, &server->config);
     su_timer_set_interval(role->heartbeat, on_heartbeat, (su_timer_arg_t *)role, HEARTBEAT_MS);
     media_run(role);

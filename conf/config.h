@@ -76,6 +76,7 @@ char *kg_server_at_format(const struct kg_server_at *at, char out[static KG_SERV
 #define KG_PBX_MAX           16
 #define KG_PATH_MAX          256
 #define KG_PASS_HEADERS_MAX  32
+#define KG_PASS_METHODS_MAX  16
 
 #define KG_TRUNK_NETS_MAX 16
 #define KG_ROUTES_MAX     128
@@ -134,6 +135,8 @@ struct kg_config {
         char domain[KG_DOMAIN_MAX];
         struct kg_header_name pass_headers[KG_PASS_HEADERS_MAX];
         size_t pass_headers_count;
+        struct kg_header_name pass_methods[KG_PASS_METHODS_MAX];
+        size_t pass_methods_count;
     } sip;
     struct {
         char certificate[KG_PATH_MAX]; /* empty: self-signed pair beside the store */
@@ -189,6 +192,9 @@ struct kg_config {
     struct {
         uint32_t calls;              /* at once */
         uint32_t unregistered_calls; /* a second, in front of a PBX */
+        uint32_t request_body;       /* bytes, outside of calls */
+        uint32_t subscriptions;      /* at once */
+        uint32_t subscriptions_per_user;
         uint32_t streams;            /* TCP and TLS connections at once */
         uint32_t streams_per_source;
         uint32_t stream_idle_ms;    /* a stream without any byte */

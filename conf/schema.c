@@ -29,6 +29,10 @@ const struct kg_conf_row kg_conf_rows[] = {
      .doc = "Headers that pass from each side to the others besides those that kedge knows: names, or "
             "beginnings such as "
             "`X-*`."},
+    {"sip.pass_methods", &kg_conf_methods, "",
+     LIST(sip.pass_methods, sip.pass_methods_count, KG_PASS_METHODS_MAX), .reloadable = true,
+     .doc = "Methods unknown to kedge that pass with their bodies,; all others are answered "
+            "501."},
     {"tls.certificate", &kg_conf_path, "", FIELD(tls.certificate), .reloadable = true,
      .doc = "PEM file with the certificate chain. Without it a self-signed pair is made at first start."},
     {"tls.key", &kg_conf_path, "", FIELD(tls.key), .reloadable = true,
@@ -149,8 +153,21 @@ const struct kg_conf_row kg_conf_rows[] = {
      .reloadable = true, .doc = "Calls at once; more are answered 503."},
     {"limits.unregistered_calls", &kg_conf_count, "50", FIELD(limits.unregistered_calls), .min = 0,
      .max = 1000000, .reloadable = true,
-     .doc = "In front of a PBX: INVITEs a second, all together, from where no phone is registered; more are "
-            "answered 503. The PBX challenges them only after they have cost ports and memory."},
+     .doc =
+         "In front of a PBX: INVITEs a second, all together, from where no phone is registered, and as many "
+         "other requests; more are answered 503. The PBX challenges them only after they have cost ports and "
+         "memory."},
+    {"limits.request_body", &kg_conf_count, "32768", FIELD(limits.request_body), .min = 1300, .max = 60000,
+     .reloadable = true,
+     .doc =
+         "Bytes of the body of a MESSAGE, NOTIFY, PUBLISH or another request outside of calls; longer ones "
+         "are answered 413."},
+    {"limits.subscriptions", &kg_conf_count, "20000", FIELD(limits.subscriptions), .min = 1, .max = 1000000,
+     .reloadable = true, .doc = "Subscriptions (lamps, presence) at once; more are answered 503."},
+    {"limits.subscriptions_per_user", &kg_conf_count, "200", FIELD(limits.subscriptions_per_user), .min = 1,
+     .max = 100000, .reloadable = true,
+     .doc = "Those that one user's phones may have, or one address where no phone is registered; more are "
+            "answered 403."},
     {"limits.streams", &kg_conf_count, "10000", FIELD(limits.streams), .min = 1, .max = 1000000,
      .reloadable = true, .doc = "TCP and TLS connections at once."},
     {"limits.streams_per_source", &kg_conf_count, "200", FIELD(limits.streams_per_source), .min = 1,

@@ -497,6 +497,16 @@ static bool nets_format(const struct kg_conf_row *row, const void *base, size_t 
 const struct kg_conf_type kg_conf_nets = {
     .name = "list of addresses and networks", .list = true, .set = nets_set, .format = nets_format};
 
+static int methods_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
+{
+    if (strchr(text, '*'))
+        return refuse(why, size, text, "must be names of methods");
+    return headers_set(row, base, text, why, size);
+}
+
+const struct kg_conf_type kg_conf_methods = {
+    .name = "list of methods", .list = true, .set = methods_set, .format = headers_format};
+
 /* Numbers. */
 
 /* Digits at *text, at most `most` of them; moves *text past them. Returns how many. */

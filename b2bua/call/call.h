@@ -179,7 +179,7 @@ int kg_leg_open(struct kg_leg *leg, const sip_from_t *from, const sip_to_t *to);
 void kg_leg_close(struct kg_leg *leg); /* gives everything of nta back; silent */
 /* True if a request can be sent now. */
 bool kg_leg_is_reachable(struct kg_leg *leg);
-#define KG_ROUTE_URL (KG_FLOW_URL + 16)
+#define KG_ROUTE_URL KG_HOP_URL
 /* What its peer is to the rules of headers and identity. */
 struct kg_peer kg_leg_peer(const struct kg_leg *leg);
 /* Headers of sip that may pass from the other side of the call to leg's peer. */

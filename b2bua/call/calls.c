@@ -41,8 +41,6 @@ static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *a
     su_timer_set_interval(timer, on_tick, arg, TICK_MS);
 }
 
-static kg_registrar_moved on_contact_moved;
-
 struct kg_calls *kg_calls_new(struct kg_server *server)
 {
     struct kg_calls *calls = calloc(1, sizeof *calls);
@@ -64,8 +62,6 @@ struct kg_calls *kg_calls_new(struct kg_server *server)
     nta_agent_set_params(calls->agent, NTATAG_EXTRA_100(1), NTATAG_CANCEL_487(0), NTATAG_MERGE_482(0),
                          TAG_END());
     su_timer_set_interval(calls->timer, on_tick, (su_timer_arg_t *)calls, TICK_MS);
-    if (server->registrar)
-        kg_registrar_watch(server->registrar, on_contact_moved, calls);
     return calls;
 }
 
@@ -266,10 +262,9 @@ void kg_calls_flow_lost(struct kg_calls *calls, tport_t *tport)
  * own in the dialog. Only legs of the same user whose flow the contact had: nobody else's call is moved.
  * Walks all calls as the timer does four times a second; a REGISTER that says nothing new never comes here.
  */
-static void on_contact_moved(void *ctx, const char *user, const struct kg_flow *before,
-                             const struct kg_flow *after)
+void kg_calls_moved(struct kg_calls *calls, const char *user, const struct kg_flow *before,
+                    const struct kg_flow *after)
 {
-    struct kg_calls *calls = ctx;
     struct kg_call *call, *next;
     HASH_ITER(hh, calls->by_id, call, next)
     {

@@ -21,6 +21,9 @@ void kg_calls_invite(struct kg_calls *calls, nta_incoming_t *irq, const sip_t *s
 void kg_calls_media_event(struct kg_calls *calls, const struct kg_media_event *event);
 /* kg_sip_handlers.on_flow_lost */
 void kg_calls_flow_lost(struct kg_calls *calls, tport_t *tport);
+/* kg_registrar_moved: the phone's calls follow it. */
+void kg_calls_moved(struct kg_calls *calls, const char *user, const struct kg_flow *before,
+                    const struct kg_flow *after);
 /* Ends every call with BYE/CANCEL/503 (SIGTERM). */
 void kg_calls_shutdown(struct kg_calls *calls);
 /* No call is left, and the record of the last one is complete. */

@@ -136,24 +136,10 @@ bool kg_leg_is_reachable(struct kg_leg *leg)
     return !leg->lost;
 }
 
-/* Down the flow, whatever Contact and Via say. A PBX may put a proxy in between by Record-Route: its address
- * is used when it is numeric, and only from a PBX, since a phone could point us anywhere. */
+/* Down the flow, whatever Contact and Via say. */
 const char *kg_leg_route_url(const struct kg_leg *leg, char buf[static KG_ROUTE_URL])
 {
-    const sip_route_t *route = NULL;
-    struct kg_addr hop;
-    char text[KG_ADDR_STR];
-    kg_flow_route_url(&leg->flow, buf);
-    if (!leg->pbx || !leg->dialog || nta_leg_get_route(leg->dialog, &route, NULL) < 0 || !route)
-        return buf;
-    const url_t *url = route->r_url;
-    unsigned long port = url->url_port && *url->url_port ? strtoul(url->url_port, NULL, 10) : 5060;
-    if (port == 0 || port > 65535 ||
-        kg_addr_parse_host(url->url_host ? url->url_host : "", (uint16_t)port, &hop))
-        return buf;
-    snprintf(buf, KG_ROUTE_URL, "sip:%s;transport=%s", kg_addr_format(&hop, text),
-             kg_transport_name(leg->flow.transport));
-    return buf;
+    return leg->pbx ? kg_flow_hop_url(&leg->flow, leg->dialog, buf) : kg_flow_route_url(&leg->flow, buf);
 }
 
 void kg_leg_contact(const struct kg_leg *leg, sip_contact_t contact[1], char buf[static KG_CONTACT_URL])

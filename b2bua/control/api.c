@@ -5,6 +5,7 @@
 #include "b2bua/call/calls.h"
 #include "b2bua/control/exchange.h"
 #include "b2bua/registrar/registrar.h"
+#include "b2bua/request/request.h"
 #include "b2bua/sip/sip.h"
 #include "b2bua/store/store.h"
 #include "conf/clock.h"
@@ -21,6 +22,11 @@ static void get_version(struct kg_exchange *exchange, const struct kg_api_reques
 static void get_registrations(struct kg_exchange *exchange, const struct kg_api_request *request)
 {
     kg_exchange_answer(exchange, 200, kg_registrar_json(request->server->registrar));
+}
+
+static void get_subscriptions(struct kg_exchange *exchange, const struct kg_api_request *request)
+{
+    kg_exchange_answer(exchange, 200, kg_requests_subscriptions_json(request->server->requests));
 }
 
 static void calls_done(void *ctx, json_t *json)
@@ -74,6 +80,7 @@ static void get_stats(struct kg_exchange *exchange, const struct kg_api_request 
     set_number(json, "dialogs", sip.dialogs);
     set_number(json, "transactions_in", sip.transactions_in);
     set_number(json, "transactions_out", sip.transactions_out);
+    set_number(json, "subscriptions", kg_requests_subscriptions(server->requests));
     json_object_set_new(json, "media_up", json_boolean(kg_media_client_is_up(server->media)));
     json_object_set_new(json, "store_healthy", json_boolean(healthy));
     if (!healthy)
@@ -160,11 +167,17 @@ static const struct {
     const char *method, *path;
     kg_api_fn *fn;
 } routes[] = {
-    {"GET", "/v1/version", get_version},    {"GET", "/v1/registrations", get_registrations},
-    {"GET", "/v1/calls", get_calls},        {"GET", "/v1/calls/", get_call},
-    {"DELETE", "/v1/calls/", delete_call},  {"GET", "/v1/stats", get_stats},
-    {"POST", "/v1/reload", post_reload},    {"GET", "/v1/accounts", get_accounts},
-    {"POST", "/v1/accounts", post_account}, {"DELETE", "/v1/accounts/", delete_account},
+    {"GET", "/v1/version", get_version},
+    {"GET", "/v1/registrations", get_registrations},
+    {"GET", "/v1/subscriptions", get_subscriptions},
+    {"GET", "/v1/calls", get_calls},
+    {"GET", "/v1/calls/", get_call},
+    {"DELETE", "/v1/calls/", delete_call},
+    {"GET", "/v1/stats", get_stats},
+    {"POST", "/v1/reload", post_reload},
+    {"GET", "/v1/accounts", get_accounts},
+    {"POST", "/v1/accounts", post_account},
+    {"DELETE", "/v1/accounts/", delete_account},
 };
 
 int kg_api_find(const char *method, const char *path, kg_api_fn **fn, char name[static KG_CONTROL_NAME_MAX])

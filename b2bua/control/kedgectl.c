@@ -33,6 +33,7 @@ static const char usage[] =
     "  account list [--json]       accounts and how many phones each has registered\n"
     "  account remove NAME         the account and its registrations\n"
     "  registrations [--json]      phones that are registered, where, and through which NAT\n"
+    "  subscriptions [--json]      who watches whose lamp, mailbox or presence\n"
     "  calls [--json] [--recent]   calls that are up, or the last ones that ended\n"
     "  explain ID [--json]         what happened in a call, in words\n"
     "  hangup ID                   end a call\n"
@@ -153,6 +154,11 @@ static int hangup(const struct command *command)
     return end_named(command, "/v1/calls/", "call", "ends");
 }
 
+static int subscriptions(const struct command *command)
+{
+    return show(command, "/v1/subscriptions", kg_show_subscriptions);
+}
+
 static int registrations(const struct command *command)
 {
     return show(command, "/v1/registrations", kg_show_registrations);
@@ -214,6 +220,7 @@ static const struct {
     {"account", "list", false, OPT_JSON, account_list},
     {"account", "remove", true, 0, account_remove},
     {"registrations", NULL, false, OPT_JSON, registrations},
+    {"subscriptions", NULL, false, OPT_JSON, subscriptions},
     {"calls", NULL, false, OPT_JSON | OPT_RECENT, calls},
     {"explain", NULL, true, OPT_JSON, explain},
     {"hangup", NULL, true, 0, hangup},

@@ -47,6 +47,21 @@ void kg_show_registrations(const json_t *answer)
     json_decref(rows);
 }
 
+void kg_show_subscriptions(const json_t *answer)
+{
+    static const struct kg_column columns[] = {
+        {"BY", "by", KG_SHOW_TEXT},
+        {"EVENT", "event", KG_SHOW_TEXT},
+        {"OF", "of", KG_SHOW_TEXT},
+        {"STATE", "state", KG_SHOW_TEXT},
+        {"EXPIRES", "expires_in", KG_SHOW_SECONDS},
+        {"OVER", "transport", KG_SHOW_TEXT},
+        {"PHONE AT", "remote", KG_SHOW_TEXT},
+    };
+
+    kg_table_print(answer, columns, COUNT(columns), "Nobody watches anything.");
+}
+
 /* Packets that came from one leg, over all its media, and the worst of their MOS. */
 static json_int_t packets_of(const json_t *leg, double *mos)
 {
@@ -170,6 +185,7 @@ void kg_show_stats(const json_t *answer)
         {"dialogs", "SIP dialogs: two a call"},
         {"transactions_in", "requests received in the last 32 s, or not answered yet"},
         {"transactions_out", "requests sent in the last 32 s, or not answered yet"},
+        {"subscriptions", "lamps and presence that phones watch through kedge"},
         {"media_up", "the media engine answers"},
         {"store_healthy", "the store can be written"},
         {"store_problem", "why it cannot; registrations go on from memory"},

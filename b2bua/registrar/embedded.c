@@ -118,6 +118,7 @@ static bool apply_wish(struct kg_registrar *registrar, const struct kg_exchange 
 
         kg_info("registrar", "%s registered from %s %s%s", r->user, kg_transport_name(x->flow->transport),
                 kg_addr_format(&x->flow->remote, from), nat ? ", behind a NAT" : "");
+        kg_registrar_tell_new(registrar, b);
         kg_registrar_limit(registrar, r->user);
     }
     return true;

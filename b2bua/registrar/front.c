@@ -267,6 +267,7 @@ static bool keep_wish(struct kg_front *front, const struct kg_forward *f, unsign
         kg_info("registrar", "%s registered from %s %s%s, with the PBX at %s for %u s", b->user,
                 kg_transport_name(f->flow.transport), kg_addr_format(&f->flow.remote, from),
                 nat ? ", behind a NAT" : "", kg_pbxes_name(front->pbxes, f->pbx), pbx_s);
+        kg_registrar_tell_new(registrar, b);
         kg_registrar_limit(registrar, f->wanted.user);
     }
     return true;

@@ -29,8 +29,8 @@ struct kg_registrar {
     } complaints; /* limits what strangers can make us log */
     struct {
         int64_t second;
-        uint32_t count;
-    } strangers; /* INVITEs from where no phone is registered */
+        uint32_t calls, others;
+    } strangers; /* what comes from where no phone is registered: INVITEs, and all other methods */
 };
 
 /* --- registrar.c --- */
@@ -60,6 +60,8 @@ void kg_registrar_complain(struct kg_registrar *registrar, const char *what, con
  * (all zero: the binding is new). */
 void kg_registrar_tell_moved(struct kg_registrar *registrar, const struct kg_binding *binding,
                              struct kg_flow *before);
+/* The same of a binding that is new. */
+void kg_registrar_tell_new(struct kg_registrar *registrar, const struct kg_binding *binding);
 
 /* --- authorize.c --- */
 enum kg_check { KG_CHECK_OK, KG_CHECK_REPEATED, KG_CHECK_CHALLENGE, KG_CHECK_STALE, KG_CHECK_DENIED };

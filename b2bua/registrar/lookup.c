@@ -1,4 +1,5 @@
 /* Which contacts a name, a token or a GRUU stands for. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -161,4 +162,19 @@ size_t kg_registrar_find(struct kg_registrar *registrar, const url_t *url, const
 {
     return registrar->front ? find_by_token(registrar, url, route, out, max)
                             : find_by_user(registrar, url, out, max);
+}
+
+int kg_registrar_by_flow(struct kg_registrar *registrar, const struct kg_flow *flow, const char *user,
+                         struct kg_target *out)
+{
+    const struct kg_binding *first = kg_bindings_on_flow(registrar->bindings, flow), *b = first;
+
+    while (b && !is_user(registrar, b, user))
+        b = b->flow_next;
+    if (!b)
+        b = first;
+    if (!b)
+        return ENOENT;
+    fill_target(registrar, b, out);
+    return 0;
 }

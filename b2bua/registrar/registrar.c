@@ -264,21 +264,23 @@ static bool is_pbx(const struct kg_config *config, const struct kg_addr *source)
 static bool refuse_stranger(struct kg_registrar *registrar, struct kg_exchange *x)
 {
     const struct kg_config *config = &registrar->server->config;
+    bool call = x->sip->sip_request->rq_method == sip_method_invite;
+    uint32_t *count = call ? &registrar->strangers.calls : &registrar->strangers.others;
     int64_t second = kg_mono_ms() / 1000;
 
     if (is_pbx(config, &x->flow->remote) || kg_bindings_on_flow(registrar->bindings, x->flow))
         return false;
     if (registrar->strangers.second != second) {
         registrar->strangers.second = second;
-        registrar->strangers.count = 0;
+        registrar->strangers.calls = registrar->strangers.others = 0;
     }
-    if (registrar->strangers.count < config->limits.unregistered_calls) {
-        registrar->strangers.count++;
+    if (*count < config->limits.unregistered_calls) {
+        ++*count;
         return false;
     }
-    kg_counters.calls_refused++;
+    call ? kg_counters.calls_refused++ : kg_counters.requests_refused++;
     kg_registrar_complain(registrar,
-                          "call refused: too many from where no phone is registered "
+                          "request refused: too many from where no phone is registered "
                           "(limits.unregistered_calls)",
                           "unknown", x->flow);
     kg_exchange_reply(x, SIP_503_SERVICE_UNAVAILABLE, SIPTAG_RETRY_AFTER_STR(RETRY_AFTER), TAG_END());
@@ -298,7 +300,7 @@ bool kg_registrar_answer(struct kg_registrar *registrar, msg_t *msg, const sip_t
         kg_embedded_register(registrar, &x);
         return true;
     }
-    if (sip->sip_request->rq_method != sip_method_invite)
+    if (sip->sip_request->rq_method == sip_method_options) /* kedge is asked, see request/ */
         return false;
     if (registrar->front)
         return refuse_stranger(registrar, &x);
@@ -384,6 +386,17 @@ void kg_registrar_tell_moved(struct kg_registrar *registrar, const struct kg_bin
         registrar->moved(registrar->moved_ctx, user, before, &b->flow);
     }
     kg_flow_clear(before);
+}
+
+void kg_registrar_tell_new(struct kg_registrar *registrar, const struct kg_binding *b)
+{
+    const struct kg_flow nowhere = {0};
+    char user[128];
+
+    if (!registrar->moved)
+        return;
+    snprintf(user, sizeof user, "%.*s", (int)kg_registrar_user_part(registrar, b), b->user);
+    registrar->moved(registrar->moved_ctx, user, &nowhere, &b->flow);
 }
 
 /* --- accounts ---------------------------------------------------------------------------------------------

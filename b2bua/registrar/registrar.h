@@ -20,7 +20,8 @@ void kg_registrar_register(struct kg_registrar *registrar, nta_incoming_t *irq, 
                            const struct kg_flow *flow);
 /* Before a transaction is made of a request: answers what needs none, so that it costs no memory and is never
  * retransmitted (RFC 3261 17.2: a transaction would live 32 s): every REGISTER in embedded mode, local
- * refreshes in PBX mode, challenges to INVITEs, INVITEs beyond limits.unregistered_calls. True: answered, msg
+ * refreshes in PBX mode, challenges to all that is not OPTIONS, what strangers start beyond
+ * limits.unregistered_calls. True: answered, msg
  * is gone. False: untouched; make a transaction and go on. */
 bool kg_registrar_answer(struct kg_registrar *registrar, msg_t *msg, const sip_t *sip,
                          const struct kg_flow *flow);
@@ -28,7 +29,7 @@ bool kg_registrar_answer(struct kg_registrar *registrar, msg_t *msg, const sip_t
 void kg_registrar_flow_lost(struct kg_registrar *registrar, tport_t *tport);
 
 /* A contact that was on the flow `before` has registered over `after`, with credentials: its phone is in
- * another place. user: the user part. One watcher. */
+ * another place. user: the user part. `before` all zero: the contact is new. One watcher. */
 typedef void kg_registrar_moved(void *ctx, const char *user, const struct kg_flow *before,
                                 const struct kg_flow *after);
 void kg_registrar_watch(struct kg_registrar *registrar, kg_registrar_moved *moved, void *ctx);
@@ -60,6 +61,11 @@ size_t kg_registrar_lookup(struct kg_registrar *registrar, const char *user, str
  * NULL. */
 size_t kg_registrar_find(struct kg_registrar *registrar, const url_t *url, const sip_route_t *route,
                          struct kg_target *out, size_t max);
+
+/* The phone that is registered over this flow; where several share it, the one of this user if there is one.
+ * The caller clears its flow. 0 or ENOENT. */
+int kg_registrar_by_flow(struct kg_registrar *registrar, const struct kg_flow *flow, const char *user,
+                         struct kg_target *out);
 
 /* PBX mode: the ways to the PBXes that answer, the one this phone is registered with first; when none
  * answers, the first of the configuration. The flows are the registrar's: copy what is kept. Returns how

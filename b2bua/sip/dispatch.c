@@ -86,23 +86,41 @@ sip_unsupported_t *kg_sip_unsupported(su_home_t *home, const sip_t *sip, bool ic
         sip->sip_require);
 }
 
+/* The same for a request that passes: what is only for the other end is not kedge's to refuse. */
+static sip_unsupported_t *unsupported_to_pass(su_home_t *home, const sip_t *sip)
+{
+    sip_unsupported_t *unknown = NULL;
+    for (const sip_require_t *require = sip->sip_require; require; require = require->k_next)
+        for (size_t i = 0; require->k_items && require->k_items[i]; i++) {
+            if (kg_sip_option_passes(require->k_items[i]))
+                continue;
+            if (!unknown)
+                unknown = sip_unsupported_make(home, require->k_items[i]);
+            else
+                msg_list_append_items(home, unknown, (msg_param_t const[]){require->k_items[i], NULL});
+        }
+    return unknown;
+}
+
 /* True when the request was refused, and msg is gone. */
 static bool refuse_by_headers(struct kg_sip *stack, msg_t *msg, const sip_t *sip)
 {
     const sip_request_t *request = sip->sip_request;
     signed char scheme = request->rq_url->url_type;
     bool is_call = request->rq_method == sip_method_invite;
-    sip_unsupported_t *unsupported;
+    bool is_register = request->rq_method == sip_method_register;
+    sip_unsupported_t *unsupported = is_call || is_register
+                                         ? kg_sip_unsupported(msg_home(msg), sip, stack->config.media.ice)
+                                         : unsupported_to_pass(msg_home(msg), sip);
     if (!is_sound(request->rq_url)) { /* 21.4.1, 21.4.11 */
         refuse(stack, msg, 400, "Bad Request-URI");
     } else if (!has_sound_addresses(sip)) {
         refuse(stack, msg, 400, "Bad Address");
     } else if (scheme != url_sip && scheme != url_sips && !(is_call && scheme == url_tel)) { /* 8.2.2.1 */
         refuse(stack, msg, SIP_416_UNSUPPORTED_URI);
-    } else if ((unsupported =
-                    kg_sip_unsupported(msg_home(msg), sip, stack->config.media.ice))) { /* 8.2.2.3 */
+    } else if (unsupported) { /* 8.2.2.3 */
         refuse(stack, msg, SIP_420_BAD_EXTENSION, SIPTAG_UNSUPPORTED(unsupported));
-    } else if (has_encoding(sip)) { /* 8.2.3 */
+    } else if ((is_call || is_register) && has_encoding(sip)) { /* 8.2.3; other bodies pass as they are */
         refuse(stack, msg, SIP_415_UNSUPPORTED_MEDIA, SIPTAG_ACCEPT_ENCODING_STR("identity"));
     } else if (is_foreign_body(sip)) {
         refuse(stack, msg, SIP_415_UNSUPPORTED_MEDIA, SIPTAG_ACCEPT(stack->accept));
@@ -162,6 +180,19 @@ static void serve(struct kg_sip *stack, msg_t *msg, sip_t *sip)
     kg_flow_clear(&flow);
 }
 
+/* An OPTIONS that asks kedge itself. */
+static bool is_for_us(struct kg_sip *stack, msg_t *msg, const sip_t *sip)
+{
+    struct kg_flow flow;
+    if (sip->sip_request->rq_method != sip_method_options)
+        return false;
+    if (!stack->handlers.pass_options || kg_flow_of_message(stack->agent, msg, &flow) != 0)
+        return true;
+    bool passes = stack->handlers.pass_options(stack->handlers.ctx, sip, &flow);
+    kg_flow_clear(&flow);
+    return !passes;
+}
+
 int kg_sip_dispatch(nta_agent_magic_t *magic, nta_agent_t *agent, msg_t *msg, sip_t *sip)
 {
     struct kg_sip *stack = (struct kg_sip *)magic;
@@ -171,6 +202,8 @@ int kg_sip_dispatch(nta_agent_magic_t *magic, nta_agent_t *agent, msg_t *msg, si
     }
     kg_counters.requests_in++;
     const struct kg_method *method = kg_method_of(sip);
+    if (!method)
+        method = kg_method_listed(&stack->config, sip);
     if (!method) {
         refuse(stack, msg, SIP_501_NOT_IMPLEMENTED, SIPTAG_ALLOW(stack->allow));
         return 0;
@@ -189,9 +222,9 @@ int kg_sip_dispatch(nta_agent_magic_t *magic, nta_agent_t *agent, msg_t *msg, si
     case KG_METHOD_PASS:
         if (refuse_by_headers(stack, msg, sip))
             break;
-        if (sip->sip_request->rq_method == sip_method_options) /* 11.2 */
+        if (is_for_us(stack, msg, sip)) /* 11.2 */
             reply(stack, msg, SIP_200_OK, SIPTAG_ALLOW(stack->allow), SIPTAG_ACCEPT(stack->accept),
-                  SIPTAG_ACCEPT_ENCODING_STR("identity"));
+                  SIPTAG_ACCEPT_ENCODING_STR("identity"), SIPTAG_ALLOW_EVENTS_STR(KG_ALLOW_EVENTS));
         else
             serve(stack, msg, sip);
         break;

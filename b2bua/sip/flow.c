@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <ifaddrs.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -118,6 +119,24 @@ char *kg_flow_route_url(const struct kg_flow *flow, char buf[static KG_FLOW_URL]
 {
     char text[KG_ADDR_STR];
     snprintf(buf, KG_FLOW_URL, "sip:%s;transport=%s", kg_addr_format(&flow->remote, text),
+             kg_transport_name(flow->transport));
+    return buf;
+}
+
+char *kg_flow_hop_url(const struct kg_flow *flow, nta_leg_t *dialog, char buf[static KG_HOP_URL])
+{
+    const sip_route_t *route = NULL;
+    struct kg_addr hop;
+    char text[KG_ADDR_STR];
+    kg_flow_route_url(flow, buf);
+    if (!dialog || nta_leg_get_route(dialog, &route, NULL) < 0 || !route)
+        return buf;
+    const url_t *url = route->r_url;
+    unsigned long port = url->url_port && *url->url_port ? strtoul(url->url_port, NULL, 10) : 5060;
+    if (port == 0 || port > 65535 ||
+        kg_addr_parse_host(url->url_host ? url->url_host : "", (uint16_t)port, &hop))
+        return buf;
+    snprintf(buf, KG_HOP_URL, "sip:%s;transport=%s", kg_addr_format(&hop, text),
              kg_transport_name(flow->transport));
     return buf;
 }

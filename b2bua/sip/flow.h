@@ -36,6 +36,10 @@ bool kg_flow_is_up(const struct kg_flow *flow);
  * NTATAG_TPORT(flow->tport). Returns buf. */
 #define KG_FLOW_URL (KG_ADDR_STR + 32)
 char *kg_flow_route_url(const struct kg_flow *flow, char buf[static KG_FLOW_URL]);
+/* The same for a request in a dialog with a server: a proxy of its own that it put in between by Record-Route
+ * is used where its address is numeric. Not for phones, which could point us anywhere. Returns buf. */
+#define KG_HOP_URL (KG_FLOW_URL + 16)
+char *kg_flow_hop_url(const struct kg_flow *flow, nta_leg_t *dialog, char buf[static KG_HOP_URL]);
 /* Our own Contact toward the peer of this flow: "sip:user@advertised-or-local:port;transport=tcp" without
  * brackets; user may be NULL. The port is that of our listener for the flow's transport. Returns buf. */
 #define KG_CONTACT_URL 256

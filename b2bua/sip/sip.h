@@ -28,6 +28,8 @@ struct kg_sip_handlers {
     void (*on_invite)(void *ctx, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow);
     /* The other methods that methods.c serves or passes outside of a dialog: SUBSCRIBE, MESSAGE ... */
     void (*on_request)(void *ctx, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow);
+    /* Whether an OPTIONS goes on to on_request; else sip/ answers it for kedge. NULL: none does. */
+    bool (*pass_options)(void *ctx, const sip_t *sip, const struct kg_flow *flow);
     /* In-dialog methods whose dialog is unknown, and methods nobody handles, never arrive: sip/ answers 481,
      * 501, 405. OPTIONS to us is answered by sip/. */
     void (*on_flow_lost)(void *ctx, tport_t *tport); /* a stream closed */

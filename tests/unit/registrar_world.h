@@ -279,7 +279,7 @@ static const char *phone_authorization(struct phone *p, const char *header, cons
 /* --- kg_registrar_watch --- */
 
 struct told {
-    int times;
+    int times, new;
     char user[128];
     struct kg_addr before, after;
 };
@@ -288,6 +288,10 @@ static void on_moved(void *ctx, const char *user, const struct kg_flow *before, 
 {
     struct told *told = ctx;
 
+    if (!kg_addr_is_set(&before->remote)) {
+        told->new++;
+        return;
+    }
     told->times++;
     snprintf(told->user, sizeof told->user, "%s", user);
     told->before = before->remote;

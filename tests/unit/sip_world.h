@@ -76,6 +76,15 @@ static inline void on_invite(void *ctx, nta_incoming_t *irq, const sip_t *sip, c
     nta_incoming_destroy(irq);
 }
 
+static inline void on_request(void *ctx, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow)
+{
+    (void)ctx;
+    (void)sip;
+    (void)flow;
+    nta_incoming_treply(irq, SIP_202_ACCEPTED, TAG_END());
+    nta_incoming_destroy(irq);
+}
+
 static inline void on_lost(void *ctx, tport_t *tport)
 {
     struct world *w = ctx;
@@ -115,8 +124,11 @@ static inline struct world *world_new(void (*adjust)(struct kg_config *))
     listen_at(&w->config, KG_TLS, "127.0.0.1", (uint16_t)(port + 1));
     if (adjust)
         adjust(&w->config);
-    const struct kg_sip_handlers handlers = {
-        .on_register = on_register, .on_invite = on_invite, .on_flow_lost = on_lost, .ctx = w};
+    const struct kg_sip_handlers handlers = {.on_register = on_register,
+                                             .on_invite = on_invite,
+                                             .on_request = on_request,
+                                             .on_flow_lost = on_lost,
+                                             .ctx = w};
     w->root = su_root_create(NULL);
     w->sip = kg_sip_new(w->root, &w->config, &handlers, error, sizeof error);
     if (!w->sip)

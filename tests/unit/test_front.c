@@ -277,6 +277,7 @@ static void contact_that_moves_is_told_of_when_the_pbx_says_so(void **state)
     assert_true(pbx_serve(s, 0, PATIENCE_MS, "403 Forbidden", ""));
     assert_int_equal(status_of(phone_receive(&moved, PATIENCE_MS)), 403);
     assert_int_equal(told.times, 0);
+    assert_int_equal(told.new, 1);
     enroll(s, &moved);
     assert_int_equal(told.times, 1);
     assert_string_equal(told.user, "alice");

@@ -283,6 +283,7 @@ static void contact_that_moves_is_told_of_once(void **state)
     assert_int_equal(enroll(&wrong, 3600), 403);
     assert_int_equal(status_of(ask(&moved, phone_request(&moved, "REGISTER", "alice", 3600, ""))), 401);
     assert_int_equal(told.times, 0);
+    assert_int_equal(told.new, 3); /* a, other, bob */
     assert_int_equal(enroll(&moved, 3600), 200);
     assert_int_equal(told.times, 1);
     assert_string_equal(told.user, "alice");

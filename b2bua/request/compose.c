@@ -1,0 +1,172 @@
+/* The message for the other side: which headers go with it, whose addresses it names, its body. */
+#include "b2bua/request/inside.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include <sofia-sip/msg_header.h>
+#include <sofia-sip/sip_header.h>
+#include <sofia-sip/sip_protos.h>
+#include <sofia-sip/sip_tag.h>
+#include <sofia-sip/url.h>
+
+#include "b2bua/sip/methods.h"
+#include "b2bua/sip/sip.h"
+#include "conf/clock.h"
+
+/* What a request outside of calls is about, and its body: passes in every direction. Who speaks and who may
+ * know it is the business of call/headers.h. */
+static msg_hclass_t *const meaning[] = {
+    sip_event_class,
+    sip_expires_class,
+    sip_min_expires_class,
+    sip_subscription_state_class,
+    sip_etag_class,
+    sip_if_match_class,
+    sip_accept_class,
+    sip_accept_encoding_class,
+    sip_allow_events_class,
+    sip_content_type_class,
+    sip_content_encoding_class,
+    sip_content_language_class,
+    sip_content_disposition_class,
+    sip_mime_version_class,
+    sip_refer_to_class,
+    sip_unsupported_class,
+    sip_warning_class,
+};
+/* Of these the library has no class. */
+static const char *const meaning_unknown[] = {
+    "Suppress-If-Match", /* RFC 5839 */
+    "Refer-Sub",
+    "Target-Dialog", /* RFC 4488, RFC 4538 */
+    "P-Associated-URI",
+};
+_Static_assert(sizeof meaning / sizeof meaning[0] + sizeof meaning_unknown / sizeof meaning_unknown[0] + 3 <=
+                   KG_COMPOSED_MAX,
+               "each header of the tables, Supported, Require and the body have a place");
+
+void kg_requests_random_hex(char *out, size_t len)
+{
+    static const char digit[] = "0123456789abcdef";
+    uint8_t byte[32];
+    kg_random(byte, len);
+    for (size_t i = 0; i < len; i++)
+        out[i] = digit[byte[i] & 15];
+    out[len] = '\0';
+}
+
+/* The options of Supported or Require that are between the two ends, as "a, b"; NULL: none. */
+static const char *passing_options(su_home_t *home, const msg_list_t *list)
+{
+    char *text = NULL;
+    for (; list; list = list->k_next)
+        for (size_t i = 0; list->k_items && list->k_items[i]; i++)
+            if (kg_sip_option_passes(list->k_items[i]))
+                text = su_sprintf(home, "%s%s%s", text ? text : "", text ? ", " : "", list->k_items[i]);
+    return text;
+}
+
+static size_t add_unknown(struct kg_composed *out, size_t count, const sip_t *sip)
+{
+    for (const sip_unknown_t *header = sip->sip_unknown; header && count < KG_COMPOSED_MAX;
+         header = header->un_next)
+        for (size_t i = 0; i < sizeof meaning_unknown / sizeof meaning_unknown[0]; i++) {
+            if (strcasecmp(header->un_name, meaning_unknown[i]) != 0)
+                continue;
+            const char *text = su_sprintf(out->home, "%s: %s", header->un_name, header->un_value);
+            out->tag[count++] = (tagi_t){siptag_header_str, (tag_value_t)text};
+            break;
+        }
+    return count;
+}
+
+void kg_compose(struct kg_composed *out, const struct kg_requests *requests, const sip_t *sip,
+                struct kg_peer from, struct kg_peer to)
+{
+    size_t count = 0;
+    su_home_init(memset(out->home, 0, sizeof out->home));
+    kg_headers_pass(&requests->server->config, sip, from, to, &out->passed);
+    for (size_t i = 0; i < sizeof meaning / sizeof meaning[0]; i++) {
+        const msg_header_t *header = msg_header_access((const msg_pub_t *)sip, meaning[i]);
+        if (header)
+            out->tag[count++] = (tagi_t){siptag_header, (tag_value_t)header};
+    }
+    const char *supported = passing_options(out->home, sip->sip_supported);
+    const char *require = passing_options(out->home, sip->sip_require);
+    if (supported)
+        out->tag[count++] = (tagi_t){siptag_supported_str, (tag_value_t)supported};
+    if (require)
+        out->tag[count++] = (tagi_t){siptag_require_str, (tag_value_t)require};
+    if (sip->sip_payload && sip->sip_payload->pl_len > 0) {
+        const sip_payload_t *body = kg_body_translate(out->home, requests, sip, to);
+        out->tag[count++] = (tagi_t){siptag_payload, (tag_value_t)body};
+    }
+    count = add_unknown(out, count, sip);
+    out->tag[count] = (tagi_t){tag_next, (tag_value_t)out->passed.tag};
+}
+
+void kg_compose_done(struct kg_composed *composed)
+{
+    su_home_deinit(composed->home);
+}
+
+/* ---- addresses ---- */
+
+char *kg_compose_name(su_home_t *home, const char *display, const url_t *url)
+{
+    bool named = display && *display;
+    char *text = url_as_string(home, url);
+    return text ? su_sprintf(home, "%s%s<%s>", named ? display : "", named ? " " : "", text) : NULL;
+}
+
+char *kg_compose_text(const url_t *url)
+{
+    isize_t size = url_len(url) + 1;
+    char *text = malloc((size_t)size);
+    if (text)
+        url_e(text, size, url);
+    return text;
+}
+
+static url_t *with_host(su_home_t *home, const url_t *url, const char *user, const char *host,
+                        const char *port)
+{
+    url_t made = {.url_type = url->url_type,
+                  .url_scheme = url->url_scheme,
+                  .url_user = user ? user : url->url_user,
+                  .url_host = host,
+                  .url_port = port};
+    return url_hdup(home, &made);
+}
+
+/* An address of kedge in a phone's request means the PBX: as in REGISTER (registrar/forward.c). */
+static url_t *toward_server(su_home_t *home, const struct kg_requests *requests, const url_t *url,
+                            const struct kg_flow *flow)
+{
+    char host[KG_ADDR_STR];
+    struct kg_addr numeric;
+    if (!url->url_host || kg_addr_parse_host(url->url_host, 0, &numeric) != 0 ||
+        !kg_sip_is_us(requests->server->sip, url))
+        return url_hdup(home, url);
+    kg_addr_format_host(&flow->remote, host);
+    return with_host(home, url, NULL, su_sprintf(home, strchr(host, ':') ? "[%s]" : "%s", host),
+                     url->url_user ? NULL : su_sprintf(home, "%u", kg_addr_port(&flow->remote)));
+}
+
+url_t *kg_compose_uri(su_home_t *home, const struct kg_requests *requests, const url_t *url, const char *user,
+                      struct kg_peer from, struct kg_peer to, const struct kg_flow *flow)
+{
+    const char *domain = requests->server->config.sip.domain;
+    struct kg_addr numeric;
+    char own[KG_ADDR_STR];
+    if (to.kind != KG_PEER_PHONE)
+        return toward_server(home, requests, url, flow);
+    if (from.kind != KG_PEER_PHONE && url->url_host && kg_addr_parse_host(url->url_host, 0, &numeric))
+        return with_host(home, url, user, url->url_host, NULL); /* the PBX's domain */
+    kg_addr_format_host(&flow->local, own);
+    return with_host(home, url, user,
+                     domain[0] ? domain : su_sprintf(home, strchr(own, ':') ? "[%s]" : "%s", own), NULL);
+}

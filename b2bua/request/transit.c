@@ -1,0 +1,351 @@
+/* A request on its way: sent on, perhaps to several places, until one answer goes back. */
+#include "b2bua/request/inside.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sofia-sip/sip_header.h>
+#include <sofia-sip/sip_protos.h>
+#include <sofia-sip/sip_status.h>
+#include <sofia-sip/sip_tag.h>
+#include <utlist.h>
+
+#include "b2bua/request/subscription.h"
+#include "b2bua/sip/methods.h"
+#include "b2bua/sip/sip.h"
+#include "conf/clock.h"
+#include "conf/log.h"
+
+/* RFC 3261 16.6 step 3: where the request has none. */
+#define MAX_FORWARDS 70
+/* In a dialog: as many hops as any way through a PBX has. */
+#define RETRY_AFTER 5
+
+static int on_response(struct kg_transit *t, nta_outgoing_t *orq, const sip_t *sip);
+
+/* ---- life ---- */
+
+static struct kg_transit *transit_new(struct kg_requests *requests, nta_incoming_t *irq, msg_t *request,
+                                      const struct kg_flow *flow)
+{
+    struct kg_transit *t = calloc(1, sizeof *t);
+    if (!t)
+        return NULL;
+    t->requests = requests;
+    t->irq = irq;
+    t->request = request;
+    t->sip = sip_object(request);
+    if (flow)
+        kg_flow_copy(&t->flow, flow);
+    DL_APPEND(requests->transits, t);
+    requests->transit_count++;
+    return t;
+}
+
+void kg_transit_free(struct kg_transit *t)
+{
+    DL_DELETE(t->requests->transits, t);
+    t->requests->transit_count--;
+    if (t->subscription)
+        t->subscription->transits--;
+    for (size_t i = 0; i < KG_WAY_MAX; i++)
+        if (t->orq[i])
+            nta_outgoing_destroy(t->orq[i]);
+    if (t->irq)
+        nta_incoming_destroy(t->irq); /* 500 unless it was answered */
+    msg_destroy(t->best);
+    msg_destroy(t->request);
+    kg_way_clear(&t->way);
+    kg_flow_clear(&t->flow);
+    free(t);
+}
+
+/* ---- there ---- */
+
+static void fill_hops(const struct kg_transit *t, sip_max_forwards_t hops[1])
+{
+    const sip_max_forwards_t *left = t->sip->sip_max_forwards;
+    sip_max_forwards_init(hops)->mf_count = left && left->mf_count > 0 ? left->mf_count - 1 : MAX_FORWARDS;
+}
+
+/* Outside of dialogs: Call-ID, tags and CSeq of our own for each. */
+static nta_outgoing_t *send_alone(struct kg_transit *t, const struct kg_target *target)
+{
+    const sip_t *sip = t->sip;
+    const char *user = target->user[0] ? target->user : NULL, *name = sip->sip_request->rq_method_name;
+    struct kg_composed made;
+    char route[KG_FLOW_URL], call_id[KG_REQUEST_ID + 1], tag[KG_REQUEST_TAG + 1];
+    sip_max_forwards_t hops[1];
+    nta_outgoing_t *orq = NULL;
+    msg_t *msg = nta_msg_create(t->requests->agent, 0);
+    if (!msg)
+        return NULL;
+    kg_compose(&made, t->requests, sip, t->way.from, t->way.to);
+    url_t *from = kg_compose_uri(made.home, t->requests, sip->sip_from->a_url, NULL, t->way.from, t->way.to,
+                                 &target->flow);
+    url_t *to = kg_compose_uri(made.home, t->requests, sip->sip_to->a_url, user, t->way.from, t->way.to,
+                               &target->flow);
+    url_t *where = target->contact[0] ? url_hdup(made.home, URL_STRING_MAKE(target->contact)->us_url)
+                                      : kg_compose_uri(made.home, t->requests, sip->sip_request->rq_url, NULL,
+                                                       t->way.from, t->way.to, &target->flow);
+    sip_request_t *request = where ? sip_request_create(msg_home(msg), sip->sip_request->rq_method, name,
+                                                        (url_string_t *)where, NULL)
+                                   : NULL;
+    if (from && to && request) {
+        kg_requests_random_hex(call_id, KG_REQUEST_ID);
+        kg_requests_random_hex(tag, KG_REQUEST_TAG);
+        fill_hops(t, hops);
+        sip_header_insert(msg, sip_object(msg), (sip_header_t *)request);
+        const char *shown = kg_compose_name(made.home, sip->sip_from->a_display, from);
+        orq = nta_outgoing_mcreate(
+            t->requests->agent, on_response, t, URL_STRING_MAKE(kg_flow_route_url(&target->flow, route)), msg,
+            NTATAG_TPORT(target->flow.tport), SIPTAG_FROM_STR(su_sprintf(made.home, "%s;tag=%s", shown, tag)),
+            SIPTAG_TO_STR(kg_compose_name(made.home, sip->sip_to->a_display, to)),
+            SIPTAG_CALL_ID_STR(call_id), SIPTAG_CSEQ_STR(su_sprintf(made.home, "1 %s", name)),
+            SIPTAG_MAX_FORWARDS(hops), TAG_NEXT(made.tag));
+    }
+    kg_compose_done(&made);
+    if (!orq)
+        msg_destroy(msg);
+    return orq;
+}
+
+/* In a dialog, or (target not NULL) as the request that makes it. */
+static nta_outgoing_t *send_inside(struct kg_transit *t, const struct kg_target *target)
+{
+    struct kg_end *end = &t->subscription->end[t->to_end];
+    const sip_request_t *request = t->sip->sip_request;
+    struct kg_composed made;
+    char route[KG_HOP_URL], contact_buf[KG_CONTACT_URL];
+    sip_contact_t contact[1];
+    sip_max_forwards_t hops[1];
+    if (target && kg_end_open(end, t->sip, t->way.from, target) != 0)
+        return NULL;
+    fill_hops(t, hops);
+    kg_end_contact(end, contact, contact_buf);
+    kg_compose(&made, t->requests, t->sip, t->way.from, t->way.to);
+    nta_outgoing_t *orq = nta_outgoing_tcreate(
+        end->dialog, on_response, t, (url_string_t *)kg_end_route_url(end, route), request->rq_method,
+        request->rq_method_name, target ? (url_string_t *)end->target : NULL, NTATAG_TPORT(end->flow.tport),
+        SIPTAG_CONTACT(contact), SIPTAG_MAX_FORWARDS(hops), TAG_NEXT(made.tag));
+    kg_compose_done(&made);
+    return orq;
+}
+
+static bool is_last(const struct kg_transit *t)
+{
+    return t->next_target >= t->way.count;
+}
+
+static void set_patience(struct kg_transit *t)
+{
+    t->give_up_ms = kg_mono_ms() + (t->way.to.kind == KG_PEER_PHONE ? KG_PHONE_ANSWER_MS
+                                    : is_last(t)                    ? KG_LAST_PBX_ANSWER_MS
+                                                                    : KG_PBX_ANSWER_MS);
+}
+
+/* To the next place that can be reached. False: there is none. */
+static bool send_next(struct kg_transit *t)
+{
+    while (!is_last(t)) {
+        size_t i = t->next_target++;
+        const struct kg_target *target = &t->way.target[i];
+        set_patience(t);
+        t->orq[i] = t->subscription ? send_inside(t, target) : send_alone(t, target);
+        if (t->orq[i])
+            return true;
+    }
+    return false;
+}
+
+/* ---- and back ---- */
+
+static struct kg_peer asked(const struct kg_transit *t)
+{
+    return t->way.to;
+}
+
+/* What the one who asked is told where the other side said this. */
+static int map_status(int status, struct kg_peer from)
+{
+    bool phone = from.kind == KG_PEER_PHONE;
+    if (status >= 300 && status < 400)
+        return 480;    /* would lead past kedge */
+    if (status == 408) /* RFC 4320 4.1 */
+        return phone ? 480 : 504;
+    if (phone && (status == 401 || status == 407 || status == 503))
+        return 480; /* a phone has nobody here to challenge, and speaks for itself alone */
+    return status < 700 ? status : 500;
+}
+
+/* sip NULL: an answer of kedge's own. */
+static void reply(struct kg_transit *t, int status, const sip_t *sip)
+{
+    struct kg_composed made;
+    sip_contact_t contact[1];
+    char buf[KG_CONTACT_URL];
+    bool in_dialog = t->subscription && status < 300;
+    if (!t->irq)
+        return;
+    if (in_dialog)
+        kg_end_contact(&t->subscription->end[1 - t->to_end], contact, buf);
+    if (sip) {
+        kg_compose(&made, t->requests, sip, asked(t), t->way.from);
+        nta_incoming_treply(t->irq, status, NULL, TAG_IF(in_dialog, SIPTAG_CONTACT(contact)),
+                            TAG_IF(status == 405, SIPTAG_ALLOW_STR(KG_SIP_ALLOW)), TAG_NEXT(made.tag));
+        kg_compose_done(&made);
+    } else {
+        nta_incoming_treply(t->irq, status, NULL, TAG_IF(in_dialog, SIPTAG_CONTACT(contact)),
+                            TAG_IF(status == 503, SIPTAG_RETRY_AFTER_STR("5")), TAG_END());
+    }
+    nta_incoming_destroy(t->irq);
+    t->irq = NULL;
+}
+
+/* Ends it. sip NULL: nobody answered in time. */
+static void finish(struct kg_transit *t, int status, const sip_t *sip)
+{
+    struct kg_subscription *subscription = t->subscription;
+    int told = status;
+    if (subscription) {
+        told = kg_subscription_answered(subscription, t, status, sip);
+    }
+    reply(t, told >= 300 ? map_status(told, asked(t)) : told, told == status ? sip : NULL);
+    bool over = subscription && kg_subscription_is_over(subscription, t, told);
+    kg_transit_free(t);
+    if (over)
+        kg_subscription_free(subscription);
+}
+
+/* RFC 3261 16.7 step 6: 6xx before all, then the lowest class; of 4xx what the sender can act on. */
+static int rank(int status)
+{
+    if (status >= 600)
+        return 0;
+    if (status == 401 || status == 407 || status == 415 || status == 420 || status == 484)
+        return 1;
+    return status / 100;
+}
+
+static void remember(struct kg_transit *t, nta_outgoing_t *orq, int status)
+{
+    const sip_t *best = t->best ? sip_object(t->best) : NULL;
+    if (best && rank(best->sip_status->st_status) <= rank(status))
+        return;
+    msg_destroy(t->best);
+    t->best = nta_outgoing_getresponse(orq);
+}
+
+static bool is_waiting(const struct kg_transit *t)
+{
+    for (size_t i = 0; i < KG_WAY_MAX; i++)
+        if (t->orq[i])
+            return true;
+    return false;
+}
+
+static void give_up(struct kg_transit *t)
+{
+    const sip_t *best = t->best ? sip_object(t->best) : NULL;
+    finish(t, best ? best->sip_status->st_status : 408, best);
+}
+
+static int on_response(struct kg_transit *t, nta_outgoing_t *orq, const sip_t *sip)
+{
+    int status = sip && sip->sip_status ? sip->sip_status->st_status : 408;
+    bool silence = !sip || !sip->sip_status || nta_sip_is_internal(sip);
+    bool to_pbx = t->way.to.kind != KG_PEER_PHONE;
+    size_t i = 0;
+    if (status < 200)
+        return 0;
+    while (i < KG_WAY_MAX && t->orq[i] != orq)
+        i++;
+    if (i == KG_WAY_MAX)
+        return 0;
+    if (!silence && status < 300) {
+        finish(t, status, sip);
+        return 0;
+    }
+    if (!silence)
+        remember(t, orq, status);
+    t->orq[i] = NULL;
+    nta_outgoing_destroy(orq);
+    if (to_pbx && (silence || status == 503) && send_next(t))
+        return 0;
+    if (!is_waiting(t) || status >= 600)
+        give_up(t);
+    return 0;
+}
+
+void kg_transits_tick(struct kg_requests *requests, int64_t now_ms)
+{
+    struct kg_transit *t, *next;
+    DL_FOREACH_SAFE(requests->transits, t, next)
+    {
+        if (now_ms < t->give_up_ms)
+            continue;
+        for (size_t i = 0; i < KG_WAY_MAX; i++) {
+            if (t->orq[i])
+                nta_outgoing_destroy(t->orq[i]);
+            t->orq[i] = NULL;
+        }
+        if (t->way.to.kind == KG_PEER_PHONE || !send_next(t))
+            give_up(t);
+    }
+}
+
+/* ---- starting ---- */
+
+void kg_transit_start(struct kg_requests *requests, nta_incoming_t *irq, const sip_t *sip,
+                      const struct kg_flow *flow, struct kg_way *way, struct kg_subscription *subscription)
+{
+    struct kg_transit *t = requests->transit_count < KG_TRANSITS_MAX
+                               ? transit_new(requests, irq, nta_incoming_getrequest(irq), flow)
+                               : NULL;
+    (void)sip;
+    if (!t) {
+        kg_way_clear(way);
+        kg_request_refuse(irq, SIP_503_SERVICE_UNAVAILABLE, RETRY_AFTER);
+        if (subscription)
+            kg_subscription_free(subscription);
+        return;
+    }
+    kg_way_move(&t->way, way);
+    t->subscription = subscription;
+    t->to_end = KG_NOTIFIER;
+    if (subscription)
+        subscription->transits++;
+    kg_counters.requests_passed++;
+    bool sent = send_next(t);
+    while (sent && t->way.manner == KG_MANNER_ALL && send_next(t))
+        ;
+    if (!sent)
+        give_up(t);
+}
+
+int kg_transit_inside(struct kg_subscription *subscription, unsigned to_end, nta_incoming_t *irq,
+                      msg_t *request, const struct kg_flow *flow)
+{
+    struct kg_requests *requests = subscription->requests;
+    if (subscription->transits >= KG_TRANSITS_OF_SUBSCRIPTION_MAX ||
+        requests->transit_count >= KG_TRANSITS_MAX)
+        return 503;
+    struct kg_transit *t = transit_new(requests, NULL, msg_ref(request), flow);
+    if (!t)
+        return 503;
+    t->subscription = subscription;
+    subscription->transits++;
+    t->to_end = to_end;
+    t->way.from = subscription->end[1 - to_end].peer;
+    t->way.to = subscription->end[to_end].peer;
+    set_patience(t);
+    t->orq[0] = send_inside(t, NULL);
+    if (!t->orq[0]) {
+        kg_transit_free(t);
+        return 500;
+    }
+    t->irq = irq; /* not before: who calls answers it otherwise */
+    return 0;
+}

@@ -1,0 +1,202 @@
+/* Where a request outside of calls goes: who sends it, whether he may, and to whom. */
+#include "b2bua/request/inside.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <sofia-sip/sip_header.h>
+#include <sofia-sip/sip_protos.h>
+#include <sofia-sip/sip_status.h>
+#include <sofia-sip/sip_tag.h>
+#include <sofia-sip/url.h>
+
+#include "b2bua/route/route.h"
+#include "b2bua/sip/methods.h"
+#include "b2bua/sip/sip.h"
+#include "conf/log.h"
+
+/* RFC 3261 21.5.4: when to come back after a 503. Seconds. */
+#define RETRY_AFTER 5
+
+/* The rules: who may send what to whom. A method without a row is as the last one. */
+static const struct rule {
+    const char *method;
+    enum kg_manner to_pbx, from_pbx, between_phones;
+    int status; /* what between_phones says where it refuses */
+    const char *phrase;
+} rules[] = {
+    {"MESSAGE", KG_MANNER_ONE, KG_MANNER_ONE, KG_MANNER_ALL, 0, NULL},
+    {"OPTIONS", KG_MANNER_ONE, KG_MANNER_ONE, KG_MANNER_ONE, 0, NULL},
+    {"SUBSCRIBE", KG_MANNER_DIALOG, KG_MANNER_DIALOG, KG_MANNER_DIALOG, 0, NULL},
+    /* kedge keeps no states of presence */
+    {"PUBLISH", KG_MANNER_ONE, KG_MANNER_REFUSE, KG_MANNER_REFUSE, SIP_489_BAD_EVENT},
+    /* A phone obeys both without asking a person, and lets nobody but its PBX say so: they restart it, light
+     * its lamps, make it dial. */
+    {"NOTIFY", KG_MANNER_REFUSE, KG_MANNER_ONE, KG_MANNER_REFUSE, SIP_403_FORBIDDEN},
+    {"REFER", KG_MANNER_DIALOG, KG_MANNER_DIALOG, KG_MANNER_REFUSE, SIP_403_FORBIDDEN},
+    {"", KG_MANNER_ONE, KG_MANNER_ONE, KG_MANNER_ONE, 0, NULL}, /* sip.pass_methods */
+};
+
+static const struct rule *rule_of(const sip_t *sip)
+{
+    const struct rule *rule = rules;
+    while (rule->method[0] && strcmp(rule->method, sip->sip_request->rq_method_name) != 0)
+        rule++;
+    return rule;
+}
+
+void kg_way_clear(struct kg_way *way)
+{
+    for (size_t i = 0; i < way->count; i++)
+        kg_flow_clear(&way->target[i].flow);
+    way->count = 0;
+}
+
+void kg_way_move(struct kg_way *to, struct kg_way *from)
+{
+    *to = *from;
+    from->count = 0;
+}
+
+void kg_request_refuse(nta_incoming_t *irq, int status, const char *phrase, unsigned retry_after)
+{
+    sip_retry_after_t after[1];
+    sip_retry_after_init(after)->af_delta = retry_after;
+    nta_incoming_treply(irq, status, phrase, TAG_IF(retry_after, SIPTAG_RETRY_AFTER(after)),
+                        TAG_IF(status == 489, SIPTAG_ALLOW_EVENTS_STR(KG_ALLOW_EVENTS)),
+                        TAG_IF(status == 405, SIPTAG_ALLOW_STR(KG_SIP_ALLOW)), TAG_END());
+    nta_incoming_destroy(irq);
+}
+
+static void copy_user(const url_t *url, char *out, size_t size)
+{
+    const char *user = url->url_user ? url->url_user : "";
+    if (strlen(user) >= size)
+        user = "";
+    url_unescape(out, user);
+}
+
+/* ---- in front of a PBX ---- */
+
+static int to_pbx(struct kg_requests *requests, nta_incoming_t *irq, const sip_t *sip,
+                  const struct kg_flow *flow, struct kg_way *way)
+{
+    struct kg_registrar *registrar = requests->server->registrar;
+    const struct kg_flow *pbx[KG_WAY_MAX];
+    struct kg_target sender;
+    char named[128], from[KG_ADDR_STR];
+    way->from.kind = KG_PEER_PHONE;
+    way->to.kind = KG_PEER_PBX;
+    way->manner = rule_of(sip)->to_pbx;
+    copy_user(sip->sip_from->a_url, named, sizeof named);
+    if (kg_registrar_by_flow(registrar, flow, named, &sender) == 0) {
+        snprintf(way->by, sizeof way->by, "%s", sender.user);
+        kg_flow_clear(&sender.flow);
+    } else { /* how many of these there are is the registrar's care (kg_registrar_answer) */
+        kg_addr_format_host(&flow->remote, from);
+        snprintf(way->by, sizeof way->by, "@%s", from);
+    }
+    way->count = kg_registrar_pbx_flows(registrar, flow, pbx, KG_WAY_MAX);
+    for (size_t i = 0; i < way->count; i++) {
+        way->target[i] = (struct kg_target){0};
+        kg_flow_copy(&way->target[i].flow, pbx[i]);
+    }
+    if (way->count > 0)
+        return 0;
+    kg_request_refuse(irq, SIP_503_SERVICE_UNAVAILABLE, RETRY_AFTER);
+    return EHOSTUNREACH;
+}
+
+static int from_pbx(struct kg_requests *requests, nta_incoming_t *irq, const sip_t *sip, struct kg_way *way)
+{
+    way->from.kind = KG_PEER_PBX;
+    way->to.kind = KG_PEER_PHONE;
+    way->manner = rule_of(sip)->from_pbx;
+    way->count = kg_registrar_find(requests->server->registrar, sip->sip_request->rq_url, sip->sip_route,
+                                   way->target, 1);
+    if (way->count == 0) {
+        kg_debug("request", "the PBX sends %s to a contact that is not registered through kedge (any more)",
+                 sip->sip_request->rq_method_name);
+        kg_request_refuse(irq, SIP_404_NOT_FOUND, 0);
+        return ENOENT;
+    }
+    snprintf(way->of, sizeof way->of, "%.127s", way->target[0].user);
+    snprintf(way->by, sizeof way->by, "%.127s", way->target[0].user);
+    return 0;
+}
+
+/* ---- embedded registrar ---- */
+
+static int between_phones(struct kg_requests *requests, nta_incoming_t *irq, const sip_t *sip,
+                          const struct kg_flow *flow, struct kg_way *way)
+{
+    struct kg_registrar *registrar = requests->server->registrar;
+    const struct rule *rule = rule_of(sip);
+    char account[128];
+    way->from.kind = way->to.kind = KG_PEER_PHONE;
+    way->manner = rule->between_phones;
+    if (kg_registrar_authorize(registrar, irq, sip, flow, account, sizeof account) != KG_AUTH_OK) {
+        nta_incoming_destroy(irq);
+        return EACCES;
+    }
+    copy_user(sip->sip_from->a_url, way->by, sizeof way->by);
+    if (strcmp(account, way->by) != 0 || !kg_sip_is_us(requests->server->sip, sip->sip_request->rq_url)) {
+        kg_request_refuse(irq, SIP_403_FORBIDDEN, 0);
+        return EACCES;
+    }
+    if (way->manner == KG_MANNER_REFUSE) {
+        kg_request_refuse(irq, rule->status, rule->phrase, 0);
+        return EACCES;
+    }
+    way->count = kg_registrar_find(registrar, sip->sip_request->rq_url, NULL, way->target,
+                                   way->manner == KG_MANNER_ALL ? KG_WAY_MAX : 1);
+    if (way->count > 0)
+        return 0;
+    if (kg_registrar_has_account(registrar, way->of))
+        kg_request_refuse(irq, SIP_480_TEMPORARILY_UNAVAILABLE, 0);
+    else
+        kg_request_refuse(irq, SIP_404_NOT_FOUND, 0);
+    return EHOSTUNREACH;
+}
+
+int kg_way_find(struct kg_requests *requests, nta_incoming_t *irq, const sip_t *sip,
+                const struct kg_flow *flow, struct kg_way *way)
+{
+    const struct kg_config *config = &requests->server->config;
+    int failed;
+    memset(way, 0, sizeof *way);
+    copy_user(sip->sip_request->rq_url, way->of, sizeof way->of);
+    if (config->pbx_count == 0)
+        failed = between_phones(requests, irq, sip, flow, way);
+    else if (kg_route_source(config, &flow->remote) == KG_FROM_PBX)
+        failed = from_pbx(requests, irq, sip, way);
+    else
+        failed = to_pbx(requests, irq, sip, flow, way);
+    if (!failed && way->manner == KG_MANNER_REFUSE) {
+        kg_way_clear(way);
+        kg_request_refuse(irq, SIP_403_FORBIDDEN, 0);
+        failed = EACCES;
+    }
+    return failed;
+}
+
+bool kg_requests_pass_options(struct kg_requests *requests, const sip_t *sip, const struct kg_flow *flow)
+{
+    const struct kg_server *server = requests->server;
+    struct kg_target target;
+    char user[128], named[128];
+    bool passes;
+    copy_user(sip->sip_request->rq_url, user, sizeof user);
+    copy_user(sip->sip_from->a_url, named, sizeof named);
+    if (!user[0])
+        return false;
+    if (server->config.pbx_count > 0 && kg_route_source(&server->config, &flow->remote) == KG_FROM_PBX)
+        passes = kg_registrar_find(server->registrar, sip->sip_request->rq_url, sip->sip_route, &target, 1);
+    else /* a phone that names itself asks whether kedge is there */
+        passes =
+            strcmp(user, named) != 0 && kg_registrar_by_flow(server->registrar, flow, named, &target) == 0;
+    if (passes)
+        kg_flow_clear(&target.flow);
+    return passes;
+}
