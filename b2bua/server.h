@@ -7,6 +7,7 @@
 
 #include "conf/config.h"
 
+struct kg_guard;
 struct kg_sip;
 struct kg_registrar;
 struct kg_calls;
@@ -19,6 +20,7 @@ struct kg_media_client;
 struct kg_server {
     su_root_t *root;
     struct kg_config config; /* the running one; reload changes its reloadable rows in place */
+    struct kg_guard *guard;
     struct kg_sip *sip;
     struct kg_store *store;
     struct kg_registrar *registrar;

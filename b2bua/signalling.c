@@ -13,11 +13,12 @@
 #include "b2bua/call/calls.h"
 #include "b2bua/cdr/cdr.h"
 #include "b2bua/control/control.h"
+#include "b2bua/guard/guard.h"
 #include "b2bua/link.h"
 #include "b2bua/registrar/registrar.h"
 #include "b2bua/request/request.h"
-#include "b2bua/route/caps.h"
 #include "b2bua/roles.h"
+#include "b2bua/route/caps.h"
 #include "b2bua/server.h"
 #include "b2bua/sip/sip.h"
 #include "b2bua/store/store.h"
@@ -273,6 +274,7 @@ static void free_parts(struct role *role)
     kg_calls_free(server->calls);
     kg_registrar_free(server->registrar);
     kg_sip_free(server->sip);
+    kg_guard_free(server->guard);
     kg_store_close(server->store);
     kg_caps_free(server->caps);
     kg_media_client_free(server->media);
@@ -287,17 +289,19 @@ static void free_parts(struct role *role)
 static int make_parts(struct role *role)
 {
     struct kg_server *server = &role->server;
-    const struct kg_sip_handlers handlers = {.answer = on_answer,
-                                             .on_register = on_register,
-                                             .on_invite = on_invite,
-                                             .on_request = on_request,
-                                             .pass_options = pass_options,
-                                             .on_flow_lost = on_flow_lost,
-                                             .ctx = role};
+    struct kg_sip_handlers handlers = {.answer = on_answer,
+                                       .on_register = on_register,
+                                       .on_invite = on_invite,
+                                       .on_request = on_request,
+                                       .pass_options = pass_options,
+                                       .on_flow_lost = on_flow_lost,
+                                       .ctx = role};
+    uint8_t guard_key[16];
     char why[512] = "out of memory", media_path[KG_PATH_MAX + 32];
 
     kg_beside_control(server->config.control, KG_MEDIA_SOCKET_NAME, media_path, sizeof media_path);
     server->started_ms = kg_wall_ms();
+    kg_random(guard_key, sizeof guard_key);
     if (!(server->root = su_root_create(NULL)) || watch_signals(role) ||
         watch(role, role->link_fd, on_link) ||
         !(role->heartbeat = su_timer_create(su_root_task(server->root), HEARTBEAT_MS)) ||
@@ -305,6 +309,7 @@ static int make_parts(struct role *role)
         !(server->media = kg_media_client_new(media_path, on_media_event, role)) ||
         !(server->store = kg_store_open(server->config.store, why, sizeof why)) ||
         !(server->caps = kg_caps_new(&server->config)) ||
+        !(server->guard = handlers.guard = kg_guard_new(guard_key, &server->config)) ||
         !(server->sip = kg_sip_new(server->root, &server->config, &handlers, why, sizeof why)) ||
         !(server->cdr = kg_cdr_new(&server->config)) || !(server->registrar = kg_registrar_new(server)) ||
         !(server->calls = kg_calls_new(server)) || !(server->requests = kg_requests_new(server)) ||

@@ -75,6 +75,7 @@ char *kg_server_at_format(const struct kg_server_at *at, char out[static KG_SERV
 #define KG_TRUNK_SERVERS_MAX 4
 #define KG_PBX_MAX           16
 #define KG_PATH_MAX          256
+#define KG_TRUSTED_MAX       64
 #define KG_PASS_HEADERS_MAX  32
 #define KG_PASS_METHODS_MAX  16
 
@@ -201,6 +202,16 @@ struct kg_config {
         uint32_t stream_message_ms; /* from the first byte of a message to its last */
         uint32_t handshake_ms;      /* TLS */
     } limits;
+    struct {
+        uint32_t requests;        /* a second, from one source that is proven or has phones */
+        uint32_t strangers;       /* a second, from one source that has proved nothing */
+        uint32_t strangers_total; /* a second, from all of them */
+        uint32_t passwords;       /* wrong ones in a row that ban */
+        uint32_t ban_ms;          /* the first time; doubled each further time */
+        bool scanners;            /* drop what says that it is one */
+        struct kg_net trusted[KG_TRUSTED_MAX];
+        size_t trusted_count;
+    } guard;
     struct {
         char file[KG_PATH_MAX]; /* empty: no records */
         uint32_t rotate_megabytes;

@@ -179,6 +179,34 @@ const struct kg_conf_row kg_conf_rows[] = {
      .reloadable = true, .doc = "A SIP message must be complete this long after its first byte."},
     {"limits.handshake", &kg_conf_seconds, "10", FIELD(limits.handshake_ms), .min = 1, .max = 3600,
      .reloadable = true, .doc = "A TLS handshake must be complete after this."},
+    {"guard.requests", &kg_conf_count, "200", FIELD(guard.requests), .min = 1, .max = 100000,
+     .reloadable = true,
+     .doc =
+         "Requests a second that start something, from one address (an IPv6 /64 counts as one) where phones "
+         "are registered or that answered a challenge; five times as many at once. Enough for an office of "
+         "200 "
+         "phones behind one NAT. More are answered 503 or not at all."},
+    {"guard.strangers", &kg_conf_count, "10", FIELD(guard.strangers), .min = 1, .max = 100000,
+     .reloadable = true,
+     .doc =
+         "The same over UDP from an address that has proved nothing: it may be forged. More are dropped; a "
+         "phone sends again."},
+    {"guard.strangers_total", &kg_conf_count, "2000", FIELD(guard.strangers_total), .min = 1, .max = 1000000,
+     .reloadable = true, .doc = "The same from all such addresses together."},
+    {"guard.passwords", &kg_conf_count, "5", FIELD(guard.passwords), .min = 1, .max = 1000,
+     .reloadable = true,
+     .doc =
+         "So many wrong passwords in a row within a minute ban: the address, or where phones are registered "
+         "from it only that user there."},
+    {"guard.ban", &kg_conf_seconds, "300", FIELD(guard.ban_ms), .min = 1, .max = 30 * DAY, .reloadable = true,
+     .doc = "How long the first ban lasts. Each further one within a day lasts twice as long, up to a day. "
+            "`kedgectl bans` shows them, `kedgectl unban ADDRESS` lifts them."},
+    {"guard.scanners", &kg_conf_yes, "yes", FIELD(guard.scanners), .reloadable = true,
+     .doc = "Drop and ban what calls itself friendly-scanner, sipvicious, sipcli and the like "
+            "(b2bua/guard/scanners.c)."},
+    {"guard.trusted", &kg_conf_nets, "127.0.0.0/8 ::1",
+     LIST(guard.trusted, guard.trusted_count, KG_TRUSTED_MAX), .reloadable = true,
+     .doc = "Networks that are never limited and never banned. PBXes and trunks need not be named."},
     {"cdr.file", &kg_conf_path, "", FIELD(cdr.file), .reloadable = true,
      .doc = "Where a record of each call is written when it has ended, one line of JSON a call. Without it "
             "no records are "

@@ -1,9 +1,11 @@
 /* The routes of the control API, and what each does on the signalling thread. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "b2bua/call/calls.h"
 #include "b2bua/control/exchange.h"
+#include "b2bua/guard/guard.h"
 #include "b2bua/registrar/registrar.h"
 #include "b2bua/request/request.h"
 #include "b2bua/sip/sip.h"
@@ -162,6 +164,42 @@ static void delete_account(struct kg_exchange *exchange, const struct kg_api_req
         account_failed(exchange, error, request->name);
 }
 
+/* A table of bans is small; a flood may make many. */
+#define BANS_SHOWN 1024
+
+static void get_bans(struct kg_exchange *exchange, const struct kg_api_request *request)
+{
+    struct kg_guard_ban *bans = calloc(BANS_SHOWN, sizeof *bans);
+    int64_t now_ms = kg_mono_ms(), wall_ms = kg_wall_ms();
+    size_t count = bans ? kg_guard_bans(request->server->guard, now_ms, bans, BANS_SHOWN) : 0;
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < count; i++) {
+        char address[KG_ADDR_STR];
+        kg_addr_format_host(&bans[i].source, address);
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:I, s:i, s:b}", "address", address,
+                                              "user", bans[i].user, "why", kg_guard_why(bans[i].why), "since",
+                                              (json_int_t)(wall_ms - now_ms + bans[i].since_ms), "left_s",
+                                              (json_int_t)((bans[i].until_ms - now_ms + 999) / 1000), "times",
+                                              (int)bans[i].times, "proven", bans[i].proven));
+    }
+    free(bans);
+    kg_exchange_answer(exchange, 200, list);
+}
+
+static void delete_ban(struct kg_exchange *exchange, const struct kg_api_request *request)
+{
+    struct kg_addr source;
+
+    if (kg_addr_parse_host(request->name, 0, &source) != 0)
+        kg_exchange_refuse(exchange, 400, "%s is no address: kedgectl bans shows those that are banned",
+                           request->name);
+    else if (kg_guard_unban(request->server->guard, &source, kg_mono_ms()) == 0)
+        kg_exchange_refuse(exchange, 404, "%s is not banned", request->name);
+    else
+        kg_exchange_answer(exchange, 200, json_pack("{s:b}", "ok", 1));
+}
+
 /* A path that ends in "/" takes a name behind it. */
 static const struct {
     const char *method, *path;
@@ -178,6 +216,8 @@ static const struct {
     {"GET", "/v1/accounts", get_accounts},
     {"POST", "/v1/accounts", post_account},
     {"DELETE", "/v1/accounts/", delete_account},
+    {"GET", "/v1/bans", get_bans},
+    {"DELETE", "/v1/bans/", delete_ban},
 };
 
 int kg_api_find(const char *method, const char *path, kg_api_fn **fn, char name[static KG_CONTROL_NAME_MAX])

@@ -37,6 +37,8 @@ static const char usage[] =
     "  calls [--json] [--recent]   calls that are up, or the last ones that ended\n"
     "  explain ID [--json]         what happened in a call, in words\n"
     "  hangup ID                   end a call\n"
+    "  bans [--json]               addresses and users that are banned, why and for how long\n"
+    "  unban ADDRESS               lift every ban of this address\n"
     "  stats [--json]              counters\n"
     "  reload                      read the configuration again\n"
     "  version                     of this program and of the running kedge\n"
@@ -178,6 +180,16 @@ static int explain(const struct command *command)
     return show(command, path, kg_show_explanation);
 }
 
+static int bans(const struct command *command)
+{
+    return show(command, "/v1/bans", kg_show_bans);
+}
+
+static int unban(const struct command *command)
+{
+    return end_named(command, "/v1/bans/", "address", "is not banned any more");
+}
+
 static int stats(const struct command *command)
 {
     return show(command, "/v1/stats", kg_show_stats);
@@ -224,6 +236,8 @@ static const struct {
     {"calls", NULL, false, OPT_JSON | OPT_RECENT, calls},
     {"explain", NULL, true, OPT_JSON, explain},
     {"hangup", NULL, true, 0, hangup},
+    {"bans", NULL, false, OPT_JSON, bans},
+    {"unban", NULL, true, 0, unban},
     {"stats", NULL, false, OPT_JSON, stats},
     {"reload", NULL, false, 0, reload},
     {"version", NULL, false, 0, version},

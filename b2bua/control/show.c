@@ -62,6 +62,17 @@ void kg_show_subscriptions(const json_t *answer)
     kg_table_print(answer, columns, COUNT(columns), "Nobody watches anything.");
 }
 
+void kg_show_bans(const json_t *answer)
+{
+    static const struct kg_column columns[] = {
+        {"ADDRESS", "address", KG_SHOW_TEXT},   {"USER", "user", KG_SHOW_TEXT},
+        {"SINCE (UTC)", "since", KG_SHOW_TIME}, {"LEFT", "left_s", KG_SHOW_SECONDS},
+        {"TIMES", "times", KG_SHOW_TEXT},       {"BECAUSE", "why", KG_SHOW_TEXT},
+    };
+
+    kg_table_print(answer, columns, COUNT(columns), "Nobody is banned.");
+}
+
 /* Packets that came from one leg, over all its media, and the worst of their MOS. */
 static json_int_t packets_of(const json_t *leg, double *mos)
 {

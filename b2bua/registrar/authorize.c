@@ -54,13 +54,16 @@ static bool find_credentials(const struct kg_registrar *registrar, const sip_aut
 }
 
 enum kg_check kg_authorize_check(struct kg_registrar *registrar, const sip_authorization_t *list,
-                                 const sip_t *sip, bool use, struct kg_credentials *cred)
+                                 const sip_t *sip, const struct kg_flow *flow, bool use,
+                                 struct kg_credentials *cred)
 {
     const struct kg_account *account;
     enum kg_digest_verdict verdict;
 
     if (!find_credentials(registrar, list, cred))
         return KG_CHECK_CHALLENGE;
+    if (kg_standing_is_blocked(registrar, flow, cred->username))
+        return KG_CHECK_BLOCKED;
     account = kg_accounts_find(registrar->accounts, cred->username);
     verdict = kg_digest_check(registrar->digest, cred, sip->sip_request->rq_method_name,
                               account ? &account->ha1 : NULL, kg_wall_ms(),
@@ -71,6 +74,7 @@ enum kg_check kg_authorize_check(struct kg_registrar *registrar, const sip_autho
         verdict = kg_digest_use(registrar->digest, cred);
     switch (verdict) {
     case KG_DIGEST_GOOD:
+        kg_standing_good(registrar, flow, cred->username);
         return KG_CHECK_OK;
     case KG_DIGEST_REPEATED:
         return KG_CHECK_REPEATED;
@@ -79,6 +83,7 @@ enum kg_check kg_authorize_check(struct kg_registrar *registrar, const sip_autho
     case KG_DIGEST_WRONG:
         break;
     }
+    kg_standing_wrong(registrar, flow, cred->username);
     return KG_CHECK_DENIED;
 }
 

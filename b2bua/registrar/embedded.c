@@ -112,6 +112,7 @@ static bool apply_wish(struct kg_registrar *registrar, const struct kg_exchange 
     memcpy(b->nonce, cred->nonce, sizeof b->nonce); /* one of ours: just as long */
     b->nc = cred->nc;
     kg_persist_put(registrar, b);
+    kg_standing_registered(registrar, b);
     kg_registrar_tell_moved(registrar, b, &before);
     if (is_new) {
         char from[KG_ADDR_STR];
@@ -163,9 +164,13 @@ void kg_embedded_register(struct kg_registrar *registrar, struct kg_exchange *x)
         return;
     }
     /* Step 3. */
-    check = kg_authorize_check(registrar, sip->sip_authorization, sip, true, &cred);
+    check = kg_authorize_check(registrar, sip->sip_authorization, sip, x->flow, true, &cred);
     if (check == KG_CHECK_CHALLENGE || check == KG_CHECK_STALE) {
         kg_authorize_challenge(registrar, x, 401, check == KG_CHECK_STALE);
+        return;
+    }
+    if (check == KG_CHECK_BLOCKED) {
+        kg_exchange_drop(x);
         return;
     }
     if (check == KG_CHECK_DENIED) {

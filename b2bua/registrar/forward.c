@@ -1,5 +1,6 @@
 /* A REGISTER to the PBX and its answer back: a leg of ours on each side. What the PBX must see to check the
  * digest goes end to end (user, URIs, credentials); where the phone is does not. */
+#include <sofia-sip/msg_header.h>
 #include <sofia-sip/nta_tag.h>
 #include <sofia-sip/sip_protos.h>
 #include <sofia-sip/sip_status.h>
@@ -7,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <utlist.h>
 
 #include "b2bua/registrar/front.h"
@@ -231,9 +233,23 @@ static void pass_ok(struct kg_forward *f, const sip_t *answer)
         return;
     }
     kg_counters.registers_ok++;
+    kg_standing_good(registrar, &f->flow, f->auth_user);
     kg_register_contacts(registrar, f->wanted.user, now_ms, contacts, sizeof contacts);
     kg_exchange_reply(&x, SIP_200_OK, TAG_IF(contacts[0], SIPTAG_CONTACT_STR(contacts)),
                       SIPTAG_AUTHENTICATION_INFO(answer->sip_authentication_info), TAG_END());
+}
+
+/* What a PBX says to wrong credentials: 403, or the challenge once more without "stale" (RFC 7616 3.3). A
+ * phone whose nonce has become old gets that once, too, and then its 200: only a row counts. */
+static bool is_wrong_password(const sip_t *answer)
+{
+    const sip_www_authenticate_t *challenge =
+        answer->sip_www_authenticate ? answer->sip_www_authenticate : answer->sip_proxy_authenticate;
+    const char *stale = challenge ? msg_params_find(challenge->au_params, "stale=") : NULL;
+    int status = answer->sip_status->st_status;
+
+    return status == 403 || ((status == 401 || status == 407) &&
+                             (!stale || strncasecmp(stale + (*stale == '"'), "true", 4) != 0));
 }
 
 /* Refusals go back as they are: challenges unchanged, or the digest would not fit; nothing that names the
@@ -246,6 +262,10 @@ static void pass_back(struct kg_forward *f, const sip_t *answer)
 
     if (status == 401 || status == 407)
         kg_counters.challenges++;
+    if (f->auth_user[0] && is_wrong_password(answer)) {
+        kg_counters.auth_failures++;
+        kg_standing_wrong(front->registrar, &f->flow, f->auth_user);
+    }
     /* 10.3 step 7: our time was too short for the PBX. The phone, told so, asks again, and then we ask for
      * more. */
     if (status == 423 && answer->sip_min_expires && answer->sip_min_expires->me_delta > front->expires_s)

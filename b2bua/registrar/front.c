@@ -100,6 +100,17 @@ static void answer_ok(struct kg_registrar *registrar, struct kg_exchange *x, con
     kg_exchange_reply(x, SIP_200_OK, TAG_IF(contacts[0], SIPTAG_CONTACT_STR(contacts)), TAG_END());
 }
 
+bool kg_front_is_blocked(struct kg_front *front, struct kg_exchange *x)
+{
+    char user[128];
+
+    kg_front_auth_user(x->sip, user, sizeof user);
+    if (!user[0] || !kg_standing_is_blocked(front->registrar, x->flow, user))
+        return false;
+    kg_exchange_drop(x);
+    return true;
+}
+
 bool kg_front_refresh(struct kg_front *front, struct kg_exchange *x)
 {
     struct kg_registrar *registrar = front->registrar;
@@ -126,6 +137,7 @@ bool kg_front_refresh(struct kg_front *front, struct kg_exchange *x)
             return false;
         kg_keepalive_registered(registrar, b, &(struct kg_flow){0}, now_ms);
         kg_persist_put(registrar, b);
+        kg_standing_registered(registrar, b);
     }
     kg_counters.registers_local++;
     answer_ok(registrar, x, r.user, now_ms);
@@ -260,6 +272,7 @@ static bool keep_wish(struct kg_front *front, const struct kg_forward *f, unsign
         kg_registrar_assess(b, f->sip);
     kg_keepalive_registered(registrar, b, &before, now_ms);
     kg_persist_put(registrar, b);
+    kg_standing_registered(registrar, b);
     kg_registrar_tell_moved(registrar, b, &before);
     if (is_new) {
         char from[KG_ADDR_STR];

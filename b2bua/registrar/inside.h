@@ -63,12 +63,27 @@ void kg_registrar_tell_moved(struct kg_registrar *registrar, const struct kg_bin
 /* The same of a binding that is new. */
 void kg_registrar_tell_new(struct kg_registrar *registrar, const struct kg_binding *binding);
 
+/* --- standing.c: the binding lasts until it expires; the credentials were right, or not --- */
+void kg_standing_registered(struct kg_registrar *registrar, const struct kg_binding *binding);
+void kg_standing_good(struct kg_registrar *registrar, const struct kg_flow *flow, const char *user);
+void kg_standing_wrong(struct kg_registrar *registrar, const struct kg_flow *flow, const char *user);
+/* Too many wrong passwords of this user from there: it gets no answer, right or wrong. */
+bool kg_standing_is_blocked(struct kg_registrar *registrar, const struct kg_flow *flow, const char *user);
+
 /* --- authorize.c --- */
-enum kg_check { KG_CHECK_OK, KG_CHECK_REPEATED, KG_CHECK_CHALLENGE, KG_CHECK_STALE, KG_CHECK_DENIED };
+enum kg_check {
+    KG_CHECK_OK,
+    KG_CHECK_REPEATED,
+    KG_CHECK_CHALLENGE,
+    KG_CHECK_STALE,
+    KG_CHECK_DENIED,
+    KG_CHECK_BLOCKED, /* see kg_standing_is_blocked */
+};
 /* Looks for credentials of our realm in the list. use: take the nonce count. cred is written unless
  * CHALLENGE. */
 enum kg_check kg_authorize_check(struct kg_registrar *registrar, const sip_authorization_t *list,
-                                 const sip_t *sip, bool use, struct kg_credentials *cred);
+                                 const sip_t *sip, const struct kg_flow *flow, bool use,
+                                 struct kg_credentials *cred);
 /* 401 or 407 with one header an algorithm. */
 void kg_authorize_challenge(struct kg_registrar *registrar, struct kg_exchange *x, int status, bool stale);
 
@@ -82,6 +97,8 @@ void kg_register_contacts(const struct kg_registrar *registrar, const char *user
 struct kg_front *kg_front_new(struct kg_registrar *registrar);
 void kg_front_free(struct kg_front *front);
 void kg_front_register(struct kg_front *front, struct kg_exchange *x);
+/* True when it was dropped: see kg_standing_is_blocked. */
+bool kg_front_is_blocked(struct kg_front *front, struct kg_exchange *x);
 /* True when it was answered from what is known, without the PBX. */
 bool kg_front_refresh(struct kg_front *front, struct kg_exchange *x);
 /* True when it was refused, because too many strangers ask: see KG_STRANGERS_MAX. */

@@ -222,6 +222,7 @@ static int restore(struct kg_registrar *registrar, const struct kg_store_binding
                      (uint32_t)get_number(json, "alive_proven"), (uint32_t)get_number(json, "alive_broken"),
                      get_number(json, "alive_broken_at"), kg_wall_ms());
     kg_keepalive_restored(registrar, b, kg_mono_ms());
+    kg_standing_registered(registrar, b);
     return 0;
 }
 

@@ -296,7 +296,8 @@ bool kg_registrar_answer(struct kg_registrar *registrar, msg_t *msg, const sip_t
 
     if (sip->sip_request->rq_method == sip_method_register) {
         if (registrar->front)
-            return kg_front_refresh(registrar->front, &x) || kg_front_turn_away(registrar->front, &x);
+            return kg_front_is_blocked(registrar->front, &x) || kg_front_refresh(registrar->front, &x) ||
+                   kg_front_turn_away(registrar->front, &x);
         kg_embedded_register(registrar, &x);
         return true;
     }
@@ -306,9 +307,13 @@ bool kg_registrar_answer(struct kg_registrar *registrar, msg_t *msg, const sip_t
         return refuse_stranger(registrar, &x);
     /* A 407 with a transaction would be sent again and again until its ACK: to whoever the source address
      * names. */
-    check = kg_authorize_check(registrar, sip->sip_proxy_authorization, sip, false, &cred);
+    check = kg_authorize_check(registrar, sip->sip_proxy_authorization, sip, flow, false, &cred);
     if (check == KG_CHECK_OK)
         return false;
+    if (check == KG_CHECK_BLOCKED) {
+        kg_exchange_drop(&x);
+        return true;
+    }
     if (check == KG_CHECK_DENIED) {
         kg_counters.auth_failures++;
         kg_registrar_complain(registrar, "call refused: wrong password or unknown user", cred.username, flow);
@@ -324,9 +329,9 @@ enum kg_auth kg_registrar_authorize(struct kg_registrar *registrar, nta_incoming
 {
     struct kg_exchange x = {.agent = kg_registrar_agent(registrar), .irq = irq, .sip = sip, .flow = flow};
     struct kg_credentials cred;
-    enum kg_check check = registrar->front
-                              ? KG_CHECK_DENIED
-                              : kg_authorize_check(registrar, sip->sip_proxy_authorization, sip, true, &cred);
+    enum kg_check check = registrar->front ? KG_CHECK_DENIED
+                                           : kg_authorize_check(registrar, sip->sip_proxy_authorization, sip,
+                                                                flow, true, &cred);
 
     switch (check) {
     case KG_CHECK_OK:
@@ -340,6 +345,7 @@ enum kg_auth kg_registrar_authorize(struct kg_registrar *registrar, nta_incoming
         kg_authorize_challenge(registrar, &x, 407, true);
         return KG_AUTH_STALE;
     case KG_CHECK_DENIED:
+    case KG_CHECK_BLOCKED:
         break;
     }
     kg_counters.auth_failures++;

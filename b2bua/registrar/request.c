@@ -31,6 +31,16 @@ void kg_exchange_reply(struct kg_exchange *x, int status, const char *phrase, ta
     x->msg = NULL;
 }
 
+void kg_exchange_drop(struct kg_exchange *x)
+{
+    if (x->irq)
+        nta_incoming_destroy(x->irq);
+    else
+        nta_msg_discard(x->agent, x->msg);
+    x->irq = NULL;
+    x->msg = NULL;
+}
+
 /* RFC 3261 20.19: a number of seconds; malformed counts as absent, too large as the largest. -1: none. */
 static int64_t parse_seconds(const char *text)
 {

@@ -23,6 +23,8 @@ struct kg_exchange {
  * memory. */
 void kg_exchange_reply(struct kg_exchange *x, int status, const char *phrase, tag_type_t tag,
                        tag_value_t value, ...);
+/* No answer at all. */
+void kg_exchange_drop(struct kg_exchange *x);
 
 /* More in one request is refused: no phone does that. */
 #define KG_WISHES_MAX 4

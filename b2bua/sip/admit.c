@@ -6,6 +6,7 @@
 
 #include <sofia-sip/sip_header.h>
 
+#include "b2bua/sip/screen.h"
 #include "b2bua/sip/stack.h"
 #include "b2bua/sip/tport_abi.h"
 
@@ -21,6 +22,8 @@ static bool is_answered_elsewhere(const sip_t *sip)
 static void admit(tport_t *tport, msg_t *msg, su_time_t now)
 {
     const sip_t *sip = sip_object(msg);
+    if (kg_screen_is_malformed(msg, sip))
+        kg_screen_fault(msg, "", KG_FAULT_MALFORMED);
     if (sip && sip->sip_request && is_answered_elsewhere(sip))
         msg_destroy(msg);
     else

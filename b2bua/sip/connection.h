@@ -15,6 +15,7 @@
 struct kg_source {
     uint8_t key[16];
     unsigned connections;
+    int64_t banned_until_ms; /* monotonic; 0: is not */
     UT_hash_handle hh;
 };
 

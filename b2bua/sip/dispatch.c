@@ -9,6 +9,7 @@
 
 #include "b2bua/server.h"
 #include "b2bua/sip/methods.h"
+#include "b2bua/sip/screen.h"
 #include "b2bua/sip/stack.h"
 
 /* Server transactions of all methods live up to 32 s (RFC 3261 timers H, J): more than this many is a flood,
@@ -201,6 +202,16 @@ int kg_sip_dispatch(nta_agent_magic_t *magic, nta_agent_t *agent, msg_t *msg, si
         return 0;
     }
     kg_counters.requests_in++;
+    switch (kg_screen_request(stack, msg, sip)) {
+    case KG_GUARD_PASS:
+        break;
+    case KG_GUARD_BUSY:
+        refuse(stack, msg, SIP_503_SERVICE_UNAVAILABLE, SIPTAG_RETRY_AFTER_STR(RETRY_AFTER));
+        return 0;
+    case KG_GUARD_DROP:
+        nta_msg_discard(agent, msg);
+        return 0;
+    }
     const struct kg_method *method = kg_method_of(sip);
     if (!method)
         method = kg_method_listed(&stack->config, sip);

@@ -48,6 +48,12 @@ struct connect_command {
     struct kg_edge_stream stream;
 };
 
+struct ban_command {
+    struct kg_edge *edge;
+    struct kg_addr source;
+    int64_t until_ms;
+};
+
 struct reload_command {
     struct kg_edge *edge;
     typeof(((struct kg_config *)0)->limits) limits;
@@ -83,7 +89,8 @@ void kg_edge_note_refusal(struct kg_edge *edge, const struct kg_addr *remote, co
             WARN_INTERVAL_MS / 1000);
 }
 
-static struct kg_source *take_source(struct kg_edge *edge, const struct kg_addr *remote)
+/* Found, or made without connections. NULL: no memory. */
+static struct kg_source *source_of(struct kg_edge *edge, const struct kg_addr *remote)
 {
     struct kg_source *source = NULL;
     uint8_t key[16] = {0};
@@ -102,16 +109,26 @@ static struct kg_source *take_source(struct kg_edge *edge, const struct kg_addr 
         memcpy(source->key, key, sizeof key);
         HASH_ADD(hh, edge->sources, key, sizeof source->key, source);
     }
-    source->connections++;
     return source;
+}
+
+static bool is_banned(const struct kg_source *source)
+{
+    return source->banned_until_ms && kg_mono_ms() < source->banned_until_ms;
+}
+
+static void forget_source(struct kg_edge *edge, struct kg_source *source)
+{
+    if (source->connections > 0 || is_banned(source))
+        return;
+    HASH_DEL(edge->sources, source);
+    free(source);
 }
 
 void kg_edge_release_source(struct kg_edge *edge, struct kg_source *source)
 {
-    if (--source->connections > 0)
-        return;
-    HASH_DEL(edge->sources, source);
-    free(source);
+    source->connections--;
+    forget_source(edge, source);
 }
 
 /* ---- accepting ---- */
@@ -132,7 +149,14 @@ static void on_accept(struct evconnlistener *socket, evutil_socket_t fd, struct 
         close(fd);
         return;
     }
-    struct kg_source *source = take_source(edge, &stream.remote);
+    struct kg_source *source = source_of(edge, &stream.remote);
+    if (source && is_banned(source)) {
+        atomic_fetch_add(&edge->refused, 1);
+        close(fd);
+        return;
+    }
+    if (source)
+        source->connections++;
     if (!source || source->connections > edge->limits.streams_per_source) {
         kg_edge_note_refusal(edge, &stream.remote,
                              "limits.streams_per_source connections are open from there");
@@ -241,6 +265,40 @@ int kg_edge_connect(struct kg_edge *edge, const struct kg_edge_stream *stream)
     return failed;
 }
 
+static void do_ban(void *arg)
+{
+    struct ban_command *command = arg;
+    struct kg_edge *edge = command->edge;
+    struct kg_source *source = source_of(edge, &command->source), *each, *next_source;
+    struct kg_connection *next;
+    if (source)
+        source->banned_until_ms = command->until_ms;
+    for (struct kg_connection *c = edge->connections; source && is_banned(source) && c; c = next) {
+        next = c->next;
+        if (c->source == source)
+            kg_connection_free(c);
+    }
+    /* Nobody else looks for bans that are over: their number stays that of kg_guard's. */
+    HASH_ITER(hh, edge->sources, each, next_source)
+    {
+        forget_source(edge, each);
+    }
+    free(command);
+}
+
+int kg_edge_ban(struct kg_edge *edge, const struct kg_addr *source, int64_t until_ms)
+{
+    struct ban_command *command = malloc(sizeof *command);
+    int failed = command ? 0 : ENOMEM;
+    if (command) {
+        *command = (struct ban_command){edge, *source, until_ms};
+        failed = kg_mailbox_post(whole(edge)->commands, do_ban, command);
+    }
+    if (failed)
+        free(command);
+    return failed;
+}
+
 static void do_reload(void *arg)
 {
     struct reload_command *command = arg;
@@ -345,6 +403,12 @@ void kg_edge_free(struct kg_edge *edge)
         kg_mailbox_run(all->commands); /* what was posted after the stop owns things */
     while (edge->connections)
         kg_connection_free(edge->connections);
+    struct kg_source *source, *next;
+    HASH_ITER(hh, edge->sources, source, next)
+    {
+        HASH_DEL(edge->sources, source);
+        free(source);
+    }
     if (all->on_command)
         event_free(all->on_command);
     kg_mailbox_free(all->commands);

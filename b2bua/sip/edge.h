@@ -36,6 +36,9 @@ int kg_edge_connect(struct kg_edge *edge, const struct kg_edge_stream *stream);
 /* Any thread. For new connections; tls NULL keeps the present one. 0, EAGAIN or ENOMEM: tls is taken over
  * anyhow. */
 int kg_edge_reload(struct kg_edge *edge, const struct kg_config *config, SSL_CTX *tls);
+/* Any thread. Closes every connection from this source (an IPv6 /64 is one) and accepts none until then; 0
+ * lifts it. 0, EAGAIN or ENOMEM. */
+int kg_edge_ban(struct kg_edge *edge, const struct kg_addr *source, int64_t until_ms);
 /* Any thread. */
 uint64_t kg_edge_refused(const struct kg_edge *edge);
 

@@ -9,9 +9,10 @@
 #include <sofia-sip/tport_tag.h>
 
 #include "b2bua/server.h"
-#include "b2bua/sip/shim.h"
 #include "b2bua/sip/capture.h"
 #include "b2bua/sip/methods.h"
+#include "b2bua/sip/screen.h"
+#include "b2bua/sip/shim.h"
 #include "b2bua/sip/stack.h"
 #include "b2bua/sip/streams.h"
 #include "conf/log.h"
@@ -33,6 +34,7 @@ static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *a
     usize_t malformed = 0;
     nta_agent_get_stats(sip->agent, NTATAG_S_BAD_REQUEST_REF(malformed), TAG_END());
     kg_counters.requests_refused = sip->refused_by_us + malformed;
+    kg_screen_count();
     if (sip->streams)
         kg_counters.streams_refused = kg_streams_refused(sip->streams);
     su_timer_set_interval(timer, on_tick, arg, TICK_MS);
@@ -105,6 +107,8 @@ struct kg_sip *kg_sip_new(su_root_t *root, const struct kg_config *config,
     }
     if (!failed && sip->streams)
         failed = kg_streams_start(sip->streams);
+    if (!failed)
+        kg_screen_start(sip);
     if (failed) {
         if (error[0] == '\0')
             snprintf(error, size, "The SIP stack could not be started: %s.", strerror(failed));
@@ -121,6 +125,7 @@ void kg_sip_free(struct kg_sip *sip)
         return;
     if (sip->tick)
         su_timer_destroy(sip->tick);
+    kg_screen_stop();
     kg_streams_stop(sip->streams); /* the edge thread ends before the transports that it feeds */
     if (sip->agent)
         nta_agent_destroy(sip->agent);
@@ -155,6 +160,7 @@ int kg_sip_reload(struct kg_sip *sip, const struct kg_config *config, char *erro
         return EINVAL;
     sip->config = *config;
     kg_capture_configure(sip->agent, config);
+    kg_screen_configure(config);
     return 0;
 }
 

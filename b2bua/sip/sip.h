@@ -9,6 +9,7 @@
 
 #include "b2bua/sip/flow.h"
 
+struct kg_guard;
 struct kg_sip;
 struct event_base;
 
@@ -34,6 +35,7 @@ struct kg_sip_handlers {
      * 501, 405. OPTIONS to us is answered by sip/. */
     void (*on_flow_lost)(void *ctx, tport_t *tport); /* a stream closed */
     void *ctx;
+    struct kg_guard *guard; /* outlives the stack; NULL: nobody is limited */
 };
 
 /* Binds every listener (0.0.0.0 and :: are expanded into one socket per local address, so that answers leave

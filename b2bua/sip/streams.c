@@ -302,6 +302,14 @@ int kg_streams_reload(struct kg_streams *streams, const struct kg_config *config
     return failed ? EINVAL : 0;
 }
 
+void kg_streams_ban(struct kg_streams *streams, const struct kg_addr *source, int64_t until_ms)
+{
+    if (kg_edge_ban(streams->edge, source, until_ms) != 0)
+        kg_warn("edge",
+                "too busy to %s connections of a banned address; its requests are dropped all the same",
+                until_ms ? "close the" : "let in the");
+}
+
 uint64_t kg_streams_refused(const struct kg_streams *streams)
 {
     return kg_edge_refused(streams->edge);

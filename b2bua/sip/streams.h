@@ -23,6 +23,8 @@ void kg_streams_free(struct kg_streams *streams);
 struct event_base *kg_streams_base(struct kg_streams *streams);
 /* New limits and certificate for new connections. 0, or EINVAL and a sentence. */
 int kg_streams_reload(struct kg_streams *streams, const struct kg_config *config, char *error, size_t size);
+/* See kg_edge_ban. */
+void kg_streams_ban(struct kg_streams *streams, const struct kg_addr *source, int64_t until_ms);
 /* Connections refused or closed by a limit or deadline. */
 uint64_t kg_streams_refused(const struct kg_streams *streams);
 

@@ -9,6 +9,7 @@
 #include <sofia-sip/su.h>
 
 #include "b2bua/server.h"
+#include "b2bua/sip/screen.h"
 #include "b2bua/sip/stun.h"
 #include "conf/bytes.h"
 #include "ice/stun/message.h"
@@ -90,11 +91,17 @@ INTERPOSED issize_t su_vrecv(su_socket_t socket, su_iovec_t iov[], isize_t iov_l
         return -1;
     if (sulen)
         *sulen = message.msg_namelen;
-    if (!su || n == 0 || iov[0].siv_len == 0 || *(const uint8_t *)iov[0].siv_base > FIRST_BYTE_MAX)
+    if (!su || n == 0 || iov[0].siv_len == 0)
+        return n;
+    size_t first = (size_t)n < iov[0].siv_len ? (size_t)n : iov[0].siv_len;
+    if (!kg_screen_datagram(&su->su_sa, iov[0].siv_base, first, (size_t)n)) {
+        errno = EAGAIN;
+        return -1;
+    }
+    if (*(const uint8_t *)iov[0].siv_base > FIRST_BYTE_MAX)
         return n;
     /* What does not lie in one piece is longer than any Binding request: its first piece does not parse. */
-    size_t piece = (size_t)n < iov[0].siv_len ? (size_t)n : iov[0].siv_len;
-    serve(socket, iov[0].siv_base, piece, &su->su_sa, message.msg_namelen);
+    serve(socket, iov[0].siv_base, first, &su->su_sa, message.msg_namelen);
     errno = EAGAIN;
     return -1;
 }
