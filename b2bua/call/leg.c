@@ -392,6 +392,7 @@ int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, c
     struct kg_call *call = leg->call;
     const sip_t *outer = call->cause;
     int status = 0;
+    kg_sip_proved(&leg->flow);
     call->holds++; /* what a request causes may end the call */
     kg_branch_turn_dialog(leg, dialog);
     switch (sip->sip_request->rq_method) {
@@ -432,6 +433,13 @@ static bool take_answer(struct kg_leg *leg, const sip_t *sip)
     return found == KG_SDP_OK;
 }
 
+/* An ACK is found by its branch, which the sender of the INVITE chose; the tag is ours. */
+static bool has_our_tag(const struct kg_leg *leg, const sip_t *sip)
+{
+    const char *tag = leg->dialog ? nta_leg_get_tag(leg->dialog) : NULL;
+    return tag && sip->sip_to->a_tag && strcmp(tag, sip->sip_to->a_tag) == 0;
+}
+
 int kg_leg_ack_or_cancel(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
 {
     enum kg_fsm_event_type type = KG_EV_ACK_TIMEOUT;
@@ -439,6 +447,8 @@ int kg_leg_ack_or_cancel(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *s
         type = KG_EV_CANCEL;
     else if (sip)
         type = KG_EV_ACK;
+    if (type == KG_EV_ACK && has_our_tag(leg, sip))
+        kg_sip_proved(&leg->flow);
     bool sdp = type == KG_EV_ACK && leg->irq == irq && take_answer(leg, sip);
     if (type != KG_EV_CANCEL && leg->irq == irq) { /* nothing more to expect of this INVITE */
         nta_incoming_destroy(irq);

@@ -154,6 +154,12 @@ void kg_screen_fault(msg_t *msg, const char *user, enum kg_guard_fault fault)
         kg_guard_fault(guard, &source, user, fault, kg_mono_ms());
 }
 
+void kg_sip_proved(const struct kg_flow *flow)
+{
+    if (guard && flow->transport == KG_UDP && kg_addr_is_set(&flow->remote))
+        kg_guard_proved(guard, &flow->remote, kg_mono_ms());
+}
+
 /* ---- what goes ---- */
 
 static bool may_send(const su_iovec_t *iov, size_t count, const struct sockaddr *to)

@@ -60,6 +60,9 @@ int kg_sip_reload(struct kg_sip *sip, const struct kg_config *config, char *erro
 /* What of a request's Require kedge does not know (RFC 3261 8.2.2.3); NULL: nothing. trickle-ice is known
  * where kedge speaks ICE. */
 sip_unsupported_t *kg_sip_unsupported(su_home_t *home, const sip_t *sip, bool ice);
+/* A request inside of a dialog came from the peer of this flow: it got our tag, so it is where it says it is
+ * (b2bua/guard/guard.h). */
+void kg_sip_proved(const struct kg_flow *flow);
 /* True for one of our own addresses or the configured domain. */
 bool kg_sip_is_us(const struct kg_sip *sip, const url_t *url);
 
