@@ -341,7 +341,8 @@ def test_flood_of_invites_from_strangers_in_front_of_a_pbx(hosts, stage):
     """Only so many a second reach the PBX and cost ports; the rest is refused at once and never retransmitted. A call from the
     PBX to nobody's token, and a registered phone, are no strangers."""
     server, caller, pbx = hosts
-    kedge = stage.kedge(server, config={"pbx": [f"udp:{pbx.addr}:5060"], "limits": {"unregistered_calls": 5}})
+    kedge = stage.kedge(server, config={"pbx": [f"udp:{pbx.addr}:5060"], "limits": {"unregistered_calls": 5},
+                                         "guard": {"strangers": 1000}})
     a = stage.agent(caller, "caller", "", (server.addr, 5060))
     b = stage.agent(pbx, "callee", "", (server.addr, 5060), port=5060)
     texts = [place(a) for _ in range(100)]
