@@ -19,6 +19,7 @@
 #include "b2bua/call/headers.h"
 #include "b2bua/call/path.h"
 #include "b2bua/call/record.h"
+#include "b2bua/sdp/multipart.h"
 #include "b2bua/sdp/sdp.h"
 #include "b2bua/server.h"
 #include "b2bua/sip/flow.h"
@@ -36,6 +37,7 @@
 struct kg_call;
 struct kg_fork;
 struct kg_relay;
+struct kg_frame;
 
 /* What a leg's m-lines are to the media engine; bit or index n: m-line n. */
 struct kg_leg_lines {
@@ -75,6 +77,7 @@ struct kg_leg {
     char *sdp_agreed;           /* what the peer said in the last offer/answer that was completed */
     char *sdp_pending;          /* what it says in the one under way; NULL: none */
     struct kg_sdp *sdp;         /* of sdp_pending, parsed */
+    struct kg_frame *frame;     /* the multipart around it; NULL: none */
     struct kg_leg_lines lines;  /* as the engine was told last */
     struct kg_leg_lines agreed; /* as in sdp_agreed */
     uint8_t mux_offered;        /* m-lines of our last offer to it that had rtcp-mux */
@@ -285,10 +288,32 @@ bool kg_trickle_request(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *si
 /* Whether a message says that its sender takes candidates in INFO. */
 bool kg_trickle_is_announced(const sip_t *sip);
 
-/* ---- talk.c: SDP and the media engine ---- */
-/* Takes the SDP out of a message; false (and nothing changed) if there is none, EINVAL's sentence in error.
- */
+/* ---- body.c: bodies of messages ---- */
 enum kg_sdp_found { KG_SDP_NONE, KG_SDP_BAD, KG_SDP_OK };
+/* Where the SDP of a message is in its payload. BAD: a sentence in error. */
+enum kg_sdp_found kg_body_find(const sip_t *sip, struct kg_multipart *at, char *error, size_t size);
+/* *out: a copy of the multipart around it, for the message that the other side gets; NULL: it stands alone. 0
+ * or ENOMEM. */
+int kg_body_keep(const sip_t *sip, const struct kg_multipart *at, struct kg_frame **out);
+/* The body of a message that is being made, as tags. */
+struct kg_body {
+    tagi_t tag[7];
+    char *text;
+    char type[KG_MULTIPART_HEADER_MAX + 1];
+    sip_payload_t payload[1];
+};
+void kg_body_begin(struct kg_body *body); /* none yet */
+/* sdp (malloc'd, taken over) for leg's peer, inside of what the other side had around its own. */
+void kg_body_sdp(struct kg_body *body, const struct kg_leg *leg, char *sdp, size_t len);
+/* A body that is no business of kedge's, as it is; sip must live as long. */
+void kg_body_pass(struct kg_body *body, const sip_t *sip);
+size_t kg_body_len(const struct kg_body *body);
+/* For TAG_NEXT; more: a list that follows, or NULL. */
+const tagi_t *kg_body_tags(struct kg_body *body, const tagi_t *more);
+void kg_body_end(struct kg_body *body);
+
+/* ---- talk.c: SDP and the media engine ---- */
+/* Takes the SDP out of a message; NONE and BAD (a sentence in error): nothing has changed. */
 enum kg_sdp_found kg_talk_take(struct kg_leg *leg, const sip_t *sip, char *error, size_t size);
 void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action);
 void kg_talk_restore(struct kg_call *call);

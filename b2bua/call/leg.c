@@ -305,10 +305,14 @@ static bool is_empty(const sip_t *sip)
     return !sip->sip_payload || sip->sip_payload->pl_len == 0;
 }
 
-static bool is_foreign_body(const sip_t *sip)
+/* An UPDATE without an offer is answered by kedge alone: its body would get lost. That of an INVITE passes.
+ */
+static bool is_body_lost(const sip_t *sip)
 {
-    const sip_content_type_t *type = sip->sip_content_type;
-    return !is_empty(sip) && (!type || !type->c_type || strcasecmp(type->c_type, "application/sdp") != 0);
+    char error[160];
+    struct kg_multipart at;
+    return sip->sip_request->rq_method == sip_method_update && !is_empty(sip) &&
+           kg_body_find(sip, &at, error, sizeof error) == KG_SDP_NONE;
 }
 
 static int on_offer(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
@@ -325,7 +329,7 @@ static int on_offer(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
         if (unknown)
             return 420;
     }
-    if (is_foreign_body(sip)) { /* RFC 3261 8.2.3 */
+    if (is_body_lost(sip)) { /* RFC 3261 8.2.3 */
         nta_incoming_treply(irq, SIP_415_UNSUPPORTED_MEDIA, SIPTAG_ACCEPT_STR("application/sdp"), TAG_END());
         return 415;
     }

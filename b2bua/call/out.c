@@ -250,7 +250,7 @@ static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer o
     char route[KG_ROUTE_URL], contact_buf[KG_CONTACT_URL];
     sip_contact_t contact[1];
     sip_max_forwards_t max_forwards[1];
-    sip_payload_t payload[1];
+    struct kg_body body;
     struct kg_passed passed;
     struct kg_list list;
     char options[KG_OPTIONS_TEXT];
@@ -261,8 +261,11 @@ static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer o
         return "its SDP could not be written";
     kg_leg_contact(leg, contact, contact_buf);
     sip_max_forwards_init(max_forwards)->mf_count = (unsigned long)call->max_forwards;
-    sip_payload_init(payload)->pl_data = text;
-    payload->pl_len = len;
+    kg_body_begin(&body);
+    if (text)
+        kg_body_sdp(&body, leg, text, len);
+    else if (sip)
+        kg_body_pass(&body, sip);
     kg_headers_none(&passed);
     if (sip)
         kg_leg_pass(leg, sip, &passed);
@@ -273,7 +276,7 @@ static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer o
             kg_list_text(&list, sip_require_class, "replaces");
     }
     kg_list_next(&list, passed.tag);
-    say_if_large(leg, sip, len);
+    say_if_large(leg, sip, kg_body_len(&body));
     leg->asked = asks;
     leg->invite = nta_outgoing_tcreate(
         leg->dialog, on_response, leg, (url_string_t *)kg_leg_route_url(leg, route),
@@ -282,11 +285,9 @@ static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer o
         offer == FIRST ? (url_string_t *)leg->target : NULL, NTATAG_TPORT(leg->flow.tport),
         TAG_IF(path, SIPTAG_ROUTE_STR(path)), SIPTAG_CONTACT(contact), SIPTAG_MAX_FORWARDS(max_forwards),
         SIPTAG_ALLOW(call->calls->allow), SIPTAG_SUPPORTED_STR(kg_options_supported(leg, options)),
-        KG_TRICKLE_TAGS(call->calls->server->config.media.ice),
-        TAG_IF(text, SIPTAG_CONTENT_TYPE(call->calls->content_type)), TAG_IF(text, SIPTAG_PAYLOAD(payload)),
-        TAG_NEXT(list.tag));
+        KG_TRICKLE_TAGS(call->calls->server->config.media.ice), TAG_NEXT(kg_body_tags(&body, list.tag)));
     kg_list_end(&list);
-    free(text);
+    kg_body_end(&body);
     if (!leg->invite)
         return "the stack refused it";
     if (offer == FIRST && leg->pbx && !call->unheard) {
@@ -344,26 +345,25 @@ static void send_ack(struct kg_leg *leg, bool answer)
 {
     char route[KG_ROUTE_URL];
     sip_cseq_t cseq[1];
-    sip_payload_t payload[1];
+    struct kg_body body;
     size_t len = 0;
     msg_t *ok = leg->asked ? nta_outgoing_getresponse(leg->invite) : NULL;
     char *text = !ok      ? NULL
                  : answer ? kg_talk_answer(leg, sip_object(ok), &len)
                           : kg_talk_refusal(leg, sip_object(ok), &len);
     msg_destroy(ok);
-    sip_payload_init(payload)->pl_data = text;
-    payload->pl_len = len;
+    kg_body_begin(&body);
+    if (text)
+        kg_body_sdp(&body, leg, text, len);
     sip_cseq_init(cseq)->cs_seq = nta_outgoing_cseq(leg->invite);
     cseq->cs_method = sip_method_ack;
     cseq->cs_method_name = sip_method_name_ack;
-    nta_outgoing_t *ack =
-        nta_outgoing_tcreate(leg->dialog, NULL, NULL, (url_string_t *)kg_leg_route_url(leg, route),
-                             SIP_METHOD_ACK, NULL, NTATAG_TPORT(leg->flow.tport), SIPTAG_CSEQ(cseq),
-                             TAG_IF(text, SIPTAG_CONTENT_TYPE(leg->call->calls->content_type)),
-                             TAG_IF(text, SIPTAG_PAYLOAD(payload)), TAG_END());
+    nta_outgoing_t *ack = nta_outgoing_tcreate(
+        leg->dialog, NULL, NULL, (url_string_t *)kg_leg_route_url(leg, route), SIP_METHOD_ACK, NULL,
+        NTATAG_TPORT(leg->flow.tport), SIPTAG_CSEQ(cseq), TAG_NEXT(kg_body_tags(&body, NULL)));
     if (ack)
         nta_outgoing_destroy(ack); /* nta keeps it to answer retransmissions of the 2xx */
-    free(text);
+    kg_body_end(&body);
 }
 
 void kg_out_ack(struct kg_leg *leg, bool answer)

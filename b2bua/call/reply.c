@@ -22,24 +22,34 @@ static void pass(struct kg_leg *leg, struct kg_passed *passed)
         kg_leg_pass(leg, cause, passed);
 }
 
-/* sdp NULL: none. */
-static int reply(struct kg_leg *leg, int status, const char *sdp, size_t len)
+static bool has_sdp(const sip_t *sip)
+{
+    char error[160];
+    struct kg_multipart at;
+    return kg_body_find(sip, &at, error, sizeof error) != KG_SDP_NONE;
+}
+
+/* sdp is taken over; NULL: none, then a body of the response that this one follows from passes. */
+static int reply(struct kg_leg *leg, int status, char *sdp, size_t len)
 {
     struct kg_calls *calls = leg->call->calls;
     struct kg_passed passed;
     sip_contact_t contact[1];
-    sip_payload_t payload[1];
+    struct kg_body body;
     char buf[KG_CONTACT_URL], options[KG_OPTIONS_TEXT];
     kg_leg_contact(leg, contact, buf);
     pass(leg, &passed);
-    sip_payload_init(payload)->pl_data = (char *)sdp;
-    payload->pl_len = len;
-    return nta_incoming_treply(leg->irq, status, NULL, SIPTAG_CONTACT(contact),
-                               TAG_IF(status >= 200, SIPTAG_ALLOW(calls->allow)),
-                               SIPTAG_SUPPORTED_STR(kg_options_supported(leg, options)),
-                               KG_TRICKLE_TAGS(calls->server->config.media.ice),
-                               TAG_IF(sdp, SIPTAG_CONTENT_TYPE(calls->content_type)),
-                               TAG_IF(sdp, SIPTAG_PAYLOAD(payload)), TAG_NEXT(passed.tag));
+    kg_body_begin(&body);
+    if (sdp)
+        kg_body_sdp(&body, leg, sdp, len);
+    else if (leg->call->cause && leg->call->cause->sip_status && !has_sdp(leg->call->cause))
+        kg_body_pass(&body, leg->call->cause);
+    int failed = nta_incoming_treply(
+        leg->irq, status, NULL, SIPTAG_CONTACT(contact), TAG_IF(status >= 200, SIPTAG_ALLOW(calls->allow)),
+        SIPTAG_SUPPORTED_STR(kg_options_supported(leg, options)),
+        KG_TRICKLE_TAGS(calls->server->config.media.ice), TAG_NEXT(kg_body_tags(&body, passed.tag)));
+    kg_body_end(&body);
+    return failed;
 }
 
 void kg_reply_progress(struct kg_leg *leg, int status, bool sdp)
@@ -48,7 +58,8 @@ void kg_reply_progress(struct kg_leg *leg, int status, bool sdp)
     char *text = sdp ? kg_talk_text(leg, &len) : NULL;
     if (leg->irq)
         reply(leg, status, text, len);
-    free(text);
+    else
+        free(text);
 }
 
 void kg_reply_answer(struct kg_leg *leg)
@@ -59,6 +70,7 @@ void kg_reply_answer(struct kg_leg *leg)
         /* Out of memory in the one place where both sides wait: the ACK timer ends the call. */
         kg_error("call", "call %s: the answer could not be written; the call ends when its ACK timer does",
                  leg->call->record->id);
+        free(text);
     } else {
         reply(leg, 200, text, len);
     }
@@ -66,7 +78,6 @@ void kg_reply_answer(struct kg_leg *leg)
         nta_incoming_destroy(leg->irq);
         leg->irq = NULL;
     }
-    free(text);
 }
 
 /* RFC 3261 20.43: code 399 is a sentence for a person. It may quote the peer's SDP. */

@@ -16,16 +16,10 @@ void kg_talk_forget(struct kg_leg *leg)
 {
     kg_sdp_free(leg->sdp);
     free(leg->sdp_pending);
+    free(leg->frame);
     leg->sdp = NULL;
     leg->sdp_pending = NULL;
-}
-
-static bool is_sdp(const sip_t *sip)
-{
-    if (!sip->sip_payload || sip->sip_payload->pl_len == 0)
-        return false;
-    return sip->sip_content_type && sip->sip_content_type->c_type &&
-           strcasecmp(sip->sip_content_type->c_type, "application/sdp") == 0;
+    leg->frame = NULL;
 }
 
 /* The offer under way goes into a 2xx of ours, and the answer comes in its ACK. */
@@ -66,16 +60,21 @@ static int check_answer(struct kg_leg *leg, const struct kg_sdp *answer, char *e
 
 static struct kg_sdp *parse(const sip_t *sip, char *error, size_t size)
 {
-    return sip && is_sdp(sip) ? kg_sdp_parse(sip->sip_payload->pl_data, sip->sip_payload->pl_len, error, size)
-                              : NULL;
+    struct kg_multipart at;
+    if (!sip || kg_body_find(sip, &at, error, size) != KG_SDP_OK)
+        return NULL;
+    return kg_sdp_parse(sip->sip_payload->pl_data + at.sdp_at, at.sdp_len, error, size);
 }
 
 enum kg_sdp_found kg_talk_take(struct kg_leg *leg, const sip_t *sip, char *error, size_t size)
 {
-    if (!is_sdp(sip))
-        return KG_SDP_NONE;
-    const sip_payload_t *payload = sip->sip_payload;
-    struct kg_sdp *sdp = kg_sdp_parse(payload->pl_data, payload->pl_len, error, size);
+    struct kg_multipart at;
+    struct kg_frame *frame = NULL;
+    enum kg_sdp_found found = kg_body_find(sip, &at, error, size);
+    if (found != KG_SDP_OK)
+        return found;
+    const char *body = sip->sip_payload->pl_data + at.sdp_at;
+    struct kg_sdp *sdp = kg_sdp_parse(body, at.sdp_len, error, size);
     if (!sdp)
         return KG_SDP_BAD;
     bool may_offer = sip->sip_request && sip->sip_request->rq_method != sip_method_ack;
@@ -84,8 +83,9 @@ enum kg_sdp_found kg_talk_take(struct kg_leg *leg, const sip_t *sip, char *error
         kg_sdp_free(sdp);
         return KG_SDP_BAD;
     }
-    char *text = strndup(payload->pl_data, payload->pl_len);
-    if (!text) {
+    char *text = strndup(body, at.sdp_len);
+    if (!text || kg_body_keep(sip, &at, &frame) != 0) {
+        free(text);
         kg_sdp_free(sdp);
         snprintf(error, size, "out of memory");
         return KG_SDP_BAD;
@@ -93,6 +93,7 @@ enum kg_sdp_found kg_talk_take(struct kg_leg *leg, const sip_t *sip, char *error
     kg_talk_forget(leg);
     leg->sdp = sdp;
     leg->sdp_pending = text;
+    leg->frame = frame;
     return KG_SDP_OK;
 }
 

@@ -52,14 +52,6 @@ static bool has_encoding(const sip_t *sip)
            strcasecmp(encoding->k_items[0], "identity") != 0;
 }
 
-static bool is_foreign_body(const sip_t *sip)
-{
-    if (sip->sip_request->rq_method != sip_method_invite || !sip->sip_payload || !sip->sip_content_type)
-        return false;
-    return !sip->sip_content_type->c_type ||
-           strcasecmp(sip->sip_content_type->c_type, "application/sdp") != 0;
-}
-
 /* Written out and read again, is it still a URI? The library reads some that it then writes in a way that it
  * cannot read, and a request made of such a text would end the process: none gets further than here. */
 static bool is_sound(const url_t *url)
@@ -123,8 +115,6 @@ static bool refuse_by_headers(struct kg_sip *stack, msg_t *msg, const sip_t *sip
         refuse(stack, msg, SIP_420_BAD_EXTENSION, SIPTAG_UNSUPPORTED(unsupported));
     } else if ((is_call || is_register) && has_encoding(sip)) { /* 8.2.3; other bodies pass as they are */
         refuse(stack, msg, SIP_415_UNSUPPORTED_MEDIA, SIPTAG_ACCEPT_ENCODING_STR("identity"));
-    } else if (is_foreign_body(sip)) {
-        refuse(stack, msg, SIP_415_UNSUPPORTED_MEDIA, SIPTAG_ACCEPT(stack->accept));
     } else if (sip->sip_max_forwards && sip->sip_max_forwards->mf_count == 0 &&
                request->rq_method != sip_method_options) { /* 16.3 step 3 */
         refuse(stack, msg, SIP_483_TOO_MANY_HOPS);

@@ -112,11 +112,6 @@ def test_refusals_reach_the_caller(play, status):
          [recv("INVITE"), reply("180"), reply(status), recv("ACK")], calls=3)
 
 
-def test_invite_without_sdp_is_refused_in_words(play):
-    """kedge needs the offer in the INVITE: 488 with a Warning, and no phone rings."""
-    play([invite(body=""), maybe("100"), recv("488"), ack_refusal()], None, calls=3)
-
-
 def test_early_media(play):
     play([invite(), maybe("100"), recv("183"), recv("200", rrs="true"), from_caller("ACK", 1), from_caller("BYE", 2), recv("200")],
          [recv("INVITE", rrs="true"), reply("183", sdp()), pause(300), reply("200", sdp(), retrans="500"), recv("ACK"),

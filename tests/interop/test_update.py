@@ -122,13 +122,11 @@ def test_update_without_sdp_moves_the_target(in_talk, kedge):
     kedge.no_calls()
 
 
-@pytest.mark.parametrize("method", ("UPDATE", "INVITE"))
-def test_a_body_that_is_no_sdp_is_refused(in_talk, kedge, method):
+def test_an_update_that_is_no_offer(in_talk, kedge):
+    """Its body would get lost, since kedge answers an UPDATE without an offer by itself. A body with an INVITE passes: test_bodies.py."""
     da, db = in_talk(KNOWS, KNOWS)
-    answer = da.request(method, ["Content-Type: text/plain"], "hello")
+    answer = da.request("UPDATE", ["Content-Type: text/plain"], "hello")
     assert answer.status == 415 and answer.get("accept") == "application/sdp"
-    if method == "INVITE":
-        da.agent._ack_refusal(da.sent, answer)
     broken = da.update(body="v=0\r\nnonsense\r\n")
     assert broken.status == 488 and broken.get("warning")
     assert db.agent.quiet("UPDATE", 0.3) and db.agent.quiet("INVITE", 0.1)
