@@ -16,6 +16,7 @@ const char *kg_transport_name(enum kg_transport transport);
 enum kg_policy { KG_POLICY_AUTO, KG_POLICY_STEER, KG_POLICY_ANCHOR, KG_POLICY_BYPASS, KG_POLICY_DEFAULT };
 
 /* Which algorithms the embedded registrar offers in a challenge (RFC 8760). */
+enum kg_path_use { KG_PATH_AUTO, KG_PATH_YES, KG_PATH_NO };
 enum kg_digest_offer { KG_DIGEST_OFFER_MD5, KG_DIGEST_OFFER_SHA256, KG_DIGEST_OFFER_BOTH };
 
 /* ---- records: lists of entries with fields of their own ---- */
@@ -181,6 +182,7 @@ struct kg_config {
         uint32_t pbx_expires_ms;       /* asked of the PBX */
         uint32_t keepalive_udp_ms;
         uint32_t keepalive_stream_ms;
+        enum kg_path_use path;
         uint32_t keepalive_min_ms, keepalive_max_ms;
         uint32_t contacts_per_user;
         uint32_t nonce_lifetime_ms;

@@ -131,6 +131,12 @@ const struct kg_conf_row kg_conf_rows[] = {
      .max = 3600, .reloadable = true,
      .doc = "The longest. Where it is below keepalive_udp or keepalive_stream, nothing longer than those is "
             "tried."},
+    {"registration.path", &kg_conf_path_use, "auto", FIELD(registration.path),
+     .doc = "Path (RFC 3327) toward the PBX. no: phones register there with a Contact of kedge's. auto: the "
+            "same, "
+            "with a Path to kedge beside it where the PBX says that it knows Path. yes: the PBX gets each "
+            "phone's "
+            "own Contact, and kedge in the Path; where its answer shows that it ignores Path, as with no."},
     {"registration.contacts_per_user", &kg_conf_count, "10", FIELD(registration.contacts_per_user), .min = 1,
      .max = 100, .reloadable = true, .doc = "Phones that may be registered for one user at once."},
     {"registration.nonce_lifetime", &kg_conf_seconds, "600", FIELD(registration.nonce_lifetime_ms), .min = 10,

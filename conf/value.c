@@ -31,6 +31,8 @@ static const char *const digests[] = {
     [KG_DIGEST_OFFER_BOTH] = "both",
     NULL,
 };
+static const char *const path_uses[] = {
+    [KG_PATH_AUTO] = "auto", [KG_PATH_YES] = "yes", [KG_PATH_NO] = "no", NULL};
 static const char *const log_levels[] = {"error", "warn", "info", "debug"};
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -404,6 +406,8 @@ const struct kg_conf_type kg_conf_policy = {
     .name = "auto, steer, anchor or bypass", .names = policies, .set = enum_set, .format = enum_format};
 const struct kg_conf_type kg_conf_fork = {
     .name = "parallel or serial", .names = forks, .set = enum_set, .format = enum_format};
+const struct kg_conf_type kg_conf_path_use = {
+    .name = "auto, yes or no", .names = path_uses, .set = enum_set, .format = enum_format};
 const struct kg_conf_type kg_conf_digest = {
     .name = "md5, sha-256 or both", .names = digests, .set = enum_set, .format = enum_format};
 

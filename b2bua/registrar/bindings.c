@@ -27,8 +27,15 @@ struct aor {
     UT_hash_handle hh;
 };
 
+struct device {
+    char name[KG_TOKEN_SIZE];
+    struct kg_binding *list;
+    UT_hash_handle hh;
+};
+
 struct kg_bindings {
     struct aor *aors;
+    struct device *devices;
     struct path *paths;
     struct kg_binding *tokens;
     struct kg_binding **heap; /* least due time first */
@@ -213,6 +220,40 @@ static void join_path(struct kg_bindings *t, struct kg_binding *b, struct path *
     DL_PREPEND2(path->list, b, flow_prev, flow_next);
 }
 
+static struct device *find_device(const struct kg_bindings *t, const char *name)
+{
+    struct device *device;
+
+    HASH_FIND_STR(t->devices, name, device);
+    return device;
+}
+
+static bool join_device(struct kg_bindings *t, struct kg_binding *b)
+{
+    struct device *device = find_device(t, b->device);
+
+    if (!device) {
+        device = calloc(1, sizeof *device);
+        if (!device)
+            return false;
+        memcpy(device->name, b->device, sizeof device->name);
+        HASH_ADD_STR(t->devices, name, device);
+    }
+    DL_PREPEND2(device->list, b, device_prev, device_next);
+    return true;
+}
+
+static void leave_device(struct kg_bindings *t, struct kg_binding *b)
+{
+    struct device *device = find_device(t, b->device);
+
+    DL_DELETE2(device->list, b, device_prev, device_next);
+    if (device->list)
+        return;
+    HASH_DEL(t->devices, device);
+    free(device);
+}
+
 /* --- bindings ---------------------------------------------------------------------------------------------
  */
 
@@ -240,6 +281,9 @@ static void binding_free(struct kg_binding *b)
     free(b->call_id);
     free(b->user_agent);
     free(b->nat_reasons);
+    free(b->path);
+    free(b->service_route);
+    free(b->gruu);
     free(b->auth_user);
     free(b);
 }
@@ -292,7 +336,8 @@ static bool set_fields(struct kg_binding *b, const struct kg_contact *c)
 {
     if (!kg_binding_set(&b->uri, c->uri) || !kg_binding_set(&b->key, c->key) ||
         !kg_binding_set(&b->instance, c->instance) || !kg_binding_set(&b->call_id, c->call_id) ||
-        !kg_binding_set(&b->user_agent, c->user_agent) || !kg_binding_set(&b->user, c->user))
+        !kg_binding_set(&b->user_agent, c->user_agent) || !kg_binding_set(&b->user, c->user) ||
+        !kg_binding_set(&b->path, c->path))
         return false;
     b->reg_id = c->reg_id;
     b->q = c->q;
@@ -307,11 +352,16 @@ static struct kg_binding *binding_new(struct kg_bindings *t, const char *token, 
     if (!b)
         return NULL;
     if (!set_fields(b, c) || !kg_binding_set(&b->nat_reasons, "") || !kg_binding_set(&b->auth_user, "") ||
-        !heap_reserve(t)) {
+        !kg_binding_set(&b->service_route, "") || !kg_binding_set(&b->gruu, "") || !heap_reserve(t)) {
         binding_free(b);
         return NULL;
     }
     snprintf(b->token, sizeof b->token, "%s", token);
+    snprintf(b->device, sizeof b->device, "%s", c->device && c->device[0] ? c->device : token);
+    if (!join_device(t, b)) {
+        binding_free(b);
+        return NULL;
+    }
     b->keepalive_ms = KG_DUE_NEVER;
     return b;
 }
@@ -367,6 +417,7 @@ void kg_bindings_remove(struct kg_bindings *t, struct kg_binding *b)
     aor->count--;
     drop_aor_if_empty(t, aor);
     leave_path(t, b);
+    leave_device(t, b);
     heap_remove(t, b);
     HASH_DEL(t->tokens, b);
     binding_free(b);
@@ -392,6 +443,13 @@ struct kg_binding *kg_bindings_by_token(const struct kg_bindings *t, const char 
 
     HASH_FIND_STR(t->tokens, token, b);
     return b;
+}
+
+struct kg_binding *kg_bindings_of_device(const struct kg_bindings *t, const char *name)
+{
+    struct device *device = find_device(t, name);
+
+    return device ? device->list : NULL;
 }
 
 struct kg_binding *kg_bindings_on_flow(const struct kg_bindings *t, const struct kg_flow *flow)

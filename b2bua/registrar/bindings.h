@@ -29,11 +29,15 @@ struct kg_contact {
     uint32_t cseq;
     const char *user_agent;
     const struct kg_flow *flow;
+    const char *device; /* name of the phone toward the PBX, NULL: the token */
+    const char *path;   /* Route header of requests to it (RFC 3327), "" if none */
 };
 
 struct kg_binding {
-    char token[KG_TOKEN_SIZE]; /* its name in the store, and toward the PBX */
+    char token[KG_TOKEN_SIZE];  /* its name in the store, and toward the PBX */
+    char device[KG_TOKEN_SIZE]; /* shared by the flows of one phone (RFC 5626); else the token */
     char *user, *uri, *key, *instance, *call_id, *user_agent;
+    char *path; /* Route header of requests to it, "" if none */
     uint32_t reg_id;
     uint32_t cseq;
     uint16_t q;
@@ -57,11 +61,14 @@ struct kg_binding {
     int64_t pbx_renew_ms; /* the first REGISTER after this goes to the PBX */
     uint32_t pbx;         /* which one */
     uint32_t pbx_epoch;
-    char *auth_user; /* digest user name of the REGISTER the PBX accepted; "" if it asked for none */
+    char *service_route; /* Route header of the phone's requests to that PBX (RFC 3608), "" if none */
+    char *gruu;          /* Contact parameters ";pub-gruu=...;temp-gruu=..." that it gave (RFC 5627), "" */
+    char *auth_user;     /* digest user name of the REGISTER the PBX accepted; "" if it asked for none */
 
     /* bindings.c */
     struct kg_binding *user_prev, *user_next; /* most recently registered first */
     struct kg_binding *flow_prev, *flow_next;
+    struct kg_binding *device_prev, *device_next; /* most recently made first */
     size_t heap_at;
     UT_hash_handle hh; /* by token */
 };
@@ -85,6 +92,8 @@ void kg_bindings_remove(struct kg_bindings *table, struct kg_binding *binding);
 struct kg_binding *kg_bindings_of_user(const struct kg_bindings *table, const char *user);
 size_t kg_bindings_count_of_user(const struct kg_bindings *table, const char *user);
 struct kg_binding *kg_bindings_by_token(const struct kg_bindings *table, const char *token);
+/* Follow device_next. */
+struct kg_binding *kg_bindings_of_device(const struct kg_bindings *table, const char *device);
 struct kg_binding *kg_bindings_on_flow(const struct kg_bindings *table, const struct kg_flow *flow);
 struct kg_binding *kg_bindings_on_stream(const struct kg_bindings *table, const tport_t *tport);
 /* All of them, in no order: start with NULL. Not while removing. */

@@ -9,35 +9,6 @@
 #include "conf/clock.h"
 #include "conf/log.h"
 
-void kg_register_contacts(const struct kg_registrar *registrar, const char *user, int64_t now_ms, char *out,
-                          size_t size)
-{
-    size_t used = 0;
-
-    out[0] = '\0';
-    for (const struct kg_binding *b = kg_bindings_of_user(registrar->bindings, user); b; b = b->user_next) {
-        int64_t left_s = (b->expires_ms - now_ms + 999) / 1000;
-        int n = left_s <= 0 ? 0
-                            : snprintf(out + used, size - used, "%s<%s>;expires=%lld", used ? ", " : "",
-                                       b->uri, (long long)left_s);
-
-        if (n < 0 || (size_t)n >= size - used) {
-            out[used] = '\0';
-            return;
-        }
-        used += (size_t)n;
-    }
-}
-
-static void answer_ok(struct kg_registrar *registrar, struct kg_exchange *x, const char *user, int64_t now_ms)
-{
-    char contacts[8192];
-
-    kg_register_contacts(registrar, user, now_ms, contacts, sizeof contacts);
-    kg_counters.registers_ok++;
-    kg_exchange_reply(x, SIP_200_OK, TAG_IF(contacts[0], SIPTAG_CONTACT_STR(contacts)), TAG_END());
-}
-
 /* A retransmission (nothing is kept of an answered REGISTER): the same request over the same flow, whose
  * contacts are all registered by it. Anything else with a used nonce count is a replay, and is asked again.
  */
@@ -79,13 +50,13 @@ static bool apply_wish(struct kg_registrar *registrar, const struct kg_exchange 
                        const struct kg_register *r, const struct kg_wish *wish,
                        const struct kg_credentials *cred, int64_t now_ms)
 {
-    const struct kg_contact contact = kg_register_contact(r, wish, x->flow);
+    struct kg_contact contact = kg_register_contact(r, wish, x->flow);
     struct kg_binding *b = kg_bindings_find(registrar->bindings, &contact);
     bool changed = !b || !kg_flow_same(&b->flow, x->flow) || strcmp(b->uri, wish->uri) != 0;
     struct kg_flow before = {0};
     bool is_new = !b;
     bool nat = changed ? kg_registrar_is_behind_nat(x->sip, x->flow, NULL) : b->nat;
-    char token[KG_TOKEN_SIZE] = "";
+    char token[KG_TOKEN_SIZE] = "", device[KG_TOKEN_SIZE] = "";
     uint32_t granted_s;
 
     if (wish->expires_s == 0) {
@@ -94,9 +65,10 @@ static bool apply_wish(struct kg_registrar *registrar, const struct kg_exchange 
         return true;
     }
     if (is_new)
-        kg_registrar_token(registrar, &contact, token);
+        kg_registrar_name(registrar, &contact, token, device);
     granted_s =
         kg_register_grant(wish->expires_s, kg_registrar_ceiling(registrar, x->flow, nat), kg_random_u32());
+    contact.device = device;
     if (b && changed)
         kg_flow_copy(&before, &b->flow);
     b = kg_bindings_put(registrar->bindings, b, token, &contact, now_ms + (int64_t)granted_s * 1000);
@@ -137,7 +109,7 @@ static void apply(struct kg_registrar *registrar, struct kg_exchange *x, const s
     for (unsigned i = 0; i < r->count && ok; i++)
         ok = apply_wish(registrar, x, r, &r->wish[i], cred, now_ms);
     if (ok)
-        answer_ok(registrar, x, r->user, now_ms);
+        kg_register_ok(registrar, x, r, NULL, now_ms);
     else
         kg_exchange_reply(x, SIP_503_SERVICE_UNAVAILABLE, SIPTAG_RETRY_AFTER_STR("30"), TAG_END());
 }
@@ -194,7 +166,7 @@ void kg_embedded_register(struct kg_registrar *registrar, struct kg_exchange *x)
     }
     if (check == KG_CHECK_REPEATED) {
         if (is_retransmission(registrar, x, &r))
-            answer_ok(registrar, x, r.user, kg_mono_ms());
+            kg_register_ok(registrar, x, &r, NULL, kg_mono_ms());
         else
             kg_authorize_challenge(registrar, x, 401, true);
         return;

@@ -81,6 +81,17 @@ static void write_uri(const struct kg_front *front, const url_t *url, const stru
     url_e(out, URI_SIZE, &copy);
 }
 
+/* RFC 5626: one of several flows of a phone unregisters. Its contact stays at the PBX. */
+static bool has_other_flow(const struct kg_forward *f, unsigned i)
+{
+    const struct kg_binding *b = kg_bindings_of_device(f->front->registrar->bindings, f->names[i].device);
+
+    for (; b; b = b->device_next)
+        if (strcmp(b->token, f->names[i].token) != 0)
+            return true;
+    return false;
+}
+
 static void write_contacts(const struct kg_forward *f, const struct kg_flow *flow, char *out, size_t size)
 {
     const struct kg_front *front = f->front;
@@ -90,12 +101,35 @@ static void write_contacts(const struct kg_forward *f, const struct kg_flow *flo
     if (f->wanted.all)
         snprintf(out, size, "*");
     for (unsigned i = 0; i < f->wanted.count && used < size; i++) {
+        const struct kg_wish *wish = &f->wanted.wish[i];
+        bool gruu = f->wanted.gruu && wish->instance[0] && !strchr(wish->instance, '"');
         char url[KG_CONTACT_URL];
 
-        kg_flow_contact_url(&front->registrar->server->config, flow, f->token[i], url);
-        used += (size_t)snprintf(out + used, size - used, "%s<%s>;expires=%u", i ? ", " : "", url,
-                                 f->wanted.wish[i].expires_s == 0 ? 0 : front->expires_s);
+        kg_flow_contact_url(&front->registrar->server->config, flow, f->names[i].device, url);
+        used += (size_t)snprintf(out + used, size - used, "%s<%s>;expires=%u", i ? ", " : "",
+                                 f->own_contact ? wish->uri : url,
+                                 wish->expires_s == 0 && !has_other_flow(f, i) ? 0 : front->expires_s);
+        if (gruu && used < size)
+            used += (size_t)snprintf(out + used, size - used, ";+sip.instance=\"%s\"", wish->instance);
+        if (f->again && used < size)
+            used += (size_t)snprintf(out + used, size - used, ", <%s>;expires=0", wish->uri);
     }
+}
+
+/* See registration.path. Only where there is one contact: one Path cannot name several. */
+static bool wants_path(const struct kg_forward *f)
+{
+    enum kg_path_at at = f->front->path_at[f->pbx];
+
+    switch (f->front->registrar->server->config.registration.path) {
+    case KG_PATH_YES:
+        return at != KG_PATH_IGNORED && f->wanted.count == 1;
+    case KG_PATH_AUTO:
+        return at == KG_PATH_TAKEN && f->wanted.count == 1;
+    case KG_PATH_NO:
+        break;
+    }
+    return false;
 }
 
 /* Expires goes with *, where there is no parameter to say it. */
@@ -110,7 +144,9 @@ static nta_outgoing_t *send_to(struct kg_forward *f, const struct kg_flow *flow)
     nta_agent_t *agent = kg_registrar_agent(registrar);
     const sip_t *sip = f->sip;
     char request_uri[URI_SIZE], from_uri[URI_SIZE], to_uri[URI_SIZE], route[KG_FLOW_URL],
-        contacts[KG_WISHES_MAX * (KG_CONTACT_URL + 32)];
+        contacts[KG_WISHES_MAX * (KG_CONTACT_URL + 512 + 128 + 64)], path[KG_CONTACT_URL + 8] = "",
+                                                                                           options[16];
+    bool has_path = wants_path(f);
     char from[URI_SIZE + 32], to[URI_SIZE + 32], id[KG_AOR_SIZE + 256], call_id[33], tag[17], cseq[32],
         hops[16];
     msg_t *msg = nta_msg_create(agent, 0);
@@ -120,11 +156,21 @@ static nta_outgoing_t *send_to(struct kg_forward *f, const struct kg_flow *flow)
     write_uri(f->front, sip->sip_request->rq_url, flow, request_uri);
     write_uri(f->front, sip->sip_from->a_url, flow, from_uri);
     write_uri(f->front, sip->sip_to->a_url, flow, to_uri);
+    f->own_contact = has_path && registrar->server->config.registration.path == KG_PATH_YES;
     write_contacts(f, flow, contacts, sizeof contacts);
+    if (has_path) {
+        char url[KG_CONTACT_URL];
+
+        kg_flow_contact_url(&registrar->server->config, flow, f->names[0].device, url);
+        snprintf(path, sizeof path, "<%s;lr>", url);
+    }
+    snprintf(options, sizeof options, "%s%s%s", has_path ? "path" : "",
+             has_path && f->wanted.gruu ? ", " : "", f->wanted.gruu ? "gruu" : "");
     /* The same for every REGISTER in this row of the phone's (RFC 3261 10.2), with the phone's growing CSeqs,
      * also after a restart of kedge; and nobody can tell the phone's Call-ID from it. */
     snprintf(id, sizeof id, "%s\n%s", f->wanted.user, f->wanted.call_id);
-    kg_digest_name(registrar->digest, "call-id", id, call_id, sizeof call_id);
+    kg_digest_name(registrar->digest, f->own_contact ? "call-id own" : "call-id", id, call_id,
+                   sizeof call_id);
     kg_digest_name(registrar->digest, "from-tag", id, tag, sizeof tag);
     snprintf(from, sizeof from, "<%s>;tag=%s", from_uri, tag);
     snprintf(to, sizeof to, "<%s>", to_uri);
@@ -142,6 +188,7 @@ static nta_outgoing_t *send_to(struct kg_forward *f, const struct kg_flow *flow)
         NTATAG_TPORT(flow->tport), SIPTAG_FROM_STR(from), SIPTAG_TO_STR(to), SIPTAG_CALL_ID_STR(call_id),
         SIPTAG_CSEQ_STR(cseq), SIPTAG_MAX_FORWARDS_STR(hops),
         TAG_IF(contacts[0], SIPTAG_CONTACT_STR(contacts)), SIPTAG_EXPIRES_STR(expires_of(f)),
+        TAG_IF(path[0], SIPTAG_PATH_STR(path)), TAG_IF(options[0], SIPTAG_SUPPORTED_STR(options)),
         SIPTAG_AUTHORIZATION(sip->sip_authorization),
         SIPTAG_PROXY_AUTHORIZATION(sip->sip_proxy_authorization), SIPTAG_USER_AGENT(sip->sip_user_agent),
         TAG_END());
@@ -177,7 +224,7 @@ static void ask(struct kg_forward *f, uint32_t preferred)
 }
 
 void kg_forward_start(struct kg_front *front, struct kg_exchange *x, const struct kg_register *wanted,
-                      char token[KG_WISHES_MAX][KG_TOKEN_SIZE], uint32_t preferred_pbx)
+                      const struct kg_names names[KG_WISHES_MAX], uint32_t preferred_pbx)
 {
     uint32_t configured_s = front->registrar->server->config.registration.pbx_expires_ms / 1000;
     struct kg_forward *f = front->forward_count < KG_FORWARDS_MAX ? calloc(1, sizeof *f) : NULL;
@@ -193,7 +240,7 @@ void kg_forward_start(struct kg_front *front, struct kg_exchange *x, const struc
     f->request = nta_incoming_getrequest(x->irq);
     f->sip = x->sip;
     f->wanted = *wanted;
-    memcpy(f->token, token, sizeof f->token);
+    memcpy(f->names, names, sizeof f->names);
     kg_flow_copy(&f->flow, x->flow);
     kg_front_auth_user(x->sip, f->auth_user, sizeof f->auth_user);
     DL_APPEND(front->forwards, f);
@@ -222,21 +269,60 @@ void kg_forward_tick(struct kg_front *front, int64_t now_ms)
 
 static void pass_ok(struct kg_forward *f, const sip_t *answer)
 {
-    struct kg_registrar *registrar = f->front->registrar;
     int64_t now_ms = kg_mono_ms();
     bool ok = kg_front_accept(f->front, f, answer, now_ms);
     struct kg_exchange x = exchange_of(f);
-    char contacts[8192];
 
     if (!ok) {
         kg_forward_refuse(&x);
         return;
     }
-    kg_counters.registers_ok++;
-    kg_standing_good(registrar, &f->flow, f->auth_user);
-    kg_register_contacts(registrar, f->wanted.user, now_ms, contacts, sizeof contacts);
-    kg_exchange_reply(&x, SIP_200_OK, TAG_IF(contacts[0], SIPTAG_CONTACT_STR(contacts)),
-                      SIPTAG_AUTHENTICATION_INFO(answer->sip_authentication_info), TAG_END());
+    kg_standing_good(f->front->registrar, &f->flow, f->auth_user);
+    kg_register_ok(f->front->registrar, &x, &f->wanted, answer->sip_authentication_info, now_ms);
+}
+
+static bool names_path(const msg_list_t *list)
+{
+    return list && msg_header_find_item((const msg_common_t *)list, "path");
+}
+
+/* RFC 3327 5.3: a registrar that has kept the Path says so in its 200. True: it has not, while the contact it
+ * keeps is the phone's own, at which it would reach nobody; it is asked again with one of ours. */
+static bool look_at_path(struct kg_forward *f, const sip_t *answer)
+{
+    enum kg_path_at *at = &f->front->path_at[f->pbx];
+    int status = answer->sip_status->st_status;
+
+    if (f->own_contact && status < 300 && f->wanted.wish[0].expires_s != 0) {
+        *at = answer->sip_path ? KG_PATH_TAKEN : KG_PATH_IGNORED;
+        if (answer->sip_path)
+            return false;
+        kg_warn(
+            "registrar",
+            "the PBX at %s ignores Path (RFC 3327): phones are registered there with a Contact of kedge's",
+            kg_pbxes_name(f->front->pbxes, f->pbx));
+        f->again = true;
+        return true;
+    }
+    if (status == 420 && answer->sip_unsupported && names_path(answer->sip_unsupported))
+        *at = KG_PATH_IGNORED;
+    else if (*at == KG_PATH_UNKNOWN && (names_path(answer->sip_supported) || names_path(answer->sip_require)))
+        *at = KG_PATH_TAKEN;
+    return false;
+}
+
+static void ask_again(struct kg_forward *f)
+{
+    const struct kg_flow *flow = kg_pbxes_flow(f->front->pbxes, f->pbx);
+    struct kg_exchange x;
+
+    nta_outgoing_destroy(f->orq);
+    f->orq = flow ? send_to(f, flow) : NULL;
+    if (f->orq)
+        return;
+    x = exchange_of(f);
+    kg_forward_refuse(&x);
+    kg_forward_free(f);
 }
 
 /* What a PBX says to wrong credentials: 403, or the challenge once more without "stale" (RFC 7616 3.3). A
@@ -292,6 +378,10 @@ static int on_answer(nta_outgoing_magic_t *magic, nta_outgoing_t *orq, const sip
     if (is_silence ||
         (status == 503 && kg_pbxes_pick(f->front->pbxes, KG_PBX_NONE, f->tried) != KG_PBX_NONE)) {
         next_pbx(f);
+        return 0;
+    }
+    if (look_at_path(f, sip)) {
+        ask_again(f);
         return 0;
     }
     if (status < 300)

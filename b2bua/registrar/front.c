@@ -91,15 +91,6 @@ static bool is_sure_of_pbx(const struct kg_front *front, const struct kg_binding
            b->pbx_until_ms - now_ms > (int64_t)(granted_s + KG_PBX_MARGIN_S) * 1000;
 }
 
-static void answer_ok(struct kg_registrar *registrar, struct kg_exchange *x, const char *user, int64_t now_ms)
-{
-    char contacts[8192];
-
-    kg_register_contacts(registrar, user, now_ms, contacts, sizeof contacts);
-    kg_counters.registers_ok++;
-    kg_exchange_reply(x, SIP_200_OK, TAG_IF(contacts[0], SIPTAG_CONTACT_STR(contacts)), TAG_END());
-}
-
 bool kg_front_is_blocked(struct kg_front *front, struct kg_exchange *x)
 {
     char user[128];
@@ -140,7 +131,7 @@ bool kg_front_refresh(struct kg_front *front, struct kg_exchange *x)
         kg_standing_registered(registrar, b);
     }
     kg_counters.registers_local++;
-    answer_ok(registrar, x, r.user, now_ms);
+    kg_register_ok(registrar, x, &r, NULL, now_ms);
     return true;
 }
 
@@ -169,20 +160,22 @@ bool kg_front_turn_away(struct kg_front *front, struct kg_exchange *x)
 /* --- asking the PBX ---------------------------------------------------------------------------------------
  */
 
-/* The name under which the PBX knows this contact, or will. */
-static void token_of(struct kg_registrar *registrar, const struct kg_binding *b,
-                     const struct kg_contact *contact, char out[static KG_TOKEN_SIZE])
+/* The names of this contact, now or if it becomes one. */
+static void name_of(struct kg_registrar *registrar, const struct kg_binding *b,
+                    const struct kg_contact *contact, struct kg_names *out)
 {
-    if (b)
-        memcpy(out, b->token, KG_TOKEN_SIZE);
-    else
-        kg_registrar_token(registrar, contact, out);
+    if (!b) {
+        kg_registrar_name(registrar, contact, out->token, out->device);
+        return;
+    }
+    memcpy(out->token, b->token, KG_TOKEN_SIZE);
+    memcpy(out->device, b->device, KG_TOKEN_SIZE);
 }
 
 void kg_front_register(struct kg_front *front, struct kg_exchange *x)
 {
     struct kg_registrar *registrar = front->registrar;
-    char token[KG_WISHES_MAX][KG_TOKEN_SIZE];
+    struct kg_names names[KG_WISHES_MAX];
     uint32_t pbx = KG_PBX_NONE;
     struct kg_register r;
     const char *phrase;
@@ -197,21 +190,65 @@ void kg_front_register(struct kg_front *front, struct kg_exchange *x)
         const struct kg_contact contact = kg_register_contact(&r, &r.wish[i], x->flow);
         const struct kg_binding *b = kg_bindings_find(registrar->bindings, &contact);
 
-        token_of(registrar, b, &contact, token[i]);
+        name_of(registrar, b, &contact, &names[i]);
         if (b)
             pbx = b->pbx;
     }
-    kg_forward_start(front, x, &r, token, pbx);
+    kg_forward_start(front, x, &r, names, pbx);
 }
 
-/* What the PBX granted our contact. Seconds. */
-static uint32_t granted_by_pbx(const struct kg_front *front, const sip_t *answer, const char *token)
+/* What the PBX's answer says of the contact that we registered for this wish; NULL: nothing. */
+static const sip_contact_t *contact_of(const struct kg_forward *f, unsigned i, const sip_t *answer)
 {
+    char key[512];
+
     for (const sip_contact_t *c = answer->sip_contact; c; c = c->m_next) {
-        if (c->m_url->url_user && strcmp(c->m_url->url_user, token) == 0 && c->m_expires)
-            return (uint32_t)strtoul(c->m_expires, NULL, 10);
+        if (f->own_contact
+                ? kg_contact_key(c->m_url, key, sizeof key) == 0 && strcmp(key, f->wanted.wish[i].key) == 0
+                : c->m_url->url_user && strcmp(c->m_url->url_user, f->names[i].device) == 0)
+            return c;
     }
+    return NULL;
+}
+
+/* Seconds. */
+static uint32_t granted_by_pbx(const struct kg_front *front, const sip_t *answer, const sip_contact_t *c)
+{
+    if (c && c->m_expires)
+        return (uint32_t)strtoul(c->m_expires, NULL, 10);
     return answer->sip_expires ? (uint32_t)answer->sip_expires->ex_delta : front->expires_s;
+}
+
+/* RFC 5627 5.3: as the PBX wrote them. What is not a quoted string of printable ASCII is left out. */
+static bool keep_gruu(struct kg_binding *b, const sip_contact_t *c)
+{
+    static const char *const names[] = {"pub-gruu", "temp-gruu"};
+    char text[768] = "", with_mark[16];
+    size_t used = 0;
+
+    for (unsigned i = 0; c && i < sizeof names / sizeof names[0]; i++) {
+        const char *value = NULL;
+        size_t len = 0;
+
+        snprintf(with_mark, sizeof with_mark, "%s=", names[i]);
+        value = msg_params_find(c->m_params, with_mark);
+        while (value && value[len] >= 0x20 && value[len] < 0x7f)
+            len++;
+        if (len < 2 || len > 300 || value[len] || value[0] != '"' || strcspn(value + 1, "\"\\<>") != len - 2)
+            continue;
+        used += (size_t)snprintf(text + used, sizeof text - used, ";%s=%s", names[i], value);
+    }
+    return kg_binding_set(&b->gruu, text);
+}
+
+/* RFC 3608: for later requests of this phone to this PBX. One too long to be kept whole is not kept. */
+static bool keep_service_route(struct kg_binding *b, const sip_t *answer)
+{
+    char text[KG_ROUTE_SIZE];
+
+    if (kg_route_text(answer->sip_service_route, text, sizeof text))
+        text[0] = '\0';
+    return kg_binding_set(&b->service_route, text);
 }
 
 static void remove_wish(struct kg_registrar *registrar, struct kg_binding *b)
@@ -235,9 +272,10 @@ static bool keep_wish(struct kg_front *front, const struct kg_forward *f, unsign
 {
     struct kg_registrar *registrar = front->registrar;
     const struct kg_wish *wish = &f->wanted.wish[i];
-    const struct kg_contact contact = kg_register_contact(&f->wanted, wish, &f->flow);
+    const sip_contact_t *kept = contact_of(f, i, answer);
+    struct kg_contact contact = kg_register_contact(&f->wanted, wish, &f->flow);
     struct kg_binding *b = kg_bindings_find(registrar->bindings, &contact);
-    uint32_t pbx_s = granted_by_pbx(front, answer, f->token[i]), phone_s;
+    uint32_t pbx_s = granted_by_pbx(front, answer, kept), phone_s;
     bool changed = !b || !kg_flow_same(&b->flow, &f->flow) || strcmp(b->uri, wish->uri) != 0;
     bool nat = changed ? kg_registrar_is_behind_nat(f->sip, &f->flow, NULL) : b->nat;
     struct kg_flow before = {0};
@@ -248,17 +286,20 @@ static bool keep_wish(struct kg_front *front, const struct kg_forward *f, unsign
         return true;
     }
     /* Two REGISTERs crossed: what counts is the name the PBX has just accepted. */
-    if (b && strcmp(b->token, f->token[i]) != 0) {
+    if (b && strcmp(b->token, f->names[i].token) != 0) {
         kg_registrar_drop(registrar, b, "makes room for its newer self");
         b = NULL;
     }
     if (!b)
-        b = kg_bindings_by_token(registrar->bindings, f->token[i]);
+        b = kg_bindings_by_token(registrar->bindings, f->names[i].token);
     phone_s = granted_to_phone(registrar, f, wish->expires_s, nat, pbx_s);
     if (b && changed)
         kg_flow_copy(&before, &b->flow);
-    b = kg_bindings_put(registrar->bindings, b, f->token[i], &contact, now_ms + (int64_t)phone_s * 1000);
-    if (!b || !kg_binding_set(&b->auth_user, f->auth_user)) {
+    contact.device = f->names[i].device;
+    b = kg_bindings_put(registrar->bindings, b, f->names[i].token, &contact,
+                        now_ms + (int64_t)phone_s * 1000);
+    if (!b || !kg_binding_set(&b->auth_user, f->auth_user) || !keep_gruu(b, kept) ||
+        !keep_service_route(b, answer)) {
         kg_flow_clear(&before);
         return false;
     }
@@ -314,4 +355,21 @@ size_t kg_registrar_pbx_flows(struct kg_registrar *registrar, const struct kg_fl
     if (pbxes && count == 0 && max > 0 && (out[0] = kg_pbxes_flow(pbxes, 0)) != NULL)
         count = 1;
     return count;
+}
+
+const char *kg_registrar_service_route(const struct kg_registrar *registrar, const struct kg_flow *phone,
+                                       const char *user, const struct kg_flow *pbx)
+{
+    struct kg_pbxes *pbxes = registrar->front ? registrar->front->pbxes : NULL;
+    const struct kg_binding *b = pbxes ? kg_bindings_on_flow(registrar->bindings, phone) : NULL;
+    const struct kg_flow *registered;
+
+    for (; b; b = b->flow_next) {
+        if (!b->service_route[0] || !kg_registrar_is_user(registrar, b, user))
+            continue;
+        registered = kg_pbxes_flow(pbxes, b->pbx);
+        if (registered && kg_addr_equal(&registered->remote, &pbx->remote))
+            return b->service_route;
+    }
+    return "";
 }

@@ -20,6 +20,14 @@
 #define KG_STRANGERS_MAX       5000
 #define KG_STRANGERS_WINDOW_MS 32000
 
+struct kg_names {
+    char token[KG_TOKEN_SIZE];  /* of the binding */
+    char device[KG_TOKEN_SIZE]; /* the PBX knows the phone by it */
+};
+
+/* What a PBX does with a Path (RFC 3327). */
+enum kg_path_at { KG_PATH_UNKNOWN, KG_PATH_TAKEN, KG_PATH_IGNORED };
+
 /* One REGISTER on its way to the PBX. */
 struct kg_forward {
     struct kg_front *front;
@@ -29,7 +37,9 @@ struct kg_forward {
     const sip_t *sip;
     struct kg_flow flow;
     struct kg_register wanted;
-    char token[KG_WISHES_MAX][KG_TOKEN_SIZE]; /* what the PBX knows each wish by */
+    struct kg_names names[KG_WISHES_MAX]; /* of each wish */
+    bool own_contact;                     /* the PBX gets the phone's own Contact, and us in the Path */
+    bool again;                           /* it ignored that, and is asked anew */
     char auth_user[128];
     uint32_t pbx, tried; /* the one asked now; a bit for each one asked */
     int64_t give_up_ms;
@@ -39,6 +49,7 @@ struct kg_forward {
 struct kg_front {
     struct kg_registrar *registrar;
     struct kg_pbxes *pbxes;
+    enum kg_path_at path_at[KG_PBX_MAX];
     struct kg_forward *forwards;
     unsigned forward_count;
     int64_t strangers_since_ms; /* window of KG_STRANGERS_MAX */
@@ -46,9 +57,9 @@ struct kg_front {
     uint32_t expires_s; /* asked of the PBX; more than configured after a 423 */
 };
 
-/* forward.c. Takes x over. tokens as in struct kg_forward. */
+/* forward.c. Takes x over. names as in struct kg_forward. */
 void kg_forward_start(struct kg_front *front, struct kg_exchange *x, const struct kg_register *wanted,
-                      char token[KG_WISHES_MAX][KG_TOKEN_SIZE], uint32_t preferred_pbx);
+                      const struct kg_names names[KG_WISHES_MAX], uint32_t preferred_pbx);
 /* 503 with a time to come back, spread. */
 void kg_forward_refuse(struct kg_exchange *x);
 void kg_forward_tick(struct kg_front *front, int64_t now_ms);

@@ -38,6 +38,8 @@ nta_agent_t *kg_registrar_agent(const struct kg_registrar *registrar);
 /* Notes what the binding's REGISTER shows of a NAT. */
 void kg_registrar_assess(struct kg_binding *binding, const sip_t *sip);
 bool kg_registrar_is_behind_nat(const sip_t *sip, const struct kg_flow *flow, struct kg_nat_verdict *verdict);
+/* Is this the user part of its address of record? */
+bool kg_registrar_is_user(const struct kg_registrar *registrar, const struct kg_binding *b, const char *user);
 /* Bytes of a binding's address of record that are the user part. */
 size_t kg_registrar_user_part(const struct kg_registrar *registrar, const struct kg_binding *b);
 /* The most a phone is granted over this flow, in seconds. */
@@ -48,10 +50,10 @@ void kg_registrar_drop(struct kg_registrar *registrar, struct kg_binding *bindin
 /* Makes room for contacts_per_user: the one refreshed least recently goes. Not a 403: a phone that comes back
  * after a crash with another port would lock its own user out until the old contact expires. */
 void kg_registrar_limit(struct kg_registrar *registrar, const char *user);
-/* A fresh token: stable for (user, contact), so that a phone that comes back is the same contact to the PBX.
- */
-void kg_registrar_token(const struct kg_registrar *registrar, const struct kg_contact *contact,
-                        char out[static KG_TOKEN_SIZE]);
+/* A fresh token, and the name of the phone toward the PBX: stable for (user, contact), so that a phone that
+ * comes back is the same contact to the PBX. The flows of one phone (RFC 5626) are one contact to it. */
+void kg_registrar_name(const struct kg_registrar *registrar, const struct kg_contact *contact,
+                       char token[static KG_TOKEN_SIZE], char device[static KG_TOKEN_SIZE]);
 /* Logs at most a few lines a second of what anybody can cause. */
 void kg_registrar_complain(struct kg_registrar *registrar, const char *what, const char *user,
                            const struct kg_flow *flow);
@@ -89,9 +91,11 @@ void kg_authorize_challenge(struct kg_registrar *registrar, struct kg_exchange *
 
 /* --- embedded.c, front.c --- */
 void kg_embedded_register(struct kg_registrar *registrar, struct kg_exchange *x);
-/* The Contact headers of a 200: the user's contacts and their remaining seconds, as far as they fit. */
-void kg_register_contacts(const struct kg_registrar *registrar, const char *user, int64_t now_ms, char *out,
-                          size_t size);
+
+/* --- answer.c --- */
+/* 200 with the user's contacts. info: NULL or what the PBX said. */
+void kg_register_ok(const struct kg_registrar *registrar, struct kg_exchange *x, const struct kg_register *r,
+                    const sip_authentication_info_t *info, int64_t now_ms);
 
 /* See front.h. */
 struct kg_front *kg_front_new(struct kg_registrar *registrar);

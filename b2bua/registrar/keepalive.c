@@ -178,7 +178,8 @@ static int send_options(struct kg_registrar *registrar, struct kg_binding *b)
     /* Consumes msg. */
     return nta_msg_tsend(agent, msg, URL_STRING_MAKE(kg_flow_route_url(&b->flow, route)),
                          NTATAG_TPORT(b->flow.tport), SIPTAG_FROM_STR(from_header), SIPTAG_TO_STR(to_header),
-                         SIPTAG_CALL_ID_STR(call_id), SIPTAG_CSEQ_STR(cseq), SIPTAG_MAX_FORWARDS_STR("70"),
+                         TAG_IF(b->path[0], SIPTAG_ROUTE_STR(b->path)), SIPTAG_CALL_ID_STR(call_id),
+                         SIPTAG_CSEQ_STR(cseq), SIPTAG_MAX_FORWARDS_STR("70"),
                          SIPTAG_USER_AGENT_STR(KG_SIP_SERVER), TAG_END());
 }
 

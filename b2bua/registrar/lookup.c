@@ -13,7 +13,7 @@ static bool is_reachable(const struct kg_binding *b)
     return b->flow.tport && kg_flow_is_up(&b->flow);
 }
 
-static bool is_user(const struct kg_registrar *registrar, const struct kg_binding *b, const char *user)
+bool kg_registrar_is_user(const struct kg_registrar *registrar, const struct kg_binding *b, const char *user)
 {
     size_t len = kg_registrar_user_part(registrar, b);
 
@@ -25,7 +25,7 @@ static void fill_target(const struct kg_registrar *registrar, const struct kg_bi
 {
     snprintf(out->user, sizeof out->user, "%.*s", (int)kg_registrar_user_part(registrar, b), b->user);
     snprintf(out->contact, sizeof out->contact, "%s", b->uri);
-    out->path = "";
+    out->path = b->path;
     kg_flow_copy(&out->flow, &b->flow);
     out->nat = b->nat;
     out->q = b->q;
@@ -86,7 +86,7 @@ static const char *find_aor(const struct kg_registrar *registrar, const char *us
 
     for (struct kg_binding *b = kg_bindings_next(registrar->bindings, NULL); b;
          b = kg_bindings_next(registrar->bindings, b)) {
-        if (!is_user(registrar, b, user))
+        if (!kg_registrar_is_user(registrar, b, user))
             continue;
         if (aor && strcmp(aor, b->user) != 0)
             return "";
@@ -109,7 +109,7 @@ size_t kg_registrar_lookup(struct kg_registrar *registrar, const char *user, str
 /* The URI's user is a token of ours that a contact is registered by. */
 static const struct kg_binding *by_token(const struct kg_registrar *registrar, const url_t *url)
 {
-    return url->url_user ? kg_bindings_by_token(registrar->bindings, url->url_user) : NULL;
+    return url->url_user ? kg_bindings_of_device(registrar->bindings, url->url_user) : NULL;
 }
 
 static size_t find_by_token(struct kg_registrar *registrar, const url_t *url, const sip_route_t *route,
@@ -120,7 +120,7 @@ static size_t find_by_token(struct kg_registrar *registrar, const url_t *url, co
 
     if (!b)
         b = by_token(registrar, url);
-    if (b)
+    for (; b; b = b->device_next)
         note(&f, b);
     return tell(&f);
 }
@@ -169,7 +169,7 @@ int kg_registrar_by_flow(struct kg_registrar *registrar, const struct kg_flow *f
 {
     const struct kg_binding *first = kg_bindings_on_flow(registrar->bindings, flow), *b = first;
 
-    while (b && !is_user(registrar, b, user))
+    while (b && !kg_registrar_is_user(registrar, b, user))
         b = b->flow_next;
     if (!b)
         b = first;

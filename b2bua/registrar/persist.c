@@ -79,6 +79,10 @@ void kg_persist_put(struct kg_registrar *registrar, const struct kg_binding *b)
     put_string(&t, "remote", kg_addr_format(&b->flow.remote, addr));
     put_string(&t, "local", kg_addr_format(&b->flow.local, addr));
     put_string(&t, "nat_reasons", b->nat_reasons);
+    if (b->path[0])
+        put_string(&t, "path", b->path);
+    if (strcmp(b->device, b->token) != 0)
+        put_string(&t, "device", b->device);
     put_number(&t, "nat", b->nat);
     put_number(&t, "reg_id", b->reg_id);
     put_number(&t, "cseq", b->cseq);
@@ -96,6 +100,8 @@ void kg_persist_put(struct kg_registrar *registrar, const struct kg_binding *b)
     }
     if (registrar->front) {
         put_string(&t, "auth_user", b->auth_user);
+        put_string(&t, "service_route", b->service_route);
+        put_string(&t, "gruu", b->gruu);
         put_number(&t, "pbx", b->pbx);
         put_number(&t, "pbx_until", b->pbx_until_ms + offset_ms);
         put_number(&t, "pbx_renew", b->pbx_renew_ms + offset_ms);
@@ -193,7 +199,9 @@ static int restore(struct kg_registrar *registrar, const struct kg_store_binding
                                  .q = json_object_get(json, "q") ? (uint16_t)get_number(json, "q")
                                                                  : KG_Q_DEFAULT,
                                  .user_agent = get_string(json, "agent"),
-                                 .flow = flow};
+                                 .flow = flow,
+                                 .device = get_string(json, "device"),
+                                 .path = get_string(json, "path")};
     struct kg_learn_bounds bounds;
     struct kg_binding *b;
     url_t url;
@@ -214,6 +222,8 @@ static int restore(struct kg_registrar *registrar, const struct kg_store_binding
     if (b->nonce[0])
         kg_digest_restore(registrar->digest, b->nonce, b->nc);
     kg_binding_set(&b->auth_user, get_string(json, "auth_user"));
+    kg_binding_set(&b->service_route, get_string(json, "service_route"));
+    kg_binding_set(&b->gruu, get_string(json, "gruu"));
     b->pbx = (uint32_t)get_number(json, "pbx");
     b->pbx_until_ms = get_number(json, "pbx_until") - offset_ms;
     b->pbx_renew_ms = get_number(json, "pbx_renew") - offset_ms;

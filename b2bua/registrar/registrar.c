@@ -223,18 +223,22 @@ void kg_registrar_limit(struct kg_registrar *registrar, const char *user)
     }
 }
 
-void kg_registrar_token(const struct kg_registrar *registrar, const struct kg_contact *contact,
-                        char out[static KG_TOKEN_SIZE])
+void kg_registrar_name(const struct kg_registrar *registrar, const struct kg_contact *contact,
+                       char token[static KG_TOKEN_SIZE], char device[static KG_TOKEN_SIZE])
 {
     char text[2048];
+    unsigned i = 0;
 
-    for (unsigned i = 0;; i++) {
+    do {
         snprintf(text, sizeof text, "%s\n%s\n%s\n%u\n%u", contact->user, contact->key, contact->instance,
-                 contact->reg_id, i);
-        kg_digest_name(registrar->digest, "token", text, out, KG_TOKEN_SIZE);
-        if (!kg_bindings_by_token(registrar->bindings, out))
-            return;
-    }
+                 contact->reg_id, i++);
+        kg_digest_name(registrar->digest, "token", text, token, KG_TOKEN_SIZE);
+    } while (kg_bindings_by_token(registrar->bindings, token));
+    memcpy(device, token, KG_TOKEN_SIZE);
+    if (contact->reg_id == 0)
+        return;
+    snprintf(text, sizeof text, "%s\n%s", contact->user, contact->instance);
+    kg_digest_name(registrar->digest, "device", text, device, KG_TOKEN_SIZE);
 }
 
 /* --- requests ---------------------------------------------------------------------------------------------

@@ -73,6 +73,12 @@ int kg_registrar_by_flow(struct kg_registrar *registrar, const struct kg_flow *f
 size_t kg_registrar_pbx_flows(struct kg_registrar *registrar, const struct kg_flow *phone,
                               const struct kg_flow **out, size_t max);
 
+/* PBX mode: the Route header (RFC 3608) of a request outside of dialogs that this user sends from there to
+ * this PBX, "" if none. It goes to the PBX's address whatever it names. The registrar's: copy what is kept.
+ */
+const char *kg_registrar_service_route(const struct kg_registrar *registrar, const struct kg_flow *phone,
+                                       const char *user, const struct kg_flow *pbx);
+
 /* [{user, contact, transport, remote, local, nat, nat_reasons[], user_agent, expires_in, registered,
  * keepalive_s, reachable, unanswered, keepalive{state, words, interval_ms, proven_ms, broken_ms, min_ms,
  * max_ms} (only where keepalives are sent)}], in PBX mode also domain, token and pbx_expires_in. registered

@@ -1,6 +1,7 @@
 #include "b2bua/registrar/request.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <sofia-sip/msg_header.h>
 #include <sofia-sip/nta_stateless.h>
 #include <sofia-sip/nta_tag.h>
@@ -96,6 +97,48 @@ static uint16_t parse_q(const char *text)
     return (uint16_t)q;
 }
 
+int kg_route_text(const sip_route_t *list, char *out, size_t size)
+{
+    size_t used = 0;
+
+    out[0] = '\0';
+    for (const sip_route_t *route = list; route; route = route->r_next) {
+        char url[KG_ROUTE_SIZE];
+        ssize_t len = url_e(url, sizeof url, route->r_url);
+        int n = len < 0 || (size_t)len >= sizeof url
+                    ? -1
+                    : snprintf(out + used, size - used, "%s<%s>", used ? ", " : "", url);
+
+        if (n < 0 || (size_t)n >= size - used)
+            return E2BIG;
+        used += (size_t)n;
+    }
+    return 0;
+}
+
+static bool has_option(const sip_supported_t *supported, const sip_require_t *require, const char *option)
+{
+    for (const sip_supported_t *s = supported; s; s = s->k_next)
+        if (msg_header_find_item((const msg_common_t *)s, option))
+            return true;
+    return require && msg_header_find_item((const msg_common_t *)require, option);
+}
+
+/* RFC 5626 6: the phone says that it does outbound, and its first hop does: us, or a proxy that put itself
+ * into the Path with ob. Else reg-id counts for nothing. */
+static bool is_outbound(const sip_t *sip)
+{
+    const sip_path_t *first = sip->sip_path;
+
+    if (!has_option(sip->sip_supported, sip->sip_require, "outbound"))
+        return false;
+    if (!sip->sip_via->v_next)
+        return true;
+    while (first && first->r_next)
+        first = first->r_next;
+    return first && first->r_url->url_params && url_has_param(first->r_url, "ob");
+}
+
 static bool parse_wish(const sip_contact_t *contact, const sip_expires_t *expires, struct kg_wish *out)
 {
     const url_t *url = contact->m_url;
@@ -161,6 +204,12 @@ int kg_register_parse(const sip_t *sip, bool with_domain, struct kg_register *ou
     *phrase = "Bad To Header";
     if (!copy_aor(sip->sip_to->a_url, with_domain, out->user))
         return 400;
+    out->outbound = is_outbound(sip);
+    out->gruu = has_option(sip->sip_supported, sip->sip_require, "gruu");
+    out->knows_path = has_option(sip->sip_supported, sip->sip_require, "path");
+    *phrase = "Path Too Long";
+    if (kg_route_text(sip->sip_path, out->path, sizeof out->path))
+        return 400;
     *phrase = "Bad Contact Header";
     if (strlen(out->call_id) > 255)
         return 400;
@@ -175,6 +224,8 @@ int kg_register_parse(const sip_t *sip, bool with_domain, struct kg_register *ou
         }
         if (out->count == KG_WISHES_MAX || !parse_wish(contact, sip->sip_expires, &out->wish[out->count]))
             return 400;
+        if (!out->outbound || !out->wish[out->count].instance[0])
+            out->wish[out->count].reg_id = 0;
         out->count++;
     }
     for (unsigned i = 0; i < out->count; i++) {
@@ -199,6 +250,7 @@ struct kg_contact kg_register_contact(const struct kg_register *r, const struct 
                                .call_id = r->call_id,
                                .cseq = r->cseq,
                                .user_agent = r->user_agent,
+                               .path = r->path,
                                .flow = flow};
 }
 

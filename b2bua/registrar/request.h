@@ -51,9 +51,15 @@ struct kg_wish {
  * company is not extension 100 of another. */
 #define KG_AOR_SIZE 384
 
+/* Bytes of a Route header as text. */
+#define KG_ROUTE_SIZE 512
+
 struct kg_register {
     char user[KG_AOR_SIZE];           /* of the To: the address of record */
     const char *call_id, *user_agent; /* borrowed from the message */
+    char path[KG_ROUTE_SIZE];         /* of the proxies between the phone and kedge (RFC 3327), "" if none */
+    bool outbound;                    /* RFC 5626 applies; else no wish has a reg_id */
+    bool gruu, knows_path;            /* the phone supports them */
     uint32_t cseq;
     bool all;       /* Contact: *, Expires: 0 */
     unsigned count; /* 0 and not all: a query */
@@ -64,6 +70,8 @@ struct kg_register {
 int kg_register_parse(const sip_t *sip, bool with_domain, struct kg_register *out, const char **phrase);
 struct kg_contact kg_register_contact(const struct kg_register *r, const struct kg_wish *wish,
                                       const struct kg_flow *flow);
+/* "<uri>, <uri>" of a Path or Service-Route; 0 or E2BIG. */
+int kg_route_text(const sip_route_t *list, char *out, size_t size);
 /* RFC 3261 10.3 step 7: of one Call-ID only growing CSeqs count. */
 bool kg_register_is_late(const struct kg_register *r, const struct kg_binding *binding);
 

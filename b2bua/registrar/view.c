@@ -65,9 +65,15 @@ static json_t *binding_of(const struct kg_registrar *registrar, const struct kg_
 
     if (json && b->keepalive_ms != KG_DUE_NEVER)
         json_object_set_new(json, "keepalive", keepalive_of(registrar, b));
+    if (json && b->instance[0])
+        json_object_set_new(json, "instance", string_of(b->instance));
+    if (json && b->reg_id > 0)
+        json_object_set_new(json, "reg_id", json_integer(b->reg_id));
+    if (json && b->path[0])
+        json_object_set_new(json, "path", string_of(b->path));
     if (json && registrar->front) {
         json_object_set_new(json, "domain", string_of(b->user[user_len] ? b->user + user_len + 1 : ""));
-        json_object_set_new(json, "token", string_of(b->token));
+        json_object_set_new(json, "token", string_of(b->device));
         json_object_set_new(json, "pbx_expires_in", json_integer((b->pbx_until_ms - now_ms) / 1000));
     }
     return json;

@@ -74,9 +74,10 @@ static bool has_sound_addresses(const sip_t *sip)
 
 sip_unsupported_t *kg_sip_unsupported(su_home_t *home, const sip_t *sip, bool ice)
 {
-    return sip_has_unsupported(
-        home, sip_supported_make(home, ice ? KG_SIP_OPTIONS ", trickle-ice" : KG_SIP_OPTIONS),
-        sip->sip_require);
+    const char *known = ice ? KG_SIP_OPTIONS ", trickle-ice" : KG_SIP_OPTIONS;
+    if (sip->sip_request && sip->sip_request->rq_method == sip_method_register)
+        known = KG_SIP_REGISTER_OPTIONS;
+    return sip_has_unsupported(home, sip_supported_make(home, known), sip->sip_require);
 }
 
 /* The same for a request that passes: what is only for the other end is not kedge's to refuse. */

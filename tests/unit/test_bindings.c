@@ -41,6 +41,7 @@ static struct kg_contact contact(const char *uri, const struct kg_flow *flow)
                                .call_id = "a@phone",
                                .cseq = 1,
                                .user_agent = "test",
+                               .path = "",
                                .flow = flow};
 }
 
@@ -121,6 +122,36 @@ static void rfc5626_instance_replaces(void **state)
     assert_null(kg_bindings_find(table, &third));
     assert_ptr_equal(kg_bindings_put(table, b, "t1", &second, 1000), b);
     assert_string_equal(b->uri, "sip:alice@198.51.100.7:9999");
+    kg_bindings_free(table);
+}
+
+/* RFC 5626 5.3: flows of one phone are found under one name, the newest first. */
+static void rfc5626_flows_of_one_device(void **state)
+{
+    struct kg_bindings *table = kg_bindings_new();
+    struct kg_flow one = udp("198.51.100.7:5060"), two = udp("203.0.113.9:4000");
+    struct kg_contact c = contact("sip:alice@198.51.100.7:5060", &one);
+    struct kg_binding *first, *second;
+
+    (void)state;
+    c.instance = "<urn:uuid:1>";
+    c.reg_id = 1;
+    c.device = "phone";
+    first = kg_bindings_put(table, NULL, "t1", &c, 1000);
+    c.reg_id = 2;
+    c.flow = &two;
+    assert_null(kg_bindings_find(table, &c));
+    second = kg_bindings_put(table, NULL, "t2", &c, 1000);
+    assert_ptr_equal(kg_bindings_of_device(table, "phone"), second);
+    assert_ptr_equal(second->device_next, first);
+    assert_null(kg_bindings_of_device(table, "t1"));
+    kg_bindings_remove(table, second);
+    assert_ptr_equal(kg_bindings_of_device(table, "phone"), first);
+    kg_bindings_remove(table, first);
+    assert_null(kg_bindings_of_device(table, "phone"));
+    c.device = NULL;
+    first = kg_bindings_put(table, NULL, "t3", &c, 1000);
+    assert_ptr_equal(kg_bindings_of_device(table, "t3"), first);
     kg_bindings_free(table);
 }
 
@@ -231,6 +262,7 @@ int main(void)
         cmocka_unit_test(same_uri_is_the_same_contact),
         cmocka_unit_test(private_uris_of_two_homes_keep_apart),
         cmocka_unit_test(rfc5626_instance_replaces),
+        cmocka_unit_test(rfc5626_flows_of_one_device),
         cmocka_unit_test(most_recent_first),
         cmocka_unit_test(due_in_order),
         cmocka_unit_test(lost_stream_is_on_no_flow),
