@@ -96,8 +96,11 @@ static int find_way(struct inquiry *in)
     if (way.verdict == KG_ROUTE_PBX) {
         const struct kg_flow *pbx[KG_TARGETS_MAX];
         in->target_count = kg_registrar_pbx_flows(server->registrar, in->flow, pbx, KG_TARGETS_MAX);
-        for (size_t i = 0; i < in->target_count; i++)
+        for (size_t i = 0; i < in->target_count; i++) {
             kg_flow_copy(&in->target[i].flow, pbx[i]);
+            in->target[i].path =
+                kg_registrar_service_route(server->registrar, in->flow, in->from_user, pbx[i]);
+        }
         if (in->target_count > 0)
             return 0;
         way.status = 503;

@@ -51,7 +51,8 @@ struct kg_way {
     enum kg_manner manner;
     char by[160]; /* the account or registered user that asks; "@address" where no phone is registered */
     char of[160]; /* user part of the request URI; of a token, whose it is */
-    struct kg_target target[KG_WAY_MAX];
+    struct kg_target target[KG_WAY_MAX]; /* without their paths */
+    char *path[KG_WAY_MAX];              /* Route header of a request to there; NULL: none */
     size_t count;
 };
 

@@ -71,7 +71,7 @@ static void fill_hops(const struct kg_transit *t, sip_max_forwards_t hops[1])
 }
 
 /* Outside of dialogs: Call-ID, tags and CSeq of our own for each. */
-static nta_outgoing_t *send_alone(struct kg_transit *t, const struct kg_target *target)
+static nta_outgoing_t *send_alone(struct kg_transit *t, const struct kg_target *target, const char *path)
 {
     const sip_t *sip = t->sip;
     const char *user = target->user[0] ? target->user : NULL, *name = sip->sip_request->rq_method_name;
@@ -104,7 +104,7 @@ static nta_outgoing_t *send_alone(struct kg_transit *t, const struct kg_target *
             NTATAG_TPORT(target->flow.tport), SIPTAG_FROM_STR(su_sprintf(made.home, "%s;tag=%s", shown, tag)),
             SIPTAG_TO_STR(kg_compose_name(made.home, sip->sip_to->a_display, to)),
             SIPTAG_CALL_ID_STR(call_id), SIPTAG_CSEQ_STR(su_sprintf(made.home, "1 %s", name)),
-            SIPTAG_MAX_FORWARDS(hops), TAG_NEXT(made.tag));
+            SIPTAG_MAX_FORWARDS(hops), TAG_IF(path, SIPTAG_ROUTE_STR(path)), TAG_NEXT(made.tag));
     }
     kg_compose_done(&made);
     if (!orq)
@@ -112,8 +112,8 @@ static nta_outgoing_t *send_alone(struct kg_transit *t, const struct kg_target *
     return orq;
 }
 
-/* In a dialog, or (target not NULL) as the request that makes it. */
-static nta_outgoing_t *send_inside(struct kg_transit *t, const struct kg_target *target)
+/* In a dialog, or (target not NULL) as the request that makes it, by this path. */
+static nta_outgoing_t *send_inside(struct kg_transit *t, const struct kg_target *target, const char *path)
 {
     struct kg_end *end = &t->subscription->end[t->to_end];
     const sip_request_t *request = t->sip->sip_request;
@@ -129,7 +129,8 @@ static nta_outgoing_t *send_inside(struct kg_transit *t, const struct kg_target 
     nta_outgoing_t *orq = nta_outgoing_tcreate(
         end->dialog, on_response, t, (url_string_t *)kg_end_route_url(end, route), request->rq_method,
         request->rq_method_name, target ? (url_string_t *)end->target : NULL, NTATAG_TPORT(end->flow.tport),
-        SIPTAG_CONTACT(contact), SIPTAG_MAX_FORWARDS(hops), TAG_NEXT(made.tag));
+        SIPTAG_CONTACT(contact), SIPTAG_MAX_FORWARDS(hops), TAG_IF(path, SIPTAG_ROUTE_STR(path)),
+        TAG_NEXT(made.tag));
     kg_compose_done(&made);
     return orq;
 }
@@ -153,7 +154,8 @@ static bool send_next(struct kg_transit *t)
         size_t i = t->next_target++;
         const struct kg_target *target = &t->way.target[i];
         set_patience(t);
-        t->orq[i] = t->subscription ? send_inside(t, target) : send_alone(t, target);
+        t->orq[i] =
+            t->subscription ? send_inside(t, target, t->way.path[i]) : send_alone(t, target, t->way.path[i]);
         if (t->orq[i])
             return true;
     }
@@ -341,7 +343,7 @@ int kg_transit_inside(struct kg_subscription *subscription, unsigned to_end, nta
     t->way.from = subscription->end[1 - to_end].peer;
     t->way.to = subscription->end[to_end].peer;
     set_patience(t);
-    t->orq[0] = send_inside(t, NULL);
+    t->orq[0] = send_inside(t, NULL, NULL);
     if (!t->orq[0]) {
         kg_transit_free(t);
         return 500;

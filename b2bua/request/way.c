@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <sofia-sip/sip_header.h>
@@ -48,9 +49,24 @@ static const struct rule *rule_of(const sip_t *sip)
 
 void kg_way_clear(struct kg_way *way)
 {
-    for (size_t i = 0; i < way->count; i++)
+    for (size_t i = 0; i < way->count; i++) {
         kg_flow_clear(&way->target[i].flow);
+        free(way->path[i]);
+        way->path[i] = NULL;
+    }
     way->count = 0;
+}
+
+/* They are the registrar's. One that there is no memory for is left out: without, many a way leads there,
+ * too.
+ */
+static void keep_paths(struct kg_way *way)
+{
+    for (size_t i = 0; i < way->count; i++) {
+        const char *path = way->target[i].path;
+        way->path[i] = path && *path ? strdup(path) : NULL;
+        way->target[i].path = NULL;
+    }
 }
 
 void kg_way_move(struct kg_way *to, struct kg_way *from)
@@ -101,6 +117,7 @@ static int to_pbx(struct kg_requests *requests, nta_incoming_t *irq, const sip_t
     for (size_t i = 0; i < way->count; i++) {
         way->target[i] = (struct kg_target){0};
         kg_flow_copy(&way->target[i].flow, pbx[i]);
+        way->target[i].path = kg_registrar_service_route(registrar, flow, named, pbx[i]);
     }
     if (way->count > 0)
         return 0;
@@ -173,6 +190,7 @@ int kg_way_find(struct kg_requests *requests, nta_incoming_t *irq, const sip_t *
         failed = from_pbx(requests, irq, sip, way);
     else
         failed = to_pbx(requests, irq, sip, flow, way);
+    keep_paths(way);
     if (!failed && way->manner == KG_MANNER_REFUSE) {
         kg_way_clear(way);
         kg_request_refuse(irq, SIP_403_FORBIDDEN, 0);
