@@ -70,6 +70,8 @@ struct kg_leg {
         *arrived; /* the re-INVITE or UPDATE being looked at, or that waits for the other side's ACK */
     nta_outgoing_t *invite; /* * our INVITE or UPDATE to the peer, until its final response and ACK */
     nta_outgoing_t *bye;
+    nta_incoming_t *bye_irq; /* its BYE that waits for the PBX's answer to ours */
+    bool bye_answered;       /* our BYE had an answer before the state machine wanted one */
     msg_t *early[KG_EARLY_MAX]; /* 18x to our INVITEs, one a dialog, the newest description first */
     struct kg_flow flow;        /* * */
     char *target;               /* * request URI of our first INVITE */
@@ -119,6 +121,8 @@ struct kg_call {
     uint8_t stream_count;
     struct kg_media_local *local[2]; /* our ports toward each side, stream_count each */
     int max_forwards;                /* for B's INVITE */
+    int64_t bye_due_ms;              /* a phone's BYE is not done yet, and not later than this; 0: none */
+    enum kg_side bye_from;
     const sip_t *cause; /* the message being handled; headers may pass from it. NULL outside of callbacks */
     struct kg_fsm_event queue[16]; /* events that arose while actions were being carried out */
     uint8_t queued;
@@ -390,6 +394,13 @@ void kg_path_done(struct kg_call *call, enum kg_fsm_event_type what, enum kg_sid
 /* The peer's SIP comes from another place than before (leg->flow has it already). restarted: the request that
  * showed it is an offer with an ICE restart. */
 void kg_path_moved(struct kg_leg *leg, const struct kg_addr *before, bool restarted);
+
+/* ---- bye.c ---- */
+/* A phone's BYE toward a PBX: true if irq waits for the PBX's answer. False: nothing was done. */
+bool kg_bye_pass(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip);
+void kg_bye_tick(struct kg_call *call, int64_t now_ms);
+/* The call ends: a BYE that waits is answered. */
+void kg_bye_settle(struct kg_call *call);
 
 /* ---- rtcp_capture.c ---- */
 /* An RTCP report that the engine relayed, for the capture server. */

@@ -33,7 +33,9 @@ static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *a
         struct kg_leg *b = &call->leg[KG_SIDE_B];
         if (b->fork && kg_branch_tick(b, now)) /* it knows better than the state machine who is unheard */
             continue;
-        if (now >= call->fsm.deadline_ms)
+        if (call->bye_due_ms && now >= call->bye_due_ms)
+            kg_bye_tick(call, now);
+        else if (now >= call->fsm.deadline_ms)
             kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_TIMER});
         else if (now >= call->path.deadline_ms)
             kg_path_tick(call);

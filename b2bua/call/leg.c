@@ -82,11 +82,14 @@ void kg_leg_close(struct kg_leg *leg)
         nta_outgoing_destroy(leg->invite);
     if (leg->bye)
         nta_outgoing_destroy(leg->bye);
+    if (leg->bye_irq)
+        nta_incoming_destroy(leg->bye_irq);
     if (leg->dialog)
         nta_leg_destroy(leg->dialog);
     if (leg->arrived)
         nta_incoming_destroy(leg->arrived);
     leg->irq = leg->arrived = NULL;
+    leg->bye_irq = NULL;
     leg->invite = leg->bye = NULL;
     leg->dialog = NULL;
     kg_early_forget(leg);
@@ -405,6 +408,8 @@ int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, c
         status = on_offer(leg, irq, sip);
         break;
     case sip_method_bye:
+        if (kg_bye_pass(leg, irq, sip))
+            break;
         call->cause = sip;
         if (!kg_branch_leave(leg, true, "the callee hung up"))
             kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_BYE, .side = leg->side});

@@ -419,7 +419,9 @@ static int on_bye_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t 
 void kg_out_bye(struct kg_leg *leg, int status, const char *why)
 {
     char route[KG_ROUTE_URL], reason[160] = "";
-    if (!kg_leg_is_reachable(leg)) {
+    if (leg->bye) /* passed on from the other side: its answer is awaited already */
+        return;
+    if (leg->bye_answered || !kg_leg_is_reachable(leg)) {
         tell(leg, KG_EV_BYE_DONE, 0, false);
         return;
     }

@@ -159,6 +159,7 @@ static void do_release(struct kg_call *call, struct kg_leg *leg, const struct kg
     record->ended_ms = kg_wall_ms();
     record->status = action->status;
     record->why = action->why;
+    kg_bye_settle(call);
     kg_talk_release(call);
     if (!record->answered_ms) /* no path was ever chosen, and what waits for an answer waits no more */
         record->reason = record->why ? record->why : "the call ended before it was answered";

@@ -432,7 +432,8 @@ class Dialog:
         self._listen(request)
         return self.agent.expect("ACK") if ack else None
 
-    def request(self, method, headers=(), body="", send_only=False, cseq=None, timeout=8):
+    def request(self, method, headers=(), body="", send_only=False, cseq=None, timeout=8, auth=False):
+        """auth: a 407 is answered with the agent's own password, as phones do."""
         if cseq is None:
             self.cseq += 1
             cseq = self.cseq
@@ -449,7 +450,13 @@ class Dialog:
         if send_only:
             self.agent.send(text)
             return None
-        return self.agent.transact(text, timeout)
+        response = self.agent.transact(text, timeout)
+        if auth and response is not None and response.status == 407:
+            if method == "INVITE":
+                self.agent._ack_refusal(text, response)
+            value = digest(response.get("Proxy-Authenticate"), self.agent.user, self.agent.password, method, self.target)
+            return self.request(method, [*headers, "Proxy-Authorization: " + value], body, timeout=timeout, auth=False)
+        return response
 
     def authorized(self, method, challenge, body="", password=None):
         """The request once more, with what a 407 asked for."""
@@ -460,8 +467,8 @@ class Dialog:
     def ack(self):
         self.request("ACK", send_only=True, cseq=self.cseq)
 
-    def reinvite(self, timeout=8, body=None, **kw):
-        response = self.request("INVITE", body=self.body(**kw) if body is None else body, timeout=timeout)
+    def reinvite(self, timeout=8, body=None, auth=False, **kw):
+        response = self.request("INVITE", body=self.body(**kw) if body is None else body, timeout=timeout, auth=auth)
         if response is not None and response.status < 300:
             self.ack()
             self._listen(response)
@@ -475,8 +482,8 @@ class Dialog:
             self._listen(response)
         return response
 
-    def bye(self):
-        response = self.request("BYE")
+    def bye(self, auth=False):
+        response = self.request("BYE", auth=auth)
         if self.rtp:
             self.rtp.to = None
         return response
