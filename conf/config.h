@@ -191,6 +191,8 @@ struct kg_config {
     struct {
         bool refer_from_trunk; /* a REFER that comes over a trunk passes */
         enum kg_fork_mode fork;
+        uint32_t session_ms;     /* RFC 4028: offered; 0: none */
+        uint32_t session_min_ms; /* the least that is agreed to */
     } calls;
     struct {
         uint32_t calls;              /* at once */

@@ -146,6 +146,13 @@ const struct kg_conf_row kg_conf_rows[] = {
      .doc =
          "What the embedded registrar's challenge offers: md5, which every phone takes; both, SHA-256 first "
          "(RFC 8760), at which many phones give up; or sha-256, which also refuses MD5 from then on."},
+    {"calls.session_expires", &kg_conf_seconds, "1800", FIELD(calls.session_ms), .min = 0, .max = DAY,
+     .reloadable = true,
+     .doc =
+         "Session timers (RFC 4028) on each leg alone: a side that refreshes its session no more is hung up "
+         "on after this. 0: kedge offers none, and honours those of its peers."},
+    {"calls.session_min", &kg_conf_seconds, "90", FIELD(calls.session_min_ms), .min = 90, .max = DAY,
+     .reloadable = true, .doc = "A peer that asks for less gets 422."},
     {"calls.refer_from_trunk", &kg_conf_yes, "no", FIELD(calls.refer_from_trunk), .reloadable = true,
      .doc = "yes: who calls over a trunk may transfer the call (REFER); the call that comes of it is then "
             "one of "

@@ -19,6 +19,7 @@
 #include "b2bua/call/headers.h"
 #include "b2bua/call/path.h"
 #include "b2bua/call/record.h"
+#include "b2bua/call/session_timer.h"
 #include "b2bua/sdp/multipart.h"
 #include "b2bua/sdp/sdp.h"
 #include "b2bua/server.h"
@@ -90,7 +91,10 @@ struct kg_leg {
     bool asked;         /* our INVITE had no SDP: its 2xx has the offer, and the ACK must have the answer */
     bool allows_update; /* * its Allow names UPDATE */
     bool trickles;      /* * it takes candidates in INFO (RFC 8840): header or a=ice-options said so */
-    uint8_t options;    /* * option tags that its peer supports, of those that options.c passes on */
+    struct kg_session_timer session;
+    struct kg_session_said session_asked; /* by the request being served */
+    nta_outgoing_t *refresh;              /* our UPDATE without SDP */
+    uint8_t options; /* * option tags that its peer supports, of those that options.c passes on */
     struct kg_refer_seq refers[KG_REFERS_MAX]; /* of its peer, the newest first */
 };
 
@@ -113,11 +117,12 @@ struct kg_call {
     struct kg_record *record;
     struct kg_call_target target[KG_TARGETS_MAX]; /* by q, the highest first */
     uint8_t target_count;
-    bool parallel;        /* contacts of one q are called at once (calls.fork) */
-    struct kg_path path;  /* which way media goes */
-    enum kg_path_why why; /* the same, of the offer/answer under way */
-    bool stubborn;        /* the answer to our ICE restart did not restart */
-    bool restarts;        /* the offer under way restarts ICE between the two sides */
+    bool parallel;          /* contacts of one q are called at once (calls.fork) */
+    int64_t session_due_ms; /* of the session timers; INT64_MAX: none */
+    struct kg_path path;    /* which way media goes */
+    enum kg_path_why why;   /* the same, of the offer/answer under way */
+    bool stubborn;          /* the answer to our ICE restart did not restart */
+    bool restarts;          /* the offer under way restarts ICE between the two sides */
     uint8_t stream_count;
     struct kg_media_local *local[2]; /* our ports toward each side, stream_count each */
     int max_forwards;                /* for B's INVITE */
@@ -256,6 +261,22 @@ void kg_options_learn(struct kg_leg *leg, const sip_t *sip);
 #define KG_OPTIONS_TEXT 128
 /* The Supported header's value toward leg's peer; returns out. */
 const char *kg_options_supported(const struct kg_leg *leg, char out[static KG_OPTIONS_TEXT]);
+
+/* ---- session.c: session timers (RFC 4028) ---- */
+/* An INVITE or UPDATE asks for a session that is too short: answered 422; the caller destroys irq. */
+bool kg_session_refuse(struct kg_calls *calls, nta_incoming_t *irq, const sip_t *sip);
+/* Remembers what the INVITE or UPDATE asks that is being served... */
+void kg_session_ask(struct kg_leg *leg, const sip_t *sip);
+/* ... and that it is answered 2xx now: Session-Expires for that; "": none. */
+void kg_session_serve(struct kg_leg *leg, char out[static KG_SESSION_TEXT]);
+/* Session-Expires for an INVITE or UPDATE of ours; false: none. */
+bool kg_session_text(const struct kg_leg *leg, char out[static KG_SESSION_TEXT]);
+void kg_session_heard(struct kg_leg *leg, const sip_t *sip); /* a 2xx to such a request */
+/* sip is a 422 after which the request can be sent again. */
+bool kg_session_too_short(struct kg_leg *leg, const sip_t *sip);
+void kg_session_tick(struct kg_call *call);   /* call->session_due_ms has come */
+void kg_session_follow(struct kg_leg *leg);   /* as kg_relay_follow */
+void kg_session_restored(struct kg_leg *leg); /* leg->session is from a snapshot */
 
 /* ---- reply.c: responses that we send ---- */
 void kg_reply_progress(struct kg_leg *leg, int status, bool sdp);

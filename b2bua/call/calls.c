@@ -39,6 +39,8 @@ static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *a
             kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_TIMER});
         else if (now >= call->path.deadline_ms)
             kg_path_tick(call);
+        else if (now >= call->session_due_ms)
+            kg_session_tick(call);
     }
     su_timer_set_interval(timer, on_tick, arg, TICK_MS);
 }
@@ -132,6 +134,7 @@ struct kg_call *kg_call_new(struct kg_calls *calls, const char *id)
     call->record = record;
     record->started_ms = kg_wall_ms();
     kg_path_init(&call->path);
+    call->session_due_ms = INT64_MAX;
     for (int side = 0; side < 2; side++) {
         call->leg[side].call = call;
         call->leg[side].side = (enum kg_side)side;

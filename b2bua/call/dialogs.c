@@ -17,7 +17,7 @@ static struct kg_leg *find(struct kg_calls *calls, const char *call_id, const ch
     id->i_hash = msg_hash_string(call_id);
     nta_leg_t *dialog = nta_leg_by_dialog(calls->agent, NULL, id, remote, NULL, local, NULL);
     struct kg_leg *leg = dialog ? nta_leg_magic(dialog, kg_leg_request) : NULL;
-    if (!leg || leg->call->over || leg->dialog != dialog)
+    if (!leg || leg->call->over)
         return NULL;
     const char *rtag = nta_leg_get_rtag(dialog);
     if (!kg_dialog_is_tag(nta_leg_get_tag(dialog), local))
@@ -25,7 +25,7 @@ static struct kg_leg *find(struct kg_calls *calls, const char *call_id, const ch
     if (rtag)
         return kg_dialog_is_tag(rtag, remote) ? leg : NULL;
     sip_to_t to = {.a_tag = remote};
-    return kg_early_of(leg, &(sip_t){.sip_to = &to}) ? leg : NULL;
+    return kg_early_of(leg, &(sip_t){.sip_to = &to, .sip_call_id = id}) ? leg : NULL;
 }
 
 enum kg_dialog_place kg_dialog_find(struct kg_calls *calls, const struct kg_dialog_id *id,

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "b2bua/call/explain.h"
 
@@ -55,6 +56,22 @@ static void explain_fate(const struct kg_record *record, const char *state, json
         kg_say(list, "It failed: the callee's side answered %d.", record->status);
 }
 
+static void explain_session(const struct kg_record *record, enum kg_side side, json_t *list)
+{
+    const struct kg_record_leg *leg = &record->leg[side];
+    time_t end = (time_t)(leg->session_end_ms / 1000);
+    struct tm tm;
+    char at[16];
+    if (!leg->session_end_ms || record->ended_ms || !gmtime_r(&end, &tm))
+        return;
+    strftime(at, sizeof at, "%H:%M:%S", &tm);
+    kg_say(list, "The session with %s ends at %s UTC unless %s refreshes it before (RFC 4028).",
+           kg_record_name(record, side), at,
+           leg->session_ours ? "kedge"
+           : leg->pbx        ? "its server"
+                             : "its phone");
+}
+
 static void explain_leg(const struct kg_record *record, enum kg_side side, json_t *list)
 {
     const struct kg_record_leg *leg = &record->leg[side];
@@ -72,6 +89,7 @@ static void explain_leg(const struct kg_record *record, enum kg_side side, json_
         kg_say(list, "How we know: %.*s.", (int)(end - line), line);
         line = *end ? end + 1 : end;
     }
+    explain_session(record, side, list);
     if (leg->lost && !record->ended_ms)
         kg_say(list, "The signalling connection to %s is gone; requests to it wait until it connects again.",
                kg_record_name(record, side));

@@ -440,6 +440,13 @@ static void on_path_lost(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int6
                                             : "the media path to the callee was lost and no other was found");
 }
 
+static void on_expired(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                       struct kg_fsm_out *out)
+{
+    if (fsm->state == KG_CALL_TALK)
+        kg_fsm_finish(fsm, out, now_ms, 408, 0, ev->why);
+}
+
 static void on_hangup(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
                       struct kg_fsm_out *out)
 {
@@ -523,6 +530,8 @@ static kg_fsm_handler *const handlers[KG_EV_COUNT] = {
     [KG_EV_REINVITE] = kg_re_on_offer,
     [KG_EV_UPDATE] = kg_re_on_offer,
     [KG_EV_RENEW] = kg_re_on_wish,
+    [KG_EV_REFRESH] = kg_re_on_wish,
+    [KG_EV_EXPIRED] = on_expired,
     [KG_EV_UPGRADE] = kg_re_on_wish,
     [KG_EV_BYE] = on_bye,
     [KG_EV_BYE_DONE] = on_bye_done,

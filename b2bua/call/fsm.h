@@ -73,6 +73,7 @@ enum kg_re_kind {
     KG_RE_PASSES,   /* an offer of re_from's goes to the other side */
     KG_RE_ABSORBED, /* an offer of re_from's is answered by kedge alone */
     KG_RE_RENEWAL,  /* kedge offers re_from's agreed description to the other side once more */
+    KG_RE_REFRESH,  /* kedge offers the other side what it has, so that its session does not expire */
     KG_RE_UPGRADE,  /* re_from is asked for an offer, which goes to the other side */
     KG_RE_LATE,     /* the other side's INVITE has no SDP: re_from is asked for the offer, which goes into our
                      * 2xx; the ACK has the answer */
@@ -100,7 +101,14 @@ enum kg_apply {
 };
 
 /* What kedge itself wants to change, as soon as nothing else is under way. */
-enum { KG_WISH_RENEW_A = KG_SIDE_A, KG_WISH_RENEW_B = KG_SIDE_B, KG_WISH_UPGRADE, KG_WISH_COUNT };
+enum {
+    KG_WISH_RENEW_A = KG_SIDE_A,
+    KG_WISH_RENEW_B = KG_SIDE_B,
+    KG_WISH_REFRESH_A,
+    KG_WISH_REFRESH_B,
+    KG_WISH_UPGRADE,
+    KG_WISH_COUNT
+};
 struct kg_fsm_wish {
     bool wanted;    /* until it is done */
     uint8_t tries;  /* so far */
@@ -139,8 +147,8 @@ enum kg_fsm_event_type {
     KG_EV_ACK,    /* side, sdp: the answer, where kg_fsm_awaits_answer */
     KG_EV_ACK_TIMEOUT, /* side */
     KG_EV_CANCEL,      /* side */
-    KG_EV_REINVITE,    /* side, sdp, absorb */
-    KG_EV_UPDATE,      /* side, absorb: with SDP; one without is no business of the machine */
+    KG_EV_REINVITE,    /* side, sdp, absorb, same */
+    KG_EV_UPDATE,      /* side, absorb, same: with SDP; one without is no business of the machine */
     KG_EV_BYE,         /* side; the request itself is always answered 200 */
     KG_EV_BYE_DONE,    /* side: final response to our BYE, or none in time */
     KG_EV_FLOW_LOST,   /* side */
@@ -149,6 +157,8 @@ enum kg_fsm_event_type {
     KG_EV_PATH_LOST,   /* side: no path for its media is left */
     KG_EV_RENEW,       /* side: kedge is to offer anew on that leg alone (ICE restart of its own) */
     KG_EV_UPGRADE,     /* side: asked for an offer first, which then goes to the other side */
+    KG_EV_REFRESH,     /* side: a re-INVITE that changes nothing (RFC 4028 7.4) */
+    KG_EV_EXPIRED,     /* side, why: nobody refreshed its session */
     KG_EV_HANGUP,      /* by an admin */
     KG_EV_SHUTDOWN,    /* kedge ends */
     KG_EV_TIMER,       /* the deadline has passed */
@@ -161,6 +171,7 @@ struct kg_fsm_event {
     bool sdp;
     bool ok;
     unsigned chance; /* REJECT: random, for how long to wait after glare */
+    bool same;       /* the offer is the one that holds, word by word */
     bool absorb;     /* the offer concerns nothing but that leg's ICE and transport: kedge answers it alone */
     unsigned seq;
     const char *why; /* a constant sentence, or NULL: nothing better to say than what always holds */
@@ -172,6 +183,7 @@ enum kg_fsm_action_type {
     KG_DO_INVITE,    /* INVITE to `side`: the first contacts, the next ones, or a re-INVITE */
     KG_DO_UPDATE,    /* UPDATE to `side` if its peer knows that method, else a re-INVITE */
     KG_DO_ASK,       /* re-INVITE without SDP to `side` */
+    KG_DO_SERVE,     /* the re-INVITE or UPDATE that just came is served */
     KG_DO_RENEW,     /* new ICE credentials of kedge's toward `side`, for the offer that follows */
     KG_DO_DROP,      /* give up `side`'s INVITE that nobody answered: CANCEL when possible, want no answer */
     KG_DO_PROGRESS,  /* provisional `status` to `side`, with SDP if sdp */

@@ -258,6 +258,10 @@ void kg_calls_invite(struct kg_calls *calls, nta_incoming_t *irq, const sip_t *s
         refuse(&in, 503, KG_CALL_RETRY_AFTER);
         return;
     }
+    if (kg_session_refuse(calls, irq, sip)) { /* RFC 4028 9 */
+        nta_incoming_destroy(irq);
+        return;
+    }
     struct kg_call *merged = NULL;
     in.key = invite_key(sip);
     HASH_FIND(hh_invite, calls->by_invite, &in.key, sizeof in.key, merged);

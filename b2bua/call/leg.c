@@ -23,7 +23,7 @@
 
 int kg_leg_accept(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow)
 {
-    char param[KG_TAG_LEN + 5] = "tag=";
+    char param[KG_TAG_LEN + 5] = "tag=", session[KG_SESSION_TEXT];
     const char *tag = param + 4, *params[] = {param, NULL};
     kg_calls_random_hex(leg->call->calls, param + 4, KG_TAG_LEN);
     leg->local = kg_name_addr(sip->sip_to->a_display, sip->sip_to->a_url);
@@ -44,6 +44,8 @@ int kg_leg_accept(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip, con
     nta_incoming_bind(irq, kg_leg_ack_or_cancel, leg);
     leg->irq = irq;
     kg_leg_learn(leg, sip);
+    kg_session_ask(leg, sip);
+    kg_session_serve(leg, session); /* the snapshot that goes with the answer is made before it */
     kg_leg_set_flow(leg, flow);
     return 0;
 }
@@ -84,13 +86,15 @@ void kg_leg_close(struct kg_leg *leg)
         nta_outgoing_destroy(leg->bye);
     if (leg->bye_irq)
         nta_incoming_destroy(leg->bye_irq);
+    if (leg->refresh)
+        nta_outgoing_destroy(leg->refresh);
     if (leg->dialog)
         nta_leg_destroy(leg->dialog);
     if (leg->arrived)
         nta_incoming_destroy(leg->arrived);
     leg->irq = leg->arrived = NULL;
     leg->bye_irq = NULL;
-    leg->invite = leg->bye = NULL;
+    leg->invite = leg->bye = leg->refresh = NULL;
     leg->dialog = NULL;
     kg_early_forget(leg);
     kg_flow_clear(&leg->flow);
@@ -281,7 +285,10 @@ static void offer(struct kg_leg *leg, const sip_t *sip, const struct kg_addr *mo
         kg_reply_refuse(irq, leg, &(struct kg_fsm_action){.status = 488, .why = error});
         return;
     }
+    bool same = found == KG_SDP_OK && leg->sdp_agreed && strcmp(leg->sdp_pending, leg->sdp_agreed) == 0 &&
+                leg->call->leg[kg_other_side(leg->side)].sdp_agreed;
     struct kg_fsm_event event = {.type = update ? KG_EV_UPDATE : KG_EV_REINVITE,
+                                 .same = same,
                                  .side = leg->side,
                                  .sdp = found == KG_SDP_OK,
                                  .absorb = found == KG_SDP_OK && kg_talk_is_absorbed(leg)};
@@ -297,10 +304,14 @@ static void offer(struct kg_leg *leg, const sip_t *sip, const struct kg_addr *mo
 static void answer_refresh(struct kg_leg *leg, nta_incoming_t *irq)
 {
     sip_contact_t contact[1];
-    char buf[KG_CONTACT_URL];
+    char buf[KG_CONTACT_URL], session[KG_SESSION_TEXT], options[KG_OPTIONS_TEXT];
     kg_leg_contact(leg, contact, buf);
+    kg_session_serve(leg, session);
     nta_incoming_treply(irq, SIP_200_OK, SIPTAG_CONTACT(contact), SIPTAG_ALLOW(leg->call->calls->allow),
-                        TAG_END());
+                        SIPTAG_SUPPORTED_STR(kg_options_supported(leg, options)),
+                        TAG_IF(session[0], SIPTAG_SESSION_EXPIRES_STR(session)), TAG_END());
+    if (session[0] && leg->call->fsm.state == KG_CALL_TALK)
+        kg_talk_save(leg->call);
 }
 
 static bool is_empty(const sip_t *sip)
@@ -338,10 +349,13 @@ static int on_offer(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
     }
     if (is_stranger(leg, irq, sip))
         return 0;
+    if (kg_session_refuse(leg->call->calls, irq, sip))
+        return 422;
     bool moved = follow(leg, irq, &before);
     if (sip->sip_contact) /* target refresh (RFC 3261 12.2.2) */
         nta_leg_server_route(leg->dialog, sip->sip_record_route, sip->sip_contact);
     kg_leg_learn(leg, sip);
+    kg_session_ask(leg, sip);
     if (sip->sip_request->rq_method == sip_method_update && is_empty(sip)) {
         answer_refresh(leg, irq);
         if (moved)

@@ -70,6 +70,8 @@ static bool is_update_unknown(const nta_outgoing_t *orq, int status)
     return nta_outgoing_method(orq) == sip_method_update && (status == 405 || status == 501);
 }
 
+static void offer_longer(struct kg_leg *leg, nta_outgoing_t *refused);
+
 static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
 {
     struct kg_call *call = leg->call;
@@ -94,6 +96,7 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
     } else if (status < 300) {
         kg_branch_win(leg);
         on_answered(leg, sip);
+        kg_session_heard(leg, sip);
         kg_early_forget(leg);
         tell(leg, KG_EV_ANSWER, status, sdp);
     } else {
@@ -102,6 +105,8 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
         if (is_update_unknown(orq, status)) {
             leg->allows_update = false;
             kg_out_update(leg);
+        } else if (wanted && kg_session_too_short(leg, sip)) {
+            offer_longer(leg, orq);
         } else {
             kg_branch_fail(leg, status, NULL, orq);
         }
@@ -181,9 +186,9 @@ static int take_target(struct kg_leg *leg, const sip_t *sip, struct kg_call_targ
 
 /* What the stack adds to what is summed up below: the method, versions, names of headers, Via with branch and
  * rport, our tags, Call-ID, CSeq, Max-Forwards, Content-Type, Content-Length, User-Agent, Supported,
- * Recv-Info.
+ * Session-Expires, Recv-Info.
  */
-#define HEADER_BYTES 350
+#define HEADER_BYTES 400
 
 static size_t url_size(const char *url)
 {
@@ -253,7 +258,7 @@ static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer o
     struct kg_body body;
     struct kg_passed passed;
     struct kg_list list;
-    char options[KG_OPTIONS_TEXT];
+    char options[KG_OPTIONS_TEXT], session[KG_SESSION_TEXT], min[16];
     size_t len = 0;
     bool asks = offer == ASK || (offer == FIRST && call->fsm.late);
     char *text = asks ? NULL : kg_talk_text(leg, &len);
@@ -269,6 +274,7 @@ static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer o
     kg_headers_none(&passed);
     if (sip)
         kg_leg_pass(leg, sip, &passed);
+    snprintf(min, sizeof min, "%u", (unsigned)leg->session.min_s);
     kg_list_begin(&list);
     if (offer == FIRST && sip) {
         kg_refer_pass(&list, sip, &call->leg[kg_other_side(leg->side)], leg);
@@ -285,6 +291,8 @@ static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer o
         offer == FIRST ? (url_string_t *)leg->target : NULL, NTATAG_TPORT(leg->flow.tport),
         TAG_IF(path, SIPTAG_ROUTE_STR(path)), SIPTAG_CONTACT(contact), SIPTAG_MAX_FORWARDS(max_forwards),
         SIPTAG_ALLOW(call->calls->allow), SIPTAG_SUPPORTED_STR(kg_options_supported(leg, options)),
+        TAG_IF(kg_session_text(leg, session), SIPTAG_SESSION_EXPIRES_STR(session)),
+        TAG_IF(leg->session.min_s, SIPTAG_MIN_SE_STR(min)),
         KG_TRICKLE_TAGS(call->calls->server->config.media.ice), TAG_NEXT(kg_body_tags(&body, list.tag)));
     kg_list_end(&list);
     kg_body_end(&body);
@@ -310,6 +318,41 @@ static void offer_again(struct kg_leg *leg, enum offer offer)
     if (problem)
         give_up(leg, problem);
     msg_destroy(msg);
+}
+
+static const char *route_of(su_home_t *home, const sip_t *sip)
+{
+    const char *text = NULL;
+    for (const sip_route_t *route = sip->sip_route; route; route = route->r_next) {
+        const char *one = url_as_string(home, route->r_url);
+        text = text ? su_sprintf(home, "%s, <%s>", text, one) : su_sprintf(home, "<%s>", one);
+    }
+    return text;
+}
+
+/* The same once more: its session was too short for the peer (RFC 4028 7.3). */
+static void offer_longer(struct kg_leg *leg, nta_outgoing_t *refused)
+{
+    struct kg_leg *from = &leg->call->leg[kg_other_side(leg->side)];
+    msg_t *sent = nta_outgoing_getrequest(refused);
+    const char *problem = "the other side's INVITE is gone";
+    if (leg->call->fsm.state == KG_CALL_TALK) {
+        bool update = nta_outgoing_method(refused) == sip_method_update;
+        bool empty = sent && !sip_object(sent)->sip_payload;
+        offer_again(leg, update ? UPDATE : empty ? ASK : AGAIN);
+        problem = NULL;
+    } else {
+        msg_t *msg = from->irq ? nta_incoming_getrequest(from->irq) : NULL;
+        su_home_t home[1] = {SU_HOME_INIT(home)};
+        su_home_init(home);
+        if (msg && sent)
+            problem = send_offer(leg, sip_object(msg), FIRST, route_of(home, sip_object(sent)));
+        su_home_deinit(home);
+        msg_destroy(msg);
+    }
+    if (problem)
+        give_up(leg, problem);
+    msg_destroy(sent);
 }
 
 const char *kg_out_first(struct kg_leg *leg, const sip_t *sip, unsigned n)
@@ -477,6 +520,7 @@ void kg_out_follow(struct kg_leg *leg)
     if (leg->pbx || !kg_leg_is_reachable(leg))
         return;
     kg_relay_follow(leg);
+    kg_session_follow(leg);
     if (!offer && !bye)
         return;
     kg_info("call", "call %s: what %s has not answered is sent to its new place", leg->call->record->id,

@@ -73,7 +73,9 @@ struct kg_record_leg {
     bool nat;
     char *nat_reasons; /* sentences, one a line; NULL: none */
     bool pbx;
-    bool lost;                             /* its connection is gone */
+    bool lost;              /* its connection is gone */
+    bool session_ours;      /* kedge refreshes its session, else the peer (RFC 4028) */
+    int64_t session_end_ms; /* wall clock: when it ends unless somebody refreshes it; 0: it does not */
     struct kg_record_candidate *candidate; /* usable ones of its newest SDP */
     uint8_t candidate_count;
     struct kg_record_unused unused[KG_RECORD_UNUSED_MAX]; /* ends with reason NULL, or full */

@@ -16,7 +16,7 @@ static enum kg_side requester(const struct kg_fsm *fsm)
 
 static bool is_ours(const struct kg_fsm *fsm)
 {
-    return fsm->re_kind == KG_RE_RENEWAL || fsm->re_kind == KG_RE_UPGRADE;
+    return fsm->re_kind == KG_RE_RENEWAL || fsm->re_kind == KG_RE_REFRESH || fsm->re_kind == KG_RE_UPGRADE;
 }
 
 /* The requester's request waits for its final response. */
@@ -57,7 +57,9 @@ static void begin(struct kg_fsm *fsm, enum kg_re_kind kind, enum kg_side from, b
 
 static int wish_of(const struct kg_fsm *fsm)
 {
-    return fsm->re_kind == KG_RE_UPGRADE ? KG_WISH_UPGRADE : (int)answerer(fsm);
+    if (fsm->re_kind == KG_RE_UPGRADE)
+        return KG_WISH_UPGRADE;
+    return (fsm->re_kind == KG_RE_REFRESH ? KG_WISH_REFRESH_A : KG_WISH_RENEW_A) + (int)answerer(fsm);
 }
 
 static void done(struct kg_fsm *fsm, struct kg_fsm_out *out, bool ok)
@@ -65,7 +67,9 @@ static void done(struct kg_fsm *fsm, struct kg_fsm_out *out, bool ok)
     int which = wish_of(fsm);
     struct kg_fsm_action *action =
         kg_fsm_add(out, KG_DO_DONE, which == KG_WISH_UPGRADE ? fsm->re_from : answerer(fsm));
-    action->what = which == KG_WISH_UPGRADE ? KG_EV_UPGRADE : KG_EV_RENEW;
+    action->what = fsm->re_kind == KG_RE_UPGRADE   ? KG_EV_UPGRADE
+                   : fsm->re_kind == KG_RE_REFRESH ? KG_EV_REFRESH
+                                                   : KG_EV_RENEW;
     action->ok = ok;
     fsm->wish[which].wanted = false;
     set_state(fsm, KG_RE_NONE, INT64_MAX);
@@ -123,6 +127,12 @@ static void begin_wish(struct kg_fsm *fsm, int which, int64_t now_ms, struct kg_
         set_state(fsm, KG_RE_ASKED, now_ms + KG_CALL_RENEWAL_MS);
         return;
     }
+    if (which == KG_WISH_REFRESH_A || which == KG_WISH_REFRESH_B) {
+        begin(fsm, KG_RE_REFRESH, kg_other_side((enum kg_side)(which - KG_WISH_REFRESH_A)), false);
+        kg_fsm_add(out, KG_DO_INVITE, answerer(fsm));
+        set_state(fsm, KG_RE_SENT, now_ms + KG_CALL_RENEWAL_MS);
+        return;
+    }
     begin(fsm, KG_RE_RENEWAL, kg_other_side((enum kg_side)which), false);
     kg_fsm_add(out, KG_DO_RENEW, answerer(fsm));
     kg_fsm_add(out, KG_DO_UPDATE, answerer(fsm));
@@ -135,7 +145,9 @@ void kg_re_on_wish(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t no
     if (fsm->state == KG_CALL_NEW || fsm->state == KG_CALL_ENDING)
         return;
     if (ev->type == KG_EV_RENEW) {
-        want(fsm, (int)ev->side, now_ms);
+        want(fsm, KG_WISH_RENEW_A + (int)ev->side, now_ms);
+    } else if (ev->type == KG_EV_REFRESH) {
+        want(fsm, KG_WISH_REFRESH_A + (int)ev->side, now_ms);
     } else if (!fsm->wish[KG_WISH_UPGRADE].wanted) {
         fsm->upgrade_first = ev->side;
         want(fsm, KG_WISH_UPGRADE, now_ms);
@@ -161,6 +173,12 @@ static void turn_away(struct kg_fsm_out *out, enum kg_side side, int status, int
     out->action[out->count - 1].type = KG_DO_TURN_AWAY;
 }
 
+static void answer(struct kg_fsm *fsm, struct kg_fsm_out *out)
+{
+    kg_fsm_add(out, KG_DO_ANSWER, fsm->re_from);
+    set_state(fsm, fsm->re_update ? KG_RE_NONE : KG_RE_CONFIRMING, INT64_MAX);
+}
+
 void kg_re_on_offer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct kg_fsm_out *out)
 {
     (void)now_ms;
@@ -183,6 +201,10 @@ void kg_re_on_offer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t n
         begin(fsm, KG_RE_LATE, kg_other_side(ev->side), false);
         kg_fsm_add(out, KG_DO_ASK, fsm->re_from);
         set_state(fsm, KG_RE_ASKED, INT64_MAX);
+    } else if (ev->same) { /* RFC 4028 7.4: it only refreshes; the other side's session is another one */
+        begin(fsm, KG_RE_ABSORBED, ev->side, update);
+        kg_fsm_add(out, KG_DO_SERVE, ev->side);
+        answer(fsm, out);
     } else {
         begin(fsm, ev->absorb ? KG_RE_ABSORBED : KG_RE_PASSES, ev->side, update);
         set_state(fsm, ev->absorb ? KG_RE_ANSWER : KG_RE_OFFER, INT64_MAX);
@@ -233,12 +255,6 @@ void kg_re_on_cancel(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t 
 
 /* ---- the media engine ---- */
 
-static void answer(struct kg_fsm *fsm, struct kg_fsm_out *out)
-{
-    kg_fsm_add(out, KG_DO_ANSWER, fsm->re_from);
-    set_state(fsm, fsm->re_update ? KG_RE_NONE : KG_RE_CONFIRMING, INT64_MAX);
-}
-
 static void on_media_ok(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *out)
 {
     switch (fsm->apply) {
@@ -258,7 +274,7 @@ static void on_media_ok(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *o
     case KG_APPLY_RE_ANSWER:
         if (owes_ack(fsm))
             kg_fsm_add(out, KG_DO_ACK, fsm->re_from)->ok = true;
-        if (fsm->re_kind == KG_RE_UPGRADE) {
+        if (is_ours(fsm)) {
             done(fsm, out, true);
         } else if (fsm->re_kind == KG_RE_LATE) {
             kg_fsm_add(out, KG_DO_AGREED, fsm->re_from);

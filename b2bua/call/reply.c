@@ -36,9 +36,11 @@ static int reply(struct kg_leg *leg, int status, char *sdp, size_t len)
     struct kg_passed passed;
     sip_contact_t contact[1];
     struct kg_body body;
-    char buf[KG_CONTACT_URL], options[KG_OPTIONS_TEXT];
+    char buf[KG_CONTACT_URL], options[KG_OPTIONS_TEXT], session[KG_SESSION_TEXT] = "";
     kg_leg_contact(leg, contact, buf);
     pass(leg, &passed);
+    if (status >= 200 && status < 300)
+        kg_session_serve(leg, session);
     kg_body_begin(&body);
     if (sdp)
         kg_body_sdp(&body, leg, sdp, len);
@@ -46,6 +48,8 @@ static int reply(struct kg_leg *leg, int status, char *sdp, size_t len)
         kg_body_pass(&body, leg->call->cause);
     int failed = nta_incoming_treply(
         leg->irq, status, NULL, SIPTAG_CONTACT(contact), TAG_IF(status >= 200, SIPTAG_ALLOW(calls->allow)),
+        TAG_IF(session[0], SIPTAG_SESSION_EXPIRES_STR(session)),
+        TAG_IF(session[0] && !leg->session.ours, SIPTAG_REQUIRE_STR("timer")),
         SIPTAG_SUPPORTED_STR(kg_options_supported(leg, options)),
         KG_TRICKLE_TAGS(calls->server->config.media.ice), TAG_NEXT(kg_body_tags(&body, passed.tag)));
     kg_body_end(&body);

@@ -44,6 +44,13 @@ static void do_ask(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm
     kg_out_ask(leg);
 }
 
+static void do_serve(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)call;
+    (void)action;
+    kg_leg_serve(leg);
+}
+
 static void do_renew(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
 {
     (void)call;
@@ -70,6 +77,8 @@ static void do_answer(struct kg_call *call, struct kg_leg *leg, const struct kg_
     (void)action;
     kg_reply_answer(leg);
     kg_talk_commit(call);
+    if (call->fsm.state == KG_CALL_TALK && leg->session.expires_s) /* refreshed */
+        kg_talk_save(call);
 }
 
 static void do_offer(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
@@ -146,6 +155,12 @@ static void do_done(struct kg_call *call, struct kg_leg *leg, const struct kg_fs
     const struct kg_record *record = call->record;
     if (action->ok)
         kg_talk_commit(call);
+    if (action->what == KG_EV_REFRESH) {
+        if (!action->ok)
+            kg_info("call", "call %s: %s refused to refresh its session (%d); it is tried again", record->id,
+                    record->leg[leg->side].user, action->status);
+        return;
+    }
     kg_info("call", "call %s: %s %s %s", record->id,
             action->what == KG_EV_RENEW ? "a new offer of kedge's own to" : "a direct path, first asked of",
             record->leg[leg->side].user, action->ok ? "was answered" : "came to nothing");
@@ -184,13 +199,17 @@ static void do_free(struct kg_call *call, struct kg_leg *leg, const struct kg_fs
 }
 
 static act *const acts[] = {
-    [KG_DO_APPLY] = do_apply,         [KG_DO_RESTORE] = do_restore,   [KG_DO_INVITE] = do_invite,
-    [KG_DO_UPDATE] = do_update,       [KG_DO_ASK] = do_ask,           [KG_DO_RENEW] = do_renew,
-    [KG_DO_DROP] = do_drop,           [KG_DO_PROGRESS] = do_progress, [KG_DO_ANSWER] = do_answer,
-    [KG_DO_OFFER] = do_offer,         [KG_DO_AGREED] = do_agreed,     [KG_DO_REFUSE] = do_refuse,
-    [KG_DO_TURN_AWAY] = do_turn_away, [KG_DO_DEFER] = do_defer,       [KG_DO_ACK] = do_ack,
-    [KG_DO_CANCEL] = do_cancel,       [KG_DO_BYE] = do_bye,           [KG_DO_ANSWERED] = do_answered,
-    [KG_DO_DONE] = do_done,           [KG_DO_RELEASE] = do_release,   [KG_DO_FREE] = do_free,
+    [KG_DO_APPLY] = do_apply,       [KG_DO_RESTORE] = do_restore,
+    [KG_DO_INVITE] = do_invite,     [KG_DO_UPDATE] = do_update,
+    [KG_DO_ASK] = do_ask,           [KG_DO_SERVE] = do_serve,
+    [KG_DO_RENEW] = do_renew,       [KG_DO_DROP] = do_drop,
+    [KG_DO_PROGRESS] = do_progress, [KG_DO_ANSWER] = do_answer,
+    [KG_DO_OFFER] = do_offer,       [KG_DO_AGREED] = do_agreed,
+    [KG_DO_REFUSE] = do_refuse,     [KG_DO_TURN_AWAY] = do_turn_away,
+    [KG_DO_DEFER] = do_defer,       [KG_DO_ACK] = do_ack,
+    [KG_DO_CANCEL] = do_cancel,     [KG_DO_BYE] = do_bye,
+    [KG_DO_ANSWERED] = do_answered, [KG_DO_DONE] = do_done,
+    [KG_DO_RELEASE] = do_release,   [KG_DO_FREE] = do_free,
 };
 
 static void run_one(struct kg_call *call, const struct kg_fsm_event *event)

@@ -14,9 +14,10 @@
 #include <sofia-sip/su_string.h>
 
 #include "b2bua/call/notes.h"
+#include "conf/clock.h"
 #include "conf/log.h"
 
-#define VERSION 2
+#define VERSION 3
 /* Requests sent after the snapshot (INFO) used CSeq numbers that it does not know; a gap does no harm (RFC
  * 3261 12.2.2), a number used twice does. */
 #define CSEQ_GAP 1000
@@ -131,6 +132,13 @@ static void put_leg(struct writer *w, const struct kg_leg *leg)
     put_number(w, "nat", record->nat);
     put_lines(w, &leg->lines);
     put_ice(w, leg);
+    if (leg->session.expires_s) {
+        put_number(w, "expires", leg->session.expires_s);
+        put_number(w, "refresher", leg->session.ours);
+        int64_t ago = leg->call->fsm.state == KG_CALL_TALK ? kg_mono_ms() - leg->session.since_ms : 0;
+        put_number(w, "refreshed", (uint64_t)(kg_wall_ms() - ago));
+    }
+    put_number(w, "min_se", leg->session.min_s);
     put_number(w, "origin", leg->origin.id);
     put_number(w, "version", leg->origin.version);
     free(routes);
@@ -310,6 +318,12 @@ static int restore_leg(const struct reader *r, struct kg_leg *leg)
     kg_talk_recall(leg);
     leg->origin = (struct kg_sdp_origin){.id = get_number(r, "origin"),
                                          .version = get_number(r, "version") + ORIGIN_GAP};
+    leg->session = (struct kg_session_timer){.expires_s = (uint32_t)get_number(r, "expires"),
+                                             .min_s = (uint32_t)get_number(r, "min_se"),
+                                             .ours = get_number(r, "refresher"),
+                                             .since_ms = (int64_t)get_number(r, "refreshed") - kg_wall_ms() +
+                                                         kg_mono_ms()};
+    kg_session_restored(leg);
     restore_flow(r, leg);
     su_home_init(home);
     int failed = restore_dialog(r, leg, home);

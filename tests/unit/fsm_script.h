@@ -27,6 +27,7 @@ static const char *const event_names[KG_EV_COUNT] = {
     [KG_EV_SILENCE] = "silence",   [KG_EV_MEDIA_LOST] = "medialost", [KG_EV_HANGUP] = "hangup",
     [KG_EV_SHUTDOWN] = "shutdown", [KG_EV_TIMER] = "timer",          [KG_EV_UPDATE] = "update",
     [KG_EV_RENEW] = "renew",       [KG_EV_UPGRADE] = "upgrade",      [KG_EV_PATH_LOST] = "pathlost",
+    [KG_EV_REFRESH] = "refresh",   [KG_EV_EXPIRED] = "expired",
 };
 static const char *const action_names[] = {
     [KG_DO_APPLY] = "apply",   [KG_DO_RESTORE] = "restore",   [KG_DO_INVITE] = "INVITE",
@@ -36,6 +37,7 @@ static const char *const action_names[] = {
     [KG_DO_ANSWERED] = "talk", [KG_DO_RELEASE] = "release",   [KG_DO_FREE] = "free",
     [KG_DO_UPDATE] = "UPDATE", [KG_DO_ASK] = "ask",           [KG_DO_RENEW] = "renew",
     [KG_DO_DONE] = "done",     [KG_DO_OFFER] = "200 offer",   [KG_DO_AGREED] = "agreed",
+    [KG_DO_SERVE] = "serve",
 };
 
 struct run {
@@ -52,6 +54,7 @@ static struct run start(unsigned targets, bool to_pbx)
 }
 
 /* "A 1xx 183 sdp": side, event, status, "sdp", "fail", "old" (a media reply that was overtaken), "absorb",
+ * "same",
  * "#N": chance, "+N": N ms later. */
 static struct kg_fsm_event parse_event(struct run *run, const char *text)
 {
@@ -67,6 +70,8 @@ static struct kg_fsm_event parse_event(struct run *run, const char *text)
             event.ok = false;
         else if (strcmp(word, "absorb") == 0)
             event.absorb = event.sdp = true;
+        else if (strcmp(word, "same") == 0)
+            event.same = event.sdp = true;
         else if (word[0] == '#')
             event.chance = (unsigned)strtoul(word + 1, NULL, 10);
         else if (strcmp(word, "old") == 0)
@@ -105,7 +110,10 @@ static void step(struct run *run, const char *event_text, const char *expected, 
             len += (size_t)snprintf(got + len, sizeof got - len, " answer");
         if (a->type == KG_DO_DONE)
             len += (size_t)snprintf(got + len, sizeof got - len, " %s%s",
-                                    a->what == KG_EV_RENEW ? "renewal" : "upgrade", a->ok ? "" : " failed");
+                                    a->what == KG_EV_RENEW     ? "renewal"
+                                    : a->what == KG_EV_REFRESH ? "refresh"
+                                                               : "upgrade",
+                                    a->ok ? "" : " failed");
         if (a->type == KG_DO_APPLY)
             run->last_seq = a->seq;
     }

@@ -363,6 +363,59 @@ static void test_absorbed(void **state)
     STEP("B noack", "BYE A, BYE B, release");
 }
 
+/* An offer word by word as before: RFC 4028 7.4. The engine and the other side hear nothing. */
+static void test_peers_refresh(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("A reinvite same", "serve A, 200 A");
+    STEP("A reinvite same", "away A 500 later");
+    STEP("B reinvite same", "away B 491");
+    STEP("A ack", "");
+    STEP("B update same", "serve B, 200 B");
+    assert_int_equal(run.fsm.re, KG_RE_NONE);
+    STEP("A reinvite same", "serve A, 200 A");
+    STEP("A noack", "BYE A, BYE B, release");
+}
+
+static void test_our_refresh(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    talking(&run);
+    STEP("B refresh", "INVITE B");
+    STEP("B refresh", "");
+    STEP("A reinvite sdp", "away A 491");
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("media", "done B refresh");
+    STEP("A refresh", "INVITE A");
+    STEP("A reject 491 #10", "");
+    STEP("+100 timer", "INVITE A");
+    STEP("A reject 488", "done A refresh failed");
+    /* it waits for its turn */
+    STEP("A reinvite sdp", "apply A");
+    STEP("B refresh", "");
+    STEP("media", "INVITE B");
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("media", "200 A");
+    STEP("A ack", "INVITE B");
+    STEP("B reject 481", "BYE A, BYE B, release");
+}
+
+static void test_expired(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    ringing(&run);
+    STEP("B expired", "");
+    run = start(1, false);
+    talking(&run);
+    STEP("A reinvite sdp", "apply A");
+    STEP("A expired", "refuse A 487, BYE A, BYE B, release");
+    STEP("B expired", "");
+}
+
 /* ---- renewal ---- */
 
 static void test_renewal(void **state)
@@ -724,6 +777,9 @@ int main(void)
         cmocka_unit_test(test_withdrawn_update_that_nobody_ends),
         cmocka_unit_test(test_update_crosses_bye),
         cmocka_unit_test(test_absorbed),
+        cmocka_unit_test(test_peers_refresh),
+        cmocka_unit_test(test_our_refresh),
+        cmocka_unit_test(test_expired),
         cmocka_unit_test(test_renewal),
         cmocka_unit_test(test_renewals_wait_for_their_turn),
         cmocka_unit_test(test_renewal_meets_glare),
