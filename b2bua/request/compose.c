@@ -34,6 +34,7 @@ static msg_hclass_t *const meaning[] = {
     sip_content_disposition_class,
     sip_mime_version_class,
     sip_refer_to_class,
+    sip_referred_by_class,
     sip_unsupported_class,
     sip_warning_class,
 };
@@ -83,6 +84,14 @@ static size_t add_unknown(struct kg_composed *out, size_t count, const sip_t *si
     return count;
 }
 
+/* "refer;id=93" names the CSeq of a REFER, which is another one on the other side. A REFER outside of a call
+ * is the only one of its dialog and needs no id (RFC 3515 2.4.6). */
+static const sip_event_t *event_for(su_home_t *home, const sip_event_t *event)
+{
+    bool refer = event->o_id && event->o_type && strcasecmp(event->o_type, "refer") == 0;
+    return refer ? sip_event_make(home, "refer") : event;
+}
+
 void kg_compose(struct kg_composed *out, const struct kg_requests *requests, const sip_t *sip,
                 struct kg_peer from, struct kg_peer to)
 {
@@ -91,6 +100,8 @@ void kg_compose(struct kg_composed *out, const struct kg_requests *requests, con
     kg_headers_pass(&requests->server->config, sip, from, to, &out->passed);
     for (size_t i = 0; i < sizeof meaning / sizeof meaning[0]; i++) {
         const msg_header_t *header = msg_header_access((const msg_pub_t *)sip, meaning[i]);
+        if (header && meaning[i] == sip_event_class)
+            header = (const msg_header_t *)event_for(out->home, sip->sip_event);
         if (header)
             out->tag[count++] = (tagi_t){siptag_header, (tag_value_t)header};
     }

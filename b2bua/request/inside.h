@@ -108,7 +108,7 @@ void kg_transits_tick(struct kg_requests *requests, int64_t now_ms);
 
 /* ---- compose.c ---- */
 /* A message for the other side: what of its headers and body passes. Lives until kg_compose_done. */
-#define KG_COMPOSED_MAX 24
+#define KG_COMPOSED_MAX 28
 struct kg_composed {
     su_home_t home[1];
     struct kg_passed passed;

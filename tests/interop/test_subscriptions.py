@@ -1,0 +1,320 @@
+"""Subscriptions (RFC 6665) by the message: what passes in their two dialogs, phones that move or are away, who is not let in.
+The PBX is an agent; test_events.py has the real one."""
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from interop.agent import Message, token
+from interop.hosts import background, until
+from interop.test_requests import Front, answered, is_clean
+
+MWI = "Messages-Waiting: {}\r\n"
+
+
+@pytest.fixture(scope="module")
+def hosts(lab):
+    return [lab.public_host(n) for n in ("kedge", "one", "two", "pbx", "elsewhere")]
+
+
+class Watch:
+    """A subscription of one agent with another through kedge, both dialogs by hand."""
+
+    def __init__(self, subscriber, notifier, uri, event="message-summary"):
+        self.subscriber, self.notifier, self.uri, self.event = subscriber, notifier, uri, event
+        self.call_id, self.tag, self.cseq, self.to = token(), token(), 1, None
+        self.far = self.far_tag = None  # the first SUBSCRIBE that the notifier saw, and its own tag
+        self.far_cseq = 0
+        self.target = uri
+
+    def subscribe(self, expires=600, headers=(), agent=None, event=None, timeout=8, send_only=False):
+        agent = agent or self.subscriber
+        text = agent.build("SUBSCRIBE", self.target, [f"Event: {event or self.event}", f"Expires: {expires}",
+                                                      f"Contact: {agent.contact}", "Accept: application/x-state", *headers],
+                           call_id=self.call_id, from_tag=self.tag, cseq=self.cseq, to=self.to, from_user=self.subscriber.user)
+        self.cseq += 1
+        if send_only:
+            agent.send(text)
+            return None
+        return background(agent.transact, text, timeout)
+
+    def accept(self, take, expires=600, status=200, headers=()):
+        request = self.notifier.expect("SUBSCRIBE")
+        if self.far is None:
+            self.far, self.far_tag = request, token()
+        self.notifier.reply(request, status, headers=[f"Expires: {expires}", f"Contact: {self.notifier.contact}", *headers],
+                            tag=self.far_tag)
+        self.request = request
+        response = take() if take else None
+        if response is not None and response.status < 300 and self.to is None:
+            self.to, self.target = response.get("to"), response.contact()
+        return response
+
+    def open(self, **kw):
+        response = self.accept(self.subscribe(), **kw)
+        assert response.status == 200
+        return self
+
+    def notification(self, state="active;expires=600", body=MWI.format("yes"), agent=None, event=None, target=None, tag=None,
+                     kind="application/simple-message-summary"):
+        agent = agent or self.notifier
+        self.far_cseq += 1
+        return agent.build("NOTIFY", target or self.far.contact(),
+                           [f"Event: {event or self.event}", f"Subscription-State: {state}", f"Contact: {self.notifier.contact}",
+                            f"Content-Type: {kind}"], body, call_id=self.far.get("call-id"),
+                           from_tag=tag or self.far_tag, to=self.far.get("from"), cseq=self.far_cseq)
+
+    def notify(self, *args, status=200, headers=(), **kw):
+        """A NOTIFY that arrives and is answered. Returns what the subscriber saw and the notifier's answer."""
+        take = background(self.notifier.transact, self.notification(*args, **kw))
+        got = answered(self.subscriber, "NOTIFY", status, headers=headers)
+        return got, take()
+
+
+@pytest.fixture(params=["udp", "tcp"])
+def front(request, stage, hosts):
+    return Front(stage, hosts, request.param)
+
+
+def gone(kedge):
+    return until(lambda: not kedge.json("subscriptions"), 5)
+
+
+def test_phone_watches_something_of_the_pbx(front, hosts):
+    phone = front.phone()
+    watch = Watch(phone, front.pbx, "sip:alice@pbx.test")
+    response = watch.accept(watch.subscribe(600, ["Supported: eventlist, path", "Allow-Events: refer"]), 300)
+    assert response.status == 200 and response.get("expires") == "300"
+    far = watch.far
+    assert far.uri == "sip:alice@pbx.test" and far.get("event") == "message-summary" and far.get("expires") == "600"
+    assert far.get("accept") == "application/x-state" and far.get("supported") == "eventlist" and far.get("allow-events") == "refer"
+    assert far.get("call-id") != watch.call_id and far.tag("from") != watch.tag
+    is_clean(far, hosts[1].addr)
+    got, answer = watch.notify()
+    assert answer.status == 200 and got.body == MWI.format("yes") and got.get("subscription-state") == "active;expires=600"
+    assert got.get("event") == "message-summary" and got.get("call-id") == watch.call_id
+    assert got.tag("to") == watch.tag and got.get("from") == watch.to and got.uri == phone.contact.strip("<>")
+    is_clean(got, hosts[3].addr)
+    listed = front.kedge.json("subscriptions")
+    assert [(s["by"], s["of"], s["event"], s["state"]) for s in listed] == [("alice", "alice", "message-summary", "active")]
+    assert "message-summary" in front.kedge.ctl("subscriptions")
+    # refreshed, then given up: the last NOTIFY still passes
+    assert watch.accept(watch.subscribe(600), 200).get("expires") == "200"
+    assert watch.request.get("call-id") == far.get("call-id") and watch.request.tag("to") == watch.far_tag
+    assert watch.request.cseq[0] > far.cseq[0]
+    assert watch.accept(watch.subscribe(0), 0).status == 200
+    got, answer = watch.notify("terminated;reason=timeout", "")
+    assert got.get("subscription-state") == "terminated;reason=timeout" and answer.status == 200
+    assert gone(front.kedge)
+
+
+def test_challenged_by_the_pbx(front):
+    phone = front.phone()
+    watch = Watch(phone, front.pbx, "sip:alice@pbx.test")
+    take = watch.subscribe()
+    answered(front.pbx, "SUBSCRIBE", 407, headers=['Proxy-Authenticate: Digest realm="pbx.test", nonce="n", qop="auth"'])
+    assert take().status == 407 and not front.kedge.json("subscriptions"), "nothing is kept of a refusal"
+    take = watch.subscribe(headers=['Proxy-Authorization: Digest username="alice", realm="pbx.test", nonce="n", response="x"'])
+    assert watch.accept(take).status == 200
+    assert 'nonce="n"' in watch.far.get("proxy-authorization")
+
+
+def test_pbx_watches_a_phone(front, hosts):
+    phone = front.phone()
+    watch = Watch(front.pbx, phone, phone.token, "presence")
+    watch.open()
+    assert watch.far.uri == phone.contact.strip("<>")
+    is_clean(watch.far, hosts[3].addr)
+    got, answer = watch.notify("active", "<presence/>", kind="application/pidf+xml")
+    assert answer.status == 200 and got.body == "<presence/>" and got.get("content-type") == "application/pidf+xml"
+    is_clean(got, hosts[1].addr)
+
+
+def test_notify_before_the_answer(front):
+    """RFC 6665 4.1.2.4: over UDP it may overtake the 2xx."""
+    phone = front.phone()
+    watch = Watch(phone, front.pbx, "sip:alice@pbx.test")
+    take = watch.subscribe()
+    watch.far, watch.far_tag = front.pbx.expect("SUBSCRIBE"), token()
+    got, answer = watch.notify()
+    assert answer.status == 200 and got.body == MWI.format("yes") and got.tag("to") == watch.tag
+    front.pbx.reply(watch.far, 200, headers=["Expires: 600", f"Contact: {front.pbx.contact}"], tag=watch.far_tag)
+    response = take()
+    assert response.status == 200 and response.tag("to") == got.tag("from"), "one dialog"
+
+
+def test_fetch(front):
+    """RFC 6665 4.4.3: Expires: 0 asks once."""
+    phone = front.phone()
+    watch = Watch(phone, front.pbx, "sip:alice@pbx.test")
+    assert watch.accept(watch.subscribe(0), 0).status == 200
+    _, answer = watch.notify("terminated;reason=timeout")
+    assert answer.status == 200 and gone(front.kedge)
+
+
+def test_subscriber_that_has_forgotten(front):
+    """A phone that was restarted says 481: so does kedge, and the PBX drops the subscription."""
+    watch = Watch(front.phone(), front.pbx, "sip:alice@pbx.test").open()
+    _, answer = watch.notify(status=481)
+    assert answer.status == 481 and gone(front.kedge)
+
+
+def test_notifier_that_has_forgotten(front):
+    watch = Watch(front.phone(), front.pbx, "sip:alice@pbx.test").open()
+    assert watch.accept(watch.subscribe(), status=481).status == 481 and gone(front.kedge)
+
+
+def test_restart_of_signalling(stage, hosts):
+    """Lamps come back by themselves: either kedge still knows the subscription, or both sides hear 481 and subscribe anew."""
+    front = Front(stage, hosts)
+    watch = Watch(front.phone(), front.pbx, "sip:alice@pbx.test").open()
+    before = front.kedge.role("signalling")
+    os.kill(before, signal.SIGKILL)
+    assert until(lambda: front.kedge.role("signalling") not in (None, before), 10)
+    front.kedge.ready()
+    take = background(front.pbx.transact, watch.notification(), 10)
+    if front.kedge.json("subscriptions"):
+        answered(watch.subscriber, "NOTIFY")
+        assert take().status == 200
+    else:
+        assert take().status == 481
+        assert watch.subscribe()().status == 481
+
+
+def test_wrong_requests(front):
+    phone = front.phone()
+    watch = Watch(phone, front.pbx, "sip:alice@pbx.test").open()
+    assert watch.subscribe(event="presence")().status == 489, "another package in the same dialog"
+    assert front.pbx.transact(watch.notification(event="presence")).status == 489
+    assert front.pbx.transact(watch.notification(tag="other")).status == 481, "a dialog nobody knows"
+    text = phone.build("SUBSCRIBE", "sip:alice@pbx.test", [f"Contact: {phone.contact}"])
+    assert phone.transact(text).status == 489, "no Event (RFC 6665 8.2.1)"
+    text = phone.build("SUBSCRIBE", "sip:alice@pbx.test", ["Event: dialog"])
+    assert phone.transact(text).status == 400, "no Contact"
+    assert front.pbx.quiet("SUBSCRIBE", 0.5) and phone.quiet("NOTIFY", 0.1)
+
+
+def test_stranger_cannot_notify(front, stage, hosts):
+    """Even one who has overheard everything."""
+    phone = front.phone()
+    watch = Watch(phone, front.pbx, "sip:alice@pbx.test").open()
+    mallory = front.phone("mallory", 4, register=False)
+    answer = mallory.transact(watch.notification("terminated", MWI.format("no"), agent=mallory))
+    assert answer.status == 403
+    assert phone.quiet("NOTIFY", 0.5)
+    _, answer = watch.notify()
+    assert answer.status == 200, "the subscription is as it was"
+
+
+def test_flood_of_subscriptions(stage, hosts):
+    front = Front(stage, hosts, config={"limits": {"subscriptions_per_user": 5, "subscriptions": 8}})
+    phone, other = front.phone(), front.phone("bob", 2)
+    statuses = []
+    for i in range(8):
+        watch = Watch(phone, front.pbx, f"sip:n{i}@pbx.test", "dialog")
+        take = watch.subscribe()
+        statuses.append(watch.accept(take).status if i < 5 else take().status)
+    assert statuses == [200] * 5 + [403] * 3
+    for i in range(4):
+        watch = Watch(other, front.pbx, f"sip:n{i}@pbx.test", "dialog")
+        take = watch.subscribe()
+        status = watch.accept(take).status if i < 3 else take().status
+        assert status == (200 if i < 3 else 503)
+    assert front.pbx.quiet("SUBSCRIBE", 0.3)
+
+
+def test_phone_that_moves_takes_its_subscriptions_along(stage, hosts):
+    front = Front(stage, hosts)
+    phone = front.phone()
+    watch = Watch(phone, front.pbx, "sip:alice@pbx.test").open()
+    contact = phone.contact
+    moved = front.phone(host=2, register=False)
+    front.register(moved, contact=contact)
+    watch.subscriber = moved
+    got, answer = watch.notify()
+    assert answer.status == 200 and got.body == MWI.format("yes")
+    # and by a refresh from a third place, once the PBX has believed it
+    third = front.phone(host=4, register=False)
+    take = watch.subscribe(agent=third)
+    assert watch.accept(take).status == 200
+    watch.subscriber = third
+    assert watch.notify()[1].status == 200
+
+
+def test_refresh_that_the_pbx_does_not_believe_moves_nothing(stage, hosts):
+    front = Front(stage, hosts)
+    phone = front.phone()
+    watch = Watch(phone, front.pbx, "sip:alice@pbx.test").open()
+    mallory = front.phone("mallory", 4, register=False)
+    assert watch.accept(watch.subscribe(agent=mallory), status=401).status == 401
+    assert watch.notify()[1].status == 200, "the phone itself is told"
+    assert mallory.quiet("NOTIFY", 0.3)
+
+
+def test_phone_that_is_away_is_told_when_it_comes_back(stage, hosts):
+    """A closed connection: the PBX's NOTIFYs are answered, and the newest is sent when the phone is there again."""
+    front = Front(stage, hosts, "tcp")
+    phone = front.phone()
+    watch = Watch(phone, front.pbx, "sip:alice@pbx.test").open()
+    phone.close()
+    assert until(lambda: front.kedge.registrations() == [], 5)
+    for text in ("old", "new"):
+        assert front.pbx.transact(watch.notification(body=MWI.format(text))).status == 200
+    assert front.kedge.json("subscriptions")[0]["state"] == "waiting for the phone"
+    back = front.phone(register=False)
+    front.register(back)
+    got = answered(back, "NOTIFY")
+    assert got.body == MWI.format("new") and got.get("call-id") == watch.call_id and got.tag("to") == watch.tag
+    assert back.quiet("NOTIFY", 0.5)
+    watch.subscriber = back
+    assert watch.notify()[1].status == 200
+
+
+def test_phone_that_says_nothing_for_a_while(stage, hosts):
+    """Over UDP: kedge answers the PBX in its place and tries again."""
+    front = Front(stage, hosts)
+    phone = front.phone()
+    watch = Watch(phone, front.pbx, "sip:alice@pbx.test").open()
+    take = background(front.pbx.transact, watch.notification(), 20)
+    phone.expect("NOTIFY")
+    answer = take()
+    assert answer is not None and answer.status == 200
+    while not phone.requests.empty():
+        phone.requests.get()
+    front.register(phone)  # from the same place: nothing new to kedge
+    got, answer = watch.notify(body=MWI.format("later"))
+    assert got.body == MWI.format("later") and answer.status == 200
+
+
+def test_expiry(stage, hosts):
+    """Nobody refreshes: the state goes when RFC 6665's timer N is over too, and not before."""
+    front = Front(stage, hosts)
+    watch = Watch(front.phone(), front.pbx, "sip:alice@pbx.test")
+    watch.accept(watch.subscribe(1), 1)
+    time.sleep(1.5)
+    _, answer = watch.notify("terminated;reason=timeout", "")
+    assert answer.status == 200 and gone(front.kedge)
+
+
+def test_embedded_presence_between_phones(stage, hosts):
+    kedge = stage.kedge(hosts[0], accounts={"alice": "pw-alice", "bob": "pw-bob"})
+    alice, bob = (stage.agent(hosts[i], u, "pw-" + u, (kedge.host.addr, 5060)) for i, u in ((1, "alice"), (2, "bob")))
+    assert alice.register().status == 200 and bob.register().status == 200
+    take = background(alice.request, "SUBSCRIBE", "sip:bob@kedge.test",
+                      ["Event: presence", "Expires: 600", f"Contact: {alice.contact}"])
+    seen = bob.expect("SUBSCRIBE")
+    sent = Message(bob.reply(seen, 200, headers=["Expires: 600", f"Contact: {bob.contact}"]))
+    assert take().status == 200 and not seen.all("proxy-authorization")
+    text = bob.build("NOTIFY", seen.contact(), ["Event: presence", "Subscription-State: active", f"Contact: {bob.contact}"], "",
+                     call_id=seen.get("call-id"), from_tag=sent.tag("to"), to=seen.get("from"))
+    take = background(bob.transact, text)
+    answered(alice, "NOTIFY")
+    assert take().status == 200
+    # from another place it takes bob's password
+    mallory = stage.agent(hosts[4], "bob", "wrong", (kedge.host.addr, 5060))
+    text = re.sub(r"branch=\S+", "branch=z9hG4bK" + token(), re.sub(r"CSeq: \d+", "CSeq: 90", text))
+    answer = mallory.transact(text)
+    assert answer.status == 407
+    assert alice.quiet("NOTIFY", 0.3)
