@@ -25,15 +25,17 @@ def answers(host, address, port, timeout=10):
 
 
 class Kamailio:
-    """nat: it reaches phones behind NATs by the address they register from."""
+    """nat: it reaches phones behind NATs by the address they register from. define: parts of kamailio.cfg: PATH (RFC 3327),
+    SERVICE_ROUTE (RFC 3608: calls without its route are refused)."""
 
-    def __init__(self, folder, accounts, host=None, port=5060, domain="pbx.test", max_expires=3600, config=None, nat=False):
+    def __init__(self, folder, accounts, host=None, port=5060, domain="pbx.test", max_expires=3600, config=None, nat=False,
+                 define=()):
         self.folder = str(folder)
         os.makedirs(self.folder, exist_ok=True)
         self.host = host or Host()
         self.port, self.domain = port, domain
         self.process = None
-        self.options = ["-A", "NAT"] if nat else []
+        self.options = [word for name in (*define, *(["NAT"] if nat else [])) for word in ("-A", name)]
         here = os.path.dirname(os.path.abspath(__file__))
         with open(config or os.path.join(here, "kamailio.cfg"), encoding="utf-8") as f:
             text = f.read()
