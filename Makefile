@@ -110,6 +110,11 @@ $(BUILD)/tests/ice_peer: tests/interop/ice_peer.c tests/interop/peer_io.h $(BUIL
 	@echo "  link $@"
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(BUILD)/libkedge.a $(LDLIBS)
 
+$(BUILD)/tests/flood: tests/interop/flood.c
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CC) $(ALL_CFLAGS) -pie -o $@ $<
+
 # The simulation of two ICE agents: one program of all tests/sim/*.c.
 SIM       := $(BUILD)/tests/sim_ice
 $(SIM): $(wildcard tests/sim/*.c tests/sim/*.h) $(BUILD)/libkedge.a

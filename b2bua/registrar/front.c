@@ -144,10 +144,12 @@ bool kg_front_turn_away(struct kg_front *front, struct kg_exchange *x)
         return false;
     if (now_ms - front->strangers_since_ms >= KG_STRANGERS_WINDOW_MS) {
         front->strangers_since_ms = now_ms;
-        front->strangers = 0;
+        front->strangers = front->proven = 0;
     }
-    if (front->strangers < KG_STRANGERS_MAX) {
-        front->strangers++;
+    /* Forged addresses do not use up what is left for phones that answered their challenge. */
+    unsigned *count = kg_standing_is_proven(registrar, x->flow) ? &front->proven : &front->strangers;
+    if (*count < KG_STRANGERS_MAX) {
+        ++*count;
         return false;
     }
     kg_registrar_complain(registrar,

@@ -15,9 +15,10 @@
 #define KG_PBX_MARGIN_S 30
 
 /* A forwarded REGISTER leaves transactions of 20 KB for 64*T1 (RFC 3261 timer J). From where no phone is
- * registered, where anybody may come from, so many pass in that time; the next ones get 503 without a
- * transaction. Enough for 2,500 phones that all start at once. */
-#define KG_STRANGERS_MAX       5000
+ * registered, so many pass in that time from addresses that may be forged, and so many from others; the next
+ * ones get 503 without a transaction. Enough for 2,500 phones that all start at once: each asks once as a
+ * stranger and then answers its challenge. */
+#define KG_STRANGERS_MAX       2500
 #define KG_STRANGERS_WINDOW_MS 32000
 
 struct kg_names {
@@ -53,8 +54,8 @@ struct kg_front {
     struct kg_forward *forwards;
     unsigned forward_count;
     int64_t strangers_since_ms; /* window of KG_STRANGERS_MAX */
-    unsigned strangers;
-    uint32_t expires_s; /* asked of the PBX; more than configured after a 423 */
+    unsigned strangers, proven; /* from addresses that proved nothing, and from others */
+    uint32_t expires_s;         /* asked of the PBX; more than configured after a 423 */
 };
 
 /* forward.c. Takes x over. names as in struct kg_forward. */

@@ -32,3 +32,9 @@ bool kg_standing_is_blocked(struct kg_registrar *registrar, const struct kg_flow
     return registrar->server->guard &&
            kg_guard_is_blocked(registrar->server->guard, &flow->remote, user, kg_mono_ms());
 }
+
+bool kg_standing_is_proven(struct kg_registrar *registrar, const struct kg_flow *flow)
+{
+    return registrar->server->guard &&
+           kg_guard_is_open(registrar->server->guard, &flow->remote, kg_mono_ms());
+}
