@@ -71,8 +71,8 @@ struct kg_leg {
         *arrived; /* the re-INVITE or UPDATE being looked at, or that waits for the other side's ACK */
     nta_outgoing_t *invite; /* * our INVITE or UPDATE to the peer, until its final response and ACK */
     nta_outgoing_t *bye;
-    nta_incoming_t *bye_irq; /* its BYE that waits for the PBX's answer to ours */
-    bool bye_answered;       /* our BYE had an answer before the state machine wanted one */
+    nta_incoming_t *bye_irq;    /* its BYE that waits for the PBX's answer to ours */
+    bool bye_answered;          /* our BYE had an answer before the state machine wanted one */
     msg_t *early[KG_EARLY_MAX]; /* 18x to our INVITEs, one a dialog, the newest description first */
     struct kg_flow flow;        /* * */
     char *target;               /* * request URI of our first INVITE */
@@ -123,6 +123,7 @@ struct kg_call {
     enum kg_path_why why;   /* the same, of the offer/answer under way */
     bool stubborn;          /* the answer to our ICE restart did not restart */
     bool restarts;          /* the offer under way restarts ICE between the two sides */
+    bool ports_unknown;     /* taken over: local is asked of the engine */
     uint8_t stream_count;
     struct kg_media_local *local[2]; /* our ports toward each side, stream_count each */
     int max_forwards;                /* for B's INVITE */
@@ -359,6 +360,8 @@ void kg_talk_forget(struct kg_leg *leg); /* what it says in the offer/answer und
 void kg_talk_release(struct kg_call *call);
 /* Tells the engine once more what the leg said last, as it was decided. */
 void kg_talk_tell(struct kg_leg *leg);
+/* Asks the engine which ports the call has. */
+void kg_talk_ask_ports(struct kg_call *call);
 /* Leaves a new snapshot with the engine. */
 void kg_talk_save(struct kg_call *call);
 

@@ -19,6 +19,9 @@
 /* Deadlines of the state machines are seconds: looking at all of them this often costs less than a timer
  * each. */
 #define TICK_MS 250
+/* Calls that were taken over and whose ports are asked of the engine at once: its queue takes 4096 requests.
+ */
+#define PORTS_A_TICK 500
 
 #define ALLOW "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REFER, NOTIFY, MESSAGE"
 
@@ -28,6 +31,7 @@ static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *a
     struct kg_calls *calls = (struct kg_calls *)arg;
     int64_t now = kg_mono_ms();
     struct kg_call *call, *next;
+    unsigned asked = 0;
     HASH_ITER(hh, calls->by_id, call, next)
     {
         struct kg_leg *b = &call->leg[KG_SIDE_B];
@@ -41,6 +45,8 @@ static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *a
             kg_path_tick(call);
         else if (now >= call->session_due_ms)
             kg_session_tick(call);
+        else if (call->ports_unknown && asked++ < PORTS_A_TICK)
+            kg_talk_ask_ports(call);
     }
     su_timer_set_interval(timer, on_tick, arg, TICK_MS);
 }

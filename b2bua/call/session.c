@@ -168,7 +168,9 @@ static void send_update(struct kg_leg *leg)
 
 static void refresh(struct kg_leg *leg)
 {
-    if (leg->refresh || !kg_leg_is_reachable(leg)) /* a phone that comes back in time is refreshed then */
+    bool ready = leg->allows_update || leg->call->stream_count > 0; /* else it is not known what to offer */
+    if (leg->refresh || !ready ||
+        !kg_leg_is_reachable(leg)) /* a phone that comes back in time is refreshed then */
         return;
     if (leg->allows_update)
         send_update(leg);

@@ -345,6 +345,7 @@ int kg_snapshot_read(struct kg_calls *calls, const char *id, const void *data, s
     call->record->answered_ms = (int64_t)kg_notes_get_number(r.text, r.len, "answered");
     call->max_forwards = 69;
     kg_fsm_init_talk(&call->fsm);
+    call->ports_unknown = true;
     int failed = 0;
     for (int side = 0; side < 2 && !failed; side++) {
         r.prefix = (char)('a' + side);

@@ -3,6 +3,7 @@
 #include "b2bua/call/call.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -382,6 +383,12 @@ void kg_talk_tell(struct kg_leg *leg)
         kg_path_note_side(leg, made ? made : leg->sdp, &side);
     kg_talk_send(leg->call, &change, 0);
     kg_sdp_free(made);
+}
+
+/* What comes back is nothing that the state machine waits for. */
+void kg_talk_ask_ports(struct kg_call *call)
+{
+    call->ports_unknown = kg_talk_send(call, &(struct kg_media_change){.answered = true}, UINT_MAX) != 0;
 }
 
 void kg_talk_save(struct kg_call *call)
