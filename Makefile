@@ -13,7 +13,7 @@ PKG_BUILD := gcc make pkg-config libsofia-sip-ua-dev libevent-dev libssl-dev lib
              libsqlite3-dev libjemalloc-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler uthash-dev \
              libc-ares-dev libexpat1-dev
 PKG_TEST  := libcmocka-dev python3 python3-pytest iproute2 nftables sip-tester baresip-core sox coturn kamailio \
-             kamailio-extra-modules kamailio-presence-modules openssl clang libclang-rt-dev liburing-dev tcpdump \
+             kamailio-extra-modules kamailio-presence-modules kamailio-sqlite-modules openssl clang libclang-rt-dev liburing-dev tcpdump \
              libnice-dev linphone-cli ejabberd erlang-p1-sip
 PKG_LINT  := clang-format clang-tidy git
 PKG_BENCH := $(PKG_TEST) rtpengine-daemon kamailio-tls-modules

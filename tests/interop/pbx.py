@@ -1,6 +1,7 @@
 """Kamailio as the PBX: registrar and proxy, from tests/interop/kamailio.cfg."""
 import os
 import re
+import sqlite3
 import subprocess
 
 from .hosts import Host, socket_in, stop, until
@@ -26,7 +27,8 @@ def answers(host, address, port, timeout=10):
 
 class Kamailio:
     """nat: it reaches phones behind NATs by the address they register from. define: parts of kamailio.cfg: PATH (RFC 3327),
-    SERVICE_ROUTE (RFC 3608: calls without its route are refused)."""
+    SERVICE_ROUTE (RFC 3608: calls without its route are refused), PRESENCE (it has lamps too: presence, voicemail by
+    message-summary, and calls by dialog, which it publishes by itself)."""
 
     def __init__(self, folder, accounts, host=None, port=5060, domain="pbx.test", max_expires=3600, config=None, nat=False,
                  define=()):
@@ -36,15 +38,24 @@ class Kamailio:
         self.port, self.domain = port, domain
         self.process = None
         self.options = [word for name in (*define, *(["NAT"] if nat else [])) for word in ("-A", name)]
+        if "PRESENCE" in define:
+            self._make_database()
         here = os.path.dirname(os.path.abspath(__file__))
         with open(config or os.path.join(here, "kamailio.cfg"), encoding="utf-8") as f:
             text = f.read()
         passwords = "".join(f'    $sht(password=>{name}) = "{word}";\n' for name, word in accounts.items())
         values = {"ADDRESS": self.host.addr, "PORT": port, "DOMAIN": domain, "MAX_EXPIRES": max_expires,
-                  "PASSWORDS": passwords}
+                  "PASSWORDS": passwords, "FOLDER": self.folder.lstrip("/")}
         self.config = os.path.join(self.folder, "kamailio.cfg")
         with open(self.config, "w", encoding="utf-8") as f:
             f.write(re.sub("@([A-Z_]+)@", lambda m: str(values[m.group(1)]), text))
+
+    def _make_database(self):
+        db = sqlite3.connect(os.path.join(self.folder, "presence.db"))
+        for name in ("standard", "presence"):
+            with open(f"/usr/share/kamailio/db_sqlite/{name}-create.sql", encoding="utf-8") as f:
+                db.executescript(f.read())
+        db.close()
 
     def start(self):
         self._log = open(os.path.join(self.folder, "log"), "ab")
