@@ -41,6 +41,8 @@ struct kg_cap {
 
 /* How the contacts of one user are called. */
 enum kg_fork_mode { KG_FORK_PARALLEL, KG_FORK_SERIAL };
+/* What becomes of a 3xx. */
+enum kg_redirect_mode { KG_REDIRECT_FOLLOW, KG_REDIRECT_PASS, KG_REDIRECT_REFUSE };
 
 /* "udp:192.0.2.10:5060" */
 struct kg_endpoint {
@@ -193,6 +195,7 @@ struct kg_config {
         enum kg_fork_mode fork;
         uint32_t session_ms;     /* RFC 4028: offered; 0: none */
         uint32_t session_min_ms; /* the least that is agreed to */
+        enum kg_redirect_mode redirect;
     } calls;
     struct {
         uint32_t calls;              /* at once */
@@ -200,7 +203,7 @@ struct kg_config {
         uint32_t request_body;       /* bytes, outside of calls */
         uint32_t subscriptions;      /* at once */
         uint32_t subscriptions_per_user;
-        uint32_t streams;            /* TCP and TLS connections at once */
+        uint32_t streams; /* TCP and TLS connections at once */
         uint32_t streams_per_source;
         uint32_t stream_idle_ms;    /* a stream without any byte */
         uint32_t stream_message_ms; /* from the first byte of a message to its last */

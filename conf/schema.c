@@ -162,6 +162,12 @@ const struct kg_conf_row kg_conf_rows[] = {
          "A user with several phones: all of them ring at once (parallel), or one after the other, the one "
          "that registered last first (serial). Phones that registered with a lower q wait in either case "
          "until those with a higher one have failed."},
+    {"calls.redirect", &kg_conf_redirect, "follow", FIELD(calls.redirect), .reloadable = true,
+     .doc =
+         "A phone or PBX that answers with a redirection (3xx). follow: without a PBX kedge calls the other "
+         "account in the name of the one that diverts; a PBX hears of its phones' redirections and decides "
+         "itself, and its own are followed as long as they lead to itself. pass: the caller gets the 3xx, "
+         "Contact and all. refuse: the caller gets 480."},
     {"limits.calls", &kg_conf_count, "10000", FIELD(limits.calls), .min = 1, .max = 1000000,
      .reloadable = true, .doc = "Calls at once; more are answered 503."},
     {"limits.unregistered_calls", &kg_conf_count, "50", FIELD(limits.unregistered_calls), .min = 0,

@@ -25,6 +25,8 @@ static const char *const caller_ids[] = {
     [KG_CALLER_ID_ACCOUNT] = "account", [KG_CALLER_ID_CALLER] = "caller", NULL};
 static const char *const number_ofs[] = {[KG_NUMBER_CALLED] = "called", [KG_NUMBER_CALLER] = "caller", NULL};
 static const char *const forks[] = {[KG_FORK_PARALLEL] = "parallel", [KG_FORK_SERIAL] = "serial", NULL};
+static const char *const redirects[] = {
+    [KG_REDIRECT_FOLLOW] = "follow", [KG_REDIRECT_PASS] = "pass", [KG_REDIRECT_REFUSE] = "refuse", NULL};
 static const char *const digests[] = {
     [KG_DIGEST_OFFER_MD5] = "md5",
     [KG_DIGEST_OFFER_SHA256] = "sha-256",
@@ -408,6 +410,8 @@ const struct kg_conf_type kg_conf_fork = {
     .name = "parallel or serial", .names = forks, .set = enum_set, .format = enum_format};
 const struct kg_conf_type kg_conf_path_use = {
     .name = "auto, yes or no", .names = path_uses, .set = enum_set, .format = enum_format};
+const struct kg_conf_type kg_conf_redirect = {
+    .name = "follow, pass or refuse", .names = redirects, .set = enum_set, .format = enum_format};
 const struct kg_conf_type kg_conf_digest = {
     .name = "md5, sha-256 or both", .names = digests, .set = enum_set, .format = enum_format};
 

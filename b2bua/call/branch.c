@@ -30,7 +30,6 @@ struct kg_fork {
     uint8_t target[KG_TARGETS_MAX];      /* which contact it calls: call->target[] */
     int64_t deadline_ms[KG_TARGETS_MAX]; /* UNHEARD: it is given up then */
     uint8_t count, front;
-    bool begun;
     struct kg_fork_contact contact[KG_TARGETS_MAX]; /* as call->target[].order, and which were taken */
     /* The best refusal of all rounds; 0: none yet. */
     int best;
@@ -39,6 +38,20 @@ struct kg_fork {
 };
 
 /* ---- which one is in front ---- */
+
+/* In the record, and so in To. */
+static void name_callee(struct kg_leg *leg, unsigned target)
+{
+    const char *user = leg->call->target[target].user ? leg->call->target[target].user : leg->call->called;
+    char **name = &leg->call->record->leg[leg->side].user;
+    if (!user || (*name && strcmp(*name, user) == 0))
+        return;
+    char *copy = strdup(user);
+    if (!copy)
+        return;
+    free(*name);
+    *name = copy;
+}
 
 static struct branch put_aside(struct kg_leg *leg)
 {
@@ -87,6 +100,7 @@ static void show(struct kg_leg *leg, unsigned i)
         return;
     fork->branch[fork->front] = put_aside(leg);
     bring(leg, &fork->branch[i]);
+    name_callee(leg, fork->target[i]);
     fork->branch[i] = (struct branch){0};
     fork->front = (uint8_t)i;
 }
@@ -126,6 +140,11 @@ bool kg_branch_show(struct kg_leg *leg, unsigned n)
             return true;
         }
     return !fork && n == 0;
+}
+
+unsigned kg_branch_target(const struct kg_leg *leg)
+{
+    return leg->fork ? leg->fork->target[leg->fork->front] : 0;
 }
 
 static const char *call_id_of(const struct kg_leg *leg, unsigned i)
@@ -279,15 +298,16 @@ static void say_not_called(const struct kg_leg *leg, const char *problem)
 /* INVITE to target n, in front. 0, or EHOSTUNREACH. */
 static int call_one(struct kg_leg *leg, const sip_t *sip, unsigned n)
 {
-    const char *problem = kg_out_first(leg, sip, n);
     struct kg_fork *fork = leg->fork;
-    if (problem)
-        say_not_called(leg, problem);
     if (fork) {
         fork->state[fork->front] = KG_BRANCH_UNHEARD;
         fork->target[fork->front] = (uint8_t)n;
         fork->deadline_ms[fork->front] = kg_mono_ms() + KG_CALL_UNHEARD_MS;
+        name_callee(leg, n);
     }
+    const char *problem = kg_out_first(leg, sip, n);
+    if (problem)
+        say_not_called(leg, problem);
     return problem ? EHOSTUNREACH : 0;
 }
 
@@ -312,8 +332,101 @@ static bool try_other_way(struct kg_leg *leg)
     return called;
 }
 
+static void open_fork(struct kg_leg *leg)
+{
+    struct kg_call *call = leg->call;
+    if (leg->fork || !(leg->fork = calloc(1, sizeof *leg->fork)))
+        return;
+    if (!call->called)
+        call->called = strdup(call->record->leg[leg->side].user);
+    for (uint8_t i = 0; i < call->target_count; i++)
+        leg->fork->contact[i] = call->target[i].order;
+}
+
+/* Where an INVITE to a further contact has its place: one that is over, or a new one. */
+static unsigned free_place(struct kg_fork *fork)
+{
+    for (unsigned i = 0; i < fork->count; i++)
+        if (fork->state[i] == KG_BRANCH_OVER)
+            return i;
+    return fork->count++; /* there are as many as contacts */
+}
+
+/* The contacts from `first` on were named by the one in front, which is over: they are called now, while
+ * others ring, but for those of a lower q, whose turn comes later. */
+static void call_instead(struct kg_leg *leg, unsigned first)
+{
+    struct kg_call *call = leg->call;
+    struct kg_fork *fork = leg->fork;
+    const struct kg_leg *from = &call->leg[kg_other_side(leg->side)];
+    uint8_t place[KG_TARGETS_MAX];
+    msg_t *msg = from->irq ? nta_incoming_getrequest(from->irq) : NULL;
+    for (unsigned i = first; i < call->target_count; i++)
+        fork->contact[i] = call->target[i].order;
+    unsigned count = kg_fork_round(fork->contact + first, call->target_count - first, call->parallel, place);
+    kg_fsm_set_rounds(&call->fsm, kg_fork_rounds(fork->contact, call->target_count, call->parallel));
+    forget_early(leg);
+    fork->state[fork->front] = KG_BRANCH_OVER;
+    call->holds++;
+    /* None may look like the last one before all were called. */
+    for (unsigned i = 0; i < count; i++) {
+        unsigned at = i == 0 ? fork->front : free_place(fork);
+        fork->state[at] = KG_BRANCH_UNHEARD;
+        fork->deadline_ms[at] = INT64_MAX;
+        fork->target[at] = (uint8_t)(first + place[i]);
+        place[i] = (uint8_t)at;
+    }
+    for (unsigned i = 0; i < count && leg->fork == fork; i++) {
+        show(leg, place[i]);
+        if (!msg || call_one(leg, sip_object(msg), fork->target[place[i]]) != 0)
+            kg_branch_fail(leg, leg->pbx ? 503 : 480, NULL, NULL);
+    }
+    kg_branch_settle(leg);
+    kg_call_unhold(call);
+    msg_destroy(msg);
+}
+
+static bool is_calling(const struct kg_leg *leg)
+{
+    enum kg_leg_state state = leg->call->fsm.leg[leg->side];
+    return leg->side == KG_SIDE_B && leg->call->fsm.state == KG_CALL_CALLING &&
+           (state == KG_LEG_INVITING || state == KG_LEG_RINGING);
+}
+
+/* The status to go on with; 0: others were called instead. */
+static int redirect(struct kg_leg *leg, int status, nta_outgoing_t *orq, const char **why)
+{
+    struct kg_call *call = leg->call;
+    msg_t *msg = nta_outgoing_getresponse(orq);
+    unsigned first = call->target_count;
+    open_fork(leg);
+    if (!leg->fork || !msg) {
+        status = 480;
+    } else {
+        if (leg->fork->count == 0) { /* it was the only contact */
+            leg->fork->count = 1;
+            leg->fork->contact[0].taken = true;
+            leg->fork->state[0] = KG_BRANCH_HEARD;
+            leg->fork->deadline_ms[0] = INT64_MAX;
+        }
+        status = kg_redirect(leg, leg->fork->target[leg->fork->front], sip_object(msg), why);
+    }
+    msg_destroy(msg);
+    if (status != 0)
+        return status;
+    kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_PROVISIONAL, .side = leg->side, .status = 181});
+    if (leg->fork)
+        call_instead(leg, first);
+    return 0;
+}
+
 void kg_branch_fail(struct kg_leg *leg, int status, const char *why, nta_outgoing_t *orq)
 {
+    if (status >= 300 && status < 400 && orq && is_calling(leg)) {
+        status = redirect(leg, status, orq, &why);
+        if (status == 0)
+            return;
+    }
     struct kg_fork *fork = leg->fork;
     if (!fork) {
         reject(leg, status, why);
@@ -325,7 +438,8 @@ void kg_branch_fail(struct kg_leg *leg, int status, const char *why, nta_outgoin
         return;
     fork->state[fork->front] = KG_BRANCH_OVER;
     fork->deadline_ms[fork->front] = INT64_MAX;
-    remember(fork, kg_fsm_map_status(status, leg->pbx), why, orq);
+    bool redirects = status >= 300 && status < 400;
+    remember(fork, redirects ? status : kg_fsm_map_status(status, leg->pbx), why, orq);
     switch (kg_fork_judge(fork->state, fork->count, status)) {
     case KG_FORK_GOES_ON:
         step_back(leg);
@@ -395,9 +509,6 @@ static void begin_round(struct kg_leg *leg)
 {
     struct kg_call *call = leg->call;
     struct kg_fork *fork = leg->fork;
-    for (uint8_t i = 0; !fork->begun && i < call->target_count; i++)
-        fork->contact[i] = call->target[i].order;
-    fork->begun = true;
     fork->front = 0;
     fork->branch[0] = (struct branch){0};
     fork->count = (uint8_t)kg_fork_round(fork->contact, call->target_count, call->parallel, fork->target);
@@ -425,8 +536,8 @@ void kg_branch_call(struct kg_leg *leg)
     const struct kg_leg *from = &call->leg[kg_other_side(leg->side)];
     msg_t *msg = from->irq ? nta_incoming_getrequest(from->irq) : NULL;
     bool again = leg->fork != NULL, several = call->target_count > 1;
-    if (several && !again)
-        leg->fork = calloc(1, sizeof *leg->fork);
+    if (several)
+        open_fork(leg);
     if (!msg || (several && !leg->fork)) {
         say_not_called(leg, msg ? "out of memory" : "the other side's INVITE is gone");
         kg_branch_fail(leg, leg->pbx ? 503 : 480, NULL, NULL);
@@ -437,7 +548,10 @@ void kg_branch_call(struct kg_leg *leg)
             kg_talk_next_contact(leg);
         if (leg->fork)
             begin_round(leg);
-        call_round(leg, sip_object(msg));
+        if (leg->fork && leg->fork->count == 0)
+            reject_all(leg); /* other ways to the same phones, which were of no use any more */
+        else
+            call_round(leg, sip_object(msg));
     }
     msg_destroy(msg);
 }

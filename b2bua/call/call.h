@@ -104,7 +104,12 @@ struct kg_call_target {
     struct kg_flow flow;
     bool nat;
     char *path; /* Route header of a request to there (RFC 3327); NULL: none */
+    char *user; /* whose it is; NULL: call->called */
     struct kg_fork_contact order;
+    bool diverted; /* the call was diverted to here, by target[by], with: */
+    uint8_t by;
+    uint16_t cause;     /* the status */
+    const char *reason; /* constant; as in Diversion */
 };
 
 struct kg_call {
@@ -117,7 +122,8 @@ struct kg_call {
     struct kg_record *record;
     struct kg_call_target target[KG_TARGETS_MAX]; /* by q, the highest first */
     uint8_t target_count;
-    bool parallel;          /* contacts of one q are called at once (calls.fork) */
+    char *called;  /* whom the caller called, while there are several contacts; else the record has it */
+    bool parallel; /* contacts of one q are called at once (calls.fork) */
     int64_t session_due_ms; /* of the session timers; INT64_MAX: none */
     struct kg_path path;    /* which way media goes */
     enum kg_path_why why;   /* the same, of the offer/answer under way */
@@ -220,6 +226,8 @@ bool kg_branch_turn(struct kg_leg *leg, const nta_outgoing_t *invite);
 bool kg_branch_turn_dialog(struct kg_leg *leg, const nta_leg_t *dialog);
 /* The nth that still goes on, for walking through all. False: there are no more. */
 bool kg_branch_show(struct kg_leg *leg, unsigned n);
+/* Which contact the one in front calls: call->target[]. */
+unsigned kg_branch_target(const struct kg_leg *leg);
 /* Back to the branch whose description is taken, after any of the three above. */
 void kg_branch_settle(struct kg_leg *leg);
 /* The one in front: there was a response; it was refused (orq: what got the response, or NULL); its flow is
@@ -235,6 +243,14 @@ void kg_branch_drop_others(struct kg_leg *leg, const sip_reason_t *reason);
 /* Contacts that say nothing are given up after KG_CALL_UNHEARD_MS. True: the state machine's deadline does
  * not count yet, or the call is gone. */
 bool kg_branch_tick(struct kg_leg *leg, int64_t now_ms);
+
+/* ---- redirect.c: 3xx ---- */
+/* The contact `by`, in front, was answered 3xx. Returns 0 when it is followed: those who are called instead
+ * were added behind call->target[]; else the status to go on with, and why. */
+int kg_redirect(struct kg_leg *leg, unsigned by, const sip_t *sip, const char **why);
+/* Diversion and History-Info of the INVITE to contact n, to which the call was diverted; malloc'd lines, or
+ * NULL. sip: the caller's INVITE. */
+char *kg_redirect_headers(const struct kg_leg *leg, const sip_t *sip, unsigned n);
 
 /* ---- out.c: requests that we send ---- */
 /* INVITE to target[n], in the branch in front. NULL, or in words why it could not be sent. */

@@ -187,9 +187,12 @@ static void free_targets(struct kg_call *call)
     for (uint8_t i = 0; i < call->target_count; i++) {
         free(call->target[i].url);
         free(call->target[i].path);
+        free(call->target[i].user);
         kg_flow_clear(&call->target[i].flow);
     }
     call->target_count = 0;
+    free(call->called);
+    call->called = NULL;
 }
 
 static void free_memory(struct kg_call *call)

@@ -72,6 +72,15 @@ static void explain_session(const struct kg_record *record, enum kg_side side, j
                              : "its phone");
 }
 
+static void explain_diversions(const struct kg_record *record, json_t *list)
+{
+    for (uint8_t i = 0; i < record->diversion_count; i++) {
+        const struct kg_record_diversion *d = &record->diversion[i];
+        kg_say(list, "%.1f s after the INVITE %s's side diverted the call to %s (%d).",
+               (double)d->after_ms / 1000, d->from, d->to, d->status);
+    }
+}
+
 static void explain_leg(const struct kg_record *record, enum kg_side side, json_t *list)
 {
     const struct kg_record_leg *leg = &record->leg[side];
@@ -184,6 +193,7 @@ json_t *kg_record_explain(const struct kg_record *record, const char *state)
 {
     json_t *list = json_array();
     explain_fate(record, state, list);
+    explain_diversions(record, list);
     explain_leg(record, KG_SIDE_A, list);
     explain_leg(record, KG_SIDE_B, list);
     kg_explain_candidates(record, KG_SIDE_A, list);

@@ -13,10 +13,12 @@ static bool is_in(const struct kg_fork_contact *contact, const uint8_t *list, un
 unsigned kg_fork_round(struct kg_fork_contact *contact, unsigned count, bool parallel,
                        uint8_t out[static KG_TARGETS_MAX])
 {
-    unsigned found = 0;
+    unsigned found = 0, q = 0;
+    for (unsigned i = 0; i < count; i++)
+        if (!contact[i].taken && contact[i].q > q)
+            q = contact[i].q;
     for (unsigned i = 0; i < count && (parallel || found == 0); i++) {
-        if (contact[i].taken || (found > 0 && (contact[i].q != contact[out[0]].q ||
-                                               is_in(contact, out, found, contact[i].device))))
+        if (contact[i].taken || contact[i].q != q || is_in(contact, out, found, contact[i].device))
             continue;
         out[found++] = (uint8_t)i;
         contact[i].taken = true;

@@ -13,7 +13,7 @@ const char *kg_call_state_name(enum kg_call_state state)
 int kg_fsm_map_status(int status, bool from_pbx)
 {
     if (status >= 300 && status < 400)
-        return 480; /* kedge does not follow redirections (b2bua/call/README.md) */
+        return 480; /* of a request inside of a dialog: nobody follows it there */
     switch (status) {
     case 401:
     case 407:
@@ -166,6 +166,8 @@ static void b_failed(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms,
     /* RFC 3261 16.7 step 6: 503 would say that kedge itself is unavailable; nta also makes it of an ICMP
      * error. */
     int mapped = status == 503 && !fsm->to_pbx ? 480 : kg_fsm_map_status(status, fsm->to_pbx);
+    if (status >= 300 && status < 400) /* who follows what was decided before this (redirect.c) */
+        mapped = status;
     kg_fsm_finish(fsm, out, now_ms, mapped, mapped == 503 ? KG_CALL_RETRY_AFTER : 0, why);
 }
 
@@ -550,6 +552,11 @@ void kg_fsm_init(struct kg_fsm *fsm, unsigned rounds, bool to_pbx)
                            .to_pbx = to_pbx,
                            .deadline_ms = INT64_MAX,
                            .re_deadline_ms = INT64_MAX};
+}
+
+void kg_fsm_set_rounds(struct kg_fsm *fsm, unsigned left)
+{
+    fsm->rounds_left = left;
 }
 
 void kg_fsm_init_talk(struct kg_fsm *fsm)

@@ -220,6 +220,8 @@ struct kg_fsm_action {
 
 /* rounds: of contacts of B, the first included. to_pbx as in the struct. */
 void kg_fsm_init(struct kg_fsm *fsm, unsigned rounds, bool to_pbx);
+/* A contact has named others to be called in its stead: so many rounds are left now. */
+void kg_fsm_set_rounds(struct kg_fsm *fsm, unsigned left);
 /* A call in talk, taken over after a restart. */
 void kg_fsm_init_talk(struct kg_fsm *fsm);
 /* Returns how many actions were written, to be carried out in this order. Any event is harmless in any state.

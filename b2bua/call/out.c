@@ -247,9 +247,14 @@ static void say_if_large(const struct kg_leg *leg, const sip_t *sip, size_t body
 
 enum offer { FIRST, AGAIN, UPDATE, ASK };
 
-/* sip: whose headers pass; NULL: nobody's. path: its Route, if it has no dialog yet; NULL: none. Returns
- * NULL, or what was wrong. */
-static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer offer, const char *path)
+/* Of an INVITE outside of a dialog. */
+struct first {
+    const char *path;    /* Route; NULL: none */
+    const char *history; /* header lines; NULL: none */
+};
+
+/* sip: whose headers pass; NULL: nobody's. Returns NULL, or what was wrong. */
+static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer offer, struct first first)
 {
     struct kg_call *call = leg->call;
     char route[KG_ROUTE_URL], contact_buf[KG_CONTACT_URL];
@@ -289,8 +294,10 @@ static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer o
         offer == UPDATE ? sip_method_update : sip_method_invite,
         offer == UPDATE ? "UPDATE" : sip_method_name_invite,
         offer == FIRST ? (url_string_t *)leg->target : NULL, NTATAG_TPORT(leg->flow.tport),
-        TAG_IF(path, SIPTAG_ROUTE_STR(path)), SIPTAG_CONTACT(contact), SIPTAG_MAX_FORWARDS(max_forwards),
-        SIPTAG_ALLOW(call->calls->allow), SIPTAG_SUPPORTED_STR(kg_options_supported(leg, options)),
+        TAG_IF(first.path, SIPTAG_ROUTE_STR(first.path)),
+        TAG_IF(first.history, SIPTAG_HEADER_STR(first.history)), SIPTAG_CONTACT(contact),
+        SIPTAG_MAX_FORWARDS(max_forwards), SIPTAG_ALLOW(call->calls->allow),
+        SIPTAG_SUPPORTED_STR(kg_options_supported(leg, options)),
         TAG_IF(kg_session_text(leg, session), SIPTAG_SESSION_EXPIRES_STR(session)),
         TAG_IF(leg->session.min_s, SIPTAG_MIN_SE_STR(min)),
         KG_TRICKLE_TAGS(call->calls->server->config.media.ice), TAG_NEXT(kg_body_tags(&body, list.tag)));
@@ -314,20 +321,19 @@ static void offer_again(struct kg_leg *leg, enum offer offer)
     msg_t *msg = passes ? nta_incoming_getrequest(from->irq) : NULL;
     const char *problem = "its connection is gone";
     if (kg_leg_is_reachable(leg))
-        problem = send_offer(leg, msg ? sip_object(msg) : NULL, offer, NULL);
+        problem = send_offer(leg, msg ? sip_object(msg) : NULL, offer, (struct first){0});
     if (problem)
         give_up(leg, problem);
     msg_destroy(msg);
 }
 
-static const char *route_of(su_home_t *home, const sip_t *sip)
+static const char *send_first(struct kg_leg *leg, const sip_t *sip, unsigned n)
 {
-    const char *text = NULL;
-    for (const sip_route_t *route = sip->sip_route; route; route = route->r_next) {
-        const char *one = url_as_string(home, route->r_url);
-        text = text ? su_sprintf(home, "%s, <%s>", text, one) : su_sprintf(home, "<%s>", one);
-    }
-    return text;
+    const struct kg_call_target *target = &leg->call->target[n];
+    char *history = target->diverted ? kg_redirect_headers(leg, sip, n) : NULL;
+    const char *problem = send_offer(leg, sip, FIRST, (struct first){target->path, history});
+    free(history);
+    return problem;
 }
 
 /* The same once more: its session was too short for the peer (RFC 4028 7.3). */
@@ -343,11 +349,8 @@ static void offer_longer(struct kg_leg *leg, nta_outgoing_t *refused)
         problem = NULL;
     } else {
         msg_t *msg = from->irq ? nta_incoming_getrequest(from->irq) : NULL;
-        su_home_t home[1] = {SU_HOME_INIT(home)};
-        su_home_init(home);
-        if (msg && sent)
-            problem = send_offer(leg, sip_object(msg), FIRST, route_of(home, sip_object(sent)));
-        su_home_deinit(home);
+        if (msg)
+            problem = send_first(leg, sip_object(msg), kg_branch_target(leg));
         msg_destroy(msg);
     }
     if (problem)
@@ -362,7 +365,7 @@ const char *kg_out_first(struct kg_leg *leg, const sip_t *sip, unsigned n)
         return "out of memory";
     if (!kg_leg_is_reachable(leg))
         return "its connection is gone";
-    return send_offer(leg, sip, FIRST, target->path);
+    return send_first(leg, sip, n);
 }
 
 void kg_out_invite(struct kg_leg *leg)

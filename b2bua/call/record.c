@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "conf/clock.h"
+
 struct kg_record *kg_record_new(const char *id)
 {
     struct kg_record *record = calloc(1, sizeof *record);
@@ -38,6 +40,11 @@ void kg_record_free(struct kg_record *record)
     }
     free(record->pair);
     free(record->event);
+    for (uint8_t i = 0; i < record->diversion_count; i++) {
+        free(record->diversion[i].from);
+        free(record->diversion[i].to);
+    }
+    free(record->diversion);
     free(record);
 }
 
@@ -177,6 +184,21 @@ static json_t *leg_json(const struct kg_record *record, enum kg_side side)
     return json;
 }
 
+static json_t *diversions_json(const struct kg_record *record)
+{
+    json_t *json = json_array();
+    for (uint8_t i = 0; i < record->diversion_count; i++) {
+        const struct kg_record_diversion *d = &record->diversion[i];
+        json_t *one = json_object();
+        json_object_set_new(one, "from", text_json(d->from));
+        json_object_set_new(one, "to", text_json(d->to));
+        json_object_set_new(one, "status", json_integer(d->status));
+        json_object_set_new(one, "after_ms", ms_json(d->after_ms));
+        json_array_append_new(json, one);
+    }
+    return json;
+}
+
 /* ms after the INVITE; null for what did not happen. */
 static json_t *after_json(const struct kg_record *record, int64_t at_ms)
 {
@@ -226,6 +248,29 @@ json_t *kg_record_json(const struct kg_record *record, const char *state)
     json_array_append_new(legs, leg_json(record, KG_SIDE_A));
     json_array_append_new(legs, leg_json(record, KG_SIDE_B));
     json_object_set_new(json, "legs", legs);
+    if (record->diversion_count)
+        json_object_set_new(json, "diversions", diversions_json(record));
     kg_record_add_ice(json, record);
     return json;
+}
+
+void kg_record_divert(struct kg_record *record, const char *from, const char *to, int status)
+{
+    if (record->diversion_count == KG_RECORD_DIVERSIONS_MAX)
+        return;
+    struct kg_record_diversion *list =
+        realloc(record->diversion, (record->diversion_count + 1u) * sizeof *record->diversion);
+    if (!list)
+        return;
+    record->diversion = list;
+    struct kg_record_diversion d = {.from = kg_record_text(from),
+                                    .to = kg_record_text(to),
+                                    .status = status,
+                                    .after_ms = kg_wall_ms() - record->started_ms};
+    if (d.from && d.to) {
+        list[record->diversion_count++] = d;
+    } else {
+        free(d.from);
+        free(d.to);
+    }
 }

@@ -65,6 +65,14 @@ struct kg_record_event {
 #define KG_RECORD_EVENTS_MAX   24
 #define KG_RECORD_EVENTS_FIRST 8 /* when there are more, these and the latest are kept */
 
+/* A diversion that kedge followed. */
+struct kg_record_diversion {
+    char *from, *to; /* users */
+    int status;
+    int64_t after_ms; /* the INVITE */
+};
+#define KG_RECORD_DIVERSIONS_MAX 8
+
 struct kg_record_leg {
     char *user;    /* account, or what the other side dialled; never NULL once the leg exists */
     char *call_id; /* Call-ID header of this leg; NULL before it exists */
@@ -98,6 +106,8 @@ struct kg_record {
     struct kg_media_stats *stats[2]; /* last known, stream_count each; NULL: none */
     struct kg_record_pair *pair;     /* last known */
     uint8_t pair_count;
+    struct kg_record_diversion *diversion; /* in the order of time */
+    uint8_t diversion_count;
     struct kg_record_event *event;
     uint8_t event_count;
     unsigned events_lost;   /* behind the first ones */
@@ -108,6 +118,7 @@ struct kg_record *kg_record_new(const char *id); /* used once */
 struct kg_record *kg_record_use(struct kg_record *record);
 /* One use less; frees it with the last. NULL is fine. */
 void kg_record_free(struct kg_record *record);
+void kg_record_divert(struct kg_record *record, const char *from, const char *to, int status);
 /* Keeps a copy of the engine's figures. */
 void kg_record_set_stats(struct kg_record *record, const struct kg_media_session_info *info);
 

@@ -101,6 +101,8 @@ void kg_reply_refuse(nta_incoming_t *irq, struct kg_leg *leg, const struct kg_fs
     sip_retry_after_t retry_after[1];
     if (!irq)
         return;
+    const sip_t *cause = leg->call->cause;
+    bool redirects = action->status >= 300 && action->status < 400 && cause && cause->sip_status;
     pass(leg, &passed);
     sip_retry_after_init(retry_after)->af_delta = (sip_time_t)action->retry_after;
     if (action->why && action->status == 488)
@@ -108,6 +110,7 @@ void kg_reply_refuse(nta_incoming_t *irq, struct kg_leg *leg, const struct kg_fs
     nta_incoming_treply(
         irq, action->status, NULL, TAG_IF(action->retry_after > 0, SIPTAG_RETRY_AFTER(retry_after)),
         TAG_IF(warning[0], SIPTAG_WARNING_STR(warning)),
+        TAG_IF(redirects, SIPTAG_CONTACT(redirects ? cause->sip_contact : NULL)),
         TAG_IF(action->status == 405, SIPTAG_ALLOW(leg->call->calls->allow)), TAG_NEXT(passed.tag));
     nta_incoming_destroy(irq);
 }
