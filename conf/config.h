@@ -43,6 +43,7 @@ struct kg_cap {
 enum kg_fork_mode { KG_FORK_PARALLEL, KG_FORK_SERIAL };
 /* What becomes of a 3xx. */
 enum kg_redirect_mode { KG_REDIRECT_FOLLOW, KG_REDIRECT_PASS, KG_REDIRECT_REFUSE };
+enum kg_reliable_mode { KG_RELIABLE_AUTO, KG_RELIABLE_NEVER };
 
 /* "udp:192.0.2.10:5060" */
 struct kg_endpoint {
@@ -196,6 +197,7 @@ struct kg_config {
         uint32_t session_ms;     /* RFC 4028: offered; 0: none */
         uint32_t session_min_ms; /* the least that is agreed to */
         enum kg_redirect_mode redirect;
+        enum kg_reliable_mode reliable;
     } calls;
     struct {
         uint32_t calls;              /* at once */

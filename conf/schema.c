@@ -168,6 +168,10 @@ const struct kg_conf_row kg_conf_rows[] = {
          "account in the name of the one that diverts; a PBX hears of its phones' redirections and decides "
          "itself, and its own are followed as long as they lead to itself. pass: the caller gets the 3xx, "
          "Contact and all. refuse: the caller gets 480."},
+    {"calls.reliable", &kg_conf_reliable, "auto", FIELD(calls.reliable), .reloadable = true,
+     .doc = "Ringing and early media that must not get lost (PRACK, 100rel). auto: with each side that knows "
+            "it, whatever the other one does; to a caller those responses that carry SDP. never: only to a "
+            "caller that insists on it."},
     {"limits.calls", &kg_conf_count, "10000", FIELD(limits.calls), .min = 1, .max = 1000000,
      .reloadable = true, .doc = "Calls at once; more are answered 503."},
     {"limits.unregistered_calls", &kg_conf_count, "50", FIELD(limits.unregistered_calls), .min = 0,

@@ -27,6 +27,7 @@ static const char *const number_ofs[] = {[KG_NUMBER_CALLED] = "called", [KG_NUMB
 static const char *const forks[] = {[KG_FORK_PARALLEL] = "parallel", [KG_FORK_SERIAL] = "serial", NULL};
 static const char *const redirects[] = {
     [KG_REDIRECT_FOLLOW] = "follow", [KG_REDIRECT_PASS] = "pass", [KG_REDIRECT_REFUSE] = "refuse", NULL};
+static const char *const reliables[] = {[KG_RELIABLE_AUTO] = "auto", [KG_RELIABLE_NEVER] = "never", NULL};
 static const char *const digests[] = {
     [KG_DIGEST_OFFER_MD5] = "md5",
     [KG_DIGEST_OFFER_SHA256] = "sha-256",
@@ -412,6 +413,8 @@ const struct kg_conf_type kg_conf_path_use = {
     .name = "auto, yes or no", .names = path_uses, .set = enum_set, .format = enum_format};
 const struct kg_conf_type kg_conf_redirect = {
     .name = "follow, pass or refuse", .names = redirects, .set = enum_set, .format = enum_format};
+const struct kg_conf_type kg_conf_reliable = {
+    .name = "auto or never", .names = reliables, .set = enum_set, .format = enum_format};
 const struct kg_conf_type kg_conf_digest = {
     .name = "md5, sha-256 or both", .names = digests, .set = enum_set, .format = enum_format};
 

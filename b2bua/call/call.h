@@ -7,6 +7,7 @@
 #define NTA_LEG_MAGIC_T      struct kg_leg
 #define NTA_INCOMING_MAGIC_T struct kg_leg
 #define NTA_OUTGOING_MAGIC_T struct kg_leg
+#define NTA_RELIABLE_MAGIC_T struct kg_leg
 
 #include <sofia-sip/nta.h>
 #include <sofia-sip/nta_tport.h>
@@ -39,6 +40,7 @@ struct kg_call;
 struct kg_fork;
 struct kg_relay;
 struct kg_frame;
+struct kg_heard;
 
 /* What a leg's m-lines are to the media engine; bit or index n: m-line n. */
 struct kg_leg_lines {
@@ -73,6 +75,8 @@ struct kg_leg {
     nta_outgoing_t *bye;
     nta_incoming_t *bye_irq;    /* its BYE that waits for the PBX's answer to ours */
     bool bye_answered;          /* our BYE had an answer before the state machine wanted one */
+    nta_reliable_t *unacked;    /* our reliable 18x that waits for PRACK */
+    struct kg_heard *heard;     /* reliable 18x of the peer, by dialog; NULL: none yet */
     msg_t *early[KG_EARLY_MAX]; /* 18x to our INVITEs, one a dialog, the newest description first */
     struct kg_flow flow;        /* * */
     char *target;               /* * request URI of our first INVITE */
@@ -296,9 +300,19 @@ void kg_session_follow(struct kg_leg *leg);   /* as kg_relay_follow */
 void kg_session_restored(struct kg_leg *leg); /* leg->session is from a snapshot */
 
 /* ---- reply.c: responses that we send ---- */
-void kg_reply_progress(struct kg_leg *leg, int status, bool sdp);
+void kg_reply_progress(struct kg_leg *leg, int status, bool sdp, bool reliable);
 void kg_reply_answer(struct kg_leg *leg);
 void kg_reply_refuse(nta_incoming_t *irq, struct kg_leg *leg, const struct kg_fsm_action *action);
+
+/* ---- reliable.c: reliable provisional responses (RFC 3262) ---- */
+/* What a caller whose INVITE is sip gets. */
+enum kg_reliable kg_reliable_of(const struct kg_calls *calls, const sip_t *sip);
+/* To leg->irq; KG_EV_PRACK follows. */
+void kg_reliable_reply(struct kg_leg *leg, int status, const tagi_t *tags);
+void kg_reliable_close(struct kg_leg *leg);
+/* A 18x to our INVITE: PRACKs it if need be. False: it came before, or one before it is missing: it is to be
+ * ignored. */
+bool kg_reliable_take(struct kg_leg *leg, const sip_t *sip);
 
 /* ---- early.c: early dialogs of our INVITE ---- */
 /* The 18x that orq just got. sdp: its description is the one taken from now on. */

@@ -142,6 +142,8 @@ void kg_fsm_finish(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms, i
 static void invite_b(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms)
 {
     kg_fsm_add(out, KG_DO_INVITE, KG_SIDE_B);
+    fsm->held_status = 0; /* it was of the contacts before */
+    fsm->held_sdp = false;
     fsm->leg[KG_SIDE_B] = KG_LEG_INVITING;
     fsm->state = KG_CALL_CALLING;
     fsm->deadline_ms = now_ms + KG_CALL_UNHEARD_MS;
@@ -190,8 +192,32 @@ static void on_invite(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t
     kg_fsm_apply(fsm, out, KG_APPLY_OFFER, KG_SIDE_A);
 }
 
-static void answered(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms, int ack_ms)
+/* RFC 3262 3: nothing reliable follows before PRACK. What is held meanwhile is said in the end: the newest
+ * status, and with it the description of that time. */
+static void progress(struct kg_fsm *fsm, struct kg_fsm_out *out, int status, bool sdp)
 {
+    if (fsm->unacked) {
+        fsm->held_status = status;
+        fsm->held_sdp |= sdp;
+        return;
+    }
+    struct kg_fsm_action *action = kg_fsm_add(out, KG_DO_PROGRESS, KG_SIDE_A);
+    action->status = status;
+    action->sdp = sdp;
+    action->ok = fsm->reliable == KG_RELIABLE_ALL || (fsm->reliable == KG_RELIABLE_SDP && sdp);
+    fsm->unacked = action->ok;
+}
+
+/* A 2xx has to wait for the PRACK of a description (RFC 3262 3), and waits for any: PRACKs that cross it
+ * confuse phones. */
+static void answered(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms)
+{
+    int ack_ms = fsm->late ? KG_CALL_LATE_MS : KG_CALL_FINAL_MS;
+    fsm->held_answer = fsm->unacked;
+    if (fsm->held_answer) {
+        fsm->deadline_ms = now_ms + KG_CALL_FINAL_MS;
+        return;
+    }
     kg_fsm_add(out, fsm->late ? KG_DO_OFFER : KG_DO_ANSWER, KG_SIDE_A);
     fsm->leg[KG_SIDE_A] = KG_LEG_ANSWERED;
     fsm->state = KG_CALL_CONFIRMING;
@@ -208,22 +234,19 @@ static void begin_talk(struct kg_fsm *fsm, struct kg_fsm_out *out)
 
 static void on_media_ok(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *out)
 {
-    struct kg_fsm_action *action;
     switch (fsm->apply) {
     case KG_APPLY_OFFER:
         if (fsm->late)
-            answered(fsm, out, now_ms, KG_CALL_LATE_MS);
+            answered(fsm, out, now_ms);
         else
             invite_b(fsm, out, now_ms);
         break;
     case KG_APPLY_PROGRESS:
-        action = kg_fsm_add(out, KG_DO_PROGRESS, KG_SIDE_A);
-        action->status = fsm->progress_status;
-        action->sdp = true;
+        progress(fsm, out, fsm->progress_status, true);
         break;
     case KG_APPLY_ANSWER:
         if (!fsm->late) {
-            answered(fsm, out, now_ms, KG_CALL_FINAL_MS);
+            answered(fsm, out, now_ms);
             break;
         }
         kg_fsm_add(out, KG_DO_ACK, KG_SIDE_B)->ok = true;
@@ -273,7 +296,7 @@ static void on_provisional(struct kg_fsm *fsm, const struct kg_fsm_event *ev, in
         fsm->progress_status = ev->status;
         kg_fsm_apply(fsm, out, KG_APPLY_PROGRESS, KG_SIDE_B);
     } else {
-        kg_fsm_add(out, KG_DO_PROGRESS, KG_SIDE_A)->status = ev->status;
+        progress(fsm, out, ev->status, false);
     }
 }
 
@@ -366,6 +389,30 @@ static void on_ack_timeout(struct kg_fsm *fsm, const struct kg_fsm_event *ev, in
     } else {
         kg_re_on_ack_timeout(fsm, ev, now_ms, out);
     }
+}
+
+static void on_prack(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                     struct kg_fsm_out *out)
+{
+    int status = fsm->held_status;
+    bool sdp = fsm->held_sdp;
+    if (!fsm->unacked || ev->side != KG_SIDE_A)
+        return;
+    fsm->unacked = false;
+    fsm->held_status = 0;
+    fsm->held_sdp = false;
+    if (fsm->state == KG_CALL_ANSWERING && fsm->held_answer)
+        answered(fsm, out, now_ms);
+    else if (fsm->state == KG_CALL_CALLING && status)
+        progress(fsm, out, status, sdp);
+}
+
+static void on_prack_timeout(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
+                             struct kg_fsm_out *out)
+{
+    if (fsm->leg[ev->side] == KG_LEG_INVITED) /* RFC 3262 3: 5xx */
+        kg_fsm_finish(fsm, out, now_ms, 504, 0,
+                      "the caller never acknowledged a provisional response (PRACK)");
 }
 
 static void on_cancel(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
@@ -495,7 +542,10 @@ static void on_timer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t 
     switch (fsm->state) {
     case KG_CALL_SETUP:
     case KG_CALL_ANSWERING:
-        kg_fsm_finish(fsm, out, now_ms, 503, KG_CALL_RETRY_AFTER, "the media engine does not answer");
+        if (fsm->held_answer)
+            on_prack_timeout(fsm, &(struct kg_fsm_event){.side = KG_SIDE_A}, now_ms, out);
+        else
+            kg_fsm_finish(fsm, out, now_ms, 503, KG_CALL_RETRY_AFTER, "the media engine does not answer");
         break;
     case KG_CALL_CALLING:
         on_calling_timer(fsm, now_ms, out);
@@ -528,6 +578,8 @@ static kg_fsm_handler *const handlers[KG_EV_COUNT] = {
     [KG_EV_REJECT] = on_reject,
     [KG_EV_ACK] = on_ack,
     [KG_EV_ACK_TIMEOUT] = on_ack_timeout,
+    [KG_EV_PRACK] = on_prack,
+    [KG_EV_PRACK_TIMEOUT] = on_prack_timeout,
     [KG_EV_CANCEL] = on_cancel,
     [KG_EV_REINVITE] = kg_re_on_offer,
     [KG_EV_UPDATE] = kg_re_on_offer,

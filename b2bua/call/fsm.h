@@ -68,6 +68,13 @@ enum kg_leg_state {
     KG_LEG_DOWN,
 };
 
+/* Which provisional responses go to A reliably (RFC 3262). */
+enum kg_reliable {
+    KG_RELIABLE_NONE,
+    KG_RELIABLE_SDP, /* A supports it: those with SDP */
+    KG_RELIABLE_ALL, /* A requires it */
+};
+
 /* A session that is changed in talk (RFC 3261 14, RFC 3311). */
 enum kg_re_kind {
     KG_RE_PASSES,   /* an offer of re_from's goes to the other side */
@@ -133,6 +140,11 @@ struct kg_fsm {
     unsigned apply_seq;   /* of the last apply; its reply must carry it */
     enum kg_apply apply;  /* what that was for */
     bool applying;
+    enum kg_reliable reliable;
+    bool unacked;        /* a reliable response waits for A's PRACK: what would follow it is held */
+    int held_status;     /* the newest provisional response; 0: none */
+    bool held_sdp;       /* ... and there is a description that A was not told */
+    bool held_answer;    /* the 200 */
     int progress_status; /* of the provisional response whose SDP is being applied */
     int64_t invited_ms;  /* when A's INVITE came */
     int64_t deadline_ms; /* INT64_MAX: none */
@@ -145,23 +157,25 @@ enum kg_fsm_event_type {
     KG_EV_ANSWER,      /* side, sdp: 2xx to an INVITE we sent */
     KG_EV_REJECT, /* side, status, why: 3xx-6xx, also made up by nta; of several contacts, the best of all */
     KG_EV_ACK,    /* side, sdp: the answer, where kg_fsm_awaits_answer */
-    KG_EV_ACK_TIMEOUT, /* side */
-    KG_EV_CANCEL,      /* side */
-    KG_EV_REINVITE,    /* side, sdp, absorb, same */
-    KG_EV_UPDATE,      /* side, absorb, same: with SDP; one without is no business of the machine */
-    KG_EV_BYE,         /* side; the request itself is always answered 200 */
-    KG_EV_BYE_DONE,    /* side: final response to our BYE, or none in time */
-    KG_EV_FLOW_LOST,   /* side */
-    KG_EV_SILENCE,     /* no media within the engine's timeout */
-    KG_EV_MEDIA_LOST,  /* the engine lost the session */
-    KG_EV_PATH_LOST,   /* side: no path for its media is left */
-    KG_EV_RENEW,       /* side: kedge is to offer anew on that leg alone (ICE restart of its own) */
-    KG_EV_UPGRADE,     /* side: asked for an offer first, which then goes to the other side */
-    KG_EV_REFRESH,     /* side: a re-INVITE that changes nothing (RFC 4028 7.4) */
-    KG_EV_EXPIRED,     /* side, why: nobody refreshed its session */
-    KG_EV_HANGUP,      /* by an admin */
-    KG_EV_SHUTDOWN,    /* kedge ends */
-    KG_EV_TIMER,       /* the deadline has passed */
+    KG_EV_ACK_TIMEOUT,   /* side */
+    KG_EV_PRACK,         /* side A */
+    KG_EV_PRACK_TIMEOUT, /* side A: no PRACK in 64*T1 */
+    KG_EV_CANCEL,        /* side */
+    KG_EV_REINVITE,      /* side, sdp, absorb, same */
+    KG_EV_UPDATE,        /* side, absorb, same: with SDP; one without is no business of the machine */
+    KG_EV_BYE,           /* side; the request itself is always answered 200 */
+    KG_EV_BYE_DONE,      /* side: final response to our BYE, or none in time */
+    KG_EV_FLOW_LOST,     /* side */
+    KG_EV_SILENCE,       /* no media within the engine's timeout */
+    KG_EV_MEDIA_LOST,    /* the engine lost the session */
+    KG_EV_PATH_LOST,     /* side: no path for its media is left */
+    KG_EV_RENEW,         /* side: kedge is to offer anew on that leg alone (ICE restart of its own) */
+    KG_EV_UPGRADE,       /* side: asked for an offer first, which then goes to the other side */
+    KG_EV_REFRESH,       /* side: a re-INVITE that changes nothing (RFC 4028 7.4) */
+    KG_EV_EXPIRED,       /* side, why: nobody refreshed its session */
+    KG_EV_HANGUP,        /* by an admin */
+    KG_EV_SHUTDOWN,      /* kedge ends */
+    KG_EV_TIMER,         /* the deadline has passed */
     KG_EV_COUNT
 };
 struct kg_fsm_event {
@@ -186,7 +200,7 @@ enum kg_fsm_action_type {
     KG_DO_SERVE,     /* the re-INVITE or UPDATE that just came is served */
     KG_DO_RENEW,     /* new ICE credentials of kedge's toward `side`, for the offer that follows */
     KG_DO_DROP,      /* give up `side`'s INVITE that nobody answered: CANCEL when possible, want no answer */
-    KG_DO_PROGRESS,  /* provisional `status` to `side`, with SDP if sdp */
+    KG_DO_PROGRESS,  /* provisional `status` to `side`, with SDP if sdp, reliably if ok */
     KG_DO_ANSWER,    /* 200 with SDP to `side`'s INVITE or UPDATE */
     KG_DO_OFFER,     /* 200 with the other side's offer to `side`'s INVITE; its ACK will have the answer */
     KG_DO_AGREED,    /* the offer/answer is complete, though no 200 of ours says so */

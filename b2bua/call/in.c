@@ -223,6 +223,7 @@ static void start(struct inquiry *in)
     kg_info("call", "call %s: %s calls %s", call->record->id, in->caller, call->record->leg[KG_SIDE_B].user);
     call->parallel = !call->leg[KG_SIDE_B].pbx && in->calls->server->config.calls.fork == KG_FORK_PARALLEL;
     kg_fsm_init(&call->fsm, count_rounds(call), call->leg[KG_SIDE_B].pbx);
+    call->fsm.reliable = kg_reliable_of(in->calls, in->sip);
     kg_call_event(call,
                   &(struct kg_fsm_event){.type = KG_EV_INVITE, .side = KG_SIDE_A, .sdp = found == KG_SDP_OK});
 }

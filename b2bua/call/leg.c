@@ -77,6 +77,7 @@ int kg_leg_open(struct kg_leg *leg, const sip_from_t *from, const sip_to_t *to)
 
 void kg_leg_close(struct kg_leg *leg)
 {
+    kg_reliable_close(leg);
     kg_branch_drop_others(leg, NULL);
     if (leg->irq)
         nta_incoming_destroy(leg->irq);
@@ -469,12 +470,15 @@ int kg_leg_ack_or_cancel(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *s
     enum kg_fsm_event_type type = KG_EV_ACK_TIMEOUT;
     if (sip && sip->sip_request->rq_method == sip_method_cancel)
         type = KG_EV_CANCEL;
+    else if (!sip && nta_incoming_status(irq) < 200)
+        type = KG_EV_PRACK_TIMEOUT;
     else if (sip)
         type = KG_EV_ACK;
     if (type == KG_EV_ACK && has_our_tag(leg, sip))
         kg_sip_proved(&leg->flow);
     bool sdp = type == KG_EV_ACK && leg->irq == irq && take_answer(leg, sip);
-    if (type != KG_EV_CANCEL && leg->irq == irq) { /* nothing more to expect of this INVITE */
+    bool over = type == KG_EV_ACK || type == KG_EV_ACK_TIMEOUT;
+    if (over && leg->irq == irq) { /* nothing more to expect of this INVITE */
         nta_incoming_destroy(irq);
         leg->irq = NULL;
     }

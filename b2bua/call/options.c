@@ -18,8 +18,12 @@ void kg_options_learn(struct kg_leg *leg, const sip_t *sip)
 const char *kg_options_supported(const struct kg_leg *leg, char out[static KG_OPTIONS_TEXT])
 {
     const struct kg_leg *other = &leg->call->leg[kg_other_side(leg->side)];
-    size_t used = (size_t)snprintf(out, KG_OPTIONS_TEXT, "timer%s",
-                                   leg->call->calls->server->config.media.ice ? ", trickle-ice" : "");
+    const struct kg_config *config = &leg->call->calls->server->config;
+    /* An offer of the peer's in a reliable 18x would have to be answered in PRACK: it is asked to keep it for
+     * its 2xx. */
+    bool reliable = config->calls.reliable == KG_RELIABLE_AUTO && !leg->asked;
+    size_t used = (size_t)snprintf(out, KG_OPTIONS_TEXT, "timer%s%s",
+                                   config->media.ice ? ", trickle-ice" : "", reliable ? ", 100rel" : "");
     for (size_t i = 0; i < sizeof passing / sizeof passing[0]; i++)
         if (other->options & 1u << i)
             used += (size_t)snprintf(out + used, KG_OPTIONS_TEXT - used, ", %s", passing[i]);

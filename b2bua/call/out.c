@@ -87,6 +87,9 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
     bool wanted = call->fsm.leg[leg->side] != KG_LEG_CANCELLING && call->fsm.state != KG_CALL_ENDING &&
                   call->fsm.re != KG_RE_WITHDRAWN;
     bool sdp = false;
+    if (sip && status > 100 && status < 200 && !kg_reliable_take(leg, sip)) {
+        status = 100; /* as if it said nothing */
+    }
     if (sip && status > 100 && status < 300) {
         kg_leg_learn(leg, sip);
         sdp = wanted && take_sdp(leg, orq, sip);

@@ -30,7 +30,7 @@ static bool has_sdp(const sip_t *sip)
 }
 
 /* sdp is taken over; NULL: none, then a body of the response that this one follows from passes. */
-static int reply(struct kg_leg *leg, int status, char *sdp, size_t len)
+static void reply(struct kg_leg *leg, int status, char *sdp, size_t len, bool reliable)
 {
     struct kg_calls *calls = leg->call->calls;
     struct kg_passed passed;
@@ -46,22 +46,26 @@ static int reply(struct kg_leg *leg, int status, char *sdp, size_t len)
         kg_body_sdp(&body, leg, sdp, len);
     else if (leg->call->cause && leg->call->cause->sip_status && !has_sdp(leg->call->cause))
         kg_body_pass(&body, leg->call->cause);
-    int failed = nta_incoming_treply(
-        leg->irq, status, NULL, SIPTAG_CONTACT(contact), TAG_IF(status >= 200, SIPTAG_ALLOW(calls->allow)),
-        TAG_IF(session[0], SIPTAG_SESSION_EXPIRES_STR(session)),
-        TAG_IF(session[0] && !leg->session.ours, SIPTAG_REQUIRE_STR("timer")),
-        SIPTAG_SUPPORTED_STR(kg_options_supported(leg, options)),
-        KG_TRICKLE_TAGS(calls->server->config.media.ice), TAG_NEXT(kg_body_tags(&body, passed.tag)));
+    tagi_t tags[] = {{SIPTAG_CONTACT(contact)},
+                     {TAG_IF(status >= 200, SIPTAG_ALLOW(calls->allow))},
+                     {TAG_IF(session[0], SIPTAG_SESSION_EXPIRES_STR(session))},
+                     {TAG_IF(session[0] && !leg->session.ours, SIPTAG_REQUIRE_STR("timer"))},
+                     {SIPTAG_SUPPORTED_STR(kg_options_supported(leg, options))},
+                     {KG_TRICKLE_TAGS(calls->server->config.media.ice)},
+                     {TAG_NEXT(kg_body_tags(&body, passed.tag))}};
+    if (reliable)
+        kg_reliable_reply(leg, status, tags);
+    else
+        nta_incoming_treply(leg->irq, status, NULL, TAG_NEXT(tags));
     kg_body_end(&body);
-    return failed;
 }
 
-void kg_reply_progress(struct kg_leg *leg, int status, bool sdp)
+void kg_reply_progress(struct kg_leg *leg, int status, bool sdp, bool reliable)
 {
     size_t len = 0;
     char *text = sdp ? kg_talk_text(leg, &len) : NULL;
     if (leg->irq)
-        reply(leg, status, text, len);
+        reply(leg, status, text, len, reliable);
     else
         free(text);
 }
@@ -76,7 +80,7 @@ void kg_reply_answer(struct kg_leg *leg)
                  leg->call->record->id);
         free(text);
     } else {
-        reply(leg, 200, text, len);
+        reply(leg, 200, text, len, false);
     }
     if (leg->irq && nta_incoming_method(leg->irq) != sip_method_invite) { /* UPDATE: no ACK follows */
         nta_incoming_destroy(leg->irq);

@@ -69,7 +69,7 @@ static void do_progress(struct kg_call *call, struct kg_leg *leg, const struct k
 {
     if (action->status >= 180 && !call->record->ringing_ms)
         call->record->ringing_ms = kg_wall_ms();
-    kg_reply_progress(leg, action->status, action->sdp);
+    kg_reply_progress(leg, action->status, action->sdp, action->ok);
 }
 
 static void do_answer(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)

@@ -56,7 +56,7 @@ struct event_base *kg_sip_edge_base(struct kg_sip *sip);
  */
 int kg_sip_reload(struct kg_sip *sip, const struct kg_config *config, char *error, size_t size);
 /* Option tags that a request may require of kedge, beside trickle-ice. */
-#define KG_SIP_OPTIONS "timer, replaces, norefersub, tdialog, join"
+#define KG_SIP_OPTIONS "100rel, timer, replaces, norefersub, tdialog, join"
 /* The same of REGISTER: RFC 3327, RFC 5626, RFC 5627. */
 #define KG_SIP_REGISTER_OPTIONS "path, outbound, gruu"
 /* What of a request's Require kedge does not know (RFC 3261 8.2.2.3); NULL: nothing. trickle-ice is known

@@ -20,14 +20,19 @@
 /* ---- scripts: "event -> actions", one line a step ---- */
 
 static const char *const event_names[KG_EV_COUNT] = {
-    [KG_EV_INVITE] = "invite",     [KG_EV_MEDIA] = "media",          [KG_EV_PROVISIONAL] = "1xx",
-    [KG_EV_ANSWER] = "2xx",        [KG_EV_REJECT] = "reject",        [KG_EV_ACK] = "ack",
-    [KG_EV_ACK_TIMEOUT] = "noack", [KG_EV_CANCEL] = "cancel",        [KG_EV_REINVITE] = "reinvite",
-    [KG_EV_BYE] = "bye",           [KG_EV_BYE_DONE] = "byedone",     [KG_EV_FLOW_LOST] = "flowlost",
-    [KG_EV_SILENCE] = "silence",   [KG_EV_MEDIA_LOST] = "medialost", [KG_EV_HANGUP] = "hangup",
-    [KG_EV_SHUTDOWN] = "shutdown", [KG_EV_TIMER] = "timer",          [KG_EV_UPDATE] = "update",
-    [KG_EV_RENEW] = "renew",       [KG_EV_UPGRADE] = "upgrade",      [KG_EV_PATH_LOST] = "pathlost",
-    [KG_EV_REFRESH] = "refresh",   [KG_EV_EXPIRED] = "expired",
+    [KG_EV_INVITE] = "invite",         [KG_EV_MEDIA] = "media",
+    [KG_EV_PROVISIONAL] = "1xx",       [KG_EV_ANSWER] = "2xx",
+    [KG_EV_REJECT] = "reject",         [KG_EV_ACK] = "ack",
+    [KG_EV_ACK_TIMEOUT] = "noack",     [KG_EV_CANCEL] = "cancel",
+    [KG_EV_REINVITE] = "reinvite",     [KG_EV_BYE] = "bye",
+    [KG_EV_BYE_DONE] = "byedone",      [KG_EV_FLOW_LOST] = "flowlost",
+    [KG_EV_SILENCE] = "silence",       [KG_EV_MEDIA_LOST] = "medialost",
+    [KG_EV_HANGUP] = "hangup",         [KG_EV_SHUTDOWN] = "shutdown",
+    [KG_EV_TIMER] = "timer",           [KG_EV_UPDATE] = "update",
+    [KG_EV_RENEW] = "renew",           [KG_EV_UPGRADE] = "upgrade",
+    [KG_EV_PATH_LOST] = "pathlost",    [KG_EV_REFRESH] = "refresh",
+    [KG_EV_EXPIRED] = "expired",       [KG_EV_PRACK] = "prack",
+    [KG_EV_PRACK_TIMEOUT] = "noprack",
 };
 static const char *const action_names[] = {
     [KG_DO_APPLY] = "apply",   [KG_DO_RESTORE] = "restore",   [KG_DO_INVITE] = "INVITE",
@@ -106,6 +111,8 @@ static void step(struct run *run, const char *event_text, const char *expected, 
         if (a->type == KG_DO_PROGRESS || a->type == KG_DO_REFUSE || a->type == KG_DO_TURN_AWAY)
             len += (size_t)snprintf(got + len, sizeof got - len, " %d%s%s", a->status, a->sdp ? " sdp" : "",
                                     a->retry_after ? " later" : "");
+        if (a->type == KG_DO_PROGRESS && a->ok)
+            len += (size_t)snprintf(got + len, sizeof got - len, " reliable");
         if (a->type == KG_DO_ACK && a->ok)
             len += (size_t)snprintf(got + len, sizeof got - len, " answer");
         if (a->type == KG_DO_DONE)

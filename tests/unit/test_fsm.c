@@ -575,6 +575,7 @@ static void test_every_event_in_every_state(void **state)
         int64_t now = 0;
         kg_fsm_init(&fsm, (unsigned)(next_random(&seed) % 3), next_random(&seed) % 2);
         bool late = walk % 4 == 0;
+        fsm.reliable = (enum kg_reliable)(walk / 4 % 3);
         feed(&fsm, &watch, &(struct kg_fsm_event){.type = KG_EV_INVITE, .sdp = !late}, now);
         for (int i = 0; i < 24; i++) {
             uint64_t r = next_random(&seed);

@@ -1,0 +1,311 @@
+"""Reliable provisional responses (RFC 3262), on either leg alone: who wants them from kedge, who sends them to it, loss, repetition,
+gaps and silence. The other leg knows nothing of it."""
+import re
+import time
+
+import pytest
+
+from interop.agent import Dialog, token
+from interop.hosts import background, until
+from interop.sipp import Sipp, from_caller, invite, maybe, pause, recv, recv_invite, reply, reply_again, reply_invite_late
+from interop.sipp import sdp as sipp_sdp
+from interop.test_late_offer import TRANSPORTS
+
+USERS = ("alice", "bob")
+SUPPORTED, REQUIRED = ["Supported: 100rel"], ["Require: 100rel"]
+
+
+@pytest.fixture(scope="module")
+def hosts(lab):
+    return [lab.public_host(n) for n in ("kedge", "one", "two")]
+
+
+@pytest.fixture
+def kedge(hosts, stage):
+    at = hosts[0].addr
+    listen = [f"udp:{at}:5060", f"tcp:{at}:5060", f"tls:{at}:5061"]
+    return stage.kedge(hosts[0], config={"sip": {"listen": listen}}, accounts={u: "pw-" + u for u in USERS})
+
+
+class Call:
+    """alice's INVITE has reached bob. alice PRACKs what is reliable, unless told otherwise."""
+
+    def __init__(self, stage, hosts, kedge, headers=(), transport="udp", body=None):
+        self.kedge = kedge
+        ends = []
+        for i, user in enumerate(USERS):
+            agent = stage.agent(hosts[i + 1], user, "pw-" + user, (kedge.host.addr, TRANSPORTS[transport]), transport=transport)
+            assert agent.register().status == 200
+            ends.append(Dialog(agent, stage.rtp(agent.host)))
+        self.a, self.b = ends
+        self.said = []
+        self.placed = background(self.a.call, "bob", headers=list(headers), provisional=self.said, body=body, timeout=60)
+        self.invite = self.b.agent.expect("INVITE")
+
+    def bob(self, status, rseq=None, body="", **kw):
+        headers = [f"RSeq: {rseq}", "Require: 100rel"] if rseq else []
+        return self.b.agent.reply(self.invite, status, body, headers, **kw)
+
+    def heard(self, status, count=1):
+        """alice's provisional response with this status."""
+        assert until(lambda: len(self.of(status)) >= count, 5), f"no {status}: {self.said}"
+        return self.of(status)[count - 1]
+
+    def of(self, status):
+        return [m for m in self.said if m.status == status]
+
+    def prack(self, response, body="", rack=None, headers=(), timeout=8):
+        """alice's PRACK; returns the answer."""
+        a = self.a
+        a.local, a.remote, a.target = response.get("from"), response.get("to"), response.contact()
+        a.cseq = max(a.cseq, response.cseq[0])
+        return a.request("PRACK", [f"RAck: {rack or response.get('rseq')} {response.cseq[0]} INVITE", *headers], body, timeout=timeout)
+
+    def answer(self):
+        self.b.answer(self.invite)
+        ok = self.placed()
+        assert ok is not None and ok.status == 200, ok
+        return ok
+
+    def end(self):
+        self.a.cseq = max(self.a.cseq, 50)
+        bye = background(self.a.bye)
+        self.b.agent.reply(self.b.agent.expect("BYE"), 200)
+        assert bye().status == 200
+        self.kedge.no_calls()
+
+
+@pytest.fixture
+def ring(stage, hosts, kedge):
+    return lambda *args, **kw: Call(stage, hosts, kedge, *args, **kw)
+
+
+def is_reliable(message):
+    return bool(message.get("rseq")) and "100rel" in message.get("require")
+
+
+# Toward the caller
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_caller_that_supports_it(ring, transport):
+    """What carries SDP comes reliably, again and again until PRACK; a plain 180 does not."""
+    call = ring(SUPPORTED, transport)
+    assert "100rel" in call.invite.get("supported")
+    call.bob(180)
+    assert not is_reliable(call.heard(180))
+    call.bob(183, body=call.b.body())
+    first = call.heard(183)
+    assert is_reliable(first) and first.media()[0] == call.kedge.host.addr
+    again = call.heard(183, 3)
+    assert again.get("rseq") == first.get("rseq") and again.body == first.body and again.at - first.at > 0.4
+    assert call.prack(first).status == 200
+    count = len(call.of(183))
+    time.sleep(2.2)
+    assert len(call.of(183)) == count, "it goes on after PRACK"
+    assert call.b.agent.quiet("PRACK", 0.1), "the callee has nothing to do with it"
+    call.answer()
+    assert call.a.rtp.got(ms=100) and call.b.rtp.got(ms=100)
+    call.end()
+
+
+def test_a_caller_that_requires_it(ring):
+    """Each 18x, one after the other, with rising RSeq; what comes in between is held, and so is the 200."""
+    call = ring(REQUIRED)
+    call.bob(180)
+    first = call.heard(180)
+    assert is_reliable(first) and not first.body
+    call.bob(181)
+    call.bob(183, body=call.b.body())
+    time.sleep(0.7)
+    assert not call.of(181) and not call.of(183)
+    assert call.prack(first).status == 200
+    second = call.heard(183)
+    assert int(second.get("rseq")) == int(first.get("rseq")) + 1 and second.media() and not call.of(181)
+    call.b.answer(call.invite)
+    time.sleep(0.3)
+    assert call.a.ok is None, "the 200 waits for PRACK (RFC 3262 3)"
+    assert call.prack(second).status == 200
+    assert call.placed().status == 200
+    assert call.a.rtp.got(ms=100) and call.b.rtp.got(ms=100)
+    call.end()
+
+
+def test_a_caller_that_never_pracks(ring):
+    """RFC 3262 3: 5xx after 64*T1; the callee's phone stops ringing."""
+    call = ring(REQUIRED)
+    call.bob(180)
+    first = call.heard(180)
+    cancel = call.b.agent.expect("CANCEL", 40)
+    assert time.monotonic() - first.at > 30
+    call.b.agent.reply(cancel, 200)
+    call.bob(487)
+    assert call.placed().status == 504
+    call.kedge.no_calls()
+
+
+def test_a_caller_that_cancels_instead(ring):
+    call = ring(REQUIRED)
+    call.bob(183, body=call.b.body())
+    first = call.heard(183)
+    call.b.answer(call.invite)  # held
+    a = call.a
+    text = "\r\n".join([f"CANCEL sip:bob@{a.agent.domain} SIP/2.0", "Via: " + first.get("via"), "Max-Forwards: 70",
+                        "From: " + first.get("from"), f"To: <sip:bob@{a.agent.domain}>", "Call-ID: " + first.get("call-id"),
+                        f"CSeq: {first.cseq[0]} CANCEL", "Content-Length: 0", "", ""])
+    a.agent.send(text)
+    call.b.agent.reply(call.b.agent.expect("BYE"), 200)
+    assert call.placed().status == 487
+    call.kedge.no_calls()
+
+
+def test_pracks_of_nothing(ring):
+    call = ring(REQUIRED)
+    call.bob(180)
+    first = call.heard(180)
+    assert call.prack(first, rack="1").status == 481
+    assert call.prack(first, rack=str(int(first.get("rseq")) + 1)).status == 481
+    assert call.prack(first).status == 200
+    assert call.prack(first).status == 481, "once is enough; a retransmission has the CSeq of the first"
+    call.answer()
+    call.end()
+
+
+def test_an_offer_in_prack_is_refused_and_the_call_goes_on(ring):
+    call = ring(REQUIRED)
+    call.bob(183, body=call.b.body())
+    assert call.prack(call.heard(183), call.a.body(codecs=(8,))).status == 488
+    call.answer()
+    assert call.a.rtp.got(ms=100) and call.b.rtp.got(ms=100)
+    call.end()
+
+
+def test_never_is_for_who_insists(hosts, stage):
+    kedge = stage.kedge(hosts[0], config={"calls": {"reliable": "never"}}, accounts={u: "pw-" + u for u in USERS})
+    call = Call(stage, hosts, kedge, SUPPORTED)
+    assert "100rel" not in call.invite.get("supported")
+    call.bob(183, body=call.b.body())
+    assert not is_reliable(call.heard(183))
+    call.answer()
+    call.end()
+
+
+# From the callee
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_callee_that_sends_them(ring, transport):
+    """Each is PRACKed once, in its early dialog; the caller, who knows nothing of it, gets each once."""
+    call = ring((), transport)
+    tag, numbers = token(), []
+    for rseq, (status, body) in enumerate(((180, ""), (183, call.b.body()), (180, "")), 7):
+        for _ in range(3):  # it sends again until PRACK, and this one is impatient
+            call.bob(status, rseq, body, tag=tag)
+        prack = call.b.agent.expect("PRACK")
+        assert prack.get("rack") == f"{rseq} {call.invite.cseq[0]} INVITE" and prack.tag("to") == tag
+        assert prack.tag("from") == call.invite.tag("from") and prack.get("call-id") == call.invite.get("call-id")
+        assert prack.uri == call.b.agent.contact.strip("<>") and not prack.body
+        numbers.append(prack.cseq[0])
+        call.b.agent.reply(prack, 200)
+    assert numbers == sorted(set(numbers)) and numbers[0] > call.invite.cseq[0]
+    assert until(lambda: len(call.said) >= 3, 3)
+    assert call.b.agent.quiet("PRACK", 0.7)
+    assert [m.status for m in call.said if m.status > 100] == [180, 183, 180] and not any(map(is_reliable, call.said))
+    call.answer()
+    assert call.a.rtp.got(ms=100) and call.b.rtp.got(ms=100)
+    call.end()
+
+
+def test_gaps_are_not_acknowledged(ring):
+    """RFC 3262 4: what does not follow the one before is neither PRACKed nor used."""
+    call = ring()
+    tag = token()
+    call.bob(180, 100, tag=tag)
+    call.b.agent.reply(call.b.agent.expect("PRACK"), 200)
+    call.bob(182, 102, tag=tag)
+    call.bob(181, 99, tag=tag)
+    assert call.b.agent.quiet("PRACK", 0.7) and not call.of(182) and not call.of(181)
+    call.bob(183, 101, call.b.body(), tag=tag)
+    call.b.agent.reply(call.b.agent.expect("PRACK"), 200)
+    assert call.heard(183).media()
+    call.answer()
+    call.end()
+
+
+def test_each_fork_of_the_callee_counts_for_itself(hosts, stage):
+    kedge = stage.kedge(hosts[0], config={"pbx": [f"udp:{hosts[2].addr}:5060"]})
+    caller = stage.agent(hosts[1], "caller", "", (kedge.host.addr, 5060))
+    pbx = stage.agent(hosts[2], "callee", "", (kedge.host.addr, 5060), port=5060)
+    a, b = Dialog(caller, stage.rtp(caller.host)), Dialog(pbx, stage.rtp(pbx.host))
+    placed = background(a.call, "someone")
+    request = pbx.expect("INVITE")
+    for tag, rseq in (("one", 50), ("two", 900), ("one", 51), ("two", 901)):
+        routes = [f"Record-Route: <sip:{pbx.at};lr;n=1>", f"Record-Route: <sip:192.0.2.9;lr;n=2;t={tag}>"]
+        pbx.reply(request, 183, b.body(), [f"RSeq: {rseq}", "Require: 100rel", *routes], tag=tag)
+        prack = pbx.expect("PRACK")
+        assert prack.tag("to") == tag and prack.get("rack").startswith(f"{rseq} ")
+        assert [r.partition("n=")[2][0] for r in prack.all("route")] == ["2", "1"], prack.all("route")
+        pbx.reply(prack, 200)
+    request.our_tag = "two"
+    b.answer(request)
+    assert placed().status == 200
+    a.bye_ = background(a.bye)
+    bye = pbx.expect("BYE")
+    assert bye.tag("to") == "two" and bye.cseq[0] > 4, "the numbers go on after the PRACKs"
+    pbx.reply(bye, 200)
+    assert a.bye_().status == 200
+    kedge.no_calls()
+
+
+def test_both_legs_at_once(ring):
+    call = ring(REQUIRED)
+    tag = token()
+    call.bob(183, 1, call.b.body(), tag=tag)
+    call.b.agent.reply(call.b.agent.expect("PRACK"), 200)
+    assert call.prack(call.heard(183)).status == 200
+    assert call.b.agent.quiet("PRACK", 0.3)
+    call.answer()
+    call.end()
+
+
+def test_a_late_offer_waits_for_the_2xx(ring):
+    """A reliable 18x would bring the offer, and the answer would be due in PRACK: the callee is not told that kedge could."""
+    call = ring(SUPPORTED, body="")
+    assert "100rel" not in call.invite.get("supported") and not call.invite.body
+    call.bob(180)
+    call.b.answer(call.invite, ack=False)
+    ok = call.placed()
+    assert ok.status == 200 and ok.media()
+    assert re.search("^m=audio 0", call.b.agent.expect("ACK").body, re.M)
+    for dialog in (call.b, call.a):
+        dialog.agent.reply(dialog.agent.expect("BYE"), 200)
+    call.kedge.no_calls()
+
+
+def test_signalling_of_a_callee_that_vanishes(ring):
+    """Its PRACK finds nobody: the INVITE's own time decides, and nothing is left over."""
+    call = ring()
+    call.bob(180, 5)
+    assert call.heard(180)
+    call.b.agent.expect("PRACK")
+    call.bob(486)
+    assert call.placed().status == 486
+    call.kedge.no_calls()
+
+
+# SIPp
+
+
+def test_many_on_both_legs(hosts, stage, tmp_path):
+    """Both sides use it, each with kedge: the caller's numbers are kedge's, the callee's are its own."""
+    kedge = stage.kedge(hosts[0], config={"pbx": [f"udp:{hosts[2].addr}:5060"], "limits": {"unregistered_calls": 100000}})
+    tool = stage.add(Sipp(tmp_path))
+    rseq = '><action><ereg regexp="[0-9]+" search_in="hdr" header="RSeq:" assign_to="via"/></action></recv>'
+    caller = [invite().replace("CSeq: 1 INVITE\n", "CSeq: 1 INVITE\nRequire: 100rel\n"), maybe("100"),
+              recv("183", rrs="true").replace("/>", rseq),
+              from_caller("PRACK", 2).replace("CSeq: 2 PRACK\n", "CSeq: 2 PRACK\nRAck: [$via] 1 INVITE\n"),
+              recv("200"), recv("200", rrs="true"), from_caller("ACK", 1), pause(50), from_caller("BYE", 3), recv("200")]
+    callee = [recv_invite(), reply("183", sipp_sdp()).replace("[last_CSeq:]\n", "[last_CSeq:]\nRSeq: 17\nRequire: 100rel\n"),
+              recv("PRACK"), reply_again("200"), pause(300), reply_invite_late("200"), recv("ACK"), recv("BYE"), reply_again("200")]
+    tool.run(hosts[1], hosts[2], f"{kedge.host.addr}:5060", caller, callee, calls=50, rate=25)
+    kedge.no_calls()

@@ -1,0 +1,170 @@
+/* What waits for PRACK (RFC 3262) in the call's state machine: one reliable response at a time, then the
+ * newest of what came in between, then the answer. */
+#include "tests/unit/fsm_script.h"
+
+static struct run reliable(enum kg_reliable how)
+{
+    struct run run = start(2, false);
+    run.fsm.reliable = how;
+    return run;
+}
+
+static void test_supported_means_those_with_sdp(void **state)
+{
+    (void)state;
+    struct run run = reliable(KG_RELIABLE_SDP);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("B 1xx 180", "progress A 180");
+    STEP("B 1xx 183 sdp", "apply B");
+    STEP("media", "progress A 183 sdp reliable");
+    STEP("A prack", "");
+    STEP("A prack", "");
+    STEP("B 1xx 180", "progress A 180");
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("media", "200 A");
+    STEP("A ack", "talk");
+}
+
+static void test_required_means_all(void **state)
+{
+    (void)state;
+    struct run run = reliable(KG_RELIABLE_ALL);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("B 1xx 100", "");
+    STEP("B 1xx 180", "progress A 180 reliable");
+    STEP("A prack", "");
+    STEP("B 1xx 180", "progress A 180 reliable");
+    STEP("B prack", ""); /* not its business */
+    STEP("B 1xx 181", "");
+    STEP("A prack", "progress A 181 reliable");
+}
+
+static void test_the_newest_is_said_after_prack(void **state)
+{
+    (void)state;
+    struct run run = reliable(KG_RELIABLE_ALL);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("B 1xx 180", "progress A 180 reliable");
+    STEP("B 1xx 183 sdp", "apply B");
+    STEP("media", "");
+    STEP("B 1xx 182", "");
+    STEP("A prack", "progress A 182 sdp reliable"); /* with the description that A has not heard */
+    STEP("A prack", "");
+    STEP("B 1xx 180", "progress A 180 reliable");
+    STEP("B 1xx 183", "");
+    STEP("B reject 480", "INVITE B"); /* another contact: what the first one said is of no interest */
+    STEP("A prack", "");
+}
+
+static void test_the_answer_waits(void **state)
+{
+    (void)state;
+    struct run run = reliable(KG_RELIABLE_ALL);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("B 1xx 183 sdp", "apply B");
+    STEP("media", "progress A 183 sdp reliable");
+    STEP("B 1xx 180", "");
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("media", "");
+    STEP("timer +34999", "");
+    STEP("A prack", "200 A"); /* and no 180 any more */
+    STEP("A ack", "talk");
+}
+
+static void test_prack_while_the_answer_is_with_the_engine(void **state)
+{
+    (void)state;
+    struct run run = reliable(KG_RELIABLE_ALL);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("B 1xx 180", "progress A 180 reliable");
+    STEP("B 1xx 182", "");
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("A prack", "");
+    STEP("media", "200 A");
+}
+
+static void test_no_prack(void **state)
+{
+    (void)state;
+    struct run run = reliable(KG_RELIABLE_ALL);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("B 1xx 180", "progress A 180 reliable");
+    STEP("A noprack", "refuse A 504, CANCEL B, release");
+    run = reliable(KG_RELIABLE_ALL);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("B 1xx 180", "progress A 180 reliable");
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("media", "");
+    STEP("A noprack", "refuse A 504, BYE B, release");
+    run = reliable(KG_RELIABLE_ALL);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("B 1xx 180", "progress A 180 reliable");
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("media", "");
+    STEP("timer +35000", "refuse A 504, BYE B, release"); /* should nta be late */
+}
+
+static void test_ended_while_the_answer_waits(void **state)
+{
+    (void)state;
+    const char *const event[] = {"A cancel", "A bye", "B bye"};
+    const char *const expected[] = {"refuse A 487, BYE B, release", "refuse A 487, BYE B, release",
+                                    "refuse A 480, release, free"};
+    for (int i = 0; i < 3; i++) {
+        struct run run = reliable(KG_RELIABLE_ALL);
+        STEP("A invite sdp", "apply A");
+        STEP("media", "INVITE B");
+        STEP("B 1xx 180", "progress A 180 reliable");
+        STEP("B 2xx sdp", "ACK B, apply B");
+        STEP("media", "");
+        STEP(event[i], expected[i]);
+        STEP("A prack", "");
+    }
+}
+
+static void test_a_late_offer_waits(void **state)
+{
+    (void)state;
+    struct run run = reliable(KG_RELIABLE_ALL);
+    STEP("A invite", "INVITE B");
+    STEP("B 1xx 183 sdp", "progress A 183 reliable");
+    STEP("B 2xx sdp", "apply B");
+    STEP("media", "");
+    STEP("A prack", "200 offer A");
+    STEP("A ack sdp", "apply A");
+    STEP("media", "ACK B answer, agreed, talk");
+}
+
+static void test_in_talk_it_means_nothing(void **state)
+{
+    (void)state;
+    struct run run = reliable(KG_RELIABLE_NONE);
+    talking(&run);
+    STEP("A prack", "");
+    STEP("A noprack", "");
+    assert_int_equal(run.fsm.state, KG_CALL_TALK);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_supported_means_those_with_sdp),
+        cmocka_unit_test(test_required_means_all),
+        cmocka_unit_test(test_the_newest_is_said_after_prack),
+        cmocka_unit_test(test_the_answer_waits),
+        cmocka_unit_test(test_prack_while_the_answer_is_with_the_engine),
+        cmocka_unit_test(test_no_prack),
+        cmocka_unit_test(test_ended_while_the_answer_waits),
+        cmocka_unit_test(test_a_late_offer_waits),
+        cmocka_unit_test(test_in_talk_it_means_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
