@@ -11,6 +11,7 @@
 #include <sofia-sip/sip_tag.h>
 #include <sofia-sip/url.h>
 
+#include "b2bua/call/dialogs.h"
 #include "b2bua/nat/assess.h"
 #include "b2bua/registrar/registrar.h"
 #include "b2bua/route/route.h"
@@ -55,12 +56,49 @@ static void copy_user(const url_t *url, char out[128])
 
 /* ---- route ---- */
 
+/* An INVITE that replaces a dialog (RFC 3891) is for the phone that has it: no other phone of the user could
+ * do anything with it. Returns 1, or 0: it names none of that user's. */
+static size_t find_replaced(struct inquiry *in)
+{
+    struct kg_dialog_id id;
+    struct kg_leg *leg;
+    const sip_contact_t *contact = NULL;
+    su_home_t home[1] = {SU_HOME_INIT(home)};
+    struct kg_target *out = &in->target[0];
+    size_t found = 0;
+    if (!in->sip->sip_replaces)
+        return 0;
+    su_home_init(home);
+    const char *text = sip_header_as_string(home, (const sip_header_t *)in->sip->sip_replaces);
+    enum kg_dialog_place place =
+        text && kg_dialog_parse(text, &id) == 0 ? kg_dialog_find(in->calls, &id, &leg) : KG_DIALOG_FOREIGN;
+    if (place == KG_DIALOG_NEAR) /* who is behind kedge there */
+        leg = &leg->call->leg[kg_other_side(leg->side)];
+    const char *user = place == KG_DIALOG_FOREIGN ? NULL : leg->call->record->leg[leg->side].user;
+    if (user && strcmp(user, in->user) == 0 && !leg->pbx && !leg->fork && kg_leg_is_reachable(leg) &&
+        nta_leg_get_route(leg->dialog, NULL, &contact) >= 0 && contact &&
+        url_e(out->contact, sizeof out->contact, contact->m_url) < (issize_t)sizeof out->contact) {
+        snprintf(out->user, sizeof out->user, "%s", user);
+        kg_flow_copy(&out->flow, &leg->flow);
+        out->nat = leg->call->record->leg[leg->side].nat;
+        out->path = "";
+        out->q = 1000;
+        out->device = 0;
+        found = 1;
+    }
+    su_home_deinit(home);
+    return found;
+}
+
 static void look_up(struct inquiry *in)
 {
     struct kg_registrar *registrar = in->calls->server->registrar;
     if (in->facts.has_pbx && in->facts.source == KG_FROM_PHONE)
         return;
-    if (in->facts.has_pbx || (in->facts.auth_user && in->facts.to_us && in->user[0]))
+    if (!in->facts.has_pbx && in->facts.auth_user && in->facts.to_us)
+        in->target_count = find_replaced(in);
+    if (in->target_count == 0 &&
+        (in->facts.has_pbx || (in->facts.auth_user && in->facts.to_us && in->user[0])))
         in->target_count = kg_registrar_find(registrar, in->sip->sip_request->rq_url, in->sip->sip_route,
                                              in->target, KG_TARGETS_MAX);
     in->facts.contacts = in->target_count;

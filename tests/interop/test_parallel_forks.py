@@ -1,9 +1,10 @@
 """One account with several phones: all ring, one answers, the others are cancelled; and what their refusals mean together."""
+import re
 import time
 
 import pytest
 
-from interop.agent import Dialog, Message, token
+from interop.agent import Dialog, Message
 from interop.hosts import until
 from interop.test_update import background
 
@@ -302,3 +303,74 @@ def test_what_a_failed_phone_said_early_is_nobodys_answer(desk, stage):
     d.phones[1].expect("ACK")
     d.phones[1].reply(d.phones[1].expect("BYE"), 200)
     d.kedge.no_calls()
+
+
+def as_own(dialog):
+    """The dialog in a Replaces that comes to its phone: to-tag is its own (RFC 3891 3)."""
+    tag = {name: re.search(r"tag=([^;>]+)", getattr(dialog, name)).group(1) for name in ("local", "remote")}
+    return f"{dialog.call_id};to-tag={tag['local']};from-tag={tag['remote']}"
+
+
+def test_replaces_goes_to_the_phone_that_has_the_dialog(desk, stage):
+    """bob has two phones and talks on one; carol's INVITE that replaces that dialog rings there alone."""
+    d = desk(2)
+    d.ring()
+    talks = d.pick_up(1)
+    d.cancelled(0, ELSEWHERE)
+    assert d.result().status == 200
+    talks.call_id = d.invites[1].get("call-id")
+    other = d.phone("alice", 4)
+    new = Dialog(other, stage.rtp(other.host))
+    placed = background(new.call, "bob", headers=["Replaces: " + as_own(talks), "Require: replaces"])
+    invite = d.phones[1].expect("INVITE")
+    assert invite.get("replaces") == as_own(talks) and d.phones[0].quiet("INVITE", 0.5)
+    taken = Dialog(d.phones[1], stage.rtp(d.phones[1].host))
+    taken.answer(invite)
+    assert placed().status == 200
+    answer = background(talks.bye)
+    d.caller.reply(d.caller.expect("BYE"), 200)
+    assert answer().status == 200
+    answer = background(new.bye)
+    d.phones[1].reply(d.phones[1].expect("BYE"), 200)
+    assert answer().status == 200
+    d.kedge.no_calls()
+
+
+def test_replaces_of_another_users_dialog_is_an_ordinary_call(desk, stage):
+    """Who is called is said by the request URI: a dialog of somebody else's does not lead elsewhere."""
+    d = desk(2)
+    d.ring()
+    talks = d.pick_up(1)
+    d.cancelled(0, ELSEWHERE)
+    assert d.result().status == 200
+    tag = d.call.remote.partition("tag=")[2]
+    alices = f"{d.call.call_id};to-tag={d.call.local_tag};from-tag={tag}"
+    new = Dialog(d.caller, stage.rtp(d.caller.host))
+    placed = background(new.call, "bob", headers=["Replaces: " + alices])
+    for phone in d.phones:
+        phone.reply(phone.expect("INVITE"), 481)
+    assert placed().status == 500
+    d.hang_up(talks)
+
+
+def test_a_call_that_rings_at_several_phones_is_picked_up(desk, stage):
+    """Who picks it up names the dialog of one of them, as its dialog-info does; the caller's phone is meant (RFC 3891 7.1)."""
+    d = desk(2)
+    d.ring()
+    assert until(lambda: [m for m in d.caller.log if m.status == 180], 3)
+    alices = [m for m in d.caller.log if m.status == 180][-1]
+    for n in range(2):
+        ringing = d.invites[n]
+        # bob's phone n is the callee: its own tag is To's. Its dialog seen from kedge's side is to be replaced.
+        near = f"{ringing.get('call-id')};to-tag={ringing.tag('from')};from-tag={ringing.our_tag}"
+        picker = d.phone("bob", 4)
+        new = Dialog(picker, stage.rtp(picker.host))
+        placed = background(new.call, "alice", headers=["Replaces: " + near, "Require: replaces"])
+        invite = d.caller.expect("INVITE")
+        assert invite.get("replaces") == (f"{alices.get('call-id')};to-tag={alices.tag('from')};from-tag={alices.tag('to')}")
+        d.caller.reply(invite, 486)
+        assert placed().status == 486
+    dialog = d.pick_up(0)
+    d.cancelled(1, ELSEWHERE)
+    assert d.result().status == 200
+    d.hang_up(dialog)
