@@ -9,6 +9,7 @@
 
 struct kg_guard;
 struct kg_sip;
+struct kg_peers;
 struct kg_registrar;
 struct kg_calls;
 struct kg_requests;
@@ -23,13 +24,14 @@ struct kg_server {
     struct kg_guard *guard;
     struct kg_sip *sip;
     struct kg_store *store;
+    struct kg_peers *peers; /* PBXes and trunks: route/peers.h */
     struct kg_registrar *registrar;
     struct kg_calls *calls;
     struct kg_requests *requests;
     struct kg_cdr *cdr;
     struct kg_media_client *media;
     struct kg_caps *caps; /* who may call what: route/caps.h */
-    int64_t started_ms; /* wall clock */
+    int64_t started_ms;   /* wall clock */
 };
 
 /* Every counter of the signalling process, declared once in b2bua/counters.inc as C(name, "what it counts").

@@ -19,6 +19,7 @@
 #include "b2bua/request/request.h"
 #include "b2bua/roles.h"
 #include "b2bua/route/caps.h"
+#include "b2bua/route/peers.h"
 #include "b2bua/server.h"
 #include "b2bua/sip/sip.h"
 #include "b2bua/store/store.h"
@@ -150,6 +151,13 @@ static void on_flow_lost(void *ctx, tport_t *tport)
     kg_registrar_flow_lost(role->server.registrar, tport);
 }
 
+static bool on_connect(void *ctx, enum kg_transport transport, const struct kg_addr *remote,
+                       const char **name, bool *verify)
+{
+    struct role *role = ctx;
+    return kg_peers_may_connect(role->server.peers, transport, remote, name, verify);
+}
+
 /* ---- supervisor ---- */
 
 static void on_reload_request(void *ctx, void (*done)(void *, const char *), void *done_ctx)
@@ -182,6 +190,7 @@ static void take_new_config(struct role *role)
     kg_log_set_level(kg_log_level_of(config.log_level));
     if (kg_sip_reload(role->server.sip, &role->server.config, why, sizeof why))
         kg_error("signalling", "%s", why);
+    kg_peers_reload(role->server.peers);
     kg_media_configure(role->server.media, &role->server.config);
     kg_cdr_configure(role->server.cdr, &role->server.config);
 }
@@ -273,6 +282,7 @@ static void free_parts(struct role *role)
     kg_requests_free(server->requests);
     kg_calls_free(server->calls);
     kg_registrar_free(server->registrar);
+    kg_peers_free(server->peers);
     kg_sip_free(server->sip);
     kg_guard_free(server->guard);
     kg_store_close(server->store);
@@ -295,6 +305,7 @@ static int make_parts(struct role *role)
                                        .on_request = on_request,
                                        .pass_options = pass_options,
                                        .on_flow_lost = on_flow_lost,
+                                       .on_connect = on_connect,
                                        .ctx = role};
     uint8_t guard_key[16];
     char why[512] = "out of memory", media_path[KG_PATH_MAX + 32];
@@ -311,8 +322,9 @@ static int make_parts(struct role *role)
         !(server->caps = kg_caps_new(&server->config)) ||
         !(server->guard = handlers.guard = kg_guard_new(guard_key, &server->config)) ||
         !(server->sip = kg_sip_new(server->root, &server->config, &handlers, why, sizeof why)) ||
-        !(server->cdr = kg_cdr_new(&server->config)) || !(server->registrar = kg_registrar_new(server)) ||
-        !(server->calls = kg_calls_new(server)) || !(server->requests = kg_requests_new(server)) ||
+        !(server->peers = kg_peers_new(server)) || !(server->cdr = kg_cdr_new(&server->config)) ||
+        !(server->registrar = kg_registrar_new(server)) || !(server->calls = kg_calls_new(server)) ||
+        !(server->requests = kg_requests_new(server)) ||
         !(role->control = kg_control_new(server, kg_sip_edge_base(server->sip), on_reload_request, role, why,
                                          sizeof why))) {
         kg_error("signalling", "cannot start: %s", why);

@@ -78,6 +78,7 @@ char *kg_server_at_format(const struct kg_server_at *at, char out[static KG_SERV
 #define KG_TRUNKS_MAX        32
 #define KG_TRUNK_SERVERS_MAX 4
 #define KG_PBX_MAX           16
+#define KG_DNS_SERVERS_MAX   8
 #define KG_PATH_MAX          256
 #define KG_TRUSTED_MAX       64
 #define KG_PASS_HEADERS_MAX  32
@@ -146,6 +147,7 @@ struct kg_config {
     struct {
         char certificate[KG_PATH_MAX]; /* empty: self-signed pair beside the store */
         char key[KG_PATH_MAX];
+        char ca[KG_PATH_MAX]; /* empty: the system's */
     } tls;
     struct {
         struct kg_addr address;   /* none: auto, the address the call's signalling uses */
@@ -170,8 +172,13 @@ struct kg_config {
         uint32_t consent_ms;   /* RFC 7675 5.1, +-20 % */
         uint32_t consent_expiry_ms;
     } ice;
-    struct kg_endpoint pbx[KG_PBX_MAX];
-    size_t pbx_count; /* 0: the embedded registrar serves */
+    struct kg_server_at pbx[KG_PBX_MAX];
+    size_t pbx_count;      /* 0: the embedded registrar serves */
+    uint32_t pbx_probe_ms; /* between two OPTIONS; 0: none */
+    struct {
+        struct kg_addr server[KG_DNS_SERVERS_MAX]; /* with port; none: the system's */
+        size_t server_count;
+    } dns;
     struct kg_trunk_config trunk[KG_TRUNKS_MAX];
     size_t trunk_count;
     struct kg_route_config route[KG_ROUTES_MAX];

@@ -37,6 +37,10 @@ const struct kg_conf_row kg_conf_rows[] = {
      .doc = "PEM file with the certificate chain. Without it a self-signed pair is made at first start."},
     {"tls.key", &kg_conf_path, "", FIELD(tls.key), .reloadable = true,
      .doc = "PEM file with its private key."},
+    {"tls.ca", &kg_conf_path, "", FIELD(tls.ca), .reloadable = true,
+     .doc = "PEM file with the certificates that the certificate of a PBX or trunk must go back to. Without "
+            "it those that "
+            "the system trusts."},
     {"media.address", &kg_conf_address, "auto", FIELD(media.address), .reloadable = true,
      .doc = "Local address of the relay ports. auto: the one that the call's signalling uses."},
     {"media.advertise", &kg_conf_address, "auto", FIELD(media.advertise), .reloadable = true,
@@ -92,10 +96,20 @@ const struct kg_conf_row kg_conf_rows[] = {
      .doc = "An ICE phone that did not say yes for so long is sent no more media. Longer than ice.consent, "
             "several times: "
             "a phone that is not asked in time cannot say yes."},
-    {"pbx", &kg_conf_peers, "", LIST(pbx, pbx_count, KG_PBX_MAX),
-     .doc = "The PBX behind kedge, as transport:address:port; the next ones serve when the first does not. "
-            "Without "
-            "it the embedded registrar serves."},
+    {"pbx", &kg_conf_servers, "", LIST(pbx, pbx_count, KG_PBX_MAX), .reloadable = true, .or_none = true,
+     .doc = "The PBX behind kedge, as transport:host:port or sip:host; several share and stand in for each "
+            "other by "
+            ";priority= and ;weight=, and without these the next ones serve when the first does not. Without "
+            "any the "
+            "embedded registrar serves; that change needs a restart."},
+    {"pbx_probe", &kg_conf_seconds, "0.5", FIELD(pbx_probe_ms), .min = 0, .max = 3600, .reloadable = true,
+     .doc = "How often each PBX is asked by OPTIONS whether it is up. 0: never; then only calls and "
+            "registrations tell."},
+    {"dns.servers", &kg_conf_dns_servers, "", LIST(dns.server, dns.server_count, KG_DNS_SERVERS_MAX),
+     .reloadable = true,
+     .doc = "Who is asked for the addresses of servers given by name, as address or address:port. Without it "
+            "those of "
+            "/etc/resolv.conf."},
     {"trunks", &kg_conf_records, "", LIST(trunk, trunk_count, KG_TRUNKS_MAX), .record = &kg_conf_trunk,
      .reloadable = true, .doc = "Providers of phone numbers that calls go to and come from."},
     {"routes", &kg_conf_records, "", LIST(route, route_count, KG_ROUTES_MAX), .record = &kg_conf_route,
@@ -332,6 +346,15 @@ static bool records_same(const struct kg_conf_row *row, const char *a, const cha
     return true;
 }
 
+/* Some and none are two ways of serving: a reload does not lead from one to the other. */
+static bool is_fixed(const struct kg_conf_row *row, const void *a, const void *b)
+{
+    const size_t *count_a = (const size_t *)(const void *)((const char *)a + row->count_offset);
+    const size_t *count_b = (const size_t *)(const void *)((const char *)b + row->count_offset);
+
+    return !row->reloadable || (row->or_none && (*count_a == 0) != (*count_b == 0));
+}
+
 size_t kg_config_restart_rows(const struct kg_config *a, const struct kg_config *b, char *out, size_t size)
 {
     size_t found = 0, used = 0;
@@ -340,7 +363,7 @@ size_t kg_config_restart_rows(const struct kg_config *a, const struct kg_config 
         out[0] = '\0';
     for (size_t i = 0; i < kg_conf_row_count; i++) {
         const struct kg_conf_row *row = &kg_conf_rows[i];
-        if (row->reloadable ||
+        if (!is_fixed(row, a, b) ||
             (row->record != NULL ? records_same(row, (const char *)a, (const char *)b) : row_same(row, a, b)))
             continue;
         if (used < size)
@@ -354,9 +377,10 @@ void kg_config_apply_reloadable(struct kg_config *to, const struct kg_config *fr
 {
     for (size_t i = 0; i < kg_conf_row_count; i++) {
         const struct kg_conf_row *row = &kg_conf_rows[i];
-        if (row->reloadable)
-            memcpy((char *)to + row->offset, (const char *)from + row->offset, row->size);
-        if (row->reloadable && row->type->list)
+        if (is_fixed(row, to, from))
+            continue;
+        memcpy((char *)to + row->offset, (const char *)from + row->offset, row->size);
+        if (row->type->list)
             memcpy((char *)to + row->count_offset, (const char *)from + row->count_offset, sizeof(size_t));
     }
 }

@@ -34,7 +34,7 @@ struct kg_conf_type {
     bool (*format)(const struct kg_conf_row *row, const void *base, size_t index, char *out, size_t size);
 };
 
-extern const struct kg_conf_type kg_conf_address, kg_conf_place, kg_conf_listen, kg_conf_peers,
+extern const struct kg_conf_type kg_conf_address, kg_conf_place, kg_conf_listen, kg_conf_dns_servers,
     kg_conf_domain, kg_conf_path, kg_conf_socket, kg_conf_ports, kg_conf_policy, kg_conf_digest,
     kg_conf_path_use, kg_conf_fork, kg_conf_redirect, kg_conf_reliable, kg_conf_yes, kg_conf_level,
     kg_conf_headers, kg_conf_methods, kg_conf_seconds, kg_conf_count, kg_conf_servers, kg_conf_name,
@@ -53,7 +53,8 @@ struct kg_conf_row {
     size_t count_offset;                 /* lists: of the size_t that counts the items */
     uint32_t min, max;                   /* seconds, a count, or the items of a list */
     bool reloadable;                     /* takes effect on reload; else it needs a restart */
-    bool required;                       /* in a record: every element has it */
+    bool or_none;  /* ... except where it leads from an empty list to another, or back */
+    bool required; /* in a record: every element has it */
     const char *doc;
 };
 

@@ -8,6 +8,7 @@
 
 #define DEFAULT_PORT     5060 /* RFC 3261 19.1.2 */
 #define DEFAULT_TLS_PORT 5061
+#define DNS_PORT         53 /* RFC 1035 4.2 */
 
 static const char *const transports[] = {[KG_UDP] = "udp", [KG_TCP] = "tcp", [KG_TLS] = "tls"};
 static const char *const policies[] = {
@@ -143,8 +144,7 @@ static int parse_endpoint(const char *text, struct kg_endpoint *out, char *why, 
     if (kg_addr_parse(colon + 1, &out->addr) != 0)
         return refuse(
             why, size, text,
-            "needs a numeric address and a port, as in udp:192.0.2.10:5060 or tls:[2001:db8::1]:5061 "
-            "(host names are not supported yet)");
+            "needs a numeric address and a port, as in udp:192.0.2.10:5060 or tls:[2001:db8::1]:5061");
     out->transport = (enum kg_transport)transport;
     if (kg_addr_port(&out->addr) == 0)
         kg_addr_set_port(&out->addr, out->transport == KG_TLS ? DEFAULT_TLS_PORT : DEFAULT_PORT);
@@ -181,16 +181,6 @@ static int listen_set(const struct kg_conf_row *row, void *base, const char *tex
     return error != 0 ? error : endpoint_append(row, base, &endpoint, text, why, size);
 }
 
-static int peers_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
-{
-    struct kg_endpoint endpoint;
-    int error = parse_endpoint(text, &endpoint, why, size);
-
-    if (error == 0 && !kg_addr_is_usable(&endpoint.addr))
-        error = refuse(why, size, text, "must be the address of one machine");
-    return error != 0 ? error : endpoint_append(row, base, &endpoint, text, why, size);
-}
-
 static bool endpoints_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
                              size_t size)
 {
@@ -207,8 +197,42 @@ static bool endpoints_format(const struct kg_conf_row *row, const void *base, si
 
 const struct kg_conf_type kg_conf_listen = {
     .name = "list of transport:address:port", .list = true, .set = listen_set, .format = endpoints_format};
-const struct kg_conf_type kg_conf_peers = {
-    .name = "list of transport:address:port", .list = true, .set = peers_set, .format = endpoints_format};
+/* Addresses of DNS servers. */
+
+static int dns_servers_set(const struct kg_conf_row *row, void *base, const char *text, char *why,
+                           size_t size)
+{
+    struct kg_addr *list = kg_conf_field(row, base), addr;
+    size_t *count = kg_conf_list_count(row, base);
+
+    if (kg_addr_parse(text, &addr) != 0 && kg_addr_parse_host(text, 0, &addr) != 0)
+        return refuse(why, size, text, "must be numeric addresses, as 192.0.2.53 or [2001:db8::53]:5353");
+    if (kg_addr_port(&addr) == 0)
+        kg_addr_set_port(&addr, DNS_PORT);
+    if (!kg_addr_is_usable(&addr))
+        return refuse(why, size, text, "must be the address of one machine");
+    if (*count >= row->max) {
+        snprintf(why, size, "has more than %u entries", row->max);
+        return EINVAL;
+    }
+    list[(*count)++] = addr;
+    return 0;
+}
+
+static bool dns_servers_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
+                               size_t size)
+{
+    const struct kg_addr *list = field(row, base);
+    char text[KG_ADDR_STR];
+
+    if (index >= *(const size_t *)((const char *)base + row->count_offset))
+        return false;
+    snprintf(out, size, "%s", kg_addr_format(&list[index], text));
+    return true;
+}
+
+const struct kg_conf_type kg_conf_dns_servers = {
+    .name = "list of addresses", .list = true, .set = dns_servers_set, .format = dns_servers_format};
 
 /* Texts. */
 

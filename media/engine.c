@@ -99,8 +99,9 @@ static size_t list_avoided(const struct kg_config *config, struct kg_addr *out)
     for (size_t i = 0; i < config->sip.listen_count; i++)
         if (!kg_addr_is_any(&config->sip.listen[i].addr))
             out[count++] = config->sip.listen[i].addr;
-    for (size_t i = 0; i < config->pbx_count; i++)
-        out[count++] = config->pbx[i].addr;
+    for (size_t i = 0; i < config->pbx_count; i++) /* those given by name are not known here */
+        if (kg_addr_parse_host(config->pbx[i].host, 0, &out[count]) == 0)
+            count++;
     out[count++] = config->sip.advertise;
     out[count++] = config->media.address;
     out[count++] = config->media.advertise;

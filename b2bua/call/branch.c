@@ -302,7 +302,9 @@ static int call_one(struct kg_leg *leg, const sip_t *sip, unsigned n)
     if (fork) {
         fork->state[fork->front] = KG_BRANCH_UNHEARD;
         fork->target[fork->front] = (uint8_t)n;
-        fork->deadline_ms[fork->front] = kg_mono_ms() + KG_CALL_UNHEARD_MS;
+        /* a server's time depends on how many others there are: the state machine has reckoned it */
+        fork->deadline_ms[fork->front] =
+            leg->pbx ? leg->call->fsm.deadline_ms : kg_mono_ms() + KG_CALL_UNHEARD_MS;
         name_callee(leg, n);
     }
     const char *problem = kg_out_first(leg, sip, n);
@@ -494,6 +496,8 @@ bool kg_branch_tick(struct kg_leg *leg, int64_t now_ms)
         show(leg, i);
         kg_info("call", "call %s: %s at %s says nothing and is given up", call->record->id,
                 call->record->leg[leg->side].user, leg->target ? leg->target : "?");
+        kg_out_heard(call);
+        kg_out_judge(leg, KG_OUTCOME_SILENT, 0);
         drop(leg);
         kg_branch_fail(leg, leg->pbx ? 503 : 408,
                        leg->pbx ? "the PBX does not answer" : "the callee's phone does not answer", NULL);

@@ -21,6 +21,7 @@
 #include "b2bua/call/path.h"
 #include "b2bua/call/record.h"
 #include "b2bua/call/session_timer.h"
+#include "b2bua/route/peers.h"
 #include "b2bua/sdp/multipart.h"
 #include "b2bua/sdp/sdp.h"
 #include "b2bua/server.h"
@@ -65,6 +66,7 @@ struct kg_leg {
     enum kg_side side;
     bool pbx;             /* a server of ours: a PBX, or a trunk */
     uint8_t trunk;        /* which: its number in the configuration + 1; 0: none */
+    uint32_t peer;        /* B: the server that was asked last, as in struct kg_call_target */
     struct kg_fork *fork; /* B, before its answer, if it has several contacts; NULL: it has one */
     bool lost;            /* * its stream was closed; nothing can be sent to it until it comes back */
     nta_leg_t *dialog;    /* * NULL before B's INVITE */
@@ -106,6 +108,7 @@ struct kg_leg {
 struct kg_call_target {
     char *url;
     struct kg_flow flow;
+    uint32_t peer; /* a server's number in route/peers.h; 0: it is a phone */
     bool nat;
     char *path; /* Route header of a request to there (RFC 3327); NULL: none */
     char *user; /* whose it is; NULL: call->called */
@@ -144,7 +147,7 @@ struct kg_call {
     uint8_t queued;
     bool running;
     bool over;      /* out of the table; only the memory is left */
-    bool unheard;   /* counted in calls->unheard */
+    bool unheard;   /* counted in calls->unheard, and with the server that leg B asks */
     bool listed;    /* by the list being made */
     unsigned holds; /* media replies still to come, callbacks on the stack: the memory stays until 0 */
     struct kg_relay *relays; /* in-dialog requests passing through */
@@ -244,8 +247,8 @@ bool kg_branch_leave(struct kg_leg *leg, bool by_phone, const char *why);
 void kg_branch_win(struct kg_leg *leg);
 /* All but the one in front are cancelled. reason: may be NULL. */
 void kg_branch_drop_others(struct kg_leg *leg, const sip_reason_t *reason);
-/* Contacts that say nothing are given up after KG_CALL_UNHEARD_MS. True: the state machine's deadline does
- * not count yet, or the call is gone. */
+/* Contacts that say nothing are given up after KG_CALL_UNHEARD_MS, servers sooner if there are others. True:
+ * the state machine's deadline does not count yet, or the call is gone. */
 bool kg_branch_tick(struct kg_leg *leg, int64_t now_ms);
 
 /* ---- redirect.c: 3xx ---- */
@@ -270,6 +273,10 @@ nta_outgoing_t *kg_out_again(struct kg_leg *leg, nta_outgoing_t *orq, nta_respon
 void kg_out_ack(struct kg_leg *leg, bool answer);
 void kg_out_cancel(struct kg_leg *leg);
 void kg_out_drop(struct kg_leg *leg);
+/* The server that leg B asked has said something, or nothing more is expected of it. */
+void kg_out_heard(struct kg_call *call);
+/* What became of that request there. */
+void kg_out_judge(struct kg_leg *leg, enum kg_outcome outcome, uint32_t retry_after_s);
 /* status and why: for the Reason header; why NULL: none. */
 void kg_out_bye(struct kg_leg *leg, int status, const char *why);
 

@@ -211,8 +211,7 @@ void kg_call_end(struct kg_call *call)
     if (call->invite_key)
         HASH_DELETE(hh_invite, calls->by_invite, call);
     calls->count--;
-    if (call->unheard)
-        calls->unheard--;
+    kg_out_heard(call);
     kg_relay_close_all(call);
     free_targets(call);
     for (int side = 0; side < 2; side++) {

@@ -146,7 +146,10 @@ static void invite_b(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms)
     fsm->held_sdp = false;
     fsm->leg[KG_SIDE_B] = KG_LEG_INVITING;
     fsm->state = KG_CALL_CALLING;
-    fsm->deadline_ms = now_ms + KG_CALL_UNHEARD_MS;
+    if (fsm->asked_ms == 0)
+        fsm->asked_ms = now_ms;
+    fsm->deadline_ms = now_ms + (fsm->to_pbx ? kg_failover_wait_ms(now_ms - fsm->asked_ms, fsm->rounds_left)
+                                             : KG_CALL_UNHEARD_MS);
 }
 
 /* Contacts of the user that are to be tried later may do (RFC 3261 16.7 step 5), unless it is wanted nowhere.

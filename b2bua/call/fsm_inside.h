@@ -3,6 +3,7 @@
 #define KG_CALL_FSM_INSIDE_H
 
 #include "b2bua/call/fsm.h"
+#include "b2bua/route/failover.h"
 
 /* Where the actions of one event are collected. */
 struct kg_fsm_out {

@@ -14,6 +14,7 @@
 #include "b2bua/call/dialogs.h"
 #include "b2bua/nat/assess.h"
 #include "b2bua/registrar/registrar.h"
+#include "b2bua/route/peers.h"
 #include "b2bua/route/route.h"
 #include "b2bua/sip/sip.h"
 #include "conf/log.h"
@@ -33,6 +34,7 @@ struct inquiry {
     char from_user[128];
     char caller[128]; /* account of the caller */
     struct kg_target target[KG_TARGETS_MAX];
+    uint32_t peer[KG_TARGETS_MAX]; /* a target that is a server: its number in route/peers.h */
     size_t target_count;
 };
 
@@ -106,17 +108,40 @@ static void look_up(struct inquiry *in)
                                                      kg_registrar_has_account(registrar, in->user));
 }
 
+/* The servers of one group, in the order in which they are asked. False: none can be. */
+static bool pick_servers(struct inquiry *in, uint32_t group)
+{
+    const struct kg_server *server = in->calls->server;
+    uint32_t peer[KG_FAILOVER_SERVERS];
+    size_t count = kg_peers_pick(server->peers, group, kg_registrar_pbx_of(server->registrar, in->flow), peer,
+                                 KG_FAILOVER_SERVERS);
+    for (size_t i = 0; i < count; i++) {
+        const struct kg_flow *flow = kg_peers_flow(server->peers, peer[i]);
+        if (!flow) {
+            kg_peers_outcome(server->peers, peer[i], KG_OUTCOME_UNREACHABLE, 0);
+            continue;
+        }
+        kg_flow_copy(&in->target[in->target_count].flow, flow);
+        in->target[in->target_count].path =
+            kg_registrar_service_route(server->registrar, in->flow, in->from_user, flow);
+        in->peer[in->target_count++] = peer[i];
+    }
+    return in->target_count > 0;
+}
+
 /* Returns 0 with targets, or an errno when the INVITE was answered. */
 static int find_way(struct inquiry *in)
 {
     const struct kg_server *server = in->calls->server;
     copy_user(in->sip->sip_request->rq_url, in->user);
     copy_user(in->sip->sip_from->a_url, in->from_user);
-    in->facts = (struct kg_route_facts){.has_pbx = server->config.pbx_count > 0,
-                                        .source = kg_route_source(&server->config, &in->flow->remote),
-                                        .to_us = kg_sip_is_us(server->sip, in->sip->sip_request->rq_url),
-                                        .user = in->user,
-                                        .from_user = in->from_user};
+    in->facts = (struct kg_route_facts){
+        .has_pbx = server->config.pbx_count > 0,
+        .source =
+            kg_peers_source(server->peers, &in->flow->remote) == KG_GROUP_PBX ? KG_FROM_PBX : KG_FROM_PHONE,
+        .to_us = kg_sip_is_us(server->sip, in->sip->sip_request->rq_url),
+        .user = in->user,
+        .from_user = in->from_user};
     memcpy(in->caller, in->from_user, sizeof in->caller);
     struct kg_route_decision way = kg_route_decide(&in->facts);
     if (way.verdict == KG_ROUTE_AUTHENTICATE) {
@@ -132,17 +157,10 @@ static int find_way(struct inquiry *in)
     if (way.verdict == KG_ROUTE_PHONE)
         return 0;
     if (way.verdict == KG_ROUTE_PBX) {
-        const struct kg_flow *pbx[KG_TARGETS_MAX];
-        in->target_count = kg_registrar_pbx_flows(server->registrar, in->flow, pbx, KG_TARGETS_MAX);
-        for (size_t i = 0; i < in->target_count; i++) {
-            kg_flow_copy(&in->target[i].flow, pbx[i]);
-            in->target[i].path =
-                kg_registrar_service_route(server->registrar, in->flow, in->from_user, pbx[i]);
-        }
-        if (in->target_count > 0)
+        if (pick_servers(in, KG_GROUP_PBX))
             return 0;
         way.status = 503;
-        way.why = "the PBX cannot be reached: no listener or route fits its address";
+        way.why = "no PBX is up (kedgectl peers)";
     }
     kg_info("call", "%s cannot call %s: %d, %s", in->caller, in->user, way.status, way.why);
     refuse(in, way.status, way.status == 503 ? KG_CALL_RETRY_AFTER : 0);
@@ -185,6 +203,7 @@ static int move_targets(struct inquiry *in, struct kg_call *call)
         target->url =
             call->leg[KG_SIDE_B].pbx ? kg_url_text(in->sip->sip_request->rq_url) : strdup(from->contact);
         target->nat = from->nat;
+        target->peer = in->peer[i];
         target->order = (struct kg_fork_contact){
             .q = from->q, .device = call->leg[KG_SIDE_B].pbx ? (uint32_t)i + 1 : from->device};
         target->path = from->path && *from->path ? strdup(from->path) : NULL;

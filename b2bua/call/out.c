@@ -20,11 +20,34 @@ static void tell(struct kg_leg *leg, enum kg_fsm_event_type type, int status, bo
                   &(struct kg_fsm_event){.type = type, .side = leg->side, .status = status, .sdp = sdp});
 }
 
-static void heard(struct kg_call *call)
+void kg_out_heard(struct kg_call *call)
 {
-    if (call->unheard)
-        call->calls->unheard--;
+    if (!call->unheard)
+        return;
     call->unheard = false;
+    call->calls->unheard--;
+    kg_peers_heard(call->calls->server->peers, call->leg[KG_SIDE_B].peer);
+}
+
+void kg_out_judge(struct kg_leg *leg, enum kg_outcome outcome, uint32_t retry_after_s)
+{
+    if (leg->side == KG_SIDE_B && leg->peer != KG_PEER_NONE && leg->call->fsm.state == KG_CALL_CALLING)
+        kg_peers_outcome(leg->call->calls->server->peers, leg->peer, outcome, retry_after_s);
+}
+
+/* What a response to the first INVITE says of the server that was asked. */
+static void judge_response(struct kg_leg *leg, const sip_t *sip, int status)
+{
+    bool own = !sip || nta_sip_is_internal(sip); /* nta's words for a request that it could not send */
+    uint32_t retry_after_s = sip && sip->sip_retry_after ? (uint32_t)sip->sip_retry_after->af_delta : 0;
+    if (own && status == 408)
+        kg_out_judge(leg, KG_OUTCOME_SILENT, 0);
+    else if (own)
+        kg_out_judge(leg, KG_OUTCOME_UNREACHABLE, 0);
+    else if (status == 503)
+        kg_out_judge(leg, KG_OUTCOME_BUSY, retry_after_s);
+    else if (status > 100) /* 100 is said by the stack of a server that has not looked at it yet */
+        kg_out_judge(leg, KG_OUTCOME_GOOD, 0);
 }
 
 /* ---- responses to our INVITE or UPDATE ---- */
@@ -78,7 +101,8 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
     int status = sip ? sip->sip_status->st_status : 408;
     if (!kg_branch_turn(leg, orq))
         return 0;
-    heard(call);
+    kg_out_heard(call);
+    judge_response(leg, sip, status);
     kg_branch_heard(leg);
     const sip_t *outer = call->cause;
     call->cause = sip;
@@ -180,6 +204,7 @@ static int take_target(struct kg_leg *leg, const sip_t *sip, struct kg_call_targ
     leg->dialog = NULL;
     leg->allows_update = leg->trickles = false;
     kg_leg_set_flow(leg, &target->flow);
+    leg->peer = target->peer;
     free(leg->target);
     leg->target = target->url;
     target->url = NULL;
@@ -311,6 +336,7 @@ static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer o
     if (offer == FIRST && leg->pbx && !call->unheard) {
         call->unheard = true;
         call->calls->unheard++;
+        kg_peers_asked(call->calls->server->peers, leg->peer);
     }
     return NULL;
 }
@@ -441,7 +467,8 @@ void kg_out_cancel(struct kg_leg *leg)
  * retransmitted to any more. */
 void kg_out_drop(struct kg_leg *leg)
 {
-    heard(leg->call);
+    kg_out_heard(leg->call);
+    kg_out_judge(leg, KG_OUTCOME_SILENT, 0);
     kg_branch_drop_others(leg, NULL);
     if (!leg->invite)
         return;

@@ -8,6 +8,7 @@
 #include "b2bua/guard/guard.h"
 #include "b2bua/registrar/registrar.h"
 #include "b2bua/request/request.h"
+#include "b2bua/route/peers.h"
 #include "b2bua/sip/sip.h"
 #include "b2bua/store/store.h"
 #include "conf/clock.h"
@@ -102,6 +103,11 @@ static void reload_done(void *ctx, const char *text)
         kg_exchange_refuse(ctx, 500, "the supervisor's answer cannot be read; see the log");
     else
         kg_exchange_answer(ctx, json_is_true(json_object_get(json, "ok")) ? 200 : 422, json);
+}
+
+static void get_peers(struct kg_exchange *exchange, const struct kg_api_request *request)
+{
+    kg_exchange_answer(exchange, 200, kg_peers_json(request->server->peers));
 }
 
 static void post_reload(struct kg_exchange *exchange, const struct kg_api_request *request)
@@ -212,6 +218,7 @@ static const struct {
     {"GET", "/v1/calls/", get_call},
     {"DELETE", "/v1/calls/", delete_call},
     {"GET", "/v1/stats", get_stats},
+    {"GET", "/v1/peers", get_peers},
     {"POST", "/v1/reload", post_reload},
     {"GET", "/v1/accounts", get_accounts},
     {"POST", "/v1/accounts", post_account},

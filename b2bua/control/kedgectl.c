@@ -39,6 +39,7 @@ static const char usage[] =
     "  hangup ID                   end a call\n"
     "  bans [--json]               addresses and users that are banned, why and for how long\n"
     "  unban ADDRESS               lift every ban of this address\n"
+    "  peers [--json]              PBXes and the servers of trunks: where they are, whether they answer\n"
     "  stats [--json]              counters\n"
     "  reload                      read the configuration again\n"
     "  version                     of this program and of the running kedge\n"
@@ -190,6 +191,11 @@ static int unban(const struct command *command)
     return end_named(command, "/v1/bans/", "address", "is not banned any more");
 }
 
+static int peers(const struct command *command)
+{
+    return show(command, "/v1/peers", kg_show_peers);
+}
+
 static int stats(const struct command *command)
 {
     return show(command, "/v1/stats", kg_show_stats);
@@ -238,6 +244,7 @@ static const struct {
     {"hangup", NULL, true, 0, hangup},
     {"bans", NULL, false, OPT_JSON, bans},
     {"unban", NULL, true, 0, unban},
+    {"peers", NULL, false, OPT_JSON, peers},
     {"stats", NULL, false, OPT_JSON, stats},
     {"reload", NULL, false, 0, reload},
     {"version", NULL, false, 0, version},

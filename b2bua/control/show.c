@@ -182,6 +182,19 @@ void kg_show_explanation(const json_t *answer)
     show_media(json_object_get(answer, "legs"));
 }
 
+void kg_show_peers(const json_t *answer)
+{
+    static const struct kg_column columns[] = {
+        {"GROUP", "group", KG_SHOW_TEXT},       {"SERVER", "server", KG_SHOW_TEXT},
+        {"ADDRESS", "address", KG_SHOW_TEXT},   {"STATE", "state", KG_SHOW_TEXT},
+        {"SINCE (UTC)", "since", KG_SHOW_TIME}, {"BECAUSE", "why", KG_SHOW_TEXT},
+        {"LAST ERROR", "error", KG_SHOW_TEXT},  {"AT (UTC)", "error_at", KG_SHOW_TIME},
+        {"WAITING", "waiting", KG_SHOW_TEXT},
+    };
+
+    kg_table_print(answer, columns, COUNT(columns), "No PBX and no trunk is configured.");
+}
+
 void kg_show_stats(const json_t *answer)
 {
     static const struct kg_column columns[] = {{"NAME", "name", KG_SHOW_TEXT},

@@ -11,6 +11,7 @@ void kg_show_subscriptions(const json_t *answer);
 void kg_show_bans(const json_t *answer);
 void kg_show_calls(const json_t *answer);
 void kg_show_explanation(const json_t *answer);
+void kg_show_peers(const json_t *answer);
 void kg_show_stats(const json_t *answer);
 /* False, and errors on stderr, when the new configuration was refused. */
 bool kg_show_reload(const json_t *answer);

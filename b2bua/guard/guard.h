@@ -88,7 +88,7 @@ enum kg_guard_verdict kg_guard_request(struct kg_guard *guard, const struct kg_a
 /* --- what is learnt ---------------------------------------------------------------------------------------
  */
 
-/* The PBX's or a trunk's address; false takes it back. The configured PBXes are trusted without this. */
+/* The PBX's or a trunk's address; false takes it back. route/peers.c tells of all of them. */
 void kg_guard_trust(struct kg_guard *guard, const struct kg_addr *source, bool trusted, int64_t now_ms);
 /* A phone is registered from there until then. */
 void kg_guard_registered(struct kg_guard *guard, const struct kg_addr *source, int64_t until_ms,

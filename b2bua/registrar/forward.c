@@ -40,10 +40,24 @@ static struct kg_exchange exchange_of(struct kg_forward *f)
     return x;
 }
 
+static struct kg_peers *peers_of(const struct kg_forward *f)
+{
+    return f->front->registrar->server->peers;
+}
+
+/* The one asked has said something, or is given up. */
+static void stop_waiting(struct kg_forward *f)
+{
+    if (f->waits)
+        kg_peers_heard(peers_of(f), f->pbx);
+    f->waits = false;
+}
+
 void kg_forward_free(struct kg_forward *f)
 {
     DL_DELETE(f->front->forwards, f);
     f->front->forward_count--;
+    stop_waiting(f);
     if (f->orq)
         nta_outgoing_destroy(f->orq);
     if (f->irq)
@@ -116,10 +130,25 @@ static void write_contacts(const struct kg_forward *f, const struct kg_flow *flo
     }
 }
 
+/* What this PBX did with a Path so far. */
+static enum kg_path_at *path_at(struct kg_front *front, uint32_t pbx)
+{
+    unsigned i = 0;
+
+    while (i < KG_PBX_MAX && front->path_at[i].pbx != pbx)
+        i++;
+    if (i == KG_PBX_MAX) {
+        i = front->path_next++ % KG_PBX_MAX;
+        front->path_at[i].pbx = pbx;
+        front->path_at[i].at = KG_PATH_UNKNOWN;
+    }
+    return &front->path_at[i].at;
+}
+
 /* See registration.path. Only where there is one contact: one Path cannot name several. */
 static bool wants_path(const struct kg_forward *f)
 {
-    enum kg_path_at at = f->front->path_at[f->pbx];
+    enum kg_path_at at = *path_at(f->front, f->pbx);
 
     switch (f->front->registrar->server->config.registration.path) {
     case KG_PATH_YES:
@@ -198,25 +227,25 @@ static nta_outgoing_t *send_to(struct kg_forward *f, const struct kg_flow *flow)
 }
 
 /* Asks the best PBX that was not asked yet; without one the phone gets 503 and f is gone. */
-static void ask(struct kg_forward *f, uint32_t preferred)
+static void ask(struct kg_forward *f)
 {
-    struct kg_front *front = f->front;
     struct kg_exchange x;
 
-    for (;;) {
+    while (f->choice_next < f->choices) {
         const struct kg_flow *flow;
+        int64_t now_ms = kg_mono_ms(), elapsed_ms = now_ms - f->began_ms;
 
-        f->pbx = kg_pbxes_pick(front->pbxes, preferred, f->tried);
-        if (f->pbx == KG_PBX_NONE)
+        if (elapsed_ms >= KG_FAILOVER_MS)
             break;
-        f->tried |= 1u << f->pbx;
-        flow = kg_pbxes_flow(front->pbxes, f->pbx);
-        f->give_up_ms = kg_mono_ms() + KG_PBX_ANSWER_MS;
-        DL_DELETE(front->forwards, f);
-        DL_APPEND(front->forwards, f);
-        if (flow && (f->orq = send_to(f, flow)))
+        f->pbx = f->choice[f->choice_next++];
+        flow = kg_peers_flow(peers_of(f), f->pbx);
+        f->give_up_ms = now_ms + kg_failover_wait_ms(elapsed_ms, (unsigned)(f->choices - f->choice_next));
+        if (flow && (f->orq = send_to(f, flow))) {
+            f->waits = true;
+            kg_peers_asked(peers_of(f), f->pbx);
             return;
-        kg_pbxes_failed(front->pbxes, f->pbx);
+        }
+        kg_peers_outcome(peers_of(f), f->pbx, KG_OUTCOME_UNREACHABLE, 0);
     }
     x = exchange_of(f);
     kg_forward_refuse(&x);
@@ -246,25 +275,33 @@ void kg_forward_start(struct kg_front *front, struct kg_exchange *x, const struc
     DL_APPEND(front->forwards, f);
     front->forward_count++;
     x->irq = NULL;
-    ask(f, preferred_pbx);
+    f->began_ms = kg_mono_ms();
+    f->choices = kg_peers_pick(peers_of(f), KG_GROUP_PBX, preferred_pbx, f->choice, KG_FAILOVER_SERVERS);
+    ask(f);
 }
 
 /* --- and back ---------------------------------------------------------------------------------------------
  */
 
-static void next_pbx(struct kg_forward *f)
+static void next_pbx(struct kg_forward *f, enum kg_outcome outcome, uint32_t retry_after_s)
 {
-    kg_pbxes_failed(f->front->pbxes, f->pbx);
+    stop_waiting(f);
+    kg_peers_outcome(peers_of(f), f->pbx, outcome, retry_after_s);
     if (f->orq)
         nta_outgoing_destroy(f->orq);
     f->orq = NULL;
-    ask(f, KG_PBX_NONE);
+    ask(f);
 }
 
 void kg_forward_tick(struct kg_front *front, int64_t now_ms)
 {
-    for (int i = 0; i < KG_FORWARDS_MAX && front->forwards && front->forwards->give_up_ms <= now_ms; i++)
-        next_pbx(front->forwards);
+    struct kg_forward *f, *next;
+
+    DL_FOREACH_SAFE(front->forwards, f, next)
+    {
+        if (f->give_up_ms <= now_ms)
+            next_pbx(f, KG_OUTCOME_SILENT, 0);
+    }
 }
 
 static void pass_ok(struct kg_forward *f, const sip_t *answer)
@@ -290,7 +327,7 @@ static bool names_path(const msg_list_t *list)
  * keeps is the phone's own, at which it would reach nobody; it is asked again with one of ours. */
 static bool look_at_path(struct kg_forward *f, const sip_t *answer)
 {
-    enum kg_path_at *at = &f->front->path_at[f->pbx];
+    enum kg_path_at *at = path_at(f->front, f->pbx);
     int status = answer->sip_status->st_status;
 
     if (f->own_contact && status < 300 && f->wanted.wish[0].expires_s != 0) {
@@ -300,7 +337,7 @@ static bool look_at_path(struct kg_forward *f, const sip_t *answer)
         kg_warn(
             "registrar",
             "the PBX at %s ignores Path (RFC 3327): phones are registered there with a Contact of kedge's",
-            kg_pbxes_name(f->front->pbxes, f->pbx));
+            kg_peers_name(peers_of(f), f->pbx));
         f->again = true;
         return true;
     }
@@ -313,7 +350,7 @@ static bool look_at_path(struct kg_forward *f, const sip_t *answer)
 
 static void ask_again(struct kg_forward *f)
 {
-    const struct kg_flow *flow = kg_pbxes_flow(f->front->pbxes, f->pbx);
+    const struct kg_flow *flow = kg_peers_flow(peers_of(f), f->pbx);
     struct kg_exchange x;
 
     nta_outgoing_destroy(f->orq);
@@ -371,19 +408,24 @@ static int on_answer(nta_outgoing_magic_t *magic, nta_outgoing_t *orq, const sip
 {
     struct kg_forward *f = (struct kg_forward *)magic;
     int status = nta_outgoing_status(orq);
-    bool is_silence = !sip || !sip->sip_status || nta_sip_is_internal(sip);
+    uint32_t retry_after_s = sip && sip->sip_retry_after ? (uint32_t)sip->sip_retry_after->af_delta : 0;
 
+    stop_waiting(f);
     if (status < 200)
         return 0;
-    if (is_silence ||
-        (status == 503 && kg_pbxes_pick(f->front->pbxes, KG_PBX_NONE, f->tried) != KG_PBX_NONE)) {
-        next_pbx(f);
+    if (!sip || !sip->sip_status || nta_sip_is_internal(sip)) {
+        next_pbx(f, status == 408 ? KG_OUTCOME_SILENT : KG_OUTCOME_UNREACHABLE, 0);
         return 0;
     }
     if (look_at_path(f, sip)) {
         ask_again(f);
         return 0;
     }
+    if (status == 503 && f->choice_next < f->choices) {
+        next_pbx(f, KG_OUTCOME_BUSY, retry_after_s);
+        return 0;
+    }
+    kg_peers_outcome(peers_of(f), f->pbx, status == 503 ? KG_OUTCOME_BUSY : KG_OUTCOME_GOOD, retry_after_s);
     if (status < 300)
         pass_ok(f, sip);
     else

@@ -21,11 +21,6 @@ struct kg_front *kg_front_new(struct kg_registrar *registrar)
     if (!front)
         return NULL;
     front->registrar = registrar;
-    front->pbxes = kg_pbxes_new(registrar);
-    if (!front->pbxes) {
-        kg_front_free(front);
-        return NULL;
-    }
     return front;
 }
 
@@ -35,19 +30,12 @@ void kg_front_free(struct kg_front *front)
         return;
     while (front->forwards)
         kg_forward_free(front->forwards);
-    kg_pbxes_free(front->pbxes);
     free(front);
 }
 
 void kg_front_tick(struct kg_front *front, int64_t now_ms)
 {
-    kg_pbxes_tick(front->pbxes, now_ms);
     kg_forward_tick(front, now_ms);
-}
-
-bool kg_front_stray(struct kg_front *front, const char *call_id, uint32_t cseq)
-{
-    return kg_pbxes_answer(front->pbxes, call_id, cseq);
 }
 
 void kg_front_auth_user(const sip_t *sip, char *out, size_t size)
@@ -86,7 +74,9 @@ static bool is_refresh(const struct kg_binding *b, const struct kg_exchange *x, 
 static bool is_sure_of_pbx(const struct kg_front *front, const struct kg_binding *b, uint32_t granted_s,
                            int64_t now_ms)
 {
-    return kg_pbxes_is_up(front->pbxes, b->pbx) && b->pbx_epoch == kg_pbxes_epoch(front->pbxes, b->pbx) &&
+    const struct kg_peers *peers = front->registrar->server->peers;
+
+    return kg_peers_is_up(peers, b->pbx) && b->pbx_epoch == kg_peers_epoch(peers, b->pbx) &&
            now_ms < b->pbx_renew_ms &&
            b->pbx_until_ms - now_ms > (int64_t)(granted_s + KG_PBX_MARGIN_S) * 1000;
 }
@@ -178,7 +168,7 @@ void kg_front_register(struct kg_front *front, struct kg_exchange *x)
 {
     struct kg_registrar *registrar = front->registrar;
     struct kg_names names[KG_WISHES_MAX];
-    uint32_t pbx = KG_PBX_NONE;
+    uint32_t pbx = KG_PEER_NONE;
     struct kg_register r;
     const char *phrase;
     int status = kg_register_parse(x->sip, true, &r, &phrase);
@@ -306,7 +296,7 @@ static bool keep_wish(struct kg_front *front, const struct kg_forward *f, unsign
         return false;
     }
     b->pbx = f->pbx;
-    b->pbx_epoch = kg_pbxes_epoch(front->pbxes, f->pbx);
+    b->pbx_epoch = kg_peers_epoch(registrar->server->peers, f->pbx);
     b->pbx_until_ms = now_ms + (int64_t)pbx_s * 1000;
     b->pbx_renew_ms = now_ms + (int64_t)pbx_s * 500;
     if (!b->registered_ms)
@@ -322,7 +312,7 @@ static bool keep_wish(struct kg_front *front, const struct kg_forward *f, unsign
 
         kg_info("registrar", "%s registered from %s %s%s, with the PBX at %s for %u s", b->user,
                 kg_transport_name(f->flow.transport), kg_addr_format(&f->flow.remote, from),
-                nat ? ", behind a NAT" : "", kg_pbxes_name(front->pbxes, f->pbx), pbx_s);
+                nat ? ", behind a NAT" : "", kg_peers_name(registrar->server->peers, f->pbx), pbx_s);
         kg_registrar_tell_new(registrar, b);
         kg_registrar_limit(registrar, f->wanted.user);
     }
@@ -341,35 +331,23 @@ bool kg_front_accept(struct kg_front *front, const struct kg_forward *f, const s
     return true;
 }
 
-size_t kg_registrar_pbx_flows(struct kg_registrar *registrar, const struct kg_flow *phone,
-                              const struct kg_flow **out, size_t max)
+uint32_t kg_registrar_pbx_of(const struct kg_registrar *registrar, const struct kg_flow *phone)
 {
-    struct kg_pbxes *pbxes = registrar->front ? registrar->front->pbxes : NULL;
     const struct kg_binding *b = kg_bindings_on_flow(registrar->bindings, phone);
-    uint32_t preferred = b ? b->pbx : KG_PBX_NONE, tried = 0, index;
-    size_t count = 0;
 
-    while (pbxes && count < max && (index = kg_pbxes_pick(pbxes, preferred, tried)) != KG_PBX_NONE) {
-        tried |= 1u << index;
-        out[count] = kg_pbxes_flow(pbxes, index);
-        count += out[count] != NULL;
-    }
-    if (pbxes && count == 0 && max > 0 && (out[0] = kg_pbxes_flow(pbxes, 0)) != NULL)
-        count = 1;
-    return count;
+    return b ? b->pbx : KG_PEER_NONE;
 }
 
 const char *kg_registrar_service_route(const struct kg_registrar *registrar, const struct kg_flow *phone,
                                        const char *user, const struct kg_flow *pbx)
 {
-    struct kg_pbxes *pbxes = registrar->front ? registrar->front->pbxes : NULL;
-    const struct kg_binding *b = pbxes ? kg_bindings_on_flow(registrar->bindings, phone) : NULL;
+    const struct kg_binding *b = registrar->front ? kg_bindings_on_flow(registrar->bindings, phone) : NULL;
     const struct kg_flow *registered;
 
     for (; b; b = b->flow_next) {
         if (!b->service_route[0] || !kg_registrar_is_user(registrar, b, user))
             continue;
-        registered = kg_pbxes_flow(pbxes, b->pbx);
+        registered = kg_peers_flow(registrar->server->peers, b->pbx);
         if (registered && kg_addr_equal(&registered->remote, &pbx->remote))
             return b->service_route;
     }

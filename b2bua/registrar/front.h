@@ -4,13 +4,10 @@
 #define KG_FRONT_H
 
 #include "b2bua/registrar/inside.h"
-#include "b2bua/registrar/pbx.h"
+#include "b2bua/route/peers.h"
 
 /* More REGISTERs than this wait for the PBX: the next one is told to come back (503). */
 #define KG_FORWARDS_MAX 4096
-/* A PBX has this long to answer before the next one is tried. RFC 3261 would wait 32 s (timer F); the phone
- * does not. */
-#define KG_PBX_ANSWER_MS 4000
 /* A refresh is answered here only if the PBX's own registration outlives the phone's by this. */
 #define KG_PBX_MARGIN_S 30
 
@@ -42,15 +39,21 @@ struct kg_forward {
     bool own_contact;                     /* the PBX gets the phone's own Contact, and us in the Path */
     bool again;                           /* it ignored that, and is asked anew */
     char auth_user[128];
-    uint32_t pbx, tried; /* the one asked now; a bit for each one asked */
-    int64_t give_up_ms;
-    struct kg_forward *prev, *next; /* in order of give_up_ms */
+    uint32_t pbx; /* the one asked now */
+    uint32_t choice[KG_FAILOVER_SERVERS];
+    size_t choices, choice_next;
+    bool waits; /* for the first response of that one */
+    int64_t began_ms, give_up_ms;
+    struct kg_forward *prev, *next;
 };
 
 struct kg_front {
     struct kg_registrar *registrar;
-    struct kg_pbxes *pbxes;
-    enum kg_path_at path_at[KG_PBX_MAX];
+    struct {
+        uint32_t pbx;
+        enum kg_path_at at;
+    } path_at[KG_PBX_MAX]; /* of the PBXes asked last */
+    unsigned path_next;    /* the place that the next new one takes */
     struct kg_forward *forwards;
     unsigned forward_count;
     int64_t strangers_since_ms; /* window of KG_STRANGERS_MAX */

@@ -110,8 +110,6 @@ bool kg_front_refresh(struct kg_front *front, struct kg_exchange *x);
 /* True when it was refused, because too many strangers ask: see KG_STRANGERS_MAX. */
 bool kg_front_turn_away(struct kg_front *front, struct kg_exchange *x);
 void kg_front_tick(struct kg_front *front, int64_t now_ms);
-/* An answer without a transaction; true if it was to one of the front's own. */
-bool kg_front_stray(struct kg_front *front, const char *call_id, uint32_t cseq);
 
 /* --- keepalive.c --- */
 /* A REGISTER was accepted; before: the flow until then, all zero if it is the same or there was none. */

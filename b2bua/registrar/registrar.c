@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "b2bua/registrar/inside.h"
+#include "b2bua/route/peers.h"
 #include "b2bua/sip/sip.h"
 #include "conf/clock.h"
 #include "conf/log.h"
@@ -60,8 +61,8 @@ static int on_stray(nta_outgoing_magic_t *magic, nta_outgoing_t *orq, const sip_
     const char *call_id = sip && sip->sip_status && sip->sip_call_id ? sip->sip_call_id->i_id : "";
 
     (void)orq;
-    if (!kg_keepalive_answer(registrar, call_id) && registrar->front)
-        kg_front_stray(registrar->front, call_id, sip && sip->sip_cseq ? sip->sip_cseq->cs_seq : 0);
+    if (!kg_keepalive_answer(registrar, call_id))
+        kg_peers_answer(registrar->server->peers, sip);
     return 0;
 }
 
@@ -255,14 +256,6 @@ void kg_registrar_register(struct kg_registrar *registrar, nta_incoming_t *irq, 
         kg_embedded_register(registrar, &x);
 }
 
-static bool is_pbx(const struct kg_config *config, const struct kg_addr *source)
-{
-    for (size_t i = 0; i < config->pbx_count; i++)
-        if (kg_addr_same_host(&config->pbx[i].addr, source))
-            return true;
-    return false;
-}
-
 /* In front of a PBX nobody can be challenged here. So that a flood of INVITEs, whose source may be anybody's
  * address, takes neither ports nor memory from those who are known, only so many a second pass. */
 static bool refuse_stranger(struct kg_registrar *registrar, struct kg_exchange *x)
@@ -272,7 +265,8 @@ static bool refuse_stranger(struct kg_registrar *registrar, struct kg_exchange *
     uint32_t *count = call ? &registrar->strangers.calls : &registrar->strangers.others;
     int64_t second = kg_mono_ms() / 1000;
 
-    if (is_pbx(config, &x->flow->remote) || kg_bindings_on_flow(registrar->bindings, x->flow))
+    if (kg_peers_source(registrar->server->peers, &x->flow->remote) != KG_GROUP_NONE ||
+        kg_bindings_on_flow(registrar->bindings, x->flow))
         return false;
     if (registrar->strangers.second != second) {
         registrar->strangers.second = second;

@@ -67,11 +67,8 @@ size_t kg_registrar_find(struct kg_registrar *registrar, const url_t *url, const
 int kg_registrar_by_flow(struct kg_registrar *registrar, const struct kg_flow *flow, const char *user,
                          struct kg_target *out);
 
-/* PBX mode: the ways to the PBXes that answer, the one this phone is registered with first; when none
- * answers, the first of the configuration. The flows are the registrar's: copy what is kept. Returns how
- * many. */
-size_t kg_registrar_pbx_flows(struct kg_registrar *registrar, const struct kg_flow *phone,
-                              const struct kg_flow **out, size_t max);
+/* PBX mode: the number (route/peers.h) of the PBX that a phone on this flow is registered with, 0: none. */
+uint32_t kg_registrar_pbx_of(const struct kg_registrar *registrar, const struct kg_flow *phone);
 
 /* PBX mode: the Route header (RFC 3608) of a request outside of dialogs that this user sends from there to
  * this PBX, "" if none. It goes to the PBX's address whatever it names. The registrar's: copy what is kept.

@@ -12,7 +12,7 @@
 #include <sofia-sip/sip_status.h>
 #include <sofia-sip/sip_tag.h>
 
-#include "b2bua/route/route.h"
+#include "b2bua/route/peers.h"
 #include "b2bua/sip/methods.h"
 #include "b2bua/sip/sip.h"
 #include "conf/clock.h"
@@ -327,7 +327,7 @@ static bool is_peer(struct kg_end *end, nta_incoming_t *irq, const sip_t *sip, c
     char account[128];
     *status = 403;
     if (end->peer.kind != KG_PEER_PHONE)
-        return kg_route_source(&server->config, &flow->remote) == KG_FROM_PBX ||
+        return kg_peers_source(server->peers, &flow->remote) == KG_GROUP_PBX ||
                kg_addr_same_host(&flow->remote, &end->flow.remote);
     if (kg_addr_same_host(&flow->remote, &end->flow.remote))
         return true;

@@ -12,7 +12,7 @@
 #include <sofia-sip/sip_tag.h>
 #include <sofia-sip/url.h>
 
-#include "b2bua/route/route.h"
+#include "b2bua/route/peers.h"
 #include "b2bua/sip/methods.h"
 #include "b2bua/sip/sip.h"
 #include "conf/log.h"
@@ -99,7 +99,8 @@ static int to_pbx(struct kg_requests *requests, nta_incoming_t *irq, const sip_t
                   const struct kg_flow *flow, struct kg_way *way)
 {
     struct kg_registrar *registrar = requests->server->registrar;
-    const struct kg_flow *pbx[KG_WAY_MAX];
+    struct kg_peers *peers = requests->server->peers;
+    uint32_t pbx[KG_WAY_MAX];
     struct kg_target sender;
     char named[128], from[KG_ADDR_STR];
     way->from.kind = KG_PEER_PHONE;
@@ -113,11 +114,14 @@ static int to_pbx(struct kg_requests *requests, nta_incoming_t *irq, const sip_t
         kg_addr_format_host(&flow->remote, from);
         snprintf(way->by, sizeof way->by, "@%s", from);
     }
-    way->count = kg_registrar_pbx_flows(registrar, flow, pbx, KG_WAY_MAX);
-    for (size_t i = 0; i < way->count; i++) {
-        way->target[i] = (struct kg_target){0};
-        kg_flow_copy(&way->target[i].flow, pbx[i]);
-        way->target[i].path = kg_registrar_service_route(registrar, flow, named, pbx[i]);
+    size_t count = kg_peers_pick(peers, KG_GROUP_PBX, kg_registrar_pbx_of(registrar, flow), pbx, KG_WAY_MAX);
+    for (size_t i = 0; i < count; i++) {
+        const struct kg_flow *to = kg_peers_flow(peers, pbx[i]);
+        if (!to)
+            continue;
+        way->target[way->count] = (struct kg_target){0};
+        way->target[way->count].path = kg_registrar_service_route(registrar, flow, named, to);
+        kg_flow_copy(&way->target[way->count++].flow, to);
     }
     if (way->count > 0)
         return 0;
@@ -186,7 +190,7 @@ int kg_way_find(struct kg_requests *requests, nta_incoming_t *irq, const sip_t *
     copy_user(sip->sip_request->rq_url, way->of, sizeof way->of);
     if (config->pbx_count == 0)
         failed = between_phones(requests, irq, sip, flow, way);
-    else if (kg_route_source(config, &flow->remote) == KG_FROM_PBX)
+    else if (kg_peers_source(requests->server->peers, &flow->remote) == KG_GROUP_PBX)
         failed = from_pbx(requests, irq, sip, way);
     else
         failed = to_pbx(requests, irq, sip, flow, way);
@@ -209,7 +213,7 @@ bool kg_requests_pass_options(struct kg_requests *requests, const sip_t *sip, co
     copy_user(sip->sip_from->a_url, named, sizeof named);
     if (!user[0])
         return false;
-    if (server->config.pbx_count > 0 && kg_route_source(&server->config, &flow->remote) == KG_FROM_PBX)
+    if (server->config.pbx_count > 0 && kg_peers_source(server->peers, &flow->remote) == KG_GROUP_PBX)
         passes = kg_registrar_find(server->registrar, sip->sip_request->rq_url, sip->sip_route, &target, 1);
     else /* a phone that names itself asks whether kedge is there */
         passes =

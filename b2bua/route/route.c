@@ -2,14 +2,6 @@
 
 #include <string.h>
 
-enum kg_route_source kg_route_source(const struct kg_config *config, const struct kg_addr *source)
-{
-    for (size_t i = 0; i < config->pbx_count; i++)
-        if (kg_addr_same_host(&config->pbx[i].addr, source))
-            return KG_FROM_PBX;
-    return KG_FROM_PHONE;
-}
-
 static struct kg_route_decision refuse(int status, const char *why)
 {
     return (struct kg_route_decision){KG_ROUTE_REFUSE, status, why};

@@ -10,10 +10,6 @@
 
 enum kg_route_source { KG_FROM_PHONE, KG_FROM_PBX };
 
-/* Whether a packet source is one of the configured PBXes: the host counts, not the port, since a PBX may send
- * from others. Always KG_FROM_PHONE in embedded mode. */
-enum kg_route_source kg_route_source(const struct kg_config *config, const struct kg_addr *source);
-
 /* Facts about one INVITE. */
 struct kg_route_facts {
     bool has_pbx; /* a PBX is configured */

@@ -11,6 +11,8 @@
 #include <utlist.h>
 
 #include "b2bua/sip/shim.h"
+#include "b2bua/sip/tls.h"
+#include "conf/log.h"
 
 /* More than this waiting in one direction stops the reading of the other end; it goes on below the low mark.
  */
@@ -210,6 +212,21 @@ static void open_now(struct kg_connection *connection)
     }
 }
 
+/* Our own connection to a server did not come about. */
+static void say_unconnected(const struct kg_connection *connection)
+{
+    SSL *ssl = bufferevent_openssl_get_ssl(connection->net);
+    long verified = ssl ? SSL_get_verify_result(ssl) : X509_V_OK;
+    char text[KG_ADDR_STR];
+    if (ssl && connection->stream.verify && verified != X509_V_OK)
+        kg_warn(
+            "tls",
+            "the certificate of %s at %s is not taken: %s. Put the certificate it goes back to into tls.ca, "
+            "or write ;verify=no behind the server",
+            connection->stream.name, kg_addr_format(&connection->stream.remote, text),
+            X509_verify_cert_error_string(verified));
+}
+
 static void on_net_event(struct bufferevent *bev, short what, void *arg)
 {
     struct kg_connection *connection = arg;
@@ -221,6 +238,8 @@ static void on_net_event(struct bufferevent *bev, short what, void *arg)
         refuse(connection, what & BEV_EVENT_WRITING ? "the peer does not read" : "silent for too long");
         return;
     }
+    if (connection->outgoing && connection->state == KG_CONNECTION_OPENING)
+        say_unconnected(connection);
     bufferevent_disable(bev, EV_READ | EV_WRITE);
     if (connection->state == KG_CONNECTION_OPEN && waiting(connection->sip) > 0) {
         connection->state = KG_CONNECTION_FLUSH_SIP;
@@ -244,15 +263,19 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
     refuse(connection, why[connection->state]);
 }
 
-static struct bufferevent *new_net(struct kg_edge *edge, int fd, enum kg_transport transport, bool outgoing)
+/* stream: where our own connection goes; NULL: it was accepted. */
+static struct bufferevent *new_net(struct kg_edge *edge, int fd, enum kg_transport transport,
+                                   const struct kg_edge_stream *stream)
 {
     if (transport != KG_TLS)
         return bufferevent_socket_new(edge->base, fd, BEV_OPT_CLOSE_ON_FREE);
-    SSL *ssl = SSL_new(outgoing ? edge->client : edge->server);
-    if (!ssl)
+    SSL *ssl = SSL_new(stream ? edge->client : edge->server);
+    if (!ssl || (stream && kg_tls_expect(ssl, stream->name, stream->verify) != 0)) {
+        SSL_free(ssl);
         return NULL;
+    }
     struct bufferevent *net = bufferevent_openssl_socket_new(
-        edge->base, fd, ssl, outgoing ? BUFFEREVENT_SSL_CONNECTING : BUFFEREVENT_SSL_ACCEPTING,
+        edge->base, fd, ssl, stream ? BUFFEREVENT_SSL_CONNECTING : BUFFEREVENT_SSL_ACCEPTING,
         BEV_OPT_CLOSE_ON_FREE);
     if (net)
         bufferevent_openssl_set_allow_dirty_shutdown(net,
@@ -268,7 +291,8 @@ static int prepare(struct kg_connection *connection, int fd)
     connection->deadline = evtimer_new(edge->base, on_deadline, connection);
     if (!connection->deadline)
         return ENOMEM;
-    connection->net = new_net(edge, fd, connection->stream.transport, connection->outgoing);
+    connection->net =
+        new_net(edge, fd, connection->stream.transport, connection->outgoing ? &connection->stream : NULL);
     if (!connection->net)
         return ENOMEM;
     bufferevent_setcb(connection->net, on_net_read, on_net_written, on_net_event, connection);

@@ -57,7 +57,7 @@ struct ban_command {
 struct reload_command {
     struct kg_edge *edge;
     typeof(((struct kg_config *)0)->limits) limits;
-    SSL_CTX *tls;
+    SSL_CTX *tls, *client;
 };
 
 static struct kg_edge_whole *whole(struct kg_edge *edge)
@@ -308,10 +308,12 @@ static void do_reload(void *arg)
         SSL_CTX_free(edge->server); /* open connections hold their own reference */
         edge->server = command->tls;
     }
+    SSL_CTX_free(edge->client);
+    edge->client = command->client;
     free(command);
 }
 
-int kg_edge_reload(struct kg_edge *edge, const struct kg_config *config, SSL_CTX *tls)
+int kg_edge_reload(struct kg_edge *edge, const struct kg_config *config, SSL_CTX *tls, SSL_CTX *client)
 {
     struct reload_command *command = malloc(sizeof *command);
     int failed = command ? 0 : ENOMEM;
@@ -319,11 +321,13 @@ int kg_edge_reload(struct kg_edge *edge, const struct kg_config *config, SSL_CTX
         command->edge = edge;
         command->limits = config->limits;
         command->tls = tls;
+        command->client = client;
         failed = kg_mailbox_post(whole(edge)->commands, do_reload, command);
     }
     if (failed) {
         free(command);
         SSL_CTX_free(tls);
+        SSL_CTX_free(client);
     }
     return failed;
 }
@@ -335,12 +339,14 @@ static void do_stop(void *arg)
 
 /* ---- the object ---- */
 
-struct kg_edge *kg_edge_new(const struct kg_config *config, SSL_CTX *tls, kg_edge_offer *offer, void *ctx)
+struct kg_edge *kg_edge_new(const struct kg_config *config, SSL_CTX *tls, SSL_CTX *client,
+                            kg_edge_offer *offer, void *ctx)
 {
     evthread_use_pthreads(); /* control/ adds its HTTP server to this loop from the signalling thread */
     struct kg_edge_whole *all = calloc(1, sizeof *all);
     if (!all) {
         SSL_CTX_free(tls);
+        SSL_CTX_free(client);
         return NULL;
     }
     struct kg_edge *edge = &all->edge;
@@ -348,13 +354,13 @@ struct kg_edge *kg_edge_new(const struct kg_config *config, SSL_CTX *tls, kg_edg
     edge->server = tls;
     edge->offer = offer;
     edge->ctx = ctx;
-    edge->client = kg_tls_client();
+    edge->client = client;
     edge->base = event_base_new();
     all->commands = kg_mailbox_new(COMMANDS);
     if (edge->base && all->commands)
         all->on_command = event_new(edge->base, kg_mailbox_fd(all->commands), EV_READ | EV_PERSIST,
                                     on_command, all->commands);
-    if (!edge->client || !all->on_command || event_add(all->on_command, NULL) != 0) {
+    if (!all->on_command || event_add(all->on_command, NULL) != 0) {
         kg_edge_free(edge);
         return NULL;
     }

@@ -16,13 +16,17 @@ struct event_base;
 struct kg_edge_stream {
     enum kg_transport transport;
     struct kg_addr remote, local;
+    char name[KG_DOMAIN_MAX]; /* ours to a server by TLS: who it must prove to be, if verify */
+    bool verify;
     int fd; /* our end of the socketpair; the receiver owns it */
 };
 /* Called on the edge thread. Returns 0, or an errno: the connection is refused and the edge closes the fd. */
 typedef int kg_edge_offer(void *ctx, const struct kg_edge_stream *stream);
 
-/* tls may be NULL without TLS listeners; takes over the reference. NULL when out of memory or descriptors. */
-struct kg_edge *kg_edge_new(const struct kg_config *config, SSL_CTX *tls, kg_edge_offer *offer, void *ctx);
+/* tls: for listeners, may be NULL without any; client: for our own connections. Takes the references over.
+ * NULL when out of memory or descriptors. */
+struct kg_edge *kg_edge_new(const struct kg_config *config, SSL_CTX *tls, SSL_CTX *client,
+                            kg_edge_offer *offer, void *ctx);
 /* Before kg_edge_start. Fills in a zero port. 0 or an errno. */
 int kg_edge_listen(struct kg_edge *edge, enum kg_transport transport, struct kg_addr *addr);
 int kg_edge_start(struct kg_edge *edge);
@@ -33,9 +37,9 @@ struct event_base *kg_edge_base(struct kg_edge *edge);
 /* Any thread. Connects to stream->remote and relays to stream->fd, which is taken over in any case; a failure
  * shows as its end. 0 or EAGAIN. */
 int kg_edge_connect(struct kg_edge *edge, const struct kg_edge_stream *stream);
-/* Any thread. For new connections; tls NULL keeps the present one. 0, EAGAIN or ENOMEM: tls is taken over
+/* Any thread. For new connections; tls NULL keeps the present one. 0, EAGAIN or ENOMEM: both are taken over
  * anyhow. */
-int kg_edge_reload(struct kg_edge *edge, const struct kg_config *config, SSL_CTX *tls);
+int kg_edge_reload(struct kg_edge *edge, const struct kg_config *config, SSL_CTX *tls, SSL_CTX *client);
 /* Any thread. Closes every connection from this source (an IPv6 /64 is one) and accepts none until then; 0
  * lifts it. 0, EAGAIN or ENOMEM. */
 int kg_edge_ban(struct kg_edge *edge, const struct kg_addr *source, int64_t until_ms);

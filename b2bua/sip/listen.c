@@ -171,29 +171,6 @@ static int add_listener(struct kg_sip *sip, const struct kg_endpoint *configured
     return failed ? explain(&at, failed, error, size) : 0;
 }
 
-/* README.md, "The edge": who answers there is not verified. */
-static void warn_about_pbx(const struct kg_endpoint *pbx)
-{
-    char text[KG_ADDR_STR];
-    if (pbx->transport == KG_TLS)
-        kg_warn("tls",
-                "the connection to the PBX %s is encrypted, but its certificate is not verified: use it "
-                "inside a network that you trust",
-                kg_addr_format(&pbx->addr, text));
-}
-
-/* A PBX reached by TCP or TLS needs a transport of that kind even where no listener has it. */
-static int add_for_pbx(struct kg_sip *sip, const struct kg_endpoint *pbx)
-{
-    if (pbx->transport == KG_UDP || kg_sip_local(sip, pbx->transport, &pbx->addr))
-        return 0;
-    struct kg_addr local;
-    if (kg_addr_local_for(&pbx->addr, &local) != 0)
-        return 0; /* no route now: calls will say so */
-    kg_addr_set_port(&local, pbx->transport == KG_TLS ? 5061 : 5060);
-    return kg_sip_add_local(sip, pbx->transport, &local);
-}
-
 /* agent_init_via puts a transport's name into its Via as a comment; that is nobody's business on the wire. */
 static void hide_idents(struct kg_sip *sip)
 {
@@ -202,6 +179,19 @@ static void hide_idents(struct kg_sip *sip)
         if (via)
             via->v_comment = NULL;
     }
+}
+
+int kg_sip_provide(struct kg_sip *sip, enum kg_transport transport, const struct kg_addr *remote)
+{
+    struct kg_addr local;
+    if (transport == KG_UDP || kg_sip_local(sip, transport, remote))
+        return 0;
+    if (kg_addr_local_for(remote, &local) != 0)
+        return 0; /* no route now: calls will say so */
+    kg_addr_set_port(&local, transport == KG_TLS ? 5061 : 5060);
+    int failed = kg_sip_add_local(sip, transport, &local);
+    hide_idents(sip);
+    return failed;
 }
 
 int kg_sip_listen(struct kg_sip *sip, char *error, size_t size)
@@ -213,10 +203,6 @@ int kg_sip_listen(struct kg_sip *sip, char *error, size_t size)
     int failed = kg_streams_new(sip, &sip->streams, error, size);
     for (size_t i = 0; !failed && i < config->sip.listen_count; i++)
         failed = add_listener(sip, &config->sip.listen[i], interfaces, error, size);
-    for (size_t i = 0; !failed && i < config->pbx_count; i++) {
-        warn_about_pbx(&config->pbx[i]);
-        failed = add_for_pbx(sip, &config->pbx[i]);
-    }
     freeifaddrs(interfaces);
     if (!failed)
         hide_idents(sip);

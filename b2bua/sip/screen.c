@@ -56,18 +56,11 @@ static void on_ban(void *ctx, const struct kg_guard_ban *ban, bool lifted)
 
 /* ---- the object ---- */
 
-static void trust_pbxes(const struct kg_config *config)
-{
-    for (size_t i = 0; i < config->pbx_count; i++)
-        kg_guard_trust(guard, &config->pbx[i].addr, true, kg_mono_ms());
-}
-
 void kg_screen_start(struct kg_sip *stack)
 {
     guard = stack->handlers.guard;
     if (!guard)
         return;
-    trust_pbxes(&stack->config);
     kg_guard_watch(guard, on_ban, stack);
 }
 
@@ -80,10 +73,8 @@ void kg_screen_stop(void)
 
 void kg_screen_configure(const struct kg_config *config)
 {
-    if (!guard)
-        return;
-    kg_guard_configure(guard, config);
-    trust_pbxes(config);
+    if (guard)
+        kg_guard_configure(guard, config);
 }
 
 void kg_screen_count(void)

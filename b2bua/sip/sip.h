@@ -34,6 +34,10 @@ struct kg_sip_handlers {
     /* In-dialog methods whose dialog is unknown, and methods nobody handles, never arrive: sip/ answers 481,
      * 501, 405. OPTIONS to us is answered by sip/. */
     void (*on_flow_lost)(void *ctx, tport_t *tport); /* a stream closed */
+    /* Whether a stream may be opened to this address, and with TLS, whose name its certificate must have (if
+     * *verify). The name is copied at once. NULL: to nobody. */
+    bool (*on_connect)(void *ctx, enum kg_transport transport, const struct kg_addr *remote,
+                       const char **name, bool *verify);
     void *ctx;
     struct kg_guard *guard; /* outlives the stack; NULL: nobody is limited */
 };
@@ -45,13 +49,17 @@ struct kg_sip *kg_sip_new(su_root_t *root, const struct kg_config *config,
                           const struct kg_sip_handlers *handlers, char *error, size_t size);
 void kg_sip_free(struct kg_sip *sip);
 nta_agent_t *kg_sip_agent(struct kg_sip *sip);
-/* What the stack holds at the moment. Transactions live on for 32 s after their end (RFC 3261 timers H, J, D). */
+/* What the stack holds at the moment. Transactions live on for 32 s after their end (RFC 3261 timers H, J,
+ * D). */
 struct kg_sip_gauges {
     size_t dialogs, transactions_in, transactions_out;
 };
 struct kg_sip_gauges kg_sip_gauges(const struct kg_sip *sip);
 /* The edge thread's loop; control/ serves its HTTP API on it. */
 struct event_base *kg_sip_edge_base(struct kg_sip *sip);
+/* A server at this address is to be reached by TCP or TLS: makes a transport of that kind where no listener
+ * has one. 0 or an errno. */
+int kg_sip_provide(struct kg_sip *sip, enum kg_transport transport, const struct kg_addr *remote);
 /* New limits, certificate files read again (existing connections stay). Returns 0, or EINVAL and a sentence.
  */
 int kg_sip_reload(struct kg_sip *sip, const struct kg_config *config, char *error, size_t size);

@@ -114,23 +114,25 @@ static tport_t *wrap(struct kg_sip *sip, tport_t *primary, int fd, bool accepted
     return tport;
 }
 
-static bool is_pbx(const struct kg_sip *sip, enum kg_transport transport, const struct kg_addr *addr)
+/* kedge opens streams toward its servers only. A phone whose connection is gone comes back by itself, and an
+ * answer must not make kedge connect to wherever a Via points. */
+static bool may_connect(const struct kg_sip *sip, struct kg_edge_stream *out)
 {
-    for (size_t i = 0; i < sip->config.pbx_count; i++)
-        if (sip->config.pbx[i].transport == transport && kg_addr_equal(&sip->config.pbx[i].addr, addr))
-            return true;
-    return false;
+    const char *name = "";
+    if (!sip->handlers.on_connect ||
+        !sip->handlers.on_connect(sip->handlers.ctx, out->transport, &out->remote, &name, &out->verify))
+        return false;
+    snprintf(out->name, sizeof out->name, "%s", name);
+    return true;
 }
 
-/* kedge opens streams toward its PBX only. A phone whose connection is gone comes back by itself, and an
- * answer must not make kedge connect to wherever a Via points. */
 static tport_t *connect_stream(void *primary, su_addrinfo_t *info, tp_name_t const *name)
 {
     struct kg_streams *streams = current;
     struct kg_edge_stream out = {.remote = kg_addr_from_sockaddr(info->ai_addr), .fd = -1};
     int pair[2];
     out.transport = strcasecmp(tport_name(primary)->tpn_proto, "tls") == 0 ? KG_TLS : KG_TCP;
-    if (!streams || !streams->edge || !is_pbx(streams->sip, out.transport, &out.remote)) {
+    if (!streams || !streams->edge || !may_connect(streams->sip, &out)) {
         errno = ENOTCONN;
         return NULL;
     }
@@ -241,15 +243,17 @@ int kg_streams_new(struct kg_sip *sip, struct kg_streams **out, char *error, siz
         return failed;
     if (has_tls_listener(&sip->config) && !(tls = kg_tls_server(&sip->config, error, size)))
         return EINVAL;
-    struct kg_streams *streams = calloc(1, sizeof *streams);
+    SSL_CTX *client = kg_tls_client(&sip->config, error, size);
+    struct kg_streams *streams = client ? calloc(1, sizeof *streams) : NULL;
     if (!streams) {
         SSL_CTX_free(tls);
-        return ENOMEM;
+        SSL_CTX_free(client);
+        return client ? ENOMEM : EINVAL;
     }
     streams->sip = sip;
     *out = current = streams;
     streams->inbox = kg_mailbox_new(INBOX);
-    streams->edge = kg_edge_new(&sip->config, tls, offer, streams);
+    streams->edge = kg_edge_new(&sip->config, tls, client, offer, streams);
     return streams->inbox && streams->edge ? watch_inbox(streams) : ENOMEM;
 }
 
@@ -296,7 +300,12 @@ int kg_streams_reload(struct kg_streams *streams, const struct kg_config *config
     SSL_CTX *tls = NULL;
     if (has_tls_listener(&streams->sip->config) && !(tls = kg_tls_server(config, error, size)))
         return EINVAL;
-    int failed = kg_edge_reload(streams->edge, config, tls);
+    SSL_CTX *client = kg_tls_client(config, error, size);
+    if (!client) {
+        SSL_CTX_free(tls);
+        return EINVAL;
+    }
+    int failed = kg_edge_reload(streams->edge, config, tls, client);
     if (failed)
         snprintf(error, size, "The edge is too busy to take the new limits and certificate: reload again.");
     return failed ? EINVAL : 0;

@@ -194,10 +194,36 @@ SSL_CTX *kg_tls_server(const struct kg_config *config, char *error, size_t size)
     return NULL;
 }
 
-SSL_CTX *kg_tls_client(void)
+SSL_CTX *kg_tls_client(const struct kg_config *config, char *error, size_t size)
 {
+    const char *file = config->tls.ca;
+    char reason[160];
     SSL_CTX *context = new_context(TLS_client_method());
-    if (context)
-        SSL_CTX_set_verify(context, SSL_VERIFY_NONE, NULL);
-    return context;
+    if (context && (file[0] ? SSL_CTX_load_verify_locations(context, file, NULL)
+                            : SSL_CTX_set_default_verify_paths(context)) == 1)
+        return context;
+    openssl_reason(reason, sizeof reason);
+    if (context && file[0])
+        snprintf(error, size, "%s cannot be used as tls.ca: %s. It must hold certificates in PEM.", file,
+                 reason);
+    else
+        snprintf(error, size, "OpenSSL cannot start: %s.", reason);
+    SSL_CTX_free(context);
+    return NULL;
+}
+
+/* RFC 5922 7.3, with the name that was configured and not one that DNS gave; but a "*." at the beginning is
+ * taken, as every provider has it. */
+int kg_tls_expect(SSL *ssl, const char *name, bool verify)
+{
+    struct kg_addr addr;
+    bool numeric = kg_addr_parse_host(name, 0, &addr) == 0;
+    SSL_set_verify(ssl, verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
+    if (name[0] && !numeric && SSL_set_tlsext_host_name(ssl, name) != 1)
+        return ENOMEM;
+    if (!verify)
+        return 0;
+    SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    int set = numeric ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name) : SSL_set1_host(ssl, name);
+    return set == 1 ? 0 : EINVAL;
 }

@@ -170,7 +170,7 @@ def test_kedgectl_says_so_when_there_is_no_kedge(tmp_path):
     ("store: /tmp/x.db\nmedia:\n  ports: 40000-30000\n", 3, "ports"),
     ("media:\n  policy: sometimes\n", 2, "policy"),
     ("media: [ 1, 2 ]\n", 1, "media"),
-    ("pbx: [ \"udp:pbx.example.org:5060\" ]\n", 1, "pbx"),
+    ("pbx: [ \"udp:pbx_1.example.org:5060\" ]\n", 1, "pbx"),
     ("sip:\n  domain: a b\n", 2, "domain"),
     ("store: one\nstore: two\n", 2, "store"),
     ("sip:\n\tlisten: x\n", 2, ""),

@@ -24,6 +24,7 @@
 
 #include "b2bua/registrar/digest.h"
 #include "b2bua/registrar/registrar.h"
+#include "b2bua/route/peers.h"
 #include "b2bua/sip/sip.h"
 #include "b2bua/store/store.h"
 #include "conf/clock.h"
@@ -85,6 +86,8 @@ static void world_start(struct world *w)
     if (w->server.store)
         w->server.sip = kg_sip_new(w->server.root, &w->server.config, &handlers, error, sizeof error);
     if (w->server.sip)
+        w->server.peers = kg_peers_new(&w->server);
+    if (w->server.peers)
         w->server.registrar = kg_registrar_new(&w->server);
     if (!w->server.registrar)
         fail_msg("%s", error);
@@ -93,10 +96,12 @@ static void world_start(struct world *w)
 static void world_stop(struct world *w)
 {
     kg_registrar_free(w->server.registrar);
+    kg_peers_free(w->server.peers);
     kg_sip_free(w->server.sip);
     kg_store_close(w->server.store);
     su_root_destroy(w->server.root);
     w->server.registrar = NULL;
+    w->server.peers = NULL;
     w->server.sip = NULL;
     w->server.store = NULL;
     w->server.root = NULL;
@@ -289,7 +294,7 @@ static void on_moved(void *ctx, const char *user, const struct kg_flow *before, 
     struct told *told = ctx;
 
     if (!kg_addr_is_set(&before->remote)) {
-        told->new++;
+        told->new ++;
         return;
     }
     told->times++;

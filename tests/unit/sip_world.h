@@ -46,6 +46,8 @@ struct world {
     unsigned registers, invites, lost;
     struct kg_flow flow; /* of the last REGISTER */
     tport_t *lost_tport;
+    bool connects, verify; /* streams may be opened; TLS: to whom alone */
+    const char *server_name;
     int answer_status; /* of our own request; 0: none yet */
 };
 
@@ -92,6 +94,17 @@ static inline void on_lost(void *ctx, tport_t *tport)
     w->lost_tport = tport;
 }
 
+static inline bool on_connect(void *ctx, enum kg_transport transport, const struct kg_addr *remote,
+                              const char **name, bool *verify)
+{
+    struct world *w = ctx;
+    (void)transport;
+    (void)remote;
+    *name = w->server_name ? w->server_name : "";
+    *verify = w->verify;
+    return w->connects;
+}
+
 static inline uint16_t first_port(void)
 {
     return (uint16_t)(20000 + getpid() % 3000 * 4);
@@ -128,6 +141,7 @@ static inline struct world *world_new(void (*adjust)(struct kg_config *))
                                              .on_invite = on_invite,
                                              .on_request = on_request,
                                              .on_flow_lost = on_lost,
+                                             .on_connect = on_connect,
                                              .ctx = w};
     w->root = su_root_create(NULL);
     w->sip = kg_sip_new(w->root, &w->config, &handlers, error, sizeof error);

@@ -107,7 +107,8 @@ static void whole_file(void **state)
     assert_int_equal(config.media.latch_window_ms, 2500);
     assert_int_equal(config.media.silence_timeout_ms, 30000);
     assert_int_equal(config.pbx_count, 2);
-    assert_endpoint(&config.pbx[1], KG_TCP, "192.0.2.11:5060");
+    assert_int_equal(config.pbx[1].transport, KG_TCP);
+    assert_string_equal(config.pbx[1].host, "192.0.2.11");
     assert_string_equal(config.control, "/tmp/k.sock");
     assert_string_equal(config.log_level, "debug");
     assert_int_equal(config.limits.calls, 5);
@@ -167,9 +168,11 @@ static void each_error_has_its_line(void **state)
         {"sip:\n  listen: []\n", 2, "at least 1"},
         {"sip:\n  listen:\n    - udp:0.0.0.0:5060\n    - udp:0.0.0.0:5060\n", 4, "twice"},
         {"sip:\n  listen:\n    - udp:0.0.0.0:5060\n    - sctp:0.0.0.0:5060\n", 4, "begin with udp:"},
-        {"sip:\n  listen: [ \"udp:sip.example.org:5060\" ]\n", 2, "host names are not supported yet"},
+        {"sip:\n  listen: [ \"udp:sip.example.org:5060\" ]\n", 2, "numeric address"},
         {"sip:\n  listen: [ \"5060\" ]\n", 2, "begin with udp:"},
         {"sip:\n  listen: [ [ \"udp:0.0.0.0:1\" ] ]\n", 2, "plain texts"},
+        {"dns:\n  servers: ns.example\n", 2, "numeric addresses"},
+        {"dns:\n  servers: 0.0.0.0\n", 2, "one machine"},
         {"sip:\n  domain: \"a b\"\n", 2, "domain"},
         {"sip:\n  domain: \"a\\r\\nb\"\n", 2, "not \"a??b\""},
         {"pbx: [ \"udp:0.0.0.0:5060\" ]\n", 1, "one machine"},
@@ -459,6 +462,21 @@ static void reload(void **state)
     assert_string_equal(running.log_level, "debug");
     assert_int_equal(running.sip.listen_count, 3); /* needs the restart */
     assert_string_equal(running.store, "/var/lib/kedge/kedge.db");
+    must_parse("pbx: [ udp:192.0.2.1 ]\n"); /* none and some are two ways of serving */
+    assert_int_equal(kg_config_restart_rows(&running, &config, names, sizeof names), 1);
+    assert_string_equal(names, "pbx");
+    kg_config_apply_reloadable(&running, &config);
+    assert_int_equal(running.pbx_count, 0);
+    running.pbx_count = 1;
+    must_parse(
+        "pbx: [ udp:192.0.2.1, sip:pbx.example ]\nsip: { listen: [ \"udp:0.0.0.0:5070\" ] }\nstore: /b\n");
+    kg_config_apply_reloadable(&running, &config);
+    assert_int_equal(running.pbx_count, 2);
+    assert_string_equal(running.pbx[1].host, "pbx.example");
+    must_parse("dns: { servers: [ 192.0.2.53, \"[2001:db8::53]:5353\" ] }\n");
+    assert_int_equal(kg_addr_port(&config.dns.server[0]), 53);
+    assert_int_equal(kg_addr_port(&config.dns.server[1]), 5353);
+    running.pbx_count = 0;
     must_parse(two_trunks); /* records change as a whole */
     assert_int_equal(kg_config_restart_rows(&running, &config, names, sizeof names), 0);
     kg_config_apply_reloadable(&running, &config);

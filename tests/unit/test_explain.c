@@ -82,23 +82,6 @@ static struct kg_addr addr(const char *text)
     return out;
 }
 
-static void test_pbx_is_known_by_its_host(void **state)
-{
-    (void)state;
-    static struct kg_config config;
-    config.pbx[0].addr = addr("192.0.2.10:5060");
-    config.pbx[1].addr = addr("[2001:db8::10]:5060");
-    config.pbx_count = 2;
-    assert_int_equal(kg_route_source(&config, &(struct kg_addr){0}), KG_FROM_PHONE);
-    struct kg_addr other_port = addr("192.0.2.10:40000"), second = addr("[2001:db8::10]:5060"),
-                   stranger = addr("192.0.2.11:5060");
-    assert_int_equal(kg_route_source(&config, &other_port), KG_FROM_PBX);
-    assert_int_equal(kg_route_source(&config, &second), KG_FROM_PBX);
-    assert_int_equal(kg_route_source(&config, &stranger), KG_FROM_PHONE);
-    config.pbx_count = 0;
-    assert_int_equal(kg_route_source(&config, &other_port), KG_FROM_PHONE);
-}
-
 /* ---- explain ---- */
 
 static struct kg_record *record(void)
@@ -502,7 +485,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_embedded_routes),
         cmocka_unit_test(test_pbx_routes),
-        cmocka_unit_test(test_pbx_is_known_by_its_host),
         cmocka_unit_test(test_explains_a_good_call),
         cmocka_unit_test(test_explains_one_way_audio),
         cmocka_unit_test(test_explains_a_direct_call),

@@ -21,8 +21,7 @@ static void two_pbxes(struct kg_config *config)
 {
     config->pbx_count = 2;
     for (int i = 0; i < 2; i++) {
-        config->pbx[i].transport = KG_UDP;
-        assert_int_equal(kg_addr_parse_host("127.0.0.1", pbx_port(i), &config->pbx[i].addr), 0);
+        config->pbx[i] = (struct kg_server_at){.host = "127.0.0.1", .port = pbx_port(i), .transport = KG_UDP};
     }
     config->registration.phone_expires_lan_ms = 60000;
     config->registration.pbx_expires_ms = 600000;
@@ -496,7 +495,8 @@ static void rfc3608_service_route(void **state)
     register_with(s, &b, "path", "");
     assert_int_equal(status_of(phone_receive(&b, PATIENCE_MS)), 200);
     assert_int_equal(find(s, token_seen(s), &other), 1);
-    assert_int_equal(kg_registrar_pbx_flows(s->w->server.registrar, &mine.flow, &pbx, 1), 1);
+    pbx = kg_peers_flow(s->w->server.peers, kg_registrar_pbx_of(s->w->server.registrar, &mine.flow));
+    assert_non_null(pbx);
     kg_flow_copy(&elsewhere, pbx);
     kg_addr_set_port(&elsewhere.remote, 4);
     struct kg_registrar *r = s->w->server.registrar;
@@ -652,7 +652,7 @@ static void silent_pbx_then_the_next(void **state)
     phone_send(&a, phone_request(&a, "REGISTER", "alice", 3600, ""));
     assert_true(pbx_serve(s, 0, PATIENCE_MS, NULL, ""));
     assert_true(pbx_serve(s, 1, 2 * PATIENCE_MS, "401 Unauthorized", CHALLENGE));
-    assert_in_range(kg_mono_ms() - start, 3900, 5000);
+    assert_in_range(kg_mono_ms() - start, 1900, 3900); /* another one is there: not the whole 4 s */
     assert_int_equal(status_of(phone_receive(&a, PATIENCE_MS)), 401);
     close(a.fd);
 }

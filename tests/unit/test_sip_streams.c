@@ -172,24 +172,30 @@ static int pbx_socket = -1;
 
 static void with_pbx(struct kg_config *config)
 {
+    (void)config;
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     pbx_socket = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(pbx_socket, (struct sockaddr *)&at, sizeof at), 0);
     assert_int_equal(listen(pbx_socket, 5), 0);
-    config->pbx_count = 2;
-    config->pbx[0].transport = KG_TCP;
-    assert_int_equal(kg_addr_parse_host("127.0.0.1", own_port(pbx_socket), &config->pbx[0].addr), 0);
-    config->pbx[1].transport = KG_TLS; /* ourselves: a TLS server that is at hand */
-    assert_int_equal(kg_addr_parse_host("127.0.0.1", (uint16_t)(first_port() + 1), &config->pbx[1].addr), 0);
+}
+
+/* The world lets kedge connect to anybody on this machine; TLS to ourselves, a TLS server that is at hand. */
+static struct kg_addr server_addr(uint16_t port)
+{
+    struct kg_addr addr;
+    assert_int_equal(kg_addr_parse_host("127.0.0.1", port, &addr), 0);
+    return addr;
 }
 
 static void pbx_by_stream(void **state)
 {
     struct world *w = world_new(with_pbx);
+    struct kg_addr tcp = server_addr(own_port(pbx_socket)), tls = server_addr((uint16_t)(first_port() + 1));
     struct kg_flow flow;
     nta_leg_t *leg;
     (void)state;
-    assert_int_equal(kg_flow_to(kg_sip_agent(w->sip), KG_TCP, &w->config.pbx[0].addr, &flow), 0);
+    w->connects = true;
+    assert_int_equal(kg_flow_to(kg_sip_agent(w->sip), KG_TCP, &tcp, &flow), 0);
     nta_outgoing_t *orq = ask(w, &leg, &flow, "sip:pbx.example.org");
     assert_true(run_until(w, pbx_socket, NULL, 0, PATIENCE_MS));
     int fd = accept(pbx_socket, NULL, NULL);
@@ -221,13 +227,57 @@ static void pbx_by_stream(void **state)
     nta_leg_destroy(leg);
     kg_flow_clear(&flow);
 
-    assert_int_equal(kg_flow_to(kg_sip_agent(w->sip), KG_TLS, &w->config.pbx[1].addr, &flow), 0);
+    assert_int_equal(kg_flow_to(kg_sip_agent(w->sip), KG_TLS, &tls, &flow), 0);
     orq = ask(w, &leg, &flow, "sip:pbx.example.org");
     assert_true(got_answer(w));
     assert_int_equal(w->answer_status, 482); /* a loop: it came and its answer went through TLS both ways */
     nta_outgoing_destroy(orq);
     nta_leg_destroy(leg);
     kg_flow_clear(&flow);
+    world_free(w);
+}
+
+/* ---- who a server by TLS must be ---- */
+
+static void with_own_ca(struct kg_config *config)
+{
+    const char *slash = strrchr(config->store, '/');
+    snprintf(config->tls.ca, sizeof config->tls.ca, "%.*s/kedge-cert.pem", (int)(slash - config->store),
+             config->store);
+}
+
+static int ask_over_tls(struct world *w, const char *name, bool verify)
+{
+    struct kg_addr tls = server_addr((uint16_t)(first_port() + 1));
+    struct kg_flow flow;
+    nta_leg_t *leg;
+    w->server_name = name;
+    w->verify = verify;
+    assert_int_equal(kg_flow_to(kg_sip_agent(w->sip), KG_TLS, &tls, &flow), 0);
+    nta_outgoing_t *orq = ask(w, &leg, &flow, "sip:pbx.example.org");
+    assert_true(got_answer(w));
+    nta_outgoing_destroy(orq);
+    nta_leg_destroy(leg);
+    kg_flow_clear(&flow);
+    return w->answer_status;
+}
+
+static void certificate_of_a_server(void **state)
+{
+    struct world *w = world_new(with_own_ca);
+    (void)state;
+    w->connects = false;
+    assert_int_equal(ask_over_tls(w, "127.0.0.1", false), 503); /* nobody of ours: not connected to at all */
+    w->connects = true;
+    assert_int_equal(ask_over_tls(w, "pbx.example.org", true), 503); /* the certificate is for another name */
+    assert_int_equal(ask_over_tls(w, "192.0.2.1", true), 503);
+    assert_int_equal(ask_over_tls(w, "127.0.0.1", true), 482); /* a loop: it arrived */
+    world_free(w);
+    /* The same certificate where nobody vouches for it. */
+    w = world_new(NULL);
+    w->connects = true;
+    assert_int_equal(ask_over_tls(w, "127.0.0.1", true), 503);
+    assert_int_equal(ask_over_tls(w, "127.0.0.1", false), 482);
     world_free(w);
 }
 
@@ -398,6 +448,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(tls_register, setup, teardown),
         cmocka_unit_test_setup_teardown(request_down_the_flow, setup, teardown),
         cmocka_unit_test(pbx_by_stream),
+        cmocka_unit_test(certificate_of_a_server),
         cmocka_unit_test(deadlines),
         cmocka_unit_test(too_many),
         cmocka_unit_test_setup_teardown(no_descriptors, setup, teardown),

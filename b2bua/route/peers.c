@@ -1,0 +1,677 @@
+#include "b2bua/route/peers.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "b2bua/guard/guard.h"
+#include "b2bua/route/locate.h"
+#include "b2bua/route/probe.h"
+#include "b2bua/route/resolve.h"
+#include "b2bua/server.h"
+#include "b2bua/sip/sip.h"
+#include "conf/clock.h"
+#include "conf/log.h"
+
+#define TICK_MS 100
+/* The answers of DNS are looked at so often, and those that have run out renewed. */
+#define LOCATE_MS 1000
+/* An address that DNS names no more is known for what it was so long: its calls go on, and it may still call.
+ */
+#define LINGER_MS 600000
+/* Addresses of all servers together. */
+#define PEERS_MAX 512
+#define GROUPS    (KG_TRUNKS_MAX + 1)
+#define NAME_SIZE (KG_ADDR_STR + 8)
+
+_Static_assert(KG_WEIGHTED_MAX >= KG_PBX_MAX && KG_WEIGHTED_MAX >= KG_PLACES_MAX, "kg_order takes them all");
+
+/* A server at one address. */
+struct peer {
+    uint32_t id, group;
+    unsigned entry; /* of the group */
+    struct kg_place place;
+    struct kg_server_at at; /* what it was made of */
+    char name[NAME_SIZE];
+    char call_id[KG_PROBE_CALL_ID];
+    struct kg_health health;
+    struct kg_flow flow; /* tport NULL: not found yet */
+    bool wanted;         /* it is where its server is now */
+    int64_t retired_ms;
+};
+
+/* A server as configured. */
+struct entry {
+    struct kg_server_at at;
+    bool located;   /* at least once */
+    bool complains; /* about DNS having nothing: said already */
+};
+
+struct group {
+    char name[KG_NAME_MAX]; /* "": the PBXes */
+    uint32_t probe_ms;
+    struct entry entry[KG_PBX_MAX];
+    size_t entry_count;
+};
+
+struct kg_peers {
+    struct kg_server *server;
+    struct kg_resolver *resolver;
+    su_timer_t *timer;
+    struct group group[GROUPS];
+    uint32_t group_count;
+    struct peer *peer[PEERS_MAX]; /* those of a group and an entry in the order that DNS gave */
+    size_t count;
+    int64_t locate_ms; /* when next */
+};
+
+static struct peer *find(const struct kg_peers *peers, uint32_t id)
+{
+    for (size_t i = 0; i < peers->count; i++)
+        if (peers->peer[i]->id == id)
+            return peers->peer[i];
+    return NULL;
+}
+
+/* ---- peers come and go ---- */
+
+/* FNV-1a of the group's name and the address: the same after a restart, when registrations remember it. */
+static uint32_t id_of(const struct kg_peers *peers, const char *group, const char *name)
+{
+    const char *const text[] = {group, name};
+    uint32_t hash = 0x811c9dc5u;
+
+    for (size_t i = 0; i < 2; i++) {
+        for (const char *at = text[i]; *at != '\0'; at++)
+            hash = (hash ^ (unsigned char)*at) * 0x01000193u;
+        hash = (hash ^ 0xff) * 0x01000193u;
+    }
+    while (hash == KG_PEER_NONE || find(peers, hash) != NULL)
+        hash++;
+    return hash;
+}
+
+static void free_peer(struct peer *peer)
+{
+    kg_flow_clear(&peer->flow);
+    free(peer);
+}
+
+/* Servers are neither limited nor banned. */
+static void trust(const struct kg_peers *peers, const struct kg_addr *addr, bool trusted)
+{
+    if (peers->server->guard != NULL)
+        kg_guard_trust(peers->server->guard, addr, trusted, kg_mono_ms());
+}
+
+static void remove_peer(struct kg_peers *peers, size_t index)
+{
+    struct kg_addr addr = peers->peer[index]->place.at.addr;
+
+    free_peer(peers->peer[index]);
+    peers->count--;
+    trust(peers, &addr, false); /* another one at that host is trusted again by the next look */
+    memmove(&peers->peer[index], &peers->peer[index + 1], (peers->count - index) * sizeof peers->peer[0]);
+}
+
+static struct peer *find_place(const struct kg_peers *peers, uint32_t group, const struct kg_place *place)
+{
+    for (size_t i = 0; i < peers->count; i++) {
+        struct peer *peer = peers->peer[i];
+        if (peer->group == group && peer->place.at.transport == place->at.transport &&
+            kg_addr_equal(&peer->place.at.addr, &place->at.addr))
+            return peer;
+    }
+    return NULL;
+}
+
+static struct peer *add_peer(struct kg_peers *peers, uint32_t group, const struct kg_place *place,
+                             int64_t now_ms)
+{
+    struct peer *peer = peers->count < PEERS_MAX ? calloc(1, sizeof *peer) : NULL;
+    char addr[KG_ADDR_STR];
+
+    if (peer == NULL) {
+        kg_error("route", "the addresses of more than %d servers cannot be kept in mind", PEERS_MAX);
+        return NULL;
+    }
+    snprintf(peer->name, sizeof peer->name, "%s %s", kg_transport_name(place->at.transport),
+             kg_addr_format(&place->at.addr, addr));
+    peer->id = id_of(peers, peers->group[group].name, peer->name);
+    peer->group = group;
+    kg_probe_call_id(peer->call_id);
+    kg_health_init(&peer->health, peers->group[group].probe_ms, now_ms);
+    peers->peer[peers->count++] = peer;
+    /* A stream needs a transport of its kind, also where no listener has it. */
+    if (place->at.transport != KG_UDP &&
+        kg_sip_provide(peers->server->sip, place->at.transport, &place->at.addr) != 0)
+        kg_warn("route", "%s cannot be reached: there is no transport of that kind", peer->name);
+    return peer;
+}
+
+static void retire(struct peer *peer, int64_t now_ms)
+{
+    peer->wanted = false;
+    peer->retired_ms = now_ms;
+}
+
+static void forget_retired(struct kg_peers *peers, int64_t now_ms)
+{
+    for (size_t i = peers->count; i-- > 0;)
+        if (!peers->peer[i]->wanted && now_ms - peers->peer[i]->retired_ms > LINGER_MS)
+            remove_peer(peers, i);
+}
+
+/* ---- where they are ---- */
+
+struct question {
+    struct kg_peers *peers;
+    int64_t now_ms;
+};
+
+static const struct kg_dns_answer *ask(void *ctx, enum kg_dns_type type, const char *name)
+{
+    const struct question *question = ctx;
+
+    return kg_resolver_ask(question->peers->resolver, type, name, question->now_ms);
+}
+
+static struct kg_reach reach_of(const struct kg_config *config)
+{
+    struct kg_reach reach = {.transport = {[KG_TCP] = true, [KG_TLS] = true}};
+
+    for (size_t i = 0; i < config->sip.listen_count; i++) {
+        const struct kg_endpoint *at = &config->sip.listen[i];
+        reach.transport[KG_UDP] |= at->transport == KG_UDP;
+        reach.v4 |= kg_addr_family(&at->addr) == AF_INET;
+        reach.v6 |= kg_addr_family(&at->addr) == AF_INET6;
+    }
+    return reach;
+}
+
+/* Brings the peers of one entry to what DNS says now. */
+static void settle(struct kg_peers *peers, uint32_t group, unsigned index, const struct kg_place *place,
+                   size_t count, int64_t now_ms)
+{
+    struct entry *entry = &peers->group[group].entry[index];
+
+    for (size_t i = 0; i < peers->count; i++) {
+        struct peer *peer = peers->peer[i];
+        bool stays = false;
+        for (size_t k = 0; k < count; k++)
+            stays = stays || (peer->place.at.transport == place[k].at.transport &&
+                              kg_addr_equal(&peer->place.at.addr, &place[k].at.addr));
+        if (peer->group == group && peer->entry == index && peer->wanted && !stays) {
+            kg_info("route", "%s is no longer at %s", entry->at.host, peer->name);
+            retire(peer, now_ms);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct peer *peer = find_place(peers, group, &place[i]);
+        bool is_new = peer == NULL;
+        if (peer != NULL && peer->wanted && peer->entry != index)
+            continue; /* another entry leads there too */
+        if (is_new && (peer = add_peer(peers, group, &place[i], now_ms)) == NULL)
+            return;
+        if (!peer->wanted && !is_new)
+            kg_info("route", "%s is at %s again", entry->at.host, peer->name);
+        peer->wanted = true;
+        peer->entry = index;
+        peer->place = place[i];
+        peer->at = entry->at;
+        trust(peers, &place[i].at.addr, true);
+    }
+}
+
+static void locate_entry(struct kg_peers *peers, uint32_t group, unsigned index, const struct kg_reach *reach,
+                         int64_t now_ms)
+{
+    struct entry *entry = &peers->group[group].entry[index];
+    struct question question = {peers, now_ms};
+    struct kg_place place[KG_PLACES_MAX];
+    size_t count;
+
+    if (kg_locate(&entry->at, reach, ask, &question, place, &count) != 0)
+        return;
+    if (count == 0) {
+        /* Where it was is a better guess than nowhere: an answer without addresses never takes one away. */
+        if (!entry->complains)
+            kg_error("route", "DNS has no address for %s that kedge could use%s", entry->at.host,
+                     entry->located ? "; the last ones are kept" : "");
+        entry->complains = true;
+        return;
+    }
+    entry->located = true;
+    entry->complains = false;
+    settle(peers, group, index, place, count, now_ms);
+}
+
+static void locate_all(struct kg_peers *peers, int64_t now_ms)
+{
+    struct kg_reach reach = reach_of(&peers->server->config);
+
+    peers->locate_ms = now_ms + LOCATE_MS;
+    for (uint32_t group = 0; group < peers->group_count; group++)
+        for (unsigned i = 0; i < peers->group[group].entry_count; i++)
+            locate_entry(peers, group, i, &reach, now_ms);
+    forget_retired(peers, now_ms);
+}
+
+static void on_news(void *ctx)
+{
+    locate_all(ctx, kg_mono_ms());
+}
+
+/* ---- whether they answer ---- */
+
+/* What a person should know of a change. */
+static void tell(const struct kg_peers *peers, const struct peer *peer, enum kg_health_state before)
+{
+    static const char *const why[] = {
+        [KG_CAUSE_NONE] = "",
+        [KG_CAUSE_SILENCE] = "it does not answer OPTIONS. Check that it runs, and that it accepts SIP from "
+                             "kedge's address",
+        [KG_CAUSE_BREAKER] = "it does not answer requests",
+        [KG_CAUSE_BUSY] = "it answers requests 503",
+        [KG_CAUSE_ASKED] = "it answered 503 and asked for a pause",
+    };
+    const char *group = peers->group[peer->group].name;
+
+    if (before != KG_HEALTH_DOWN && peer->health.state == KG_HEALTH_DOWN)
+        kg_error("route", "the %s%s at %s is not asked for now: %s", group[0] != '\0' ? "trunk " : "PBX",
+                 group, peer->name, why[peer->health.cause]);
+    else if (before == KG_HEALTH_DOWN && peer->health.state != KG_HEALTH_DOWN)
+        kg_warn("route", "the %s%s at %s answers again", group[0] != '\0' ? "trunk " : "PBX", group,
+                peer->name);
+}
+
+static void probe(struct kg_peers *peers, struct peer *peer)
+{
+    const struct kg_flow *flow = kg_peers_flow(peers, peer->id);
+
+    if (flow != NULL)
+        kg_probe_send(kg_sip_agent(peers->server->sip), &peers->server->config, flow, peer->call_id,
+                      peer->health.cseq);
+}
+
+static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *arg)
+{
+    struct kg_peers *peers = (struct kg_peers *)arg;
+    int64_t now_ms = kg_mono_ms();
+
+    (void)magic;
+    (void)timer;
+    if (now_ms >= peers->locate_ms)
+        locate_all(peers, now_ms);
+    for (size_t i = 0; i < peers->count; i++) {
+        struct peer *peer = peers->peer[i];
+        enum kg_health_state before = peer->health.state;
+        if (!peer->wanted)
+            continue;
+        if (kg_health_tick(&peer->health, now_ms))
+            probe(peers, peer);
+        tell(peers, peer, before);
+    }
+}
+
+static uint32_t retry_after_of(const sip_t *sip)
+{
+    return sip->sip_retry_after != NULL ? (uint32_t)sip->sip_retry_after->af_delta : 0;
+}
+
+bool kg_peers_answer(struct kg_peers *peers, const sip_t *sip)
+{
+    if (sip == NULL || sip->sip_status == NULL || sip->sip_call_id == NULL || sip->sip_cseq == NULL)
+        return false;
+    for (size_t i = 0; i < peers->count; i++) {
+        struct peer *peer = peers->peer[i];
+        enum kg_health_state before = peer->health.state;
+        if (strcmp(peer->call_id, sip->sip_call_id->i_id) != 0)
+            continue;
+        kg_health_probe_answered(&peer->health, (uint32_t)sip->sip_cseq->cs_seq, sip->sip_status->st_status,
+                                 retry_after_of(sip), kg_mono_ms());
+        tell(peers, peer, before);
+        return true;
+    }
+    return false;
+}
+
+void kg_peers_asked(struct kg_peers *peers, uint32_t id)
+{
+    struct peer *peer = find(peers, id);
+
+    if (peer != NULL)
+        kg_health_asked(&peer->health, kg_mono_ms());
+}
+
+void kg_peers_heard(struct kg_peers *peers, uint32_t id)
+{
+    struct peer *peer = find(peers, id);
+
+    if (peer != NULL)
+        kg_health_heard(&peer->health);
+}
+
+void kg_peers_outcome(struct kg_peers *peers, uint32_t id, enum kg_outcome outcome, uint32_t retry_after_s)
+{
+    struct peer *peer = find(peers, id);
+    enum kg_health_state before;
+
+    if (peer == NULL)
+        return;
+    before = peer->health.state;
+    kg_health_outcome(&peer->health, outcome, retry_after_s, kg_mono_ms());
+    /* The kernel may choose another of our addresses now. */
+    if (outcome == KG_OUTCOME_SILENT || outcome == KG_OUTCOME_UNREACHABLE)
+        kg_flow_clear(&peer->flow);
+    tell(peers, peer, before);
+}
+
+/* ---- whose turn it is ---- */
+
+static uint32_t any_number(void *ctx)
+{
+    (void)ctx;
+    return kg_random_u32();
+}
+
+/* One group's peers in the order of RFC 2782: of the configured servers, and of each one's addresses in turn.
+ */
+static size_t in_order(const struct kg_peers *peers, uint32_t group, struct peer **out, size_t max)
+{
+    const struct group *g = &peers->group[group];
+    struct kg_weighted entry[KG_WEIGHTED_MAX], place[KG_WEIGHTED_MAX];
+    uint8_t order[KG_WEIGHTED_MAX], inner[KG_WEIGHTED_MAX];
+    struct peer *found[KG_WEIGHTED_MAX];
+    size_t total = 0;
+
+    for (size_t i = 0; i < g->entry_count; i++)
+        entry[i] = (struct kg_weighted){g->entry[i].at.priority, g->entry[i].at.weight};
+    kg_order(entry, g->entry_count, any_number, NULL, order);
+    for (size_t i = 0; i < g->entry_count; i++) {
+        size_t count = 0;
+        for (size_t k = 0; k < peers->count && count < KG_WEIGHTED_MAX; k++) {
+            struct peer *peer = peers->peer[k];
+            if (peer->group != group || peer->entry != order[i] || !peer->wanted)
+                continue;
+            place[count] = (struct kg_weighted){peer->place.priority, peer->place.weight};
+            found[count++] = peer;
+        }
+        kg_order(place, count, any_number, NULL, inner);
+        for (size_t k = 0; k < count && total < max; k++)
+            out[total++] = found[inner[k]];
+    }
+    return total;
+}
+
+size_t kg_peers_pick(struct kg_peers *peers, uint32_t group, uint32_t preferred, uint32_t *out, size_t max)
+{
+    struct peer *list[KG_PBX_MAX * KG_PLACES_MAX];
+    size_t count = 0, total;
+    int64_t now_ms = kg_mono_ms();
+
+    if (group >= peers->group_count)
+        return 0;
+    total = in_order(peers, group, list, sizeof list / sizeof list[0]);
+    for (size_t i = 0; i < total && count < max; i++)
+        if (list[i]->id == preferred && kg_health_use(&list[i]->health, now_ms) == KG_USE_NOW)
+            out[count++] = preferred;
+    for (size_t i = 0; i < total && count < max; i++)
+        if ((count == 0 || list[i]->id != out[0]) && kg_health_use(&list[i]->health, now_ms) == KG_USE_NOW)
+            out[count++] = list[i]->id;
+    for (size_t i = 0; i < total && count == 0 && max > 0; i++)
+        if (kg_health_use(&list[i]->health, now_ms) == KG_USE_LAST)
+            out[count++] = list[i]->id;
+    return count;
+}
+
+const struct kg_flow *kg_peers_flow(struct kg_peers *peers, uint32_t id)
+{
+    struct peer *peer = find(peers, id);
+
+    if (peer == NULL)
+        return NULL;
+    if (peer->flow.tport == NULL && kg_flow_to(kg_sip_agent(peers->server->sip), peer->place.at.transport,
+                                               &peer->place.at.addr, &peer->flow) != 0)
+        return NULL;
+    return &peer->flow;
+}
+
+/* ---- who they are ---- */
+
+uint32_t kg_peers_source(const struct kg_peers *peers, const struct kg_addr *source)
+{
+    for (size_t i = 0; i < peers->count; i++)
+        if (kg_addr_same_host(&peers->peer[i]->place.at.addr, source))
+            return peers->peer[i]->group;
+    return KG_GROUP_NONE;
+}
+
+bool kg_peers_is_up(const struct kg_peers *peers, uint32_t id)
+{
+    const struct peer *peer = find(peers, id);
+
+    return peer != NULL && peer->wanted && peer->health.state != KG_HEALTH_DOWN;
+}
+
+uint32_t kg_peers_epoch(const struct kg_peers *peers, uint32_t id)
+{
+    const struct peer *peer = find(peers, id);
+
+    return peer != NULL ? peer->health.epoch : 0;
+}
+
+const char *kg_peers_name(const struct kg_peers *peers, uint32_t id)
+{
+    const struct peer *peer = find(peers, id);
+
+    return peer != NULL ? peer->name : "(gone)";
+}
+
+uint32_t kg_peers_group(const struct kg_peers *peers, uint32_t id)
+{
+    const struct peer *peer = find(peers, id);
+
+    return peer != NULL ? peer->group : KG_GROUP_NONE;
+}
+
+uint32_t kg_peers_of_flow(const struct kg_peers *peers, const struct kg_flow *flow)
+{
+    for (size_t i = 0; i < peers->count; i++)
+        if (peers->peer[i]->place.at.transport == flow->transport &&
+            kg_addr_equal(&peers->peer[i]->place.at.addr, &flow->remote))
+            return peers->peer[i]->id;
+    return KG_PEER_NONE;
+}
+
+size_t kg_peers_addresses(const struct kg_peers *peers, struct kg_addr *out, size_t max)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < peers->count && count < max; i++)
+        out[count++] = peers->peer[i]->place.at.addr;
+    return count;
+}
+
+bool kg_peers_may_connect(const struct kg_peers *peers, enum kg_transport transport,
+                          const struct kg_addr *addr, const char **name, bool *verify)
+{
+    for (size_t i = 0; i < peers->count; i++) {
+        const struct peer *peer = peers->peer[i];
+        if (peer->place.at.transport != transport || !kg_addr_equal(&peer->place.at.addr, addr))
+            continue;
+        *name = peer->at.host;
+        *verify = !peer->at.unverified;
+        return true;
+    }
+    return false;
+}
+
+/* ---- the object ---- */
+
+static void fill_group(struct group *group, const char *name, const struct kg_server_at *at, size_t count,
+                       uint32_t probe_ms)
+{
+    snprintf(group->name, sizeof group->name, "%s", name);
+    group->probe_ms = probe_ms;
+    group->entry_count = count;
+    for (size_t i = 0; i < count; i++)
+        group->entry[i].at = at[i];
+}
+
+static void read_groups(struct kg_peers *peers)
+{
+    const struct kg_config *config = &peers->server->config;
+
+    memset(peers->group, 0, sizeof peers->group);
+    fill_group(&peers->group[KG_GROUP_PBX], "", config->pbx, config->pbx_count, config->pbx_probe_ms);
+    for (size_t i = 0; i < config->trunk_count; i++) {
+        const struct kg_trunk_config *trunk = &config->trunk[i];
+        fill_group(&peers->group[i + 1], trunk->name, trunk->server, trunk->server_count, trunk->probe_ms);
+    }
+    peers->group_count = (uint32_t)config->trunk_count + 1;
+}
+
+static bool same_server(const struct kg_server_at *a, const struct kg_server_at *b)
+{
+    return a->transport == b->transport && a->located == b->located && a->port == b->port &&
+           strcasecmp(a->host, b->host) == 0;
+}
+
+/* The peer's place in the groups that were just read; false: its group or its server is gone. */
+static bool move_peer(struct kg_peers *peers, struct peer *peer, const char *group_name)
+{
+    for (uint32_t g = 0; g < peers->group_count; g++) {
+        struct group *group = &peers->group[g];
+        if (strcmp(group->name, group_name) != 0)
+            continue;
+        peer->group = g;
+        peer->health.probe_ms = group->probe_ms;
+        for (unsigned i = 0; i < group->entry_count; i++) {
+            if (!same_server(&group->entry[i].at, &peer->at))
+                continue;
+            peer->entry = i;
+            peer->at = group->entry[i].at;
+            group->entry[i].located = true;
+            return true;
+        }
+        return false;
+    }
+    return false;
+}
+
+void kg_peers_reload(struct kg_peers *peers)
+{
+    char name[GROUPS][KG_NAME_MAX];
+    const struct kg_config *config = &peers->server->config;
+    int64_t now_ms = kg_mono_ms();
+
+    for (uint32_t i = 0; i < GROUPS; i++)
+        memcpy(name[i], peers->group[i].name, sizeof name[i]);
+    read_groups(peers);
+    kg_resolver_set_servers(peers->resolver, config->dns.server, config->dns.server_count);
+    for (size_t i = peers->count; i-- > 0;) {
+        struct peer *peer = peers->peer[i];
+        if (!move_peer(peers, peer, name[peer->group]))
+            remove_peer(peers, i); /* whoever was taken out of the configuration is a stranger at once */
+    }
+    locate_all(peers, now_ms);
+}
+
+struct kg_peers *kg_peers_new(struct kg_server *server)
+{
+    struct kg_peers *peers = calloc(1, sizeof *peers);
+
+    if (peers == NULL)
+        return NULL;
+    peers->server = server;
+    read_groups(peers);
+    peers->resolver = kg_resolver_new(server->root, server->config.dns.server,
+                                      server->config.dns.server_count, on_news, peers);
+    peers->timer = su_timer_create(su_root_task(server->root), TICK_MS);
+    if (peers->resolver == NULL || peers->timer == NULL) {
+        kg_peers_free(peers);
+        return NULL;
+    }
+    locate_all(peers, kg_mono_ms());
+    su_timer_set_for_ever(peers->timer, on_tick, (su_timer_arg_t *)peers);
+    return peers;
+}
+
+void kg_peers_free(struct kg_peers *peers)
+{
+    if (peers == NULL)
+        return;
+    kg_resolver_free(peers->resolver);
+    if (peers->timer != NULL)
+        su_timer_destroy(peers->timer);
+    while (peers->count > 0)
+        remove_peer(peers, peers->count - 1);
+    free(peers);
+}
+
+/* ---- shown ---- */
+
+static int64_t wall(int64_t mono_ms)
+{
+    return kg_wall_ms() - (kg_mono_ms() - mono_ms);
+}
+
+static json_t *peer_json(const struct kg_peers *peers, const struct peer *peer)
+{
+    static const char *const why[] = {
+        [KG_CAUSE_NONE] = "",
+        [KG_CAUSE_SILENCE] = "does not answer OPTIONS",
+        [KG_CAUSE_BREAKER] = "does not answer requests",
+        [KG_CAUSE_BUSY] = "answers 503",
+        [KG_CAUSE_ASKED] = "asked for a pause",
+    };
+    const struct kg_health *h = &peer->health;
+    char server[KG_SERVER_AT_STR];
+    json_t *json =
+        json_pack("{s:s,s:s,s:s,s:s,s:s,s:I,s:i,s:i,s:i}", "group",
+                  peer->group == KG_GROUP_PBX ? "pbx" : peers->group[peer->group].name, "server",
+                  kg_server_at_format(&peer->at, server), "address", peer->name, "state",
+                  peer->wanted ? kg_health_state_name(h->state) : "gone", "why", why[h->cause], "since",
+                  (json_int_t)wall(peer->wanted ? h->since_ms : peer->retired_ms), "priority",
+                  (int)peer->place.priority, "weight", (int)peer->place.weight, "waiting", (int)h->unheard);
+
+    if (json != NULL && h->error != NULL) {
+        json_object_set_new(json, "error", json_string(h->error));
+        json_object_set_new(json, "error_at", json_integer(wall(h->error_ms)));
+    }
+    return json;
+}
+
+/* A server that DNS has not told the address of. */
+static json_t *unknown_json(const struct kg_peers *peers, uint32_t group, const struct entry *entry)
+{
+    const char *trouble = kg_resolver_trouble(peers->resolver);
+    char server[KG_SERVER_AT_STR];
+
+    return json_pack("{s:s,s:s,s:s,s:s,s:s}", "group",
+                     group == KG_GROUP_PBX ? "pbx" : peers->group[group].name, "server",
+                     kg_server_at_format(&entry->at, server), "address", "-", "state", "unknown", "why",
+                     trouble != NULL    ? trouble
+                     : entry->complains ? "DNS has no address for it"
+                                        : "DNS is being asked");
+}
+
+json_t *kg_peers_json(const struct kg_peers *peers)
+{
+    json_t *list = json_array();
+
+    for (uint32_t group = 0; group < peers->group_count; group++) {
+        for (unsigned i = 0; i < peers->group[group].entry_count; i++) {
+            const struct entry *entry = &peers->group[group].entry[i];
+            for (size_t k = 0; k < peers->count; k++)
+                if (peers->peer[k]->group == group && peers->peer[k]->entry == i)
+                    json_array_append_new(list, peer_json(peers, peers->peer[k]));
+            if (!entry->located)
+                json_array_append_new(list, unknown_json(peers, group, entry));
+        }
+    }
+    return list;
+}
