@@ -228,6 +228,7 @@ static void explain_event(const struct kg_record *record, const struct kg_record
 {
     /* %s: the side's name, then an address if the note has one. */
     static const char *const words[KG_NOTE_COUNT] = {
+        [KG_NOTE_TCP] = "%s offered media over TCP, which kedge does not relay; that line was rejected",
         [KG_NOTE_CONNECTED] = "ICE between kedge and %s was connected",
         [KG_NOTE_CONSENT_LOST] = "%s's phone stopped answering kedge's consent checks",
         [KG_NOTE_FAILED] = "ICE between kedge and %s found no path",

@@ -267,9 +267,17 @@ const char *kg_fsm_media_why(const struct kg_fsm_event *ev)
     return ev->why ? ev->why : "media could not be set up";
 }
 
+int kg_fsm_media_status(const struct kg_fsm_event *ev, int *retry_after)
+{
+    bool blamed = ev->status >= 400;
+    *retry_after = blamed ? 0 : KG_CALL_RETRY_AFTER;
+    return blamed ? ev->status : 503;
+}
+
 static void on_media(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
                      struct kg_fsm_out *out)
 {
+    int retry_after, status = kg_fsm_media_status(ev, &retry_after);
     if (!fsm->applying || ev->seq != fsm->apply_seq)
         return;
     fsm->applying = false;
@@ -278,7 +286,7 @@ static void on_media(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t 
     else if (ev->ok)
         on_media_ok(fsm, now_ms, out);
     else
-        kg_fsm_finish(fsm, out, now_ms, 503, KG_CALL_RETRY_AFTER, kg_fsm_media_why(ev));
+        kg_fsm_finish(fsm, out, now_ms, status, retry_after, kg_fsm_media_why(ev));
 }
 
 static void on_provisional(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,

@@ -153,7 +153,7 @@ struct kg_fsm {
 
 enum kg_fsm_event_type {
     KG_EV_INVITE,      /* A: sdp; without, B makes the offer */
-    KG_EV_MEDIA,       /* seq, ok, why */
+    KG_EV_MEDIA,       /* seq, ok; not ok: why, status if the description is to blame */
     KG_EV_PROVISIONAL, /* side, status, sdp */
     KG_EV_ANSWER,      /* side, sdp: 2xx to an INVITE we sent */
     KG_EV_REJECT, /* side, status, why: 3xx-6xx, also made up by nta; of several contacts, the best of all */

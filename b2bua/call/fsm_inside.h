@@ -20,6 +20,7 @@ void kg_fsm_finish(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms, i
 
 /* Of a reply of the media engine that is not ok. */
 const char *kg_fsm_media_why(const struct kg_fsm_event *ev);
+int kg_fsm_media_status(const struct kg_fsm_event *ev, int *retry_after);
 
 /* ---- renegotiate.c; a handler an event, as in fsm.c ---- */
 typedef void kg_fsm_handler(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,

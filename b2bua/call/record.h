@@ -36,6 +36,7 @@ struct kg_record_pair {
 
 /* What happened to a call's path, in the order of time. */
 enum kg_note {
+    KG_NOTE_TCP,          /* side: offers a line over TCP, which was rejected */
     KG_NOTE_CONNECTED,    /* side, addr: kedge's agent has a pair with it */
     KG_NOTE_CONSENT_LOST, /* side */
     KG_NOTE_FAILED,       /* side: no pair of kedge's agent works */

@@ -131,6 +131,7 @@ const char *kg_mapping_name(enum kg_mapping mapping)
 const char *kg_note_name(enum kg_note note)
 {
     static const char *const name[KG_NOTE_COUNT] = {
+        [KG_NOTE_TCP] = "tcp-line-rejected",
         [KG_NOTE_CONNECTED] = "connected",
         [KG_NOTE_CONSENT_LOST] = "consent-lost",
         [KG_NOTE_FAILED] = "failed",

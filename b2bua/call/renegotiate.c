@@ -299,17 +299,18 @@ static void on_media_ok(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *o
 void kg_re_on_media(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms, struct kg_fsm_out *out)
 {
     const char *why = kg_fsm_media_why(ev);
+    int retry_after, status = kg_fsm_media_status(ev, &retry_after);
     if (ev->ok) {
         on_media_ok(fsm, now_ms, out);
     } else if (fsm->apply == KG_APPLY_RE_OFFER || fsm->apply == KG_APPLY_ABSORBED) {
-        kg_fsm_refuse(out, requester(fsm), 503, KG_CALL_RETRY_AFTER, why);
+        kg_fsm_refuse(out, requester(fsm), status, retry_after, why);
         take_back(fsm, out);
         set_state(fsm, KG_RE_NONE, INT64_MAX);
     } else if (fsm->apply == KG_APPLY_UPGRADE) {
         take_back_asked(fsm, out);
         failed(fsm, ev, now_ms, out);
     } else { /* both sides have agreed to what the engine cannot do */
-        kg_fsm_finish(fsm, out, now_ms, 503, KG_CALL_RETRY_AFTER, why);
+        kg_fsm_finish(fsm, out, now_ms, status, retry_after, why);
     }
 }
 

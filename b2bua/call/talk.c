@@ -314,6 +314,8 @@ static struct kg_sdp *describe_again(struct kg_leg *other, struct kg_media_side 
     return made;
 }
 
+static const char too_many[] = "its SDP has more m-lines than kedge carries";
+
 void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action)
 {
     struct kg_leg *leg = &call->leg[action->side];
@@ -328,6 +330,8 @@ void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action)
                                                      action->purpose != KG_APPLY_PROGRESS};
         bool changed = kg_talk_decide(leg, action->purpose);
         kg_path_note_side(leg, leg->sdp, &side[leg->side]);
+        if (kg_sdp_offers_tcp(leg->sdp))
+            kg_record_note(call->record, KG_NOTE_TCP, leg->side, NULL);
         set_use(leg, &side[leg->side]);
         if (action->purpose == KG_APPLY_UPGRADE) /* make before break: the engine hears of it at the answer */
             memcpy(leg->lines.use, before.use, sizeof before.use);
@@ -347,8 +351,11 @@ void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action)
     kg_sdp_free(made);
     if (failed) {
         kg_warn("call", "call %s: no media: %s", call->record->id,
-                failed == E2BIG ? "its SDP has more m-lines than kedge carries" : strerror(failed));
-        kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_MEDIA, .seq = action->seq});
+                failed == E2BIG ? too_many : strerror(failed));
+        kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_MEDIA,
+                                                   .seq = action->seq,
+                                                   .status = failed == E2BIG ? 488 : 0,
+                                                   .why = failed == E2BIG ? too_many : NULL});
     }
 }
 

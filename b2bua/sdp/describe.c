@@ -116,6 +116,14 @@ int kg_sdp_describe(const struct kg_sdp *sdp, struct kg_media_side *out)
     return 0;
 }
 
+bool kg_sdp_offers_tcp(const struct kg_sdp *sdp)
+{
+    for (size_t i = 0; i < sdp->media_count; i++)
+        if (!sdp->media[i].enabled && sdp->media[i].port != 0)
+            return true;
+    return false;
+}
+
 struct kg_addr kg_sdp_host(const struct kg_sdp *sdp)
 {
     for (size_t i = 0; i < sdp->media_count; i++) {

@@ -41,6 +41,9 @@ const char *kg_sdp_ice_problem(const struct kg_sdp *sdp, size_t media);
 /* The m-line's default destination is none of its candidates, for which an answer says a=ice-mismatch. */
 bool kg_sdp_ice_is_mismatch(const struct kg_sdp *sdp, size_t media);
 
+/* Whether an m-line over TCP is offered, which kedge rejects. */
+bool kg_sdp_offers_tcp(const struct kg_sdp *sdp);
+
 /* The connection host of the first enabled m-line (port 0); none if it has none. For comparison with the
  * packet source. */
 struct kg_addr kg_sdp_host(const struct kg_sdp *sdp);
