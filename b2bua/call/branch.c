@@ -20,7 +20,9 @@ struct branch {
     struct kg_flow flow;
     char *target, *local, *remote, *call_id;
     struct kg_sdp_origin origin;
-    bool lost, allows_update, trickles, nat;
+    uint32_t peer;
+    bool pbx, lost, allows_update, trickles, nat;
+    uint8_t trunk;
     uint8_t options;
 };
 
@@ -64,6 +66,9 @@ static struct branch put_aside(struct kg_leg *leg)
                             .remote = leg->remote,
                             .call_id = record->call_id,
                             .origin = leg->origin,
+                            .peer = leg->peer,
+                            .pbx = leg->pbx,
+                            .trunk = leg->trunk,
                             .lost = leg->lost,
                             .allows_update = leg->allows_update,
                             .trickles = leg->trickles,
@@ -82,6 +87,9 @@ static void bring(struct kg_leg *leg, const struct branch *branch)
     leg->local = branch->local;
     leg->remote = branch->remote;
     leg->origin = branch->origin;
+    leg->peer = branch->peer;
+    leg->pbx = record->pbx = branch->pbx;
+    leg->trunk = branch->trunk;
     leg->lost = branch->lost;
     leg->allows_update = branch->allows_update;
     leg->trickles = branch->trickles;
@@ -219,6 +227,7 @@ void kg_branch_win(struct kg_leg *leg)
     sip_reason_init(reason)->re_protocol = "SIP";
     reason->re_params = params;
     kg_branch_drop_others(leg, reason);
+    kg_call_free_targets(leg->call);
 }
 
 /* ---- what became of the one in front ---- */
@@ -295,6 +304,15 @@ static void say_not_called(const struct kg_leg *leg, const char *problem)
             leg->call->record->leg[leg->side].user, problem);
 }
 
+/* A server's time depends on how many others there are: the state machine has reckoned it. */
+static int64_t unheard_until_ms(const struct kg_leg *leg, unsigned n)
+{
+    const struct kg_call *call = leg->call;
+    if (call->target[n].pbx && call->fsm.leg[leg->side] == KG_LEG_INVITING)
+        return call->fsm.deadline_ms;
+    return kg_mono_ms() + KG_CALL_UNHEARD_MS;
+}
+
 /* INVITE to target n, in front. 0, or EHOSTUNREACH. */
 static int call_one(struct kg_leg *leg, const sip_t *sip, unsigned n)
 {
@@ -302,9 +320,7 @@ static int call_one(struct kg_leg *leg, const sip_t *sip, unsigned n)
     if (fork) {
         fork->state[fork->front] = KG_BRANCH_UNHEARD;
         fork->target[fork->front] = (uint8_t)n;
-        /* a server's time depends on how many others there are: the state machine has reckoned it */
-        fork->deadline_ms[fork->front] =
-            leg->pbx ? leg->call->fsm.deadline_ms : kg_mono_ms() + KG_CALL_UNHEARD_MS;
+        fork->deadline_ms[fork->front] = unheard_until_ms(leg, n);
         name_callee(leg, n);
     }
     const char *problem = kg_out_first(leg, sip, n);

@@ -64,9 +64,9 @@ struct kg_refer_seq {
 struct kg_leg {
     struct kg_call *call;
     enum kg_side side;
-    bool pbx;             /* a server of ours: a PBX, or a trunk */
-    uint8_t trunk;        /* which: its number in the configuration + 1; 0: none */
-    uint32_t peer;        /* B: the server that was asked last, as in struct kg_call_target */
+    bool pbx;             /* * a server of ours: a PBX, or a trunk */
+    uint8_t trunk;        /* * which: its number in the configuration + 1; 0: none */
+    uint32_t peer;        /* * B: the server that was asked last, as in struct kg_call_target */
     struct kg_fork *fork; /* B, before its answer, if it has several contacts; NULL: it has one */
     bool lost;            /* * its stream was closed; nothing can be sent to it until it comes back */
     nta_leg_t *dialog;    /* * NULL before B's INVITE */
@@ -110,8 +110,10 @@ struct kg_call_target {
     struct kg_flow flow;
     uint32_t peer; /* a server's number in route/peers.h; 0: it is a phone */
     bool nat;
-    char *path; /* Route header of a request to there (RFC 3327); NULL: none */
-    char *user; /* whose it is; NULL: call->called */
+    bool pbx;      /* as in struct kg_leg */
+    uint8_t trunk; /* likewise */
+    char *path;    /* Route header of a request to there (RFC 3327); NULL: none */
+    char *user;    /* whose it is; NULL: call->called */
     struct kg_fork_contact order;
     bool diverted; /* the call was diverted to here, by target[by], with: */
     uint8_t by;
@@ -127,7 +129,7 @@ struct kg_call {
     struct kg_fsm fsm;
     struct kg_leg leg[2];
     struct kg_record *record;
-    struct kg_call_target target[KG_TARGETS_MAX]; /* by q, the highest first */
+    struct kg_call_target *target; /* until the answer */
     uint8_t target_count;
     char *called;  /* whom the caller called, while there are several contacts; else the record has it */
     bool parallel; /* contacts of one q are called at once (calls.fork) */
@@ -146,8 +148,9 @@ struct kg_call {
     struct kg_fsm_event queue[16]; /* events that arose while actions were being carried out */
     uint8_t queued;
     bool running;
-    bool over;      /* out of the table; only the memory is left */
-    bool unheard;   /* counted in calls->unheard, and with the server that leg B asks */
+    bool over;    /* out of the table; only the memory is left */
+    bool unheard; /* counted in calls->unheard, and with this server: */
+    uint32_t asked;
     bool listed;    /* by the list being made */
     unsigned holds; /* media replies still to come, callbacks on the stack: the memory stays until 0 */
     struct kg_relay *relays; /* in-dialog requests passing through */
@@ -182,6 +185,9 @@ struct kg_call *kg_call_new(struct kg_calls *calls, const char *id); /* id NULL:
 /* Takes it out of the table, gives back what it has, and frees the memory as soon as nothing holds it. */
 void kg_call_end(struct kg_call *call);
 void kg_call_unhold(struct kg_call *call);
+/* Room for `count` contacts of the callee in all. 0, or ENOMEM. */
+int kg_call_reserve(struct kg_call *call, size_t count);
+void kg_call_free_targets(struct kg_call *call);
 struct kg_call *kg_calls_find(struct kg_calls *calls, const char *id);
 
 /* len is at most KG_CALL_ID_HEX; for hex, digits, and a NUL is added. */

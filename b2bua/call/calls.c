@@ -182,7 +182,16 @@ void kg_calls_file(struct kg_ending *ending)
     free(ending);
 }
 
-static void free_targets(struct kg_call *call)
+int kg_call_reserve(struct kg_call *call, size_t count)
+{
+    struct kg_call_target *target = realloc(call->target, count * sizeof *target);
+    if (!target)
+        return ENOMEM;
+    call->target = target;
+    return 0;
+}
+
+void kg_call_free_targets(struct kg_call *call)
 {
     for (uint8_t i = 0; i < call->target_count; i++) {
         free(call->target[i].url);
@@ -190,6 +199,8 @@ static void free_targets(struct kg_call *call)
         free(call->target[i].user);
         kg_flow_clear(&call->target[i].flow);
     }
+    free(call->target);
+    call->target = NULL;
     call->target_count = 0;
     free(call->called);
     call->called = NULL;
@@ -213,7 +224,7 @@ void kg_call_end(struct kg_call *call)
     calls->count--;
     kg_out_heard(call);
     kg_relay_close_all(call);
-    free_targets(call);
+    kg_call_free_targets(call);
     for (int side = 0; side < 2; side++) {
         struct kg_leg *leg = &call->leg[side];
         kg_leg_close(leg);

@@ -197,9 +197,13 @@ static void assess(struct inquiry *in, struct kg_record_leg *record, struct kg_a
 
 static int move_targets(struct inquiry *in, struct kg_call *call)
 {
+    if (kg_call_reserve(call, in->target_count) != 0)
+        return ENOMEM;
     for (size_t i = 0; i < in->target_count; i++) {
         struct kg_call_target *target = &call->target[i];
         struct kg_target *from = &in->target[i];
+        *target =
+            (struct kg_call_target){.pbx = call->leg[KG_SIDE_B].pbx, .trunk = call->leg[KG_SIDE_B].trunk};
         target->url =
             call->leg[KG_SIDE_B].pbx ? kg_url_text(in->sip->sip_request->rq_url) : strdup(from->contact);
         target->nat = from->nat;

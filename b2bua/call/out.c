@@ -26,7 +26,7 @@ void kg_out_heard(struct kg_call *call)
         return;
     call->unheard = false;
     call->calls->unheard--;
-    kg_peers_heard(call->calls->server->peers, call->leg[KG_SIDE_B].peer);
+    kg_peers_heard(call->calls->server->peers, call->asked);
 }
 
 void kg_out_judge(struct kg_leg *leg, enum kg_outcome outcome, uint32_t retry_after_s)
@@ -101,7 +101,8 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
     int status = sip ? sip->sip_status->st_status : 408;
     if (!kg_branch_turn(leg, orq))
         return 0;
-    kg_out_heard(call);
+    if (leg->peer == call->asked)
+        kg_out_heard(call);
     judge_response(leg, sip, status);
     kg_branch_heard(leg);
     const sip_t *outer = call->cause;
@@ -208,6 +209,8 @@ static int take_target(struct kg_leg *leg, const sip_t *sip, struct kg_call_targ
     free(leg->target);
     leg->target = target->url;
     target->url = NULL;
+    leg->pbx = call->record->leg[leg->side].pbx = target->pbx;
+    leg->trunk = target->trunk;
     call->record->leg[leg->side].nat = target->nat;
     return open_dialog(leg, sip);
 }
@@ -336,6 +339,7 @@ static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer o
     if (offer == FIRST && leg->pbx && !call->unheard) {
         call->unheard = true;
         call->calls->unheard++;
+        call->asked = leg->peer;
         kg_peers_asked(call->calls->server->peers, leg->peer);
     }
     return NULL;

@@ -86,11 +86,13 @@ struct diversion {
 static struct kg_call_target *add_target(struct diversion *d, const char *user, uint16_t q)
 {
     struct kg_call *call = d->leg->call;
-    if (call->target_count == KG_TARGETS_MAX)
+    if (call->target_count == KG_TARGETS_MAX || kg_call_reserve(call, call->target_count + 1u) != 0)
         return NULL;
     struct kg_call_target *target = &call->target[call->target_count];
     *target =
         (struct kg_call_target){.user = strdup(user),
+                                .pbx = d->leg->pbx,
+                                .trunk = d->leg->trunk,
                                 .diverted = true,
                                 .by = (uint8_t)d->by,
                                 .cause = (uint16_t)d->cause,
@@ -112,6 +114,7 @@ static int follow_pbx(struct diversion *d, const sip_contact_t *contact, const c
     struct kg_call_target *target = add_target(d, user, q);
     if (!target || !(target->url = kg_url_text(contact->m_url)))
         return ENOMEM;
+    target->peer = d->leg->peer;
     kg_flow_copy(&target->flow, &d->leg->flow);
     return 0;
 }
