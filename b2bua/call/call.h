@@ -18,6 +18,7 @@
 #include "b2bua/call/fork.h"
 #include "b2bua/call/fsm.h"
 #include "b2bua/call/headers.h"
+#include "b2bua/call/pace.h"
 #include "b2bua/call/path.h"
 #include "b2bua/call/record.h"
 #include "b2bua/call/session_timer.h"
@@ -98,8 +99,12 @@ struct kg_leg {
     bool allows_update; /* * its Allow names UPDATE */
     bool trickles;      /* * it takes candidates in INFO (RFC 8840): header or a=ice-options said so */
     struct kg_session_timer session;
-    struct kg_session_said session_asked; /* by the request being served */
-    nta_outgoing_t *refresh;              /* our UPDATE without SDP */
+    struct kg_session_said session_asked;         /* by the request being served */
+    uint32_t rcseq; /* CSeq of its peer's last request that was believed */
+    struct kg_pace pace, pace_info, pace_refused; /* of its peer's requests */
+    bool too_fast;                                /* it was said once */
+    nta_outgoing_t *doubt;                        /* our OPTIONS: is it still in the call? */
+    nta_outgoing_t *refresh;                      /* our UPDATE without SDP */
     uint8_t options; /* * option tags that its peer supports, of those that options.c passes on */
     struct kg_refer_seq refers[KG_REFERS_MAX]; /* of its peer, the newest first */
 };
@@ -138,7 +143,9 @@ struct kg_call {
     enum kg_path_why why;   /* the same, of the offer/answer under way */
     bool stubborn;          /* the answer to our ICE restart did not restart */
     bool restarts;          /* the offer under way restarts ICE between the two sides */
-    bool ports_unknown;     /* taken over: local is asked of the engine */
+    int64_t doubt_ms;       /* a BYE from elsewhere than doubt_side's phone is believed then; 0: none */
+    enum kg_side doubt_side;
+    bool ports_unknown; /* taken over: local is asked of the engine */
     uint8_t stream_count;
     struct kg_media_local *local[2]; /* our ports toward each side, stream_count each */
     int max_forwards;                /* for B's INVITE */
@@ -289,6 +296,11 @@ void kg_out_bye(struct kg_leg *leg, int status, const char *why);
 /* Bytes that the headers of an INVITE on this leg take, about: what its SDP must leave room for (RFC 3261
  * 18.1.1). sip: the message whose headers pass; NULL: the other side's INVITE, if there is one. */
 size_t kg_out_header_estimate(const struct kg_leg *leg, const sip_t *sip);
+
+/* ---- stranger.c: whether a request of leg's peer is looked at; true: no, it is answered ---- */
+bool kg_leg_is_too_fast(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip); /* 500 */
+bool kg_leg_is_stranger(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip); /* irq is gone then */
+void kg_leg_doubt_tick(struct kg_call *call, int64_t now_ms);
 
 /* ---- options.c: option tags ---- */
 void kg_options_learn(struct kg_leg *leg, const sip_t *sip);

@@ -37,7 +37,9 @@ static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *a
         struct kg_leg *b = &call->leg[KG_SIDE_B];
         if (b->fork && kg_branch_tick(b, now)) /* it knows better than the state machine who is unheard */
             continue;
-        if (call->bye_due_ms && now >= call->bye_due_ms)
+        if (call->doubt_ms && now >= call->doubt_ms)
+            kg_leg_doubt_tick(call, now);
+        else if (call->bye_due_ms && now >= call->bye_due_ms)
             kg_bye_tick(call, now);
         else if (now >= call->fsm.deadline_ms)
             kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_TIMER});

@@ -43,6 +43,7 @@ int kg_leg_accept(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip, con
         return ENOMEM;
     nta_incoming_bind(irq, kg_leg_ack_or_cancel, leg);
     leg->irq = irq;
+    leg->rcseq = sip->sip_cseq->cs_seq;
     kg_leg_learn(leg, sip);
     kg_session_ask(leg, sip);
     kg_session_serve(leg, session); /* the snapshot that goes with the answer is made before it */
@@ -89,13 +90,15 @@ void kg_leg_close(struct kg_leg *leg)
         nta_incoming_destroy(leg->bye_irq);
     if (leg->refresh)
         nta_outgoing_destroy(leg->refresh);
+    if (leg->doubt)
+        nta_outgoing_destroy(leg->doubt);
     if (leg->dialog)
         nta_leg_destroy(leg->dialog);
     if (leg->arrived)
         nta_incoming_destroy(leg->arrived);
     leg->irq = leg->arrived = NULL;
     leg->bye_irq = NULL;
-    leg->invite = leg->bye = leg->refresh = NULL;
+    leg->invite = leg->bye = leg->refresh = leg->doubt = NULL;
     leg->dialog = NULL;
     kg_early_forget(leg);
     kg_flow_clear(&leg->flow);
@@ -202,43 +205,6 @@ static bool follow(struct kg_leg *leg, nta_incoming_t *irq, struct kg_addr *befo
     }
     kg_flow_clear(&flow);
     return moved;
-}
-
-static bool is_registered_at(const struct kg_leg *leg, const struct kg_addr *host)
-{
-    struct kg_target target[KG_TARGETS_MAX];
-    const char *user = leg->call->record->leg[leg->side].user;
-    size_t count =
-        kg_registrar_lookup(leg->call->calls->server->registrar, user ? user : "", target, KG_TARGETS_MAX);
-    bool found = false;
-    for (size_t i = 0; i < count; i++) {
-        found |= kg_addr_same_host(&target[i].flow.remote, host);
-        kg_flow_clear(&target[i].flow);
-    }
-    return found;
-}
-
-/* Who has overheard a call knows its tags, and could lead its media to himself. So from a host where the user
- * is not registered it takes the user's password; another port is a NAT's doing. In front of a PBX, which
- * alone knows the passwords, the tags have to do. True: answered, nothing more is to be done. */
-static bool is_stranger(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
-{
-    const struct kg_server *server = leg->call->calls->server;
-    const char *user = leg->call->record->leg[leg->side].user;
-    struct kg_flow flow;
-    char named[128] = "";
-    if (leg->pbx || server->config.pbx_count > 0 || kg_flow_of_incoming(leg->call->calls->agent, irq, &flow))
-        return false;
-    bool stranger =
-        !kg_addr_same_host(&flow.remote, &leg->flow.remote) && !is_registered_at(leg, &flow.remote) &&
-        kg_registrar_authorize(server->registrar, irq, sip, &flow, named, sizeof named) != KG_AUTH_OK;
-    if (!stranger && named[0] && (!user || strcmp(named, user) != 0)) {
-        nta_incoming_treply(irq, SIP_403_FORBIDDEN, TAG_END());
-        nta_incoming_destroy(irq);
-        stranger = true;
-    }
-    kg_flow_clear(&flow);
-    return stranger;
 }
 
 /* ---- requests inside of the dialog ---- */
@@ -349,8 +315,6 @@ static int on_offer(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
         nta_incoming_treply(irq, SIP_415_UNSUPPORTED_MEDIA, SIPTAG_ACCEPT_STR("application/sdp"), TAG_END());
         return 415;
     }
-    if (is_stranger(leg, irq, sip))
-        return 0;
     if (kg_session_refuse(leg->call->calls, irq, sip))
         return 422;
     bool moved = follow(leg, irq, &before);
@@ -388,8 +352,6 @@ static int on_passing(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
 {
     struct kg_addr before;
     int status;
-    if (is_stranger(leg, irq, sip))
-        return 0;
     if (follow(leg, irq, &before))
         settle(leg, &before, false);
     if (leg->call->over)
@@ -410,36 +372,42 @@ static int on_other(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
     return status;
 }
 
-int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, const sip_t *sip)
+/* Returns what nta is to answer with; 0: nothing (yet). */
+static int serve(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
 {
     struct kg_call *call = leg->call;
     const sip_t *outer = call->cause;
-    int status = 0;
-    kg_sip_proved(&leg->flow);
-    call->holds++; /* what a request causes may end the call */
-    kg_branch_turn_dialog(leg, dialog);
     switch (sip->sip_request->rq_method) {
     case sip_method_invite:
     case sip_method_update:
-        status = on_offer(leg, irq, sip);
-        break;
+        return on_offer(leg, irq, sip);
     case sip_method_bye:
         if (kg_bye_pass(leg, irq, sip))
-            break;
+            return 0;
         call->cause = sip;
         if (!kg_branch_leave(leg, true, "the callee hung up"))
             kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_BYE, .side = leg->side});
         call->cause = outer;
-        status = 200;
-        break;
+        return 200;
     case sip_method_ack: /* of an INVITE that is long done */
     case sip_method_options:
-        status = 200;
-        break;
+        return 200;
     default:
-        status = on_other(leg, irq, sip);
-        break;
+        return on_other(leg, irq, sip);
     }
+}
+
+int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, const sip_t *sip)
+{
+    struct kg_call *call = leg->call;
+    int status = 0;
+    if (kg_leg_is_too_fast(leg, irq, sip))
+        return 500;
+    kg_sip_proved(&leg->flow);
+    call->holds++; /* what a request causes may end the call */
+    kg_branch_turn_dialog(leg, dialog);
+    if (sip->sip_request->rq_method == sip_method_ack || !kg_leg_is_stranger(leg, irq, sip))
+        status = serve(leg, irq, sip);
     kg_branch_settle(leg);
     kg_call_unhold(call);
     return status;

@@ -243,6 +243,7 @@ static int restore_dialog(const struct reader *r, struct kg_leg *leg, su_home_t 
             SIPTAG_FROM_STR(su_sprintf(home, "%s;tag=%s", leg->local, tag)),
             SIPTAG_TO_STR(su_sprintf(home, "%s;tag=%s", leg->remote, rtag)), SIPTAG_CSEQ_STR(cseq),
             NTATAG_REMOTE_CSEQ((unsigned)get_number(r, "rcseq")), TAG_END());
+        leg->rcseq = (uint32_t)get_number(r, "rcseq");
         const sip_contact_t *contact = target ? sip_contact_format(home, "<%s>", target) : NULL;
         const sip_record_route_t *routes = route ? sip_record_route_make(home, route) : NULL;
         /* As if a request had brought it: nta keeps this order, and notices loose routing only here. */

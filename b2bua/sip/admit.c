@@ -6,6 +6,7 @@
 
 #include <sofia-sip/sip_header.h>
 
+#include "b2bua/sip/hush.h"
 #include "b2bua/sip/screen.h"
 #include "b2bua/sip/stack.h"
 #include "b2bua/sip/tport_abi.h"
@@ -24,7 +25,16 @@ static void admit(tport_t *tport, msg_t *msg, su_time_t now)
     const sip_t *sip = sip_object(msg);
     if (kg_screen_is_malformed(msg, sip))
         kg_screen_fault(msg, "", KG_FAULT_MALFORMED);
-    if (sip && sip->sip_request && is_answered_elsewhere(sip))
+    if (sip && sip->sip_request && (is_answered_elsewhere(sip) || kg_is_hushed(sip)))
+        msg_destroy(msg);
+    else
+        tport_base_deliver(tport, msg, now);
+}
+
+void kg_sip_admit_stream(tport_t *tport, msg_t *msg, su_time_t now)
+{
+    const sip_t *sip = sip_object(msg);
+    if (sip && kg_is_hushed(sip))
         msg_destroy(msg);
     else
         tport_base_deliver(tport, msg, now);

@@ -44,6 +44,8 @@ struct kg_local *kg_sip_local(struct kg_sip *sip, enum kg_transport transport, c
 
 /* Makes the library use our own UDP transport type from now on (admit.c). 0, ENOSYS or ENOMEM. */
 int kg_sip_admit_udp(void);
+/* The same, for messages of streams: the deliver function of their type. */
+void kg_sip_admit_stream(tport_t *tport, msg_t *msg, su_time_t now);
 /* nta's message callback: everything that belongs to no dialog and no transaction. */
 int kg_sip_dispatch(nta_agent_magic_t *magic, nta_agent_t *agent, msg_t *msg, sip_t *sip);
 

@@ -156,7 +156,8 @@ static int register_types(char *error, size_t size)
     edge_type = tport_tcp_vtable;
     if (edge_type.primary_size != KG_TPORT_PRIMARY_SIZE ||
         edge_type.secondary_size != KG_TPORT_SECONDARY_SIZE || strcmp(edge_type.name, "tcp") != 0 ||
-        edge_type.public_kind != 0 || !edge_type.recv || !edge_type.send || kg_sip_admit_udp() != 0) {
+        edge_type.public_kind != 0 || !edge_type.recv || !edge_type.send || edge_type.deliver ||
+        kg_sip_admit_udp() != 0) {
         snprintf(
             error, size,
             "This libsofia-sip-ua has another layout than Debian 12's 64-bit one, for which kedge is made. "
@@ -168,6 +169,7 @@ static int register_types(char *error, size_t size)
     edge_type.wakeup_primary = NULL;
     edge_type.connect = connect_stream;
     edge_type.init_secondary = init_secondary;
+    edge_type.deliver = kg_sip_admit_stream;
     return tport_register_type(&edge_type) == 0 ? 0 : ENOMEM;
 }
 
