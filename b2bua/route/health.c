@@ -111,6 +111,8 @@ void kg_health_probe_answered(struct kg_health *h, uint32_t cseq, int status, ui
             become(h, KG_HEALTH_UP, KG_CAUSE_NONE, now_ms);
         return;
     }
+    for (unsigned i = 0; i < KG_PROBES_OPEN_MAX; i++)
+        h->probe[i].open = false; /* those of before are no news */
     if (now_ms < h->open_until_ms)
         return;
     if (h->cause == KG_CAUSE_BREAKER || h->cause == KG_CAUSE_BUSY) {
