@@ -15,6 +15,7 @@ struct kg_calls;
 struct kg_requests;
 struct kg_cdr;
 struct kg_caps;
+struct kg_trunks;
 struct kg_store;
 struct kg_media_client;
 
@@ -31,7 +32,8 @@ struct kg_server {
     struct kg_cdr *cdr;
     struct kg_media_client *media;
     struct kg_caps *caps; /* who may call what: route/caps.h */
-    int64_t started_ms;   /* wall clock */
+    struct kg_trunks *trunks;
+    int64_t started_ms; /* wall clock */
 };
 
 /* Every counter of the signalling process, declared once in b2bua/counters.inc as C(name, "what it counts").

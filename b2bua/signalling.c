@@ -20,6 +20,7 @@
 #include "b2bua/roles.h"
 #include "b2bua/route/caps.h"
 #include "b2bua/route/peers.h"
+#include "b2bua/route/trunks.h"
 #include "b2bua/server.h"
 #include "b2bua/sip/sip.h"
 #include "b2bua/store/store.h"
@@ -109,6 +110,9 @@ static void on_media_event(void *ctx, const struct kg_media_event *event)
 static bool on_answer(void *ctx, msg_t *msg, const sip_t *sip, const struct kg_flow *flow)
 {
     struct role *role = ctx;
+    if (sip->sip_request->rq_method == sip_method_invite &&
+        kg_trunks_of(role->server.trunks, flow, sip->sip_request->rq_url))
+        return false; /* a provider is known by other things than a password */
     return kg_registrar_answer(role->server.registrar, msg, sip, flow);
 }
 
@@ -149,6 +153,7 @@ static void on_flow_lost(void *ctx, tport_t *tport)
     struct role *role = ctx;
     kg_calls_flow_lost(role->server.calls, tport);
     kg_registrar_flow_lost(role->server.registrar, tport);
+    kg_trunks_flow_lost(role->server.trunks, tport);
 }
 
 static bool on_connect(void *ctx, enum kg_transport transport, const struct kg_addr *remote,
@@ -193,6 +198,7 @@ static void take_new_config(struct role *role)
     kg_peers_reload(role->server.peers);
     kg_media_configure(role->server.media, &role->server.config);
     kg_cdr_configure(role->server.cdr, &role->server.config);
+    kg_trunks_reload(role->server.trunks);
 }
 
 static int on_link(su_root_magic_t *magic, su_wait_t *wait, su_wakeup_arg_t *arg)
@@ -215,6 +221,12 @@ static int on_link(su_root_magic_t *magic, su_wait_t *wait, su_wakeup_arg_t *arg
     return 0;
 }
 
+/* At SIGTERM: everybody has heard that kedge goes. */
+static bool is_done(const struct role *role)
+{
+    return kg_calls_are_done(role->server.calls) && kg_trunks_are_gone(role->server.trunks);
+}
+
 static void on_heartbeat(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *arg)
 {
     (void)magic;
@@ -222,8 +234,7 @@ static void on_heartbeat(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg
     bool ending = role->state == ROLE_ENDING;
     su_timer_set_interval(timer, on_heartbeat, arg, ending ? ENDING_TICK_MS : HEARTBEAT_MS);
     kg_link_send(role->link_fd, KG_LINK_HEARTBEAT, NULL);
-    if (role->state == ROLE_ENDING &&
-        (kg_calls_are_done(role->server.calls) || kg_mono_ms() >= role->end_by_ms))
+    if (role->state == ROLE_ENDING && (is_done(role) || kg_mono_ms() >= role->end_by_ms))
         su_root_break(role->server.root);
 }
 
@@ -242,7 +253,8 @@ static int on_signal(su_root_magic_t *magic, su_wait_t *wait, su_wakeup_arg_t *a
         role->state = ROLE_ENDING;
         role->end_by_ms = kg_mono_ms() + GOODBYE_MS;
         kg_calls_shutdown(role->server.calls);
-        if (kg_calls_are_done(role->server.calls))
+        kg_trunks_leave(role->server.trunks);
+        if (is_done(role))
             su_root_break(role->server.root);
         else
             su_timer_set_interval(role->heartbeat, on_heartbeat, (su_timer_arg_t *)role, ENDING_TICK_MS);
@@ -282,6 +294,7 @@ static void free_parts(struct role *role)
     kg_requests_free(server->requests);
     kg_calls_free(server->calls);
     kg_registrar_free(server->registrar);
+    kg_trunks_free(server->trunks);
     kg_peers_free(server->peers);
     kg_sip_free(server->sip);
     kg_guard_free(server->guard);
@@ -322,9 +335,9 @@ static int make_parts(struct role *role)
         !(server->caps = kg_caps_new(&server->config)) ||
         !(server->guard = handlers.guard = kg_guard_new(guard_key, &server->config)) ||
         !(server->sip = kg_sip_new(server->root, &server->config, &handlers, why, sizeof why)) ||
-        !(server->peers = kg_peers_new(server)) || !(server->cdr = kg_cdr_new(&server->config)) ||
-        !(server->registrar = kg_registrar_new(server)) || !(server->calls = kg_calls_new(server)) ||
-        !(server->requests = kg_requests_new(server)) ||
+        !(server->peers = kg_peers_new(server)) || !(server->trunks = kg_trunks_new(server)) ||
+        !(server->cdr = kg_cdr_new(&server->config)) || !(server->registrar = kg_registrar_new(server)) ||
+        !(server->calls = kg_calls_new(server)) || !(server->requests = kg_requests_new(server)) ||
         !(role->control = kg_control_new(server, kg_sip_edge_base(server->sip), on_reload_request, role, why,
                                          sizeof why))) {
         kg_error("signalling", "cannot start: %s", why);

@@ -87,6 +87,9 @@ static int check_trunk(const void *element, char *why, size_t size)
 
     if (is_side(trunk->name))
         snprintf(why, size, "a trunk cannot be called %s: that word means another side", trunk->name);
+    else if (strpbrk(trunk->user, "\"\\<>@;: ") != NULL || strpbrk(trunk->auth_user, "\"\\") != NULL)
+        snprintf(why, size, "trunk %s: user and auth_user are plain names, without quotes, @ or a domain",
+                 trunk->name);
     else if (trunk->password[0] != '\0' && trunk->user[0] == '\0' && trunk->auth_user[0] == '\0')
         snprintf(why, size, "trunk %s has a password but no user", trunk->name);
     else

@@ -10,6 +10,7 @@
 #include <sofia-sip/sip_protos.h>
 #include <sofia-sip/sip_tag.h>
 
+#include "b2bua/route/trunks.h"
 #include "conf/clock.h"
 #include "conf/log.h"
 
@@ -22,7 +23,8 @@ struct branch {
     struct kg_sdp_origin origin;
     uint32_t peer;
     bool pbx, lost, allows_update, trickles, nat;
-    uint8_t trunk;
+    struct kg_trunk *trunk;
+    unsigned proofs;
     uint8_t options;
 };
 
@@ -69,6 +71,7 @@ static struct branch put_aside(struct kg_leg *leg)
                             .peer = leg->peer,
                             .pbx = leg->pbx,
                             .trunk = leg->trunk,
+                            .proofs = leg->proofs,
                             .lost = leg->lost,
                             .allows_update = leg->allows_update,
                             .trickles = leg->trickles,
@@ -90,6 +93,8 @@ static void bring(struct kg_leg *leg, const struct branch *branch)
     leg->peer = branch->peer;
     leg->pbx = record->pbx = branch->pbx;
     leg->trunk = branch->trunk;
+    leg->proofs = branch->proofs;
+    kg_leg_name_trunk(leg);
     leg->lost = branch->lost;
     leg->allows_update = branch->allows_update;
     leg->trickles = branch->trickles;
@@ -193,6 +198,8 @@ static void cancel(nta_outgoing_t *invite, const sip_reason_t *reason)
 
 static void close_branch(struct branch *branch)
 {
+    if (branch->trunk)
+        kg_trunk_end_call(branch->trunk);
     cancel(branch->invite, NULL);
     if (branch->dialog)
         nta_leg_destroy(branch->dialog);

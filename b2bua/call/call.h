@@ -39,6 +39,8 @@
 #define KG_UNHEARD_MAX 1000
 
 struct kg_call;
+struct kg_caps_user;
+struct kg_trunk;
 struct kg_fork;
 struct kg_relay;
 struct kg_frame;
@@ -65,12 +67,13 @@ struct kg_refer_seq {
 struct kg_leg {
     struct kg_call *call;
     enum kg_side side;
-    bool pbx;             /* * a server of ours: a PBX, or a trunk */
-    uint8_t trunk;        /* * which: its number in the configuration + 1; 0: none */
-    uint32_t peer;        /* * B: the server that was asked last, as in struct kg_call_target */
-    struct kg_fork *fork; /* B, before its answer, if it has several contacts; NULL: it has one */
-    bool lost;            /* * its stream was closed; nothing can be sent to it until it comes back */
-    nta_leg_t *dialog;    /* * NULL before B's INVITE */
+    bool pbx;               /* * a server of ours: a PBX, or a trunk */
+    struct kg_trunk *trunk; /* * which, if it is one; kg_leg_set_trunk */
+    unsigned proofs;        /* * given to the trunk in a row */
+    uint32_t peer;          /* * B: the server that was asked last, as in struct kg_call_target */
+    struct kg_fork *fork;   /* B, before its answer, if it has several contacts; NULL: it has one */
+    bool lost;              /* * its stream was closed; nothing can be sent to it until it comes back */
+    nta_leg_t *dialog;      /* * NULL before B's INVITE */
     nta_incoming_t *irq; /* the peer's INVITE that we serve, until its ACK; or its UPDATE, until our answer */
     nta_incoming_t
         *arrived; /* the re-INVITE or UPDATE being looked at, or that waits for the other side's ACK */
@@ -111,14 +114,14 @@ struct kg_leg {
 
 /* A contact of the callee not tried yet. */
 struct kg_call_target {
-    char *url;
+    char *url; /* NULL: a server, see kg_parties_target */
     struct kg_flow flow;
     uint32_t peer; /* a server's number in route/peers.h; 0: it is a phone */
     bool nat;
-    bool pbx;      /* as in struct kg_leg */
-    uint8_t trunk; /* likewise */
-    char *path;    /* Route header of a request to there (RFC 3327); NULL: none */
-    char *user;    /* whose it is; NULL: call->called */
+    bool pbx;               /* as in struct kg_leg */
+    char *user;             /* whose it is; NULL: call->called */
+    char *path;             /* Route header of a request to there (RFC 3327); NULL: none */
+    struct kg_trunk *trunk; /* it is a server of this one's, held; NULL: a PBX's, or a phone */
     struct kg_fork_contact order;
     bool diverted; /* the call was diverted to here, by target[by], with: */
     uint8_t by;
@@ -151,6 +154,10 @@ struct kg_call {
     int max_forwards;                /* for B's INVITE */
     int64_t bye_due_ms;              /* a phone's BYE is not done yet, and not later than this; 0: none */
     enum kg_side bye_from;
+    /* As `numbers` made them on their way in, unescaped; NULL: as in the INVITE. */
+    char *called_number, *caller_number;
+    struct kg_caps_user *cap; /* whom the call counts for; NULL: nobody */
+    enum kg_policy policy;    /* of media; KG_POLICY_DEFAULT: media.policy */
     const sip_t *cause; /* the message being handled; headers may pass from it. NULL outside of callbacks */
     struct kg_fsm_event queue[16]; /* events that arose while actions were being carried out */
     uint8_t queued;
@@ -207,6 +214,9 @@ struct kg_ending *kg_calls_ending(struct kg_call *call);
 /* Nothing more will be known of it: its CDR, if they are wanted. Frees it; NULL is fine. */
 void kg_calls_file(struct kg_ending *ending);
 
+/* What holds for its media now. */
+enum kg_policy kg_call_policy(const struct kg_call *call);
+
 /* ---- run.c ---- */
 /* Feeds one event and carries the actions out. The call may be gone afterwards. */
 void kg_call_event(struct kg_call *call, const struct kg_fsm_event *event);
@@ -219,6 +229,10 @@ void kg_leg_close(struct kg_leg *leg); /* gives everything of nta back; silent *
 /* True if a request can be sent now. */
 bool kg_leg_is_reachable(struct kg_leg *leg);
 #define KG_ROUTE_URL KG_HOP_URL
+/* NULL: none. The calls of a trunk are counted by the legs that have it. */
+void kg_leg_set_trunk(struct kg_leg *leg, struct kg_trunk *trunk);
+/* The record says which it is now. */
+void kg_leg_name_trunk(struct kg_leg *leg);
 /* What its peer is to the rules of headers and identity. */
 struct kg_peer kg_leg_peer(const struct kg_leg *leg);
 /* Headers of sip that may pass from the other side of the call to leg's peer. */
@@ -278,6 +292,11 @@ const char *kg_out_first(struct kg_leg *leg, const sip_t *sip, unsigned n);
 void kg_out_invite(struct kg_leg *leg);
 void kg_out_update(struct kg_leg *leg); /* a re-INVITE if the peer does not know UPDATE */
 void kg_out_ask(struct kg_leg *leg);    /* re-INVITE without SDP */
+/* response is the one to orq, a request of ours on a trunk's leg: if it is a 401 or 407 that the trunk's
+ * password answers, the request is sent once more with the proof. NULL: there is no more to be done about it.
+ */
+nta_outgoing_t *kg_out_prove(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *response,
+                             nta_response_f *on_answer);
 /* leg->flow is new: an INVITE, UPDATE or BYE that had no response at the old place is sent there. */
 void kg_out_follow(struct kg_leg *leg);
 /* Sends what orq sent to where the peer is now, in its stead; orq itself if that cannot be. */
@@ -490,6 +509,12 @@ void kg_rtcp_capture(const struct kg_call *call, const struct kg_media_event *ev
 size_t kg_snapshot_write(const struct kg_call *call, char *buf, size_t size);
 /* Rebuilds a call in talk. 0, EINVAL, ENOMEM or EEXIST. */
 int kg_snapshot_read(struct kg_calls *calls, const char *id, const void *data, size_t len);
+
+/* ---- parties.c ---- */
+/* B's dialog, after A's INVITE. 0 or ENOMEM. */
+int kg_parties_open(struct kg_leg *leg, const sip_t *sip);
+/* The request URI toward a server, malloc'd. */
+char *kg_parties_target(const struct kg_leg *leg, const sip_t *sip);
 
 /* ---- names.c ---- */
 /* "\"Alice\" <sip:alice@example.org>", malloc'd. */

@@ -12,6 +12,8 @@
 
 #include "b2bua/cdr/cdr.h"
 #include "b2bua/registrar/registrar.h"
+#include "b2bua/route/caps.h"
+#include "b2bua/route/trunks.h"
 #include "b2bua/sip/sip.h"
 #include "conf/clock.h"
 #include "conf/log.h"
@@ -140,6 +142,7 @@ struct kg_call *kg_call_new(struct kg_calls *calls, const char *id)
     }
     call->calls = calls;
     call->record = record;
+    call->policy = KG_POLICY_DEFAULT;
     record->started_ms = kg_wall_ms();
     kg_path_init(&call->path);
     call->session_due_ms = INT64_MAX;
@@ -199,6 +202,7 @@ void kg_call_free_targets(struct kg_call *call)
         free(call->target[i].url);
         free(call->target[i].path);
         free(call->target[i].user);
+        kg_trunk_release(call->target[i].trunk);
         kg_flow_clear(&call->target[i].flow);
     }
     free(call->target);
@@ -214,6 +218,12 @@ static void free_memory(struct kg_call *call)
     free(call);
 }
 
+/* The INVITE with the answer to it is the call that counts. */
+static bool is_challenged(const struct kg_call *call)
+{
+    return !call->record->answered_ms && (call->record->status == 401 || call->record->status == 407);
+}
+
 void kg_call_end(struct kg_call *call)
 {
     struct kg_calls *calls = call->calls;
@@ -227,10 +237,14 @@ void kg_call_end(struct kg_call *call)
     kg_out_heard(call);
     kg_relay_close_all(call);
     kg_call_free_targets(call);
+    free(call->called_number);
+    free(call->caller_number);
+    kg_caps_done(calls->server->caps, call->cap, is_challenged(call));
     for (int side = 0; side < 2; side++) {
         struct kg_leg *leg = &call->leg[side];
         kg_leg_close(leg);
         kg_talk_forget(leg);
+        kg_leg_set_trunk(leg, NULL);
         free(leg->target);
         free(leg->local);
         free(leg->remote);
@@ -249,6 +263,11 @@ void kg_call_unhold(struct kg_call *call)
 {
     if (--call->holds == 0 && call->over)
         free_memory(call);
+}
+
+enum kg_policy kg_call_policy(const struct kg_call *call)
+{
+    return call->policy == KG_POLICY_DEFAULT ? call->calls->server->config.media.policy : call->policy;
 }
 
 struct kg_call *kg_calls_find(struct kg_calls *calls, const char *id)

@@ -87,6 +87,12 @@ static void explain_leg(const struct kg_record *record, enum kg_side side, json_
     char remote[KG_ADDR_STR];
     if (!kg_addr_is_set(&leg->remote))
         return;
+    if (leg->trunk) {
+        kg_say(list, "%s is reached over the trunk %s at %s, signalling over %s.",
+               kg_record_name(record, side), leg->trunk, kg_addr_format(&leg->remote, remote),
+               kg_transport_name(leg->transport));
+        return;
+    }
     kg_say(list, "%s is %s at %s, signalling over %s%s.", kg_record_name(record, side),
            leg->pbx ? "behind the PBX" : "a phone", kg_addr_format(&leg->remote, remote),
            kg_transport_name(leg->transport),

@@ -1,5 +1,5 @@
 /* An INVITE that starts a call: who sends it, where it goes, and the call that comes of it. */
-#include "b2bua/call/call.h"
+#include "b2bua/call/inquiry.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -11,34 +11,15 @@
 #include <sofia-sip/sip_tag.h>
 #include <sofia-sip/url.h>
 
-#include "b2bua/call/dialogs.h"
+#include "b2bua/call/identity.h"
 #include "b2bua/nat/assess.h"
-#include "b2bua/registrar/registrar.h"
-#include "b2bua/route/peers.h"
-#include "b2bua/route/route.h"
-#include "b2bua/sip/sip.h"
+#include "b2bua/route/trunks.h"
 #include "conf/log.h"
 
 /* RFC 3261 16.6 step 3: where the request has none. */
 #define MAX_FORWARDS 70
 
-/* One INVITE on its way to becoming a call. */
-struct inquiry {
-    struct kg_calls *calls;
-    nta_incoming_t *irq;
-    const sip_t *sip;
-    const struct kg_flow *flow;
-    struct kg_route_facts facts;
-    uint64_t key;   /* see invite_key */
-    char user[128]; /* of the request URI */
-    char from_user[128];
-    char caller[128]; /* account of the caller */
-    struct kg_target target[KG_TARGETS_MAX];
-    uint32_t peer[KG_TARGETS_MAX]; /* a target that is a server: its number in route/peers.h */
-    size_t target_count;
-};
-
-static void refuse(struct inquiry *in, int status, int retry_after)
+void kg_inquiry_refuse(struct kg_inquiry *in, int status, int retry_after)
 {
     sip_retry_after_t after[1];
     sip_retry_after_init(after)->af_delta = (sip_time_t)retry_after;
@@ -46,130 +27,9 @@ static void refuse(struct inquiry *in, int status, int retry_after)
     nta_incoming_destroy(in->irq);
 }
 
-static void copy_user(const url_t *url, char out[128])
-{
-    const char *user = url->url_user ? url->url_user : "";
-    if (url->url_type == url_tel && url->url_host)
-        user = url->url_host;
-    if (strlen(user) >= 128)
-        user = "";
-    url_unescape(out, user);
-}
-
-/* ---- route ---- */
-
-/* An INVITE that replaces a dialog (RFC 3891) is for the phone that has it: no other phone of the user could
- * do anything with it. Returns 1, or 0: it names none of that user's. */
-static size_t find_replaced(struct inquiry *in)
-{
-    struct kg_dialog_id id;
-    struct kg_leg *leg;
-    const sip_contact_t *contact = NULL;
-    su_home_t home[1] = {SU_HOME_INIT(home)};
-    struct kg_target *out = &in->target[0];
-    size_t found = 0;
-    if (!in->sip->sip_replaces)
-        return 0;
-    su_home_init(home);
-    const char *text = sip_header_as_string(home, (const sip_header_t *)in->sip->sip_replaces);
-    enum kg_dialog_place place =
-        text && kg_dialog_parse(text, &id) == 0 ? kg_dialog_find(in->calls, &id, &leg) : KG_DIALOG_FOREIGN;
-    if (place == KG_DIALOG_NEAR) /* who is behind kedge there */
-        leg = &leg->call->leg[kg_other_side(leg->side)];
-    const char *user = place == KG_DIALOG_FOREIGN ? NULL : leg->call->record->leg[leg->side].user;
-    if (user && strcmp(user, in->user) == 0 && !leg->pbx && !leg->fork && kg_leg_is_reachable(leg) &&
-        nta_leg_get_route(leg->dialog, NULL, &contact) >= 0 && contact &&
-        url_e(out->contact, sizeof out->contact, contact->m_url) < (issize_t)sizeof out->contact) {
-        snprintf(out->user, sizeof out->user, "%s", user);
-        kg_flow_copy(&out->flow, &leg->flow);
-        out->nat = leg->call->record->leg[leg->side].nat;
-        out->path = "";
-        out->q = 1000;
-        out->device = 0;
-        found = 1;
-    }
-    su_home_deinit(home);
-    return found;
-}
-
-static void look_up(struct inquiry *in)
-{
-    struct kg_registrar *registrar = in->calls->server->registrar;
-    if (in->facts.has_pbx && in->facts.source == KG_FROM_PHONE)
-        return;
-    if (!in->facts.has_pbx && in->facts.auth_user && in->facts.to_us)
-        in->target_count = find_replaced(in);
-    if (in->target_count == 0 &&
-        (in->facts.has_pbx || (in->facts.auth_user && in->facts.to_us && in->user[0])))
-        in->target_count = kg_registrar_find(registrar, in->sip->sip_request->rq_url, in->sip->sip_route,
-                                             in->target, KG_TARGETS_MAX);
-    in->facts.contacts = in->target_count;
-    in->facts.user_exists = in->target_count > 0 || (!in->facts.has_pbx && in->facts.auth_user &&
-                                                     kg_registrar_has_account(registrar, in->user));
-}
-
-/* The servers of one group, in the order in which they are asked. False: none can be. */
-static bool pick_servers(struct inquiry *in, uint32_t group)
-{
-    const struct kg_server *server = in->calls->server;
-    uint32_t peer[KG_FAILOVER_SERVERS];
-    size_t count = kg_peers_pick(server->peers, group, kg_registrar_pbx_of(server->registrar, in->flow), peer,
-                                 KG_FAILOVER_SERVERS);
-    for (size_t i = 0; i < count; i++) {
-        const struct kg_flow *flow = kg_peers_flow(server->peers, peer[i]);
-        if (!flow) {
-            kg_peers_outcome(server->peers, peer[i], KG_OUTCOME_UNREACHABLE, 0);
-            continue;
-        }
-        kg_flow_copy(&in->target[in->target_count].flow, flow);
-        in->target[in->target_count].path =
-            kg_registrar_service_route(server->registrar, in->flow, in->from_user, flow);
-        in->peer[in->target_count++] = peer[i];
-    }
-    return in->target_count > 0;
-}
-
-/* Returns 0 with targets, or an errno when the INVITE was answered. */
-static int find_way(struct inquiry *in)
-{
-    const struct kg_server *server = in->calls->server;
-    copy_user(in->sip->sip_request->rq_url, in->user);
-    copy_user(in->sip->sip_from->a_url, in->from_user);
-    in->facts = (struct kg_route_facts){
-        .has_pbx = server->config.pbx_count > 0,
-        .source =
-            kg_peers_source(server->peers, &in->flow->remote) == KG_GROUP_PBX ? KG_FROM_PBX : KG_FROM_PHONE,
-        .to_us = kg_sip_is_us(server->sip, in->sip->sip_request->rq_url),
-        .user = in->user,
-        .from_user = in->from_user};
-    memcpy(in->caller, in->from_user, sizeof in->caller);
-    struct kg_route_decision way = kg_route_decide(&in->facts);
-    if (way.verdict == KG_ROUTE_AUTHENTICATE) {
-        if (kg_registrar_authorize(server->registrar, in->irq, in->sip, in->flow, in->caller,
-                                   sizeof in->caller) != KG_AUTH_OK) {
-            nta_incoming_destroy(in->irq);
-            return EACCES;
-        }
-        in->facts.auth_user = in->caller;
-    }
-    look_up(in);
-    way = kg_route_decide(&in->facts);
-    if (way.verdict == KG_ROUTE_PHONE)
-        return 0;
-    if (way.verdict == KG_ROUTE_PBX) {
-        if (pick_servers(in, KG_GROUP_PBX))
-            return 0;
-        way.status = 503;
-        way.why = "no PBX is up (kedgectl peers)";
-    }
-    kg_info("call", "%s cannot call %s: %d, %s", in->caller, in->user, way.status, way.why);
-    refuse(in, way.status, way.status == 503 ? KG_CALL_RETRY_AFTER : 0);
-    return EHOSTUNREACH;
-}
-
 /* ---- the call ---- */
 
-static void assess(struct inquiry *in, struct kg_record_leg *record, struct kg_addr sdp)
+static void assess(struct kg_inquiry *in, struct kg_record_leg *record, struct kg_addr sdp)
 {
     const sip_via_t *via = in->sip->sip_via;
     const url_t *contact = in->sip->sip_contact->m_url;
@@ -195,17 +55,15 @@ static void assess(struct inquiry *in, struct kg_record_leg *record, struct kg_a
     }
 }
 
-static int move_targets(struct inquiry *in, struct kg_call *call)
+static int move_targets(struct kg_inquiry *in, struct kg_call *call)
 {
     if (kg_call_reserve(call, in->target_count) != 0)
         return ENOMEM;
     for (size_t i = 0; i < in->target_count; i++) {
         struct kg_call_target *target = &call->target[i];
         struct kg_target *from = &in->target[i];
-        *target =
-            (struct kg_call_target){.pbx = call->leg[KG_SIDE_B].pbx, .trunk = call->leg[KG_SIDE_B].trunk};
-        target->url =
-            call->leg[KG_SIDE_B].pbx ? kg_url_text(in->sip->sip_request->rq_url) : strdup(from->contact);
+        *target = (struct kg_call_target){.pbx = in->server, .trunk = kg_trunk_hold(in->over[i])};
+        target->url = in->server ? NULL : strdup(from->contact);
         target->nat = from->nat;
         target->peer = in->peer[i];
         target->order = (struct kg_fork_contact){
@@ -214,7 +72,7 @@ static int move_targets(struct inquiry *in, struct kg_call *call)
         target->flow = from->flow;
         from->flow = (struct kg_flow){0};
         call->target_count++;
-        if (!target->url)
+        if (!target->url && !in->server)
             return ENOMEM;
     }
     return 0;
@@ -230,7 +88,7 @@ static unsigned count_rounds(const struct kg_call *call)
     return kg_fork_rounds(contact, call->target_count, call->parallel);
 }
 
-static int fill_record(struct inquiry *in, struct kg_call *call)
+static int fill_record(struct kg_inquiry *in, struct kg_call *call)
 {
     struct kg_record *record = call->record;
     record->from = kg_url_text(in->sip->sip_from->a_url);
@@ -248,24 +106,30 @@ static int fill_record(struct inquiry *in, struct kg_call *call)
                : ENOMEM;
 }
 
-static void start(struct inquiry *in)
+static void start(struct kg_inquiry *in)
 {
     char error[160] = "";
     struct kg_call *call = kg_call_new(in->calls, NULL);
     if (!call) {
-        refuse(in, 503, KG_CALL_RETRY_AFTER);
+        kg_inquiry_refuse(in, 503, KG_CALL_RETRY_AFTER);
         return;
     }
     struct kg_leg *a = &call->leg[KG_SIDE_A];
-    a->pbx = in->facts.source == KG_FROM_PBX;
-    call->leg[KG_SIDE_B].pbx = in->facts.has_pbx && !a->pbx;
+    a->pbx = in->facts.source != KG_FROM_PHONE;
+    kg_leg_set_trunk(a, in->trunk);
+    call->leg[KG_SIDE_B].pbx = in->server;
+    call->policy = kg_privacy_of(in->sip).session ? KG_POLICY_ANCHOR : in->policy; /* RFC 3323 4.2 */
+    call->called_number = in->rewritten ? strdup(in->user) : NULL;
+    call->caller_number = in->shown[0] ? strdup(in->shown) : NULL;
+    call->cap = in->cap;
+    in->cap = NULL;
     call->max_forwards =
         in->sip->sip_max_forwards ? (int)in->sip->sip_max_forwards->mf_count - 1 : MAX_FORWARDS - 1;
     if (fill_record(in, call) != 0 || move_targets(in, call) != 0 ||
         kg_leg_accept(a, in->irq, in->sip, in->flow) != 0) {
         a->irq = NULL;
         kg_call_end(call);
-        refuse(in, 503, KG_CALL_RETRY_AFTER);
+        kg_inquiry_refuse(in, 503, KG_CALL_RETRY_AFTER);
         return;
     }
     enum kg_sdp_found found = kg_talk_take(a, in->sip, error, sizeof error);
@@ -310,14 +174,14 @@ static uint64_t invite_key(const sip_t *sip)
 void kg_calls_invite(struct kg_calls *calls, nta_incoming_t *irq, const sip_t *sip,
                      const struct kg_flow *flow)
 {
-    struct inquiry in = {.calls = calls, .irq = irq, .sip = sip, .flow = flow};
+    struct kg_inquiry in = {.calls = calls, .irq = irq, .sip = sip, .flow = flow};
     if (!sip->sip_contact || sip->sip_contact->m_url->url_type == url_any) {
-        refuse(&in, 400, 0); /* RFC 3261 8.1.1.8 */
+        kg_inquiry_refuse(&in, 400, 0); /* RFC 3261 8.1.1.8 */
         return;
     }
     if (calls->count >= calls->server->config.limits.calls || calls->unheard >= KG_UNHEARD_MAX) {
         kg_counters.calls_refused++;
-        refuse(&in, 503, KG_CALL_RETRY_AFTER);
+        kg_inquiry_refuse(&in, 503, KG_CALL_RETRY_AFTER);
         return;
     }
     if (kg_session_refuse(calls, irq, sip)) { /* RFC 4028 9 */
@@ -328,11 +192,12 @@ void kg_calls_invite(struct kg_calls *calls, nta_incoming_t *irq, const sip_t *s
     in.key = invite_key(sip);
     HASH_FIND(hh_invite, calls->by_invite, &in.key, sizeof in.key, merged);
     if (merged) {
-        refuse(&in, 482, 0);
+        kg_inquiry_refuse(&in, 482, 0);
         return;
     }
-    if (find_way(&in) == 0)
+    if (kg_inquiry_route(&in) == 0)
         start(&in);
+    kg_caps_done(calls->server->caps, in.cap, true); /* no call came of it */
     for (size_t i = 0; i < in.target_count; i++)
         kg_flow_clear(&in.target[i].flow);
 }

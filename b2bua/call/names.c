@@ -7,10 +7,36 @@
 
 #include <sofia-sip/url.h>
 
+#include "b2bua/route/trunks.h"
 #include "conf/log.h"
+
+void kg_leg_name_trunk(struct kg_leg *leg)
+{
+    char **name = &leg->call->record->leg[leg->side].trunk;
+    const char *now = leg->trunk ? kg_trunk_config(leg->trunk)->name : NULL;
+    if ((!*name && !now) || (*name && now && strcmp(*name, now) == 0))
+        return;
+    free(*name);
+    *name = now ? strdup(now) : NULL;
+}
+
+void kg_leg_set_trunk(struct kg_leg *leg, struct kg_trunk *trunk)
+{
+    if (trunk == leg->trunk)
+        return;
+    if (leg->trunk)
+        kg_trunk_end_call(leg->trunk);
+    leg->trunk = trunk;
+    if (!trunk)
+        return; /* the record keeps the name */
+    kg_trunk_begin_call(trunk);
+    kg_leg_name_trunk(leg);
+}
 
 struct kg_peer kg_leg_peer(const struct kg_leg *leg)
 {
+    if (leg->trunk)
+        return (struct kg_peer){.kind = KG_PEER_TRUNK, .trusted = kg_trunk_config(leg->trunk)->trusted};
     return (struct kg_peer){.kind = leg->pbx ? KG_PEER_PBX : KG_PEER_PHONE};
 }
 

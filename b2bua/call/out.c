@@ -1,6 +1,7 @@
 /* Requests that kedge sends on a leg, and the responses to them. Always down the leg's flow. */
 #include "b2bua/call/call.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 
 #include "b2bua/call/refer.h"
 #include "b2bua/nat/assess.h"
+#include "b2bua/route/trunks.h"
 #include "b2bua/sip/sip.h"
 #include "conf/log.h"
 
@@ -95,6 +97,35 @@ static bool is_update_unknown(const nta_outgoing_t *orq, int status)
 
 static void offer_longer(struct kg_leg *leg, nta_outgoing_t *refused);
 
+/* ---- proofs to a trunk ---- */
+
+nta_outgoing_t *kg_out_prove(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *response,
+                             nta_response_f *on_answer)
+{
+    char route[KG_ROUTE_URL];
+    int status = response ? response->sip_status->st_status : 0;
+    if (!leg->trunk || (status != 401 && status != 407)) {
+        leg->proofs = status >= 200 ? 0 : leg->proofs;
+        return NULL;
+    }
+    msg_t *msg = kg_trunk_prove(leg->trunk, leg->dialog, orq, response, leg->proofs++);
+    nta_outgoing_t *proven = msg ? nta_outgoing_mcreate(leg->call->calls->agent, on_answer, leg,
+                                                        (url_string_t *)kg_leg_route_url(leg, route), msg,
+                                                        NTATAG_TPORT(leg->flow.tport), TAG_END())
+                                 : NULL;
+    if (msg && !proven)
+        msg_destroy(msg);
+    return proven;
+}
+
+/* Who is being cancelled need not be asked again. */
+static bool is_proof_wanted(const struct kg_leg *leg, const sip_t *sip)
+{
+    const struct kg_fsm *fsm = &leg->call->fsm;
+    return leg->trunk && sip && fsm->leg[leg->side] != KG_LEG_CANCELLING && fsm->state != KG_CALL_ENDING &&
+           fsm->re != KG_RE_WITHDRAWN;
+}
+
 static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
 {
     struct kg_call *call = leg->call;
@@ -105,6 +136,20 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
         kg_out_heard(call);
     judge_response(leg, sip, status);
     kg_branch_heard(leg);
+    if (is_proof_wanted(leg, sip)) {
+        nta_outgoing_t *proven = kg_out_prove(leg, orq, sip, on_response);
+        if (proven) {
+            leg->invite = proven;
+            kg_branch_settle(leg);
+            nta_outgoing_destroy(orq);
+            return 0;
+        }
+        if (status == 401 || status == 407) {
+            kg_warn("call", "call %s: the trunk %s does not take kedge's password for it", call->record->id,
+                    kg_trunk_config(leg->trunk)->name);
+            status = 503; /* to the caller it is one server that fails: it has no password for it either */
+        }
+    }
     const sip_t *outer = call->cause;
     call->cause = sip;
     call->holds++; /* keeps the memory for the lines after the event */
@@ -156,46 +201,6 @@ static void give_up(struct kg_leg *leg, const char *what)
     kg_branch_fail(leg, leg->pbx ? 503 : 480, NULL, NULL);
 }
 
-/* The host in From and To toward a phone: a numeric one would show an address of the other side's network. */
-static const char *shown_host(const struct kg_leg *leg, const url_t *url, const char *own)
-{
-    const char *domain = leg->call->calls->server->config.sip.domain;
-    struct kg_addr numeric;
-    if (leg->pbx) /* digest and the PBX's own routing need what the phone wrote */
-        return url->url_host;
-    if (leg->call->leg[KG_SIDE_A].pbx && url->url_host && kg_addr_parse_host(url->url_host, 0, &numeric))
-        return url->url_host; /* the PBX's domain */
-    return domain[0] ? domain : own;
-}
-
-/* From and To of B's dialog after A's INVITE: names and users pass, hosts as above. */
-static int open_dialog(struct kg_leg *leg, const sip_t *sip)
-{
-    sip_from_t from[1];
-    sip_to_t to[1];
-    char own[KG_ADDR_STR];
-    sip_from_init(from);
-    sip_to_init(to);
-    kg_addr_format_host(&leg->flow.local, own);
-    from->a_display = sip->sip_from->a_display;
-    *from->a_url = (url_t){.url_type = sip->sip_from->a_url->url_type,
-                           .url_scheme = sip->sip_from->a_url->url_scheme,
-                           .url_user = sip->sip_from->a_url->url_user};
-    to->a_display = sip->sip_to->a_display;
-    *to->a_url = (url_t){.url_type = sip->sip_to->a_url->url_type,
-                         .url_scheme = sip->sip_to->a_url->url_scheme,
-                         .url_user = sip->sip_to->a_url->url_user};
-    if (!leg->pbx && leg->call->record->leg[KG_SIDE_B].user)
-        to->a_url->url_user = leg->call->record->leg[KG_SIDE_B].user;
-    from->a_url->url_host = shown_host(leg, sip->sip_from->a_url, own);
-    to->a_url->url_host = shown_host(leg, sip->sip_to->a_url, own);
-    if (leg->pbx) {
-        from->a_url->url_port = sip->sip_from->a_url->url_port;
-        to->a_url->url_port = sip->sip_to->a_url->url_port;
-    }
-    return kg_leg_open(leg, from, to);
-}
-
 /* Points the leg at a contact. */
 static int take_target(struct kg_leg *leg, const sip_t *sip, struct kg_call_target *target)
 {
@@ -206,13 +211,14 @@ static int take_target(struct kg_leg *leg, const sip_t *sip, struct kg_call_targ
     leg->allows_update = leg->trickles = false;
     kg_leg_set_flow(leg, &target->flow);
     leg->peer = target->peer;
-    free(leg->target);
-    leg->target = target->url;
-    target->url = NULL;
     leg->pbx = call->record->leg[leg->side].pbx = target->pbx;
-    leg->trunk = target->trunk;
+    leg->proofs = 0;
+    kg_leg_set_trunk(leg, target->trunk);
+    free(leg->target);
+    leg->target = target->url ? target->url : kg_parties_target(leg, sip);
+    target->url = NULL;
     call->record->leg[leg->side].nat = target->nat;
-    return open_dialog(leg, sip);
+    return leg->target ? kg_parties_open(leg, sip) : ENOMEM;
 }
 
 /* What the stack adds to what is summed up below: the method, versions, names of headers, Via with branch and
@@ -364,7 +370,9 @@ static const char *send_first(struct kg_leg *leg, const sip_t *sip, unsigned n)
 {
     const struct kg_call_target *target = &leg->call->target[n];
     char *history = target->diverted ? kg_redirect_headers(leg, sip, n) : NULL;
-    const char *problem = send_offer(leg, sip, FIRST, (struct first){target->path, history});
+    const char *service_route = leg->trunk ? kg_trunk_service_route(leg->trunk) : NULL; /* RFC 3608 */
+    struct first first = {service_route ? service_route : target->path, history};
+    const char *problem = send_offer(leg, sip, FIRST, first);
     free(history);
     return problem;
 }
@@ -490,8 +498,10 @@ static int on_bye_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t 
         return 0;
     if (orq != leg->bye)
         return 0;
+    leg->bye = kg_out_prove(leg, orq, sip, on_bye_response);
     nta_outgoing_destroy(orq);
-    leg->bye = NULL;
+    if (leg->bye)
+        return 0;
     tell(leg, KG_EV_BYE_DONE, 0, false);
     return 0;
 }

@@ -99,7 +99,7 @@ void kg_path_tick(struct kg_call *call)
 void kg_path_agreed(struct kg_call *call)
 {
     const struct kg_leg_lines *a = &call->leg[KG_SIDE_A].agreed, *b = &call->leg[KG_SIDE_B].agreed;
-    enum kg_policy policy = call->calls->server->config.media.policy;
+    enum kg_policy policy = kg_call_policy(call);
     struct kg_path_event event = {.type = KG_PATH_EV_AGREED, .why = call->why, .held = is_held(call)};
     event.both = policy == KG_POLICY_AUTO || policy == KG_POLICY_STEER;
     unsigned lines = 0;

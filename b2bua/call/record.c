@@ -35,6 +35,7 @@ void kg_record_free(struct kg_record *record)
         free(record->leg[side].user);
         free(record->leg[side].call_id);
         free(record->leg[side].nat_reasons);
+        free(record->leg[side].trunk);
         free(record->stats[side]);
         free(record->leg[side].candidate);
     }
@@ -171,11 +172,12 @@ static json_t *leg_json(const struct kg_record *record, enum kg_side side)
     json_object_set_new(json, "remote", addr_json(&leg->remote));
     json_object_set_new(json, "nat", json_boolean(leg->nat));
     json_object_set_new(json, "nat_reasons", reasons_json(leg->nat_reasons));
-    json_object_set_new(json, "pbx", json_boolean(leg->pbx));
     json_object_set_new(json, "session_ends", time_json(leg->session_end_ms)); /* RFC 4028 */
     json_object_set_new(json, "session_refresher",
                         leg->session_end_ms ? json_string(leg->session_ours ? "kedge" : "peer")
                                             : json_null());
+    json_object_set_new(json, "pbx", json_boolean(leg->pbx && !leg->trunk));
+    json_object_set_new(json, "trunk", leg->trunk ? json_string(leg->trunk) : json_null());
     json_object_set_new(json, "reachable", json_boolean(!leg->lost));
     for (uint8_t i = 0; record->stats[side] && i < record->stream_count; i++)
         json_array_append_new(media, medium_json(&record->stats[side][i]));

@@ -85,6 +85,7 @@ struct kg_record_leg {
     bool lost;              /* its connection is gone */
     bool session_ours;      /* kedge refreshes its session, else the peer (RFC 4028) */
     int64_t session_end_ms; /* wall clock: when it ends unless somebody refreshes it; 0: it does not */
+    char *trunk;            /* its name; NULL: none */
     struct kg_record_candidate *candidate; /* usable ones of its newest SDP */
     uint8_t candidate_count;
     struct kg_record_unused unused[KG_RECORD_UNUSED_MAX]; /* ends with reason NULL, or full */

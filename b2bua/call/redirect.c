@@ -14,6 +14,7 @@
 #include "b2bua/call/divert.h"
 #include "b2bua/call/identity.h"
 #include "b2bua/registrar/registrar.h"
+#include "b2bua/route/trunks.h"
 #include "b2bua/sip/sip.h"
 #include "conf/log.h"
 
@@ -92,14 +93,16 @@ static struct kg_call_target *add_target(struct diversion *d, const char *user, 
     *target =
         (struct kg_call_target){.user = strdup(user),
                                 .pbx = d->leg->pbx,
-                                .trunk = d->leg->trunk,
+                                .trunk = kg_trunk_hold(d->leg->trunk),
                                 .diverted = true,
                                 .by = (uint8_t)d->by,
                                 .cause = (uint16_t)d->cause,
                                 .reason = d->reason,
                                 .order = {.q = q, .device = KG_TARGETS_MAX * (call->target_count + 1u) + 1}};
-    if (!target->user)
+    if (!target->user) {
+        kg_trunk_release(target->trunk);
         return NULL;
+    }
     call->target_count++;
     return target;
 }

@@ -131,6 +131,12 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
     {
         if (relay->orq != orq)
             continue;
+        nta_outgoing_t *proven = kg_out_prove(leg, orq, sip, on_response);
+        if (proven) {
+            relay->orq = proven;
+            nta_outgoing_destroy(orq);
+            break;
+        }
         answer(relay, status, sip);
         close_relay(relay);
         break;

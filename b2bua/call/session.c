@@ -123,7 +123,11 @@ static int on_refreshed(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *si
     int status = sip ? sip->sip_status->st_status : 408;
     if (status < 200 || orq != leg->refresh)
         return 0;
-    leg->refresh = NULL;
+    leg->refresh = kg_out_prove(leg, orq, sip, on_refreshed);
+    if (leg->refresh) {
+        nta_outgoing_destroy(orq);
+        return 0;
+    }
     call->holds++;
     if (status < 300) {
         kg_leg_learn(leg, sip);

@@ -14,6 +14,8 @@
 #include <sofia-sip/su_string.h>
 
 #include "b2bua/call/notes.h"
+#include "b2bua/route/caps.h"
+#include "b2bua/route/trunks.h"
 #include "conf/clock.h"
 #include "conf/log.h"
 
@@ -129,6 +131,7 @@ static void put_leg(struct writer *w, const struct kg_leg *leg)
     put_addr(w, "at", &leg->flow.remote);
     put_addr(w, "from", &leg->flow.local);
     put_number(w, "pbx", leg->pbx);
+    put(w, "trunk", leg->trunk ? kg_trunk_config(leg->trunk)->name : NULL);
     put_number(w, "nat", record->nat);
     put_lines(w, &leg->lines);
     put_ice(w, leg);
@@ -156,6 +159,10 @@ size_t kg_snapshot_write(const struct kg_call *call, char *buf, size_t size)
     kg_notes_put_number(&w.notes, "started", (uint64_t)call->record->started_ms);
     kg_notes_put_number(&w.notes, "answered", (uint64_t)call->record->answered_ms);
     put_path(&w, call->why, &call->path);
+    kg_notes_put_number(&w.notes, "policy",
+                        call->policy == KG_POLICY_DEFAULT ? 0 : 1 + (uint64_t)call->policy);
+    if (call->cap)
+        kg_notes_put(&w.notes, "cap", kg_caps_name(call->cap));
     for (int side = 0; side < 2; side++) {
         w.prefix = (char)('a' + side);
         put_leg(&w, &call->leg[side]);
@@ -303,6 +310,27 @@ static void restore_path(const struct reader *r, struct kg_call *call)
     kg_path_event(call, &(struct kg_path_event){.type = KG_PATH_EV_RELAYED, .relayed = relayed});
 }
 
+/* One that was removed meanwhile is a server that asks for no proof. */
+static void restore_trunk(const struct reader *r, struct kg_leg *leg)
+{
+    char *name = get(r, "trunk");
+    if (name)
+        kg_leg_set_trunk(leg, kg_trunks_named(leg->call->calls->server->trunks, name));
+    free(name);
+}
+
+static void restore_rules(const struct reader *r, struct kg_call *call)
+{
+    const struct kg_server *server = call->calls->server;
+    uint64_t policy = kg_notes_get_number(r->text, r->len, "policy");
+    char *cap = kg_notes_get(r->text, r->len, "cap");
+    if (policy > 0 && policy <= KG_POLICY_DEFAULT)
+        call->policy = (enum kg_policy)(policy - 1);
+    if (cap)
+        call->cap = kg_caps_ask(server->caps, cap, NULL, kg_mono_ms()).user;
+    free(cap);
+}
+
 static int restore_leg(const struct reader *r, struct kg_leg *leg)
 {
     struct kg_record_leg *record = &leg->call->record->leg[leg->side];
@@ -311,6 +339,7 @@ static int restore_leg(const struct reader *r, struct kg_leg *leg)
     record->user = get(r, "user");
     record->nat = get_number(r, "nat");
     record->pbx = leg->pbx = get_number(r, "pbx");
+    restore_trunk(r, leg);
     leg->local = get(r, "local");
     leg->remote = get(r, "remote");
     leg->sdp_agreed = get(r, "sdp");
@@ -347,6 +376,7 @@ int kg_snapshot_read(struct kg_calls *calls, const char *id, const void *data, s
     call->max_forwards = 69;
     kg_fsm_init_talk(&call->fsm);
     call->ports_unknown = true;
+    restore_rules(&r, call);
     int failed = 0;
     for (int side = 0; side < 2 && !failed; side++) {
         r.prefix = (char)('a' + side);

@@ -36,7 +36,7 @@ static struct kg_path_rules rules_of(const struct kg_call *call, enum kg_apply p
 {
     const struct kg_config *config = &call->calls->server->config;
     return (struct kg_path_rules){.ice = config->media.ice,
-                                  .policy = config->media.policy,
+                                  .policy = kg_call_policy(call),
                                   .trusted = {call->leg[KG_SIDE_A].pbx, call->leg[KG_SIDE_B].pbx},
                                   .apart = call->path.fell_back,
                                   .upgrade =

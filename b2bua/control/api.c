@@ -9,6 +9,7 @@
 #include "b2bua/registrar/registrar.h"
 #include "b2bua/request/request.h"
 #include "b2bua/route/peers.h"
+#include "b2bua/route/trunks.h"
 #include "b2bua/sip/sip.h"
 #include "b2bua/store/store.h"
 #include "conf/clock.h"
@@ -61,6 +62,11 @@ static void delete_call(struct kg_exchange *exchange, const struct kg_api_reques
         kg_exchange_answer(exchange, 200, json_pack("{s:b}", "ok", 1));
     else
         kg_exchange_refuse(exchange, 404, "no current call has the id %s", request->name);
+}
+
+static void get_trunks(struct kg_exchange *exchange, const struct kg_api_request *request)
+{
+    kg_exchange_answer(exchange, 200, kg_trunks_json(request->server->trunks));
 }
 
 static void set_number(json_t *json, const char *name, uint64_t value)
@@ -214,6 +220,7 @@ static const struct {
     {"GET", "/v1/version", get_version},
     {"GET", "/v1/registrations", get_registrations},
     {"GET", "/v1/subscriptions", get_subscriptions},
+    {"GET", "/v1/trunks", get_trunks},
     {"GET", "/v1/calls", get_calls},
     {"GET", "/v1/calls/", get_call},
     {"DELETE", "/v1/calls/", delete_call},

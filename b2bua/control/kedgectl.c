@@ -37,6 +37,7 @@ static const char usage[] =
     "  calls [--json] [--recent]   calls that are up, or the last ones that ended\n"
     "  explain ID [--json]         what happened in a call, in words\n"
     "  hangup ID                   end a call\n"
+    "  trunks [--json]             accounts at providers: whether they are registered, and their calls\n"
     "  bans [--json]               addresses and users that are banned, why and for how long\n"
     "  unban ADDRESS               lift every ban of this address\n"
     "  peers [--json]              PBXes and the servers of trunks: where they are, whether they answer\n"
@@ -181,6 +182,11 @@ static int explain(const struct command *command)
     return show(command, path, kg_show_explanation);
 }
 
+static int trunks(const struct command *command)
+{
+    return show(command, "/v1/trunks", kg_show_trunks);
+}
+
 static int bans(const struct command *command)
 {
     return show(command, "/v1/bans", kg_show_bans);
@@ -242,6 +248,7 @@ static const struct {
     {"calls", NULL, false, OPT_JSON | OPT_RECENT, calls},
     {"explain", NULL, true, OPT_JSON, explain},
     {"hangup", NULL, true, 0, hangup},
+    {"trunks", NULL, false, OPT_JSON, trunks},
     {"bans", NULL, false, OPT_JSON, bans},
     {"unban", NULL, true, 0, unban},
     {"peers", NULL, false, OPT_JSON, peers},

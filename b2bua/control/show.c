@@ -62,6 +62,18 @@ void kg_show_subscriptions(const json_t *answer)
     kg_table_print(answer, columns, COUNT(columns), "Nobody watches anything.");
 }
 
+void kg_show_trunks(const json_t *answer)
+{
+    static const struct kg_column columns[] = {
+        {"TRUNK", "name", KG_SHOW_TEXT},          {"STATE", "state", KG_SHOW_TEXT},
+        {"SERVER", "server", KG_SHOW_TEXT},       {"EXPIRES", "expires_in", KG_SHOW_SECONDS},
+        {"NEXT TRY", "next_in", KG_SHOW_SECONDS}, {"LAST REFUSAL", "status", KG_SHOW_TEXT},
+        {"CALLS", "calls", KG_SHOW_TEXT},
+    };
+
+    kg_table_print(answer, columns, COUNT(columns), "No trunks are configured.");
+}
+
 void kg_show_bans(const json_t *answer)
 {
     static const struct kg_column columns[] = {

@@ -8,6 +8,7 @@
 void kg_show_accounts(const json_t *answer);
 void kg_show_registrations(const json_t *answer);
 void kg_show_subscriptions(const json_t *answer);
+void kg_show_trunks(const json_t *answer);
 void kg_show_bans(const json_t *answer);
 void kg_show_calls(const json_t *answer);
 void kg_show_explanation(const json_t *answer);

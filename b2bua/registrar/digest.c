@@ -150,6 +150,21 @@ void kg_digest_ha1(struct kg_digest *d, const char *user, const char *realm, con
         hash_parts(d, (enum kg_digest_algorithm)i, parts, 3, out->hex[i]);
 }
 
+void kg_digest_response(struct kg_digest *d, enum kg_digest_algorithm algorithm, const char *ha1,
+                        const struct kg_digest_said *said, char out[static KG_DIGEST_HEX])
+{
+    const char *a2[] = {said->method, said->uri};
+    char ha2[KG_DIGEST_HEX];
+    const char *with_qop[] = {ha1, said->nonce, said->nc, said->cnonce, "auth", ha2};
+    const char *without[] = {ha1, said->nonce, ha2};
+
+    hash_parts(d, algorithm, a2, 2, ha2);
+    if (said->cnonce)
+        hash_parts(d, algorithm, with_qop, 6, out);
+    else
+        hash_parts(d, algorithm, without, 3, out);
+}
+
 void kg_digest_name(struct kg_digest *d, const char *label, const char *text, char *out, size_t size)
 {
     uint8_t mac[32];
@@ -228,8 +243,7 @@ void kg_digest_restore(struct kg_digest *d, const char *nonce, uint32_t nc)
 /* --- credentials ------------------------------------------------------------------------------------------
  */
 
-/* The value without quotes and escapes. False when it does not fit. */
-static bool unquote(const char *value, char *out, size_t size)
+bool kg_digest_unquote(const char *value, char *out, size_t size)
 {
     size_t n = 0;
     bool quoted = *value == '"';
@@ -249,7 +263,7 @@ static bool parse_algorithm(const char *value, struct kg_credentials *out)
 {
     char name[24];
 
-    if (!unquote(value, name, sizeof name))
+    if (!kg_digest_unquote(value, name, sizeof name))
         return false;
     for (int i = 0; i < KG_DIGEST_ALGORITHMS; i++) {
         if (strcasecmp(name, algorithms[i].name) == 0) {
@@ -262,7 +276,7 @@ static bool parse_algorithm(const char *value, struct kg_credentials *out)
 
 static bool parse_nc(const char *value, struct kg_credentials *out)
 {
-    if (!unquote(value, out->nc_text, sizeof out->nc_text) || strlen(out->nc_text) != 8)
+    if (!kg_digest_unquote(value, out->nc_text, sizeof out->nc_text) || strlen(out->nc_text) != 8)
         return false;
     out->nc = 0;
     for (const char *p = out->nc_text; *p; p++) {
@@ -277,7 +291,7 @@ static bool parse_nc(const char *value, struct kg_credentials *out)
 
 static bool parse_response(const char *value, struct kg_credentials *out)
 {
-    if (!unquote(value, out->response, sizeof out->response))
+    if (!kg_digest_unquote(value, out->response, sizeof out->response))
         return false;
     for (char *p = out->response; *p; p++)
         *p = (char)tolower((unsigned char)*p);
@@ -288,7 +302,7 @@ static bool parse_qop(const char *value)
 {
     char qop[16];
 
-    return unquote(value, qop, sizeof qop) && strcasecmp(qop, "auth") == 0;
+    return kg_digest_unquote(value, qop, sizeof qop) && strcasecmp(qop, "auth") == 0;
 }
 
 int kg_credentials_parse(const char *const *params, struct kg_credentials *out)
@@ -324,7 +338,7 @@ int kg_credentials_parse(const char *const *params, struct kg_credentials *out)
 #undef IS
         for (i = 0; i < sizeof texts / sizeof *texts && ok; i++)
             if (strlen(texts[i].name) == len && strncasecmp(*params, texts[i].name, len) == 0)
-                ok = unquote(value, texts[i].out, texts[i].size);
+                ok = kg_digest_unquote(value, texts[i].out, texts[i].size);
     }
     if (!ok || !qop || !cred.nc || !cred.username[0] || !cred.nonce[0] || !cred.uri[0] || !cred.cnonce[0] ||
         strlen(cred.response) != algorithms[cred.algorithm].hex)
@@ -338,15 +352,13 @@ enum kg_digest_verdict kg_digest_check(struct kg_digest *d, const struct kg_cred
                                        int64_t lifetime_ms)
 {
     const struct kg_ha1 *secret = ha1 ? ha1 : &d->nobody;
-    const char *a2[] = {method, cred->uri};
-    char ha2[KG_DIGEST_HEX], expected[KG_DIGEST_HEX];
-    const char *all[] = {secret->hex[cred->algorithm], cred->nonce, cred->nc_text, cred->cnonce, "auth", ha2};
+    const struct kg_digest_said said = {method, cred->uri, cred->nonce, cred->nc_text, cred->cnonce};
+    char expected[KG_DIGEST_HEX];
     uint64_t id = 0;
     int64_t made_ms = 0;
     bool ours = open_nonce(d, cred->nonce, &id, &made_ms);
 
-    hash_parts(d, cred->algorithm, a2, 2, ha2);
-    hash_parts(d, cred->algorithm, all, 6, expected);
+    kg_digest_response(d, cred->algorithm, secret->hex[cred->algorithm], &said, expected);
     if (CRYPTO_memcmp(expected, cred->response, algorithms[cred->algorithm].hex) != 0 || !ha1)
         return KG_DIGEST_WRONG;
     /* RFC 7616 3.3: stale only for credentials that would have been right. */

@@ -66,6 +66,17 @@ enum kg_digest_verdict kg_digest_check(struct kg_digest *digest, const struct kg
 /* Takes the nonce count of credentials that were GOOD. */
 enum kg_digest_verdict kg_digest_use(struct kg_digest *digest, const struct kg_credentials *cred);
 
+/* What a response is made of beside H(A1). cnonce NULL: without qop, as in RFC 2069; nc counts for nothing
+ * then. */
+struct kg_digest_said {
+    const char *method, *uri, *nonce, *nc, *cnonce;
+};
+/* RFC 7616 3.4.1, in hex; ha1 too. For both sides: challenge.h has the client's. */
+void kg_digest_response(struct kg_digest *digest, enum kg_digest_algorithm algorithm, const char *ha1,
+                        const struct kg_digest_said *said, char out[static KG_DIGEST_HEX]);
+/* A parameter's value without quotes and escapes. False when it does not fit. */
+bool kg_digest_unquote(const char *value, char *out, size_t size);
+
 /* After a restart: what a phone used last, so that its next request needs no challenge and a recorded one is
  * a replay. */
 void kg_digest_restore(struct kg_digest *digest, const char *nonce, uint32_t nc);

@@ -95,6 +95,14 @@ static const char *find_aor(const struct kg_registrar *registrar, const char *us
     return aor ? aor : "";
 }
 
+bool kg_registrar_is_at(const struct kg_registrar *registrar, const char *user, const struct kg_flow *flow)
+{
+    for (const struct kg_binding *b = kg_bindings_on_flow(registrar->bindings, flow); b; b = b->flow_next)
+        if (kg_registrar_is_user(registrar, b, user))
+            return true;
+    return false;
+}
+
 size_t kg_registrar_lookup(struct kg_registrar *registrar, const char *user, struct kg_target *out,
                            size_t max)
 {

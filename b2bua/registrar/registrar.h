@@ -69,6 +69,8 @@ int kg_registrar_by_flow(struct kg_registrar *registrar, const struct kg_flow *f
 
 /* PBX mode: the number (route/peers.h) of the PBX that a phone on this flow is registered with, 0: none. */
 uint32_t kg_registrar_pbx_of(const struct kg_registrar *registrar, const struct kg_flow *phone);
+/* Whether a phone of this user is registered over this very flow. */
+bool kg_registrar_is_at(const struct kg_registrar *registrar, const char *user, const struct kg_flow *flow);
 
 /* PBX mode: the Route header (RFC 3608) of a request outside of dialogs that this user sends from there to
  * this PBX, "" if none. It goes to the PBX's address whatever it names. The registrar's: copy what is kept.

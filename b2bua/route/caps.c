@@ -65,16 +65,6 @@ static const struct kg_cap *cap_of(const struct kg_caps *caps, const char *user)
     return others;
 }
 
-/* RFC 3966 5.1.1: visual separators. */
-static void without_separators(const char *number, char out[static KG_NUMBER_SIZE])
-{
-    size_t n = 0;
-    for (; *number && n + 1 < KG_NUMBER_SIZE; number++)
-        if (!strchr("-.() ", *number))
-            out[n++] = *number;
-    out[n] = '\0';
-}
-
 /* Bytes of the longest prefix that fits; -1: none. */
 static int longest(const struct kg_prefix *prefix, size_t count, const char *number)
 {
@@ -87,10 +77,23 @@ static int longest(const struct kg_prefix *prefix, size_t count, const char *num
     return best;
 }
 
+/* What a gateway will dial: without separators, wherever they are, and without parameters. False: too long.
+ */
+static bool dialled(const char *number, char out[static KG_NUMBER_SIZE])
+{
+    size_t n = 0;
+    for (; *number && *number != ';' && n + 1 < KG_NUMBER_SIZE; number++)
+        if (!strchr("-.() /", *number))
+            out[n++] = *number;
+    out[n] = '\0';
+    return !*number || *number == ';';
+}
+
 static bool may_call(const struct kg_cap *cap, const char *number)
 {
     char plain[KG_NUMBER_SIZE];
-    without_separators(number, plain);
+    if (!dialled(number, plain))
+        return cap->allow_count == 0 && cap->deny_count == 0;
     int allowed = longest(cap->allow, cap->allow_count, plain);
     int denied = longest(cap->deny, cap->deny_count, plain);
     if (allowed < 0 && denied < 0) /* who lists only what is allowed means nothing else */

@@ -108,11 +108,24 @@ static void test_numbers(void **state)
         const char *user, *number;
         bool ok;
     } rows[] = {
-        {"1001", "1002", true},     {"1001", "030123", true},     {"1001", "0049301", true},
-        {"1001", "+49301", true},   {"1001", "00883123", false},  {"1001", "+883123", false},
-        {"1001", "0900123", false}, {"1001", "0-9.0(0)1", false}, {"1001", "0 900 1", false},
-        {"1001", "0049900", true},  {"guest", "1001", true},      {"guest", "112", true},
-        {"guest", "030123", false}, {"guest", "", false},         {"1001", "", true},
+        {"1001", "1002", true},
+        {"1001", "030123", true},
+        {"1001", "0049301", true},
+        {"1001", "+49301", true},
+        {"1001", "00883123", false},
+        {"1001", "+883123", false},
+        {"1001", "0900123", false},
+        {"1001", "0-9.0(0)1", false},
+        {"1001", "0 900 1", false},
+        {"1001", "0049900", true},
+        {"guest", "1001", true},
+        {"guest", "112", true},
+        {"guest", "030123", false},
+        {"guest", "", false},
+        {"1001", "", true},
+        {"1001", "0-0883;x=1", false},
+        {"1001", "1;00883", true},
+        {"1001", "00001111111111111111111111111111111111111111111111111111111111111111111", false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct kg_caps_answer answer = kg_caps_ask(caps, rows[i].user, rows[i].number, 0);

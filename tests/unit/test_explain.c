@@ -1,4 +1,4 @@
-/* Where a call goes (route), what is said of it (explain, JSON), and the notes that snapshots are made of. */
+/* What is said of a call (explain, JSON), and the notes that snapshots are made of. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,70 +10,6 @@
 
 #include "b2bua/call/notes.h"
 #include "b2bua/call/record.h"
-#include "b2bua/route/route.h"
-
-/* ---- route ---- */
-
-static struct kg_route_facts embedded(void)
-{
-    return (struct kg_route_facts){.to_us = true,
-                                   .user = "bob",
-                                   .from_user = "alice",
-                                   .auth_user = "alice",
-                                   .user_exists = true,
-                                   .contacts = 1};
-}
-
-static void test_embedded_routes(void **state)
-{
-    (void)state;
-    struct kg_route_facts facts = embedded();
-    assert_int_equal(kg_route_decide(&facts).verdict, KG_ROUTE_PHONE);
-
-    facts.auth_user = NULL; /* nobody learns anything before authenticating */
-    facts.user_exists = false;
-    facts.to_us = false;
-    assert_int_equal(kg_route_decide(&facts).verdict, KG_ROUTE_AUTHENTICATE);
-
-    const struct {
-        const char *from_user;
-        bool to_us;
-        const char *user;
-        bool user_exists;
-        size_t contacts;
-        int status;
-    } row[] = {
-        {"carol", true, "bob", true, 1, 403},  /* authenticated as alice */
-        {"alice", false, "bob", true, 1, 403}, /* another domain */
-        {"alice", true, "", false, 0, 404},    /* nobody named */
-        {"alice", true, "nobody", false, 0, 404}, {"alice", true, "bob", true, 0, 480}, /* no phone */
-    };
-    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
-        facts = embedded();
-        facts.from_user = row[i].from_user;
-        facts.to_us = row[i].to_us;
-        facts.user = row[i].user;
-        facts.user_exists = row[i].user_exists;
-        facts.contacts = row[i].contacts;
-        struct kg_route_decision way = kg_route_decide(&facts);
-        assert_int_equal(way.verdict, KG_ROUTE_REFUSE);
-        assert_int_equal(way.status, row[i].status);
-        assert_non_null(way.why);
-    }
-}
-
-static void test_pbx_routes(void **state)
-{
-    (void)state;
-    struct kg_route_facts facts = {
-        .has_pbx = true, .source = KG_FROM_PHONE, .user = "200", .from_user = "100"};
-    assert_int_equal(kg_route_decide(&facts).verdict,
-                     KG_ROUTE_PBX); /* also a stranger's: the PBX challenges */
-    facts.source = KG_FROM_PBX;
-    assert_int_equal(kg_route_decide(&facts).status, 404);
-    facts.contacts = 1;
-    assert_int_equal(kg_route_decide(&facts).verdict, KG_ROUTE_PHONE);
-}
 
 static struct kg_addr addr(const char *text)
 {
@@ -483,8 +419,6 @@ static void test_damaged_notes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_embedded_routes),
-        cmocka_unit_test(test_pbx_routes),
         cmocka_unit_test(test_explains_a_good_call),
         cmocka_unit_test(test_explains_one_way_audio),
         cmocka_unit_test(test_explains_a_direct_call),

@@ -88,7 +88,8 @@ static void run(struct world *w, int64_t until)
 
 static struct world world_new(const struct kg_learn_bounds *b, int64_t timeout, int64_t rhythm)
 {
-    struct world w = {.b = *b, .timeout = timeout, .rhythm = rhythm, .next_register = S, .next_ask = INT64_MAX};
+    struct world w = {
+        .b = *b, .timeout = timeout, .rhythm = rhythm, .next_register = S, .next_ask = INT64_MAX};
 
     w.mapped_until = S;
     kg_learn_start(&w.l, b);

@@ -1,0 +1,189 @@
+/* Request URI, From and To of the INVITE to the callee: names and numbers as its side writes them, hosts that
+ * mean something there, and no name where privacy is asked for. */
+#include "b2bua/call/call.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sofia-sip/sip_header.h>
+#include <sofia-sip/url.h>
+
+#include "b2bua/call/identity.h"
+#include "b2bua/route/numbers.h"
+#include "b2bua/route/trunks.h"
+
+#define USER_SIZE 392 /* 128 bytes, each escaped, and NUL */
+
+/* RFC 3261 25.1, user. */
+static void escape(const char *user, char out[static USER_SIZE])
+{
+    static const char hex[] = "0123456789ABCDEF";
+    size_t n = 0;
+    for (const unsigned char *c = (const unsigned char *)user; *c && n + 4 < USER_SIZE; c++) {
+        if (isalnum(*c) || strchr("-_.!~*'()&=+$,", *c)) {
+            out[n++] = (char)*c;
+        } else {
+            out[n++] = '%';
+            out[n++] = hex[*c >> 4];
+            out[n++] = hex[*c & 15];
+        }
+    }
+    out[n] = '\0';
+}
+
+static const char *side_of(const struct kg_leg *leg)
+{
+    if (leg->trunk)
+        return kg_trunk_config(leg->trunk)->name;
+    return leg->pbx ? "pbx" : "phone";
+}
+
+/* As the leg's side writes it. own: what it was made on its way in; NULL: url has it. Returns a text that is
+ * escaped as in a URI: url's own, or out. */
+static const char *user_for(const struct kg_leg *leg, enum kg_number_of of, const char *own, const url_t *url,
+                            char out[static USER_SIZE])
+{
+    const struct kg_config *config = &leg->call->calls->server->config;
+    const char *came = url->url_type == url_tel ? url->url_host : url->url_user;
+    char plain[128] = "", written[KG_NUMBER_SIZE];
+    if (config->number_count > 0 && (own || (came && strlen(came) < sizeof plain))) {
+        if (own)
+            snprintf(plain, sizeof plain, "%s", own);
+        else
+            url_unescape(plain, came);
+        if (kg_number_rewrite(config, KG_NUMBER_TO, side_of(leg), of, plain, written)) {
+            escape(written, out);
+            return out;
+        }
+    }
+    if (!own)
+        return came;
+    escape(own, out);
+    return out;
+}
+
+/* The host in From and To toward a phone: a numeric one would show an address of the other side's network,
+ * and one of a provider could not be called back. */
+static const char *shown_host(const struct kg_leg *leg, const url_t *url, const char *own)
+{
+    const struct kg_leg *caller = &leg->call->leg[KG_SIDE_A];
+    const char *domain = leg->call->calls->server->config.sip.domain;
+    struct kg_addr numeric;
+    if (caller->pbx && !caller->trunk && url->url_host && kg_addr_parse_host(url->url_host, 0, &numeric))
+        return url->url_host; /* the PBX's domain */
+    return domain[0] ? domain : own;
+}
+
+/* A URI of plain SIP with this user and host. */
+static url_t plain_url(const char *user, const char *host)
+{
+    return (url_t){.url_type = url_sip, .url_scheme = "sip", .url_user = user, .url_host = host};
+}
+
+static void bracketed(const struct kg_addr *addr, char out[static KG_ADDR_STR + 2])
+{
+    char host[KG_ADDR_STR];
+    kg_addr_format_host(addr, host);
+    snprintf(out, KG_ADDR_STR + 2, strchr(host, ':') ? "[%s]" : "%s", host);
+}
+
+static void to_trunk(const struct kg_leg *leg, const sip_t *sip, const char *caller, const char *called,
+                     sip_from_t *from, sip_to_t *to)
+{
+    const struct kg_trunk_config *config = kg_trunk_config(leg->trunk);
+    const char *domain = kg_trunk_domain(leg->trunk);
+    bool account = config->from == KG_CALLER_ID_ACCOUNT && config->user[0];
+    from->a_display = account ? NULL : sip->sip_from->a_display;
+    *from->a_url = plain_url(account ? config->user : caller, domain);
+    *to->a_url = plain_url(called, domain);
+}
+
+/* What a PBX routes and checks digests by: scheme, user, host and port. */
+static url_t as_it_came(const url_t *url)
+{
+    return (url_t){.url_type = url->url_type,
+                   .url_scheme = url->url_scheme,
+                   .url_user = url->url_user,
+                   .url_host = url->url_host,
+                   .url_port = url->url_port};
+}
+
+/* What a phone wrote, it wrote for the PBX; what a trunk wrote means kedge. */
+static void to_pbx(const struct kg_leg *leg, const sip_t *sip, const char *caller, const char *called,
+                   const char *there, sip_from_t *from, sip_to_t *to)
+{
+    bool rewritten = called != sip->sip_request->rq_url->url_user;
+    *from->a_url = as_it_came(sip->sip_from->a_url);
+    *to->a_url = as_it_came(sip->sip_to->a_url);
+    if (from->a_url->url_type != url_tel)
+        from->a_url->url_user = caller;
+    if (leg->call->leg[KG_SIDE_A].trunk)
+        *to->a_url = plain_url(called, there);
+    else if (rewritten && to->a_url->url_type != url_tel)
+        to->a_url->url_user = called;
+}
+
+static void to_phone(const struct kg_leg *leg, const sip_t *sip, const char *caller, const char *own,
+                     sip_from_t *from, sip_to_t *to)
+{
+    const char *user = leg->call->record->leg[KG_SIDE_B].user;
+    from->a_display = sip->sip_from->a_display;
+    *from->a_url = plain_url(caller, shown_host(leg, sip->sip_from->a_url, own));
+    *to->a_url =
+        plain_url(user ? user : sip->sip_to->a_url->url_user, shown_host(leg, sip->sip_to->a_url, own));
+}
+
+int kg_parties_open(struct kg_leg *leg, const sip_t *sip)
+{
+    const struct kg_call *call = leg->call;
+    char caller_text[USER_SIZE], called_text[USER_SIZE], own[KG_ADDR_STR + 2], there[KG_ADDR_STR + 2];
+    sip_from_t from[1];
+    sip_to_t to[1];
+    sip_from_init(from);
+    sip_to_init(to);
+    bracketed(&leg->flow.local, own);
+    bracketed(&leg->flow.remote, there);
+    const char *caller =
+        user_for(leg, KG_NUMBER_CALLER, call->caller_number, sip->sip_from->a_url, caller_text);
+    const char *called =
+        user_for(leg, KG_NUMBER_CALLED, call->called_number, sip->sip_request->rq_url, called_text);
+    from->a_display = sip->sip_from->a_display;
+    to->a_display = leg->trunk ? NULL : sip->sip_to->a_display;
+    if (leg->trunk)
+        to_trunk(leg, sip, caller, called, from, to);
+    else if (leg->pbx)
+        to_pbx(leg, sip, caller, called, there, from, to);
+    else
+        to_phone(leg, sip, caller, own, from, to);
+    if (kg_privacy_hides_caller(kg_privacy_of(sip), kg_leg_peer(leg))) {
+        from->a_display = KG_ANONYMOUS_DISPLAY;
+        *from->a_url = plain_url(KG_ANONYMOUS_USER, KG_ANONYMOUS_HOST);
+    }
+    return kg_leg_open(leg, from, to);
+}
+
+/* To a server whose numeric address a phone or a trunk does not write: the trunk's domain, the PBX's address.
+ */
+char *kg_parties_target(const struct kg_leg *leg, const sip_t *sip)
+{
+    const struct kg_call *call = leg->call;
+    const url_t *came = sip->sip_request->rq_url;
+    char text[USER_SIZE], there[KG_ADDR_STR + 2];
+    const char *called = user_for(leg, KG_NUMBER_CALLED, call->called_number, came, text);
+    char port[8];
+    url_t url = *came;
+    if (leg->trunk) {
+        url = plain_url(called, kg_trunk_domain(leg->trunk));
+        url.url_port = kg_trunk_port(leg->trunk);
+    } else if (call->leg[KG_SIDE_A].trunk) {
+        bracketed(&leg->flow.remote, there);
+        snprintf(port, sizeof port, "%u", (unsigned)kg_addr_port(&leg->flow.remote));
+        url = plain_url(called, there);
+        url.url_port = port;
+    } else if (came->url_type != url_tel) {
+        url.url_user = called;
+    }
+    return kg_url_text(&url);
+}
