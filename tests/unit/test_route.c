@@ -137,24 +137,12 @@ static void in_front_of_a_pbx(void **state)
     assert_string_equal(call(KG_FROM_TRUNK, 1, NULL, "4711"), "pbx");
 }
 
-static void sources(void **state)
-{
-    struct kg_addr addr;
-    (void)state;
-    configure("pbx: udp:192.0.2.9:5060\n");
-    assert_int_equal(kg_addr_parse("192.0.2.9:1234", &addr), 0);
-    assert_int_equal(kg_route_source(&config, &addr), KG_FROM_PBX);
-    assert_int_equal(kg_addr_parse("192.0.2.8:5060", &addr), 0);
-    assert_int_equal(kg_route_source(&config, &addr), KG_FROM_PHONE);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(embedded),
         cmocka_unit_test(embedded_with_trunks),
         cmocka_unit_test(in_front_of_a_pbx),
-        cmocka_unit_test(sources),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
