@@ -22,13 +22,17 @@
 
 static int on_answer(nta_outgoing_magic_t *magic, nta_outgoing_t *orq, const sip_t *sip);
 
+void kg_forward_put_off(struct kg_exchange *x, uint32_t seconds)
+{
+    char text[16];
+
+    snprintf(text, sizeof text, "%u", seconds);
+    kg_exchange_reply(x, SIP_503_SERVICE_UNAVAILABLE, SIPTAG_RETRY_AFTER_STR(text), TAG_END());
+}
+
 void kg_forward_refuse(struct kg_exchange *x)
 {
-    char seconds[16];
-
-    snprintf(seconds, sizeof seconds, "%u",
-             RETRY_AFTER_MIN + kg_random_u32() % (RETRY_AFTER_MAX - RETRY_AFTER_MIN + 1));
-    kg_exchange_reply(x, SIP_503_SERVICE_UNAVAILABLE, SIPTAG_RETRY_AFTER_STR(seconds), TAG_END());
+    kg_forward_put_off(x, RETRY_AFTER_MIN + kg_random_u32() % (RETRY_AFTER_MAX - RETRY_AFTER_MIN + 1));
 }
 
 static struct kg_exchange exchange_of(struct kg_forward *f)

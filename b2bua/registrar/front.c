@@ -129,23 +129,19 @@ bool kg_front_turn_away(struct kg_front *front, struct kg_exchange *x)
 {
     struct kg_registrar *registrar = front->registrar;
     int64_t now_ms = kg_mono_ms();
+    struct kg_gate *gate;
 
     if (kg_bindings_on_flow(registrar->bindings, x->flow))
         return false;
-    if (now_ms - front->strangers_since_ms >= KG_STRANGERS_WINDOW_MS) {
-        front->strangers_since_ms = now_ms;
-        front->strangers = front->proven = 0;
-    }
     /* Forged addresses do not use up what is left for phones that answered their challenge. */
-    unsigned *count = kg_standing_is_proven(registrar, x->flow) ? &front->proven : &front->strangers;
-    if (*count < KG_STRANGERS_MAX) {
-        ++*count;
+    gate = kg_standing_is_proven(registrar, x->flow) ? &front->proven : &front->strangers;
+    if (kg_gate_take(gate, now_ms))
         return false;
-    }
     kg_registrar_complain(registrar,
                           "registration refused: too many at once from where no phone is registered",
                           "unknown", x->flow);
-    kg_forward_refuse(x);
+    kg_counters.registers_put_off++;
+    kg_forward_put_off(x, kg_gate_retry_after(gate, now_ms, kg_random_u32()));
     return true;
 }
 

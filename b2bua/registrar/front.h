@@ -3,6 +3,7 @@
 #ifndef KG_FRONT_H
 #define KG_FRONT_H
 
+#include "b2bua/registrar/gate.h"
 #include "b2bua/registrar/inside.h"
 #include "b2bua/route/peers.h"
 
@@ -11,12 +12,11 @@
 /* A refresh is answered here only if the PBX's own registration outlives the phone's by this. */
 #define KG_PBX_MARGIN_S 30
 
-/* A forwarded REGISTER leaves transactions of 20 KB for 64*T1 (RFC 3261 timer J). From where no phone is
- * registered, so many pass in that time from addresses that may be forged, and so many from others; the next
- * ones get 503 without a transaction. Enough for 2,500 phones that all start at once: each asks once as a
- * stranger and then answers its challenge. */
-#define KG_STRANGERS_MAX       2500
-#define KG_STRANGERS_WINDOW_MS 32000
+/* A forwarded REGISTER leaves transactions of some 8 KB for 64*T1 = 32 s (RFC 3261 timer J). From where no
+ * phone is registered only as many pass as b2bua/registrar/gate.h says, in two rows: from addresses that may
+ * be forged, and from others. The next ones get 503 without a transaction, and a place in the queue. That
+ * bounds the memory at 2 * (2,500 + 32 * 156) * 8 KB = 120 MB; 10,000 phones that all start at once, each
+ * asking once as a stranger and then answering its challenge, are in after a minute. */
 
 struct kg_names {
     char token[KG_TOKEN_SIZE];  /* of the binding */
@@ -56,16 +56,16 @@ struct kg_front {
     unsigned path_next;    /* the place that the next new one takes */
     struct kg_forward *forwards;
     unsigned forward_count;
-    int64_t strangers_since_ms; /* window of KG_STRANGERS_MAX */
-    unsigned strangers, proven; /* from addresses that proved nothing, and from others */
-    uint32_t expires_s;         /* asked of the PBX; more than configured after a 423 */
+    struct kg_gate strangers, proven; /* from addresses that proved nothing, and from others */
+    uint32_t expires_s;               /* asked of the PBX; more than configured after a 423 */
 };
 
 /* forward.c. Takes x over. names as in struct kg_forward. */
 void kg_forward_start(struct kg_front *front, struct kg_exchange *x, const struct kg_register *wanted,
                       const struct kg_names names[KG_WISHES_MAX], uint32_t preferred_pbx);
-/* 503 with a time to come back, spread. */
+/* 503 with a time to come back, spread; or then. */
 void kg_forward_refuse(struct kg_exchange *x);
+void kg_forward_put_off(struct kg_exchange *x, uint32_t seconds);
 void kg_forward_tick(struct kg_front *front, int64_t now_ms);
 void kg_forward_free(struct kg_forward *forward);
 

@@ -107,7 +107,7 @@ void kg_front_register(struct kg_front *front, struct kg_exchange *x);
 bool kg_front_is_blocked(struct kg_front *front, struct kg_exchange *x);
 /* True when it was answered from what is known, without the PBX. */
 bool kg_front_refresh(struct kg_front *front, struct kg_exchange *x);
-/* True when it was refused, because too many strangers ask: see KG_STRANGERS_MAX. */
+/* True when it was refused, because too many strangers ask: see gate.h. */
 bool kg_front_turn_away(struct kg_front *front, struct kg_exchange *x);
 void kg_front_tick(struct kg_front *front, int64_t now_ms);
 
