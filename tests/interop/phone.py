@@ -151,7 +151,7 @@ class Phone:
                 head, colon, rest = data.partition(b":")
                 if not colon or len(rest) < int(head) + 1:
                     break
-                message, data = json.loads(rest[:int(head)].decode("utf-8", "replace")), rest[int(head) + 1:]
+                message, data = json.loads(rest[:int(head)].decode("utf-8", "replace"), strict=False), rest[int(head) + 1:]
                 with self._changed:
                     if message.get("response"):
                         self._replies[message.get("token")] = message
