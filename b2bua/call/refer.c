@@ -11,7 +11,10 @@
 #include <sofia-sip/url.h>
 
 #include "b2bua/call/dialogs.h"
+#include "b2bua/registrar/registrar.h"
+#include "b2bua/route/caps.h"
 #include "b2bua/sip/sip.h"
+#include "conf/log.h"
 
 /* ---- lists ---- */
 
@@ -226,12 +229,29 @@ static const char *uri_headers_for(su_home_t *home, const char *headers, const s
 }
 
 /* ;method=BYE and the like would be done in the name of who is asked to. */
-static bool asks_for_a_call(su_home_t *home, const url_t *url)
+static bool asks_for_a_call(const url_t *url)
 {
     char method[16] = "INVITE";
-    (void)home;
     url_param(url->url_params, "method", method, sizeof method);
     return strcasecmp(method, "INVITE") == 0;
+}
+
+/* The phone that is asked will call in its own name; but who may not call a number himself may not have it
+ * called either. */
+static bool may_refer_to(const struct kg_leg *from, const url_t *target)
+{
+    const struct kg_server *server = from->call->calls->server;
+    const char *user = from->call->record->leg[from->side].user;
+    /* libsofia has a tel URI's number in either place. */
+    const char *number =
+        target->url_user || target->url_type != url_tel ? target->url_user : target->url_host;
+    char plain[128];
+    if (from->pbx || !server->caps || !user || !number || strlen(number) >= sizeof plain)
+        return from->pbx || !number || strlen(number) < sizeof plain;
+    url_unescape(plain, number);
+    if (server->config.pbx_count == 0 && kg_registrar_has_account(server->registrar, plain))
+        return true;
+    return kg_caps_permit(server->caps, user, plain);
 }
 
 static int pass_refer_to(struct kg_list *list, const sip_t *sip, const struct kg_leg *from,
@@ -245,7 +265,7 @@ static int pass_refer_to(struct kg_list *list, const sip_t *sip, const struct kg
     const url_t *asked = sip->sip_refer_to->r_url;
     if (asked->url_type != url_sip && asked->url_type != url_sips && asked->url_type != url_tel)
         return 416;
-    if (!from->pbx && !to->pbx && !asks_for_a_call(list->home, asked))
+    if (!from->pbx && !to->pbx && !asks_for_a_call(asked))
         return 403;
     out = sip_refer_to_dup(list->home, sip->sip_refer_to);
     if (!out)
@@ -254,6 +274,11 @@ static int pass_refer_to(struct kg_list *list, const sip_t *sip, const struct kg
     if (!headers)
         return 400;
     adapt(list->home, out->r_url, from, to);
+    if (!may_refer_to(from, out->r_url)) {
+        kg_info("call", "call %s: %s may not have that number called (caps)", from->call->record->id,
+                from->call->record->leg[from->side].user);
+        return 403;
+    }
     out->r_url->url_headers = *headers ? headers : NULL;
     add(list, siptag_header, (tag_value_t)out);
     return 0;

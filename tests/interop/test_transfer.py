@@ -206,3 +206,20 @@ def test_supported_replaces_passes(phones, kedge, stage):
         db.answer(invite, headers=["Supported: " + said] if said else [])
         assert ("replaces" in placed().get("supported")) == bool(said)
         hang_up(da, db)
+
+
+def test_caps_hold_for_transfers(hosts, stage):
+    """Who may not call a number may not have it called; names of the house are no numbers."""
+    kedge = stage.kedge(hosts[0], accounts={u: "pw-" + u for u in USERS}, config={"caps": [{"user": "alice", "allow": ["+49"]}]})
+    alice, bob = (stage.agent(hosts[i + 1], u, "pw-" + u, (kedge.host.addr, 5060)) for i, u in enumerate(USERS[:2]))
+    assert alice.register().status == 200 and bob.register().status == 200
+    da, db = talk(bob, alice, stage.rtp(bob.host), stage.rtp(alice.host))
+    da, db = db, da
+    for target in ("<sip:+1900123@kedge.test>", "<tel:+1-900-123>", "<sip:%2B1900123@elsewhere.test>"):
+        answer = da.request("REFER", ["Refer-To: " + target])
+        assert answer is not None and answer.status == 403, target
+        assert bob.quiet("REFER", 0.1)
+    for target in ("<sip:carol@kedge.test>", "<tel:+49-30-123>"):
+        assert ask(da, db, target)[1].status == 202
+    assert ask(db, da, "<sip:+1900123@kedge.test>")[1].status == 202, "bob has no cap"
+    hang_up(da, db)
