@@ -197,6 +197,14 @@ static const char *escape(su_home_t *home, const char *text)
     return out;
 }
 
+static bool has_control(const char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 127)
+            return true;
+    return false;
+}
+
 static bool is_dialog_header(const char *name, size_t len)
 {
     return (len == 8 && strncasecmp(name, "Replaces", len) == 0) ||
@@ -204,7 +212,7 @@ static bool is_dialog_header(const char *name, size_t len)
 }
 
 /* "Replaces=...&Require=..." with each dialog as `to`'s peer has to name it. "": none is left. NULL: no
- * memory, or a Replaces that is none. */
+ * memory, a Replaces that is none, or control characters. */
 static const char *uri_headers_for(su_home_t *home, const char *headers, const struct kg_leg *to)
 {
     const char *out = "";
@@ -215,6 +223,8 @@ static const char *uri_headers_for(su_home_t *home, const char *headers, const s
             struct kg_dialog_id id;
             const char *text = value;
             url_unescape(value, value);
+            if (has_control(value)) /* it would become another header at whoever takes it out */
+                return NULL;
             if (is_dialog_header(headers, name))
                 text = translate(home, value, to, &id);
             text = text ? escape(home, text) : NULL;

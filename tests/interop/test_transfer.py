@@ -160,7 +160,8 @@ def test_refused(phones, kedge, stage, status, header):
 
 
 @pytest.mark.parametrize("refer_to,status", ((None, 400), ("<http://evil.test/>", 416), ("<sip:carol@kedge.test;method=BYE>", 403),
-                                             ("<sip:carol@kedge.test?Replaces=nonsense>", 400)))
+                                             ("<sip:carol@kedge.test?Replaces=nonsense>", 400),
+                                             ("<sip:carol@kedge.test?Subject=%0d%0aEvil%3a%20yes>", 400)))
 def test_bad_refer(phones, kedge, stage, refer_to, status):
     alice, bob, _ = phones
     da, db = talk(alice, bob, stage.rtp(alice.host), stage.rtp(bob.host))
@@ -223,3 +224,35 @@ def test_caps_hold_for_transfers(hosts, stage):
         assert ask(da, db, target)[1].status == 202
     assert ask(db, da, "<sip:+1900123@kedge.test>")[1].status == 202, "bob has no cap"
     hang_up(da, db)
+
+
+LONG = "x" * 6000
+
+
+@pytest.mark.parametrize("lines", (
+    ["Refer-To: "], ["Refer-To: <>"], ["Refer-To: <sip:>"], ["Refer-To: sip:carol@kedge.test?Replaces="],
+    ["Refer-To: <sip:carol@kedge.test?Replaces=%00%0d%0aEvil: yes>"], ["Refer-To: <sip:carol@kedge.test?%52eplaces=a%3bto-tag%3d1>"],
+    ["Refer-To: <sip:carol@kedge.test?Replaces=a%3bto-tag%3d1%3bfrom-tag%3d2&Replaces=b%3bto-tag%3d1%3bfrom-tag%3d2>"],
+    ["Refer-To: <sip:carol@kedge.test?&&==&=x&Require>"], ["Refer-To: <sip:carol@kedge.test?Subject=%0d%0aEvil%3a%20yes>"],
+    ["Refer-To: <sip:" + LONG + "@kedge.test>"], ["Refer-To: <sip:carol@kedge.test?Subject=" + LONG + ">"],
+    ["Refer-To: <sip:carol@kedge.test>", "Refer-To: <sip:bob@kedge.test>"], ["Refer-To: <sip:carol@kedge.test;method=INVITE%20BYE>"],
+    ["Refer-To: <sip:carol@[::1>"], ["Refer-To: \"%n%s\" <sip:carol@kedge.test>"], ["Refer-To: <tel:>"], ["Refer-To: <urn:service:sos>"],
+    ["Refer-To: <sip:carol@kedge.test>", "Target-Dialog: ;;;"], ["Refer-To: <sip:carol@kedge.test>", "Target-Dialog: a;local-tag=1;remote-tag=2"],
+    ["Refer-To: <sip:carol@kedge.test>", "Join: " + LONG], ["Refer-To: <sip:carol@kedge.test>", "Referred-By: <sip:\x01@x>"],
+    ["Refer-To: <sip:carol@kedge.test>", "Event: refer;id=" + "9" * 300]), ids=range(22))
+def test_nonsense(phones, kedge, stage, lines):
+    """Refused, or passed in a form that is none; nothing of it becomes a header, and the call goes on."""
+    alice, bob, _ = phones
+    da, db = talk(alice, bob, stage.rtp(alice.host), stage.rtp(bob.host))
+    answer = background(da.request, "REFER", lines, timeout=3)
+    try:
+        seen = bob.expect("REFER", 1)
+    except AssertionError:
+        pass
+    else:
+        bob.reply(seen, 202)
+        assert not seen.get("evil") and "\r" not in seen.get("refer-to")
+    answer()
+    hang_up(da, db)
+    kedge.alive()
+    kedge.no_calls()
