@@ -81,6 +81,7 @@ struct kg_leg {
     nta_outgoing_t *bye;
     nta_incoming_t *bye_irq;    /* its BYE that waits for the PBX's answer to ours */
     bool bye_answered;          /* our BYE had an answer before the state machine wanted one */
+    nta_outgoing_t *update;     /* our UPDATE before the answer */
     nta_reliable_t *unacked;    /* our reliable 18x that waits for PRACK */
     struct kg_heard *heard;     /* reliable 18x of the peer, by dialog; NULL: none yet */
     msg_t *early[KG_EARLY_MAX]; /* 18x to our INVITEs, one a dialog, the newest description first */
@@ -103,7 +104,7 @@ struct kg_leg {
     bool trickles;      /* * it takes candidates in INFO (RFC 8840): header or a=ice-options said so */
     struct kg_session_timer session;
     struct kg_session_said session_asked;         /* by the request being served */
-    uint32_t rcseq; /* CSeq of its peer's last request that was believed */
+    uint32_t rcseq;                               /* CSeq of its peer's last request that was believed */
     struct kg_pace pace, pace_info, pace_refused; /* of its peer's requests */
     bool too_fast;                                /* it was said once */
     nta_outgoing_t *doubt;                        /* our OPTIONS: is it still in the call? */
@@ -249,6 +250,8 @@ void kg_leg_set_flow(struct kg_leg *leg, const struct kg_flow *flow);
 void kg_leg_move(struct kg_leg *leg, const struct kg_flow *flow);
 /* The request in leg->arrived is accepted for service: it becomes leg->irq. */
 void kg_leg_serve(struct kg_leg *leg);
+/* A PRACK with an offer, before the answer: it waits in leg->arrived, or is refused. */
+void kg_leg_pre_offer(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip);
 /* Remembers what a message of its peer announces: UPDATE, trickle. */
 void kg_leg_learn(struct kg_leg *leg, const sip_t *sip);
 
@@ -358,6 +361,15 @@ void kg_reliable_close(struct kg_leg *leg);
  * ignored. */
 bool kg_reliable_take(struct kg_leg *leg, const sip_t *sip);
 
+/* A 18x that is such a one. */
+bool kg_reliable_is(const sip_t *sip);
+
+/* ---- preanswer_run.c: offers before the answer ---- */
+/* An offer of from's peer could go to the other one. */
+bool kg_pre_can_pass(const struct kg_leg *from);
+void kg_pre_update(struct kg_leg *leg);
+void kg_pre_answer(struct kg_leg *leg); /* to leg->arrived */
+
 /* ---- early.c: early dialogs of our INVITE ---- */
 /* The 18x that orq just got. sdp: its description is the one taken from now on. */
 void kg_early_remember(struct kg_leg *leg, nta_outgoing_t *orq, bool sdp);
@@ -427,6 +439,8 @@ char *kg_talk_refusal(struct kg_leg *leg, const sip_t *offer, size_t *len);
 /* Two phones in different private networks: seen at different addresses, not both inside of kedge's own
  * network. Of a PBX's other side nothing is known, nor of one phone on IPv4 and one on IPv6. */
 bool kg_talk_are_apart(const struct kg_leg *a, const struct kg_leg *b);
+/* What was agreed before the answer is what a 2xx without SDP means. False: nothing was. */
+bool kg_talk_take_agreed(struct kg_leg *leg);
 /* The offer/answer under way is done, or came to nothing. */
 void kg_talk_commit(struct kg_call *call);
 void kg_talk_abandon(struct kg_call *call);

@@ -130,6 +130,7 @@ void kg_fsm_finish(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms, i
         fsm->state = KG_CALL_ENDING;
         fsm->applying = false;
         kg_re_end(fsm, out);
+        kg_pre_end(fsm, out);
         end_leg(fsm, out, KG_SIDE_A, status, retry_after, why);
         end_leg(fsm, out, KG_SIDE_B, status, retry_after, why);
         struct kg_fsm_action *action = kg_fsm_add(out, KG_DO_RELEASE, KG_SIDE_A);
@@ -142,6 +143,7 @@ void kg_fsm_finish(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms, i
 static void invite_b(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms)
 {
     kg_fsm_add(out, KG_DO_INVITE, KG_SIDE_B);
+    fsm->settled[KG_SIDE_B] = false;
     fsm->held_status = 0; /* it was of the contacts before */
     fsm->held_sdp = false;
     fsm->leg[KG_SIDE_B] = KG_LEG_INVITING;
@@ -164,6 +166,7 @@ static void b_failed(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms,
     if (is_retryable(fsm, status) && fsm->rounds_left > 0) {
         fsm->rounds_left--;
         fsm->applying = false; /* early media of the contact that failed */
+        kg_pre_end(fsm, out);
         invite_b(fsm, out, now_ms);
         return;
     }
@@ -209,6 +212,7 @@ static void progress(struct kg_fsm *fsm, struct kg_fsm_out *out, int status, boo
     action->sdp = sdp;
     action->ok = fsm->reliable == KG_RELIABLE_ALL || (fsm->reliable == KG_RELIABLE_SDP && sdp);
     fsm->unacked = action->ok;
+    fsm->unacked_sdp = action->ok && sdp;
 }
 
 /* A 2xx has to wait for the PRACK of a description (RFC 3262 3), and waits for any: PRACKs that cross it
@@ -283,6 +287,8 @@ static void on_media(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t 
     fsm->applying = false;
     if (fsm->re != KG_RE_NONE)
         kg_re_on_media(fsm, ev, now_ms, out);
+    else if (fsm->pre != KG_PRE_NONE)
+        kg_pre_on_media(fsm, ev, now_ms, out);
     else if (ev->ok)
         on_media_ok(fsm, now_ms, out);
     else
@@ -303,8 +309,10 @@ static void on_provisional(struct kg_fsm *fsm, const struct kg_fsm_event *ev, in
     }
     if (ev->status <= 100)
         return;
-    if (ev->sdp && !fsm->late) { /* a late offer comes in what is reliable: the 2xx */
+    if (ev->sdp && !fsm->late &&
+        fsm->pre == KG_PRE_NONE) { /* a late offer comes in what is reliable: the 2xx */
         fsm->progress_status = ev->status;
+        fsm->settled[KG_SIDE_B] = ev->reliable;
         kg_fsm_apply(fsm, out, KG_APPLY_PROGRESS, KG_SIDE_B);
     } else {
         progress(fsm, out, ev->status, false);
@@ -410,6 +418,7 @@ static void on_prack(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t 
     if (!fsm->unacked || ev->side != KG_SIDE_A)
         return;
     fsm->unacked = false;
+    fsm->settled[KG_SIDE_A] |= fsm->unacked_sdp;
     fsm->held_status = 0;
     fsm->held_sdp = false;
     if (fsm->state == KG_CALL_ANSWERING && fsm->held_answer)
@@ -523,8 +532,17 @@ static void on_shutdown(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64
         kg_fsm_finish(fsm, out, now_ms, 503, KG_CALL_RETRY_AFTER, "kedge is being stopped");
 }
 
+/* Two things may be due while it rings. */
+static void set_ringing_deadline(struct kg_fsm *fsm)
+{
+    int64_t end_ms = fsm->invited_ms + KG_CALL_RINGING_MS;
+    fsm->deadline_ms = fsm->pre_deadline_ms < end_ms ? fsm->pre_deadline_ms : end_ms;
+}
+
 static void on_calling_timer(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *out)
 {
+    if (kg_pre_on_timer(fsm, now_ms, out))
+        return;
     if (fsm->leg[KG_SIDE_B] == KG_LEG_INVITING) {
         kg_fsm_add(out, KG_DO_DROP, KG_SIDE_B);
         b_failed(fsm, out, now_ms, fsm->to_pbx ? 503 : 408,
@@ -590,6 +608,9 @@ static kg_fsm_handler *const handlers[KG_EV_COUNT] = {
     [KG_EV_ACK] = on_ack,
     [KG_EV_ACK_TIMEOUT] = on_ack_timeout,
     [KG_EV_PRACK] = on_prack,
+    [KG_EV_PRE_ANSWER] = kg_pre_on_answer,
+    [KG_EV_PRE_REJECT] = kg_pre_on_reject,
+    [KG_EV_PRE_OVER] = kg_pre_on_over,
     [KG_EV_PRACK_TIMEOUT] = on_prack_timeout,
     [KG_EV_CANCEL] = on_cancel,
     [KG_EV_REINVITE] = kg_re_on_offer,
@@ -614,6 +635,7 @@ void kg_fsm_init(struct kg_fsm *fsm, unsigned rounds, bool to_pbx)
     *fsm = (struct kg_fsm){.rounds_left = rounds > 0 ? rounds - 1 : 0,
                            .to_pbx = to_pbx,
                            .deadline_ms = INT64_MAX,
+                           .pre_deadline_ms = INT64_MAX,
                            .re_deadline_ms = INT64_MAX};
 }
 
@@ -628,6 +650,7 @@ void kg_fsm_init_talk(struct kg_fsm *fsm)
                            .leg = {KG_LEG_UP, KG_LEG_UP},
                            .apply_seq = 1,
                            .deadline_ms = INT64_MAX,
+                           .pre_deadline_ms = INT64_MAX,
                            .re_deadline_ms = INT64_MAX};
 }
 
@@ -640,5 +663,7 @@ size_t kg_fsm_run(struct kg_fsm *fsm, const struct kg_fsm_event *event, int64_t 
     handlers[event->type](fsm, event, now_ms, &collected);
     if (fsm->state == KG_CALL_TALK)
         kg_re_settle(fsm, now_ms, &collected);
+    else if (fsm->state == KG_CALL_CALLING && fsm->leg[KG_SIDE_B] == KG_LEG_RINGING)
+        set_ringing_deadline(fsm);
     return collected.count;
 }

@@ -95,6 +95,14 @@ enum kg_re_state {
     KG_RE_WITHDRAWN,  /* given up; only the other side's final response is awaited */
 };
 
+/* A session that is changed before the call is answered (RFC 3311 5.1, RFC 3262 5). */
+enum kg_pre_state {
+    KG_PRE_NONE,
+    KG_PRE_OFFER,  /* with the media engine */
+    KG_PRE_SENT,   /* an UPDATE to the other side */
+    KG_PRE_ANSWER, /* with the media engine */
+};
+
 /* What a media apply is for. */
 enum kg_apply {
     KG_APPLY_OFFER,
@@ -141,14 +149,19 @@ struct kg_fsm {
     enum kg_apply apply;  /* what that was for */
     bool applying;
     enum kg_reliable reliable;
-    bool unacked;        /* a reliable response waits for A's PRACK: what would follow it is held */
-    int held_status;     /* the newest provisional response; 0: none */
-    bool held_sdp;       /* ... and there is a description that A was not told */
-    bool held_answer;    /* the 200 */
-    int progress_status; /* of the provisional response whose SDP is being applied */
-    int64_t invited_ms;  /* when A's INVITE came */
-    int64_t asked_ms;    /* when B was first sent one; 0: not yet */
-    int64_t deadline_ms; /* INT64_MAX: none */
+    bool settled[2]; /* that side's description and kedge's were exchanged by a reliable response */
+    enum kg_pre_state pre;
+    enum kg_side pre_from;   /* who offers */
+    int64_t pre_deadline_ms; /* INT64_MAX: none */
+    bool unacked_sdp;        /* ... it has a description */
+    bool unacked;            /* a reliable response waits for A's PRACK: what would follow it is held */
+    int held_status;         /* the newest provisional response; 0: none */
+    bool held_sdp;           /* ... and there is a description that A was not told */
+    bool held_answer;        /* the 200 */
+    int progress_status;     /* of the provisional response whose SDP is being applied */
+    int64_t invited_ms;      /* when A's INVITE came */
+    int64_t asked_ms;        /* when B was first sent one; 0: not yet */
+    int64_t deadline_ms;     /* INT64_MAX: none */
 };
 
 enum kg_fsm_event_type {
@@ -161,6 +174,9 @@ enum kg_fsm_event_type {
     KG_EV_ACK_TIMEOUT,   /* side */
     KG_EV_PRACK,         /* side A */
     KG_EV_PRACK_TIMEOUT, /* side A: no PRACK in 64*T1 */
+    KG_EV_PRE_ANSWER,    /* side, sdp: 2xx to PRE_UPDATE */
+    KG_EV_PRE_REJECT,    /* side, status */
+    KG_EV_PRE_OVER,      /* the INVITE has a final response: no change before the answer any more */
     KG_EV_CANCEL,        /* side */
     KG_EV_REINVITE,      /* side, sdp, absorb, same */
     KG_EV_UPDATE,        /* side, absorb, same: with SDP; one without is no business of the machine */
@@ -189,35 +205,39 @@ struct kg_fsm_event {
     bool same;       /* the offer is the one that holds, word by word */
     bool absorb;     /* the offer concerns nothing but that leg's ICE and transport: kedge answers it alone */
     unsigned seq;
+    bool reliable;   /* PROVISIONAL */
+    bool passes;     /* UPDATE: the other side could take it before the answer */
     const char *why; /* a constant sentence, or NULL: nothing better to say than what always holds */
 };
 
 enum kg_fsm_action_type {
-    KG_DO_APPLY,     /* media: purpose, seq, side: whose new description it is */
-    KG_DO_RESTORE,   /* media: the agreed descriptions again, a re-INVITE came to nothing; no reply wanted */
-    KG_DO_INVITE,    /* INVITE to `side`: the first contacts, the next ones, or a re-INVITE */
-    KG_DO_UPDATE,    /* UPDATE to `side` if its peer knows that method, else a re-INVITE */
-    KG_DO_ASK,       /* re-INVITE without SDP to `side` */
-    KG_DO_SERVE,     /* the re-INVITE or UPDATE that just came is served */
-    KG_DO_RENEW,     /* new ICE credentials of kedge's toward `side`, for the offer that follows */
-    KG_DO_DROP,      /* give up `side`'s INVITE that nobody answered: CANCEL when possible, want no answer */
-    KG_DO_PROGRESS,  /* provisional `status` to `side`, with SDP if sdp, reliably if ok */
-    KG_DO_ANSWER,    /* 200 with SDP to `side`'s INVITE or UPDATE */
-    KG_DO_OFFER,     /* 200 with the other side's offer to `side`'s INVITE; its ACK will have the answer */
-    KG_DO_AGREED,    /* the offer/answer is complete, though no 200 of ours says so */
-    KG_DO_REFUSE,    /* final `status` to `side`'s INVITE or UPDATE; retry_after seconds if not 0; why for
-                      * Warning and log
-                      */
-    KG_DO_TURN_AWAY, /* final `status` to the re-INVITE or UPDATE that just came: it is not served */
-    KG_DO_DEFER,     /* keep the re-INVITE that just came until ANSWERED, then hand it in again */
-    KG_DO_ACK,       /* to `side`'s 2xx. If that has an offer: ok: with the answer, else with every m-line
-                      * rejected. Nothing after UPDATE */
-    KG_DO_CANCEL,    /* `side`'s INVITE */
-    KG_DO_BYE,       /* to `side`; why for the Reason header */
-    KG_DO_ANSWERED,  /* the call is in talk from now on */
-    KG_DO_DONE,      /* what RENEW or UPGRADE (`what`) wanted of `side` has ended: ok or not */
-    KG_DO_RELEASE,   /* media session and limits; the call is over for people: status, why */
-    KG_DO_FREE,      /* nothing is awaited any more; last action ever */
+    KG_DO_APPLY,      /* media: purpose, seq, side: whose new description it is */
+    KG_DO_RESTORE,    /* media: the agreed descriptions again, a re-INVITE came to nothing; no reply wanted */
+    KG_DO_INVITE,     /* INVITE to `side`: the first contacts, the next ones, or a re-INVITE */
+    KG_DO_UPDATE,     /* UPDATE to `side` if its peer knows that method, else a re-INVITE */
+    KG_DO_PRE_UPDATE, /* UPDATE to `side` in its early dialog */
+    KG_DO_PRE_ANSWER, /* 200 with SDP to the UPDATE or PRACK of `side` that waits */
+    KG_DO_ASK,        /* re-INVITE without SDP to `side` */
+    KG_DO_SERVE,      /* the re-INVITE or UPDATE that just came is served */
+    KG_DO_RENEW,      /* new ICE credentials of kedge's toward `side`, for the offer that follows */
+    KG_DO_DROP,       /* give up `side`'s INVITE that nobody answered: CANCEL when possible, want no answer */
+    KG_DO_PROGRESS,   /* provisional `status` to `side`, with SDP if sdp, reliably if ok */
+    KG_DO_ANSWER,     /* 200 with SDP to `side`'s INVITE or UPDATE */
+    KG_DO_OFFER,      /* 200 with the other side's offer to `side`'s INVITE; its ACK will have the answer */
+    KG_DO_AGREED,     /* the offer/answer is complete, though no 200 of ours says so */
+    KG_DO_REFUSE,     /* final `status` to `side`'s INVITE or UPDATE; retry_after seconds if not 0; why for
+                       * Warning and log
+                       */
+    KG_DO_TURN_AWAY,  /* final `status` to the re-INVITE or UPDATE that just came: it is not served */
+    KG_DO_DEFER,      /* keep the re-INVITE that just came until ANSWERED, then hand it in again */
+    KG_DO_ACK,        /* to `side`'s 2xx. If that has an offer: ok: with the answer, else with every m-line
+                       * rejected. Nothing after UPDATE */
+    KG_DO_CANCEL,     /* `side`'s INVITE */
+    KG_DO_BYE,        /* to `side`; why for the Reason header */
+    KG_DO_ANSWERED,   /* the call is in talk from now on */
+    KG_DO_DONE,       /* what RENEW or UPGRADE (`what`) wanted of `side` has ended: ok or not */
+    KG_DO_RELEASE,    /* media session and limits; the call is over for people: status, why */
+    KG_DO_FREE,       /* nothing is awaited any more; last action ever */
 };
 struct kg_fsm_action {
     enum kg_fsm_action_type type;
@@ -244,6 +264,8 @@ void kg_fsm_init_talk(struct kg_fsm *fsm);
 size_t kg_fsm_run(struct kg_fsm *fsm, const struct kg_fsm_event *event, int64_t now_ms,
                   struct kg_fsm_action out[static KG_FSM_ACTIONS_MAX]);
 
+/* An offer that comes now, before the answer, is one that can be served. */
+bool kg_fsm_takes_pre_offer(const struct kg_fsm *fsm);
 /* `side`'s next ACK has the answer to an offer of ours. */
 bool kg_fsm_awaits_answer(const struct kg_fsm *fsm, enum kg_side side);
 

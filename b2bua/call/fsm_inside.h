@@ -36,6 +36,16 @@ kg_fsm_handler kg_re_on_cancel;
 kg_fsm_handler kg_re_on_timer;
 /* The call ends: what is under way is answered first (RFC 3261 15.1.2). */
 void kg_re_end(struct kg_fsm *fsm, struct kg_fsm_out *out);
+/* ---- preanswer.c ---- */
+void kg_pre_on_offer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, struct kg_fsm_out *out);
+kg_fsm_handler
+    kg_pre_on_media; /* the reply to the last apply, whose purpose was a change before the answer */
+kg_fsm_handler kg_pre_on_answer;
+kg_fsm_handler kg_pre_on_reject;
+kg_fsm_handler kg_pre_on_over;
+bool kg_pre_on_timer(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *out); /* true: it was due */
+void kg_pre_end(struct kg_fsm *fsm, struct kg_fsm_out *out);
+
 /* A 200 with an offer was sent to this side in talk. */
 bool kg_re_awaits_answer(const struct kg_fsm *fsm, enum kg_side side);
 /* After each event in talk: begins what is due and sets the deadline. */

@@ -241,9 +241,13 @@ static bool is_restart(const struct kg_leg *leg)
 static void offer(struct kg_leg *leg, const sip_t *sip, const struct kg_addr *moved_from)
 {
     char error[160];
-    bool update = sip->sip_request->rq_method == sip_method_update;
+    bool update = sip->sip_request->rq_method != sip_method_invite; /* or PRACK */
     bool free_to_serve = leg->call->fsm.state == KG_CALL_TALK && leg->call->fsm.re == KG_RE_NONE;
     enum kg_sdp_found found = KG_SDP_NONE;
+    if (update && kg_fsm_takes_pre_offer(&leg->call->fsm)) { /* the first exchange is complete */
+        kg_talk_commit(leg->call);
+        free_to_serve = true;
+    }
     if (free_to_serve) /* else it must not touch what is pending */
         found = kg_talk_take(leg, sip, error, sizeof error);
     if (found == KG_SDP_BAD) {
@@ -259,6 +263,7 @@ static void offer(struct kg_leg *leg, const sip_t *sip, const struct kg_addr *mo
                                  .same = same,
                                  .side = leg->side,
                                  .sdp = found == KG_SDP_OK,
+                                 .passes = kg_pre_can_pass(leg),
                                  .absorb = found == KG_SDP_OK && kg_talk_is_absorbed(leg)};
     bool restarted = moved_from && found == KG_SDP_OK && is_restart(leg);
     leg->call->holds++;
@@ -266,6 +271,21 @@ static void offer(struct kg_leg *leg, const sip_t *sip, const struct kg_addr *mo
     if (moved_from && !leg->call->over)
         settle(leg, moved_from, restarted);
     kg_call_unhold(leg->call);
+}
+
+void kg_leg_pre_offer(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
+{
+    struct kg_flow flow;
+    bool near = kg_flow_of_incoming(leg->call->calls->agent, irq, &flow) == 0 &&
+                kg_addr_same_host(&flow.remote, &leg->flow.remote);
+    kg_flow_clear(&flow);
+    if (near && !leg->arrived && kg_fsm_takes_pre_offer(&leg->call->fsm)) {
+        leg->arrived = irq;
+        offer(leg, sip, NULL);
+        return;
+    }
+    nta_incoming_treply(irq, SIP_488_NOT_ACCEPTABLE, TAG_END());
+    nta_incoming_destroy(irq);
 }
 
 /* RFC 3311 5.2: without an offer it only says where its sender is now. */

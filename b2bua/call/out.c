@@ -84,6 +84,8 @@ static bool take_sdp(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
         return found == KG_SDP_OK;
     /* RFC 3261 13.2.1: SDP of a 18x is the answer when the 200 does not repeat it; of a fork, its own 18x */
     const sip_t *early = kg_early_of(leg, sip);
+    if (initial && leg->sdp_agreed) /* before the answer */
+        return kg_talk_take_agreed(leg);
     if (!initial || !kg_early_newest(leg))
         return leg->sdp_pending != NULL;
     return early && kg_talk_take(leg, early, error, sizeof error) == KG_SDP_OK;
@@ -153,6 +155,8 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
     const sip_t *outer = call->cause;
     call->cause = sip;
     call->holds++; /* keeps the memory for the lines after the event */
+    if (status >= 200 && call->fsm.pre != KG_PRE_NONE)
+        tell(leg, KG_EV_PRE_OVER, 0, false);
     /* A callee that is being cancelled has nothing to say that anybody would hear. */
     bool wanted = call->fsm.leg[leg->side] != KG_LEG_CANCELLING && call->fsm.state != KG_CALL_ENDING &&
                   call->fsm.re != KG_RE_WITHDRAWN;
@@ -165,7 +169,11 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
         sdp = wanted && take_sdp(leg, orq, sip);
     }
     if (status < 200) {
-        tell(leg, KG_EV_PROVISIONAL, status, sdp);
+        kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_PROVISIONAL,
+                                                   .side = leg->side,
+                                                   .status = status,
+                                                   .sdp = sdp,
+                                                   .reliable = sip && kg_reliable_is(sip)});
     } else if (status < 300) {
         kg_branch_win(leg);
         on_answered(leg, sip);
@@ -209,6 +217,9 @@ static int take_target(struct kg_leg *leg, const sip_t *sip, struct kg_call_targ
         nta_leg_destroy(leg->dialog);
     leg->dialog = NULL;
     leg->allows_update = leg->trickles = false;
+    free(leg->sdp_agreed); /* with another contact, before the answer */
+    leg->sdp_agreed = NULL;
+    leg->agreed = (struct kg_leg_lines){0};
     kg_leg_set_flow(leg, &target->flow);
     leg->peer = target->peer;
     leg->pbx = call->record->leg[leg->side].pbx = target->pbx;

@@ -25,19 +25,11 @@ enum kg_reliable kg_reliable_of(const struct kg_calls *calls, const sip_t *sip)
                                                                              : KG_RELIABLE_NONE;
 }
 
-/* RFC 3262 5: an offer, since the INVITE's has its answer or waits for it. Refused, it leaves everything as
- * it is. */
-static void answer_prack(struct kg_leg *leg, nta_incoming_t *prack, const sip_t *sip)
+static bool has_sdp(const sip_t *sip)
 {
     char error[160];
     struct kg_multipart at;
-    if (kg_body_find(sip, &at, error, sizeof error) == KG_SDP_NONE)
-        nta_incoming_treply(prack, SIP_200_OK, TAG_END());
-    else
-        nta_incoming_treply(prack, SIP_488_NOT_ACCEPTABLE,
-                            SIPTAG_WARNING_STR("399 kedge \"kedge takes no offer in PRACK\""), TAG_END());
-    nta_incoming_destroy(prack);
-    (void)leg;
+    return kg_body_find(sip, &at, error, sizeof error) != KG_SDP_NONE;
 }
 
 /* nta's callback; sip NULL: it will not come any more. That a time is over nta tells the INVITE's callback.
@@ -50,8 +42,14 @@ static int on_prack(struct kg_leg *leg, nta_reliable_t *response, nta_incoming_t
     if (!sip)
         return 0;
     call->holds++;
-    answer_prack(leg, prack, sip);
+    bool offers = has_sdp(sip); /* RFC 3262 5: the INVITE's offer has its answer, or waits for it */
+    if (!offers) {
+        nta_incoming_treply(prack, SIP_200_OK, TAG_END());
+        nta_incoming_destroy(prack);
+    }
     kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_PRACK, .side = leg->side});
+    if (offers)
+        kg_leg_pre_offer(leg, prack, sip);
     kg_call_unhold(call);
     return 0;
 }
@@ -69,6 +67,9 @@ void kg_reliable_reply(struct kg_leg *leg, int status, const tagi_t *tags)
 
 void kg_reliable_close(struct kg_leg *leg)
 {
+    if (leg->update)
+        nta_outgoing_destroy(leg->update);
+    leg->update = NULL;
     if (leg->unacked)
         nta_reliable_destroy(leg->unacked);
     leg->unacked = NULL;
@@ -149,10 +150,14 @@ static void send_prack(struct kg_leg *leg, const sip_t *sip)
     su_home_deinit(home);
 }
 
+bool kg_reliable_is(const sip_t *sip)
+{
+    return sip->sip_rseq && sip_has_feature(sip->sip_require, "100rel") && sip->sip_to->a_tag;
+}
+
 bool kg_reliable_take(struct kg_leg *leg, const sip_t *sip)
 {
-    bool reliable = sip->sip_rseq && sip_has_feature(sip->sip_require, "100rel") && sip->sip_to->a_tag;
-    if (!reliable)
+    if (!kg_reliable_is(sip))
         return true;
     if (!is_in_order(leg, dialog_of(sip), sip->sip_rseq->rs_response))
         return false;

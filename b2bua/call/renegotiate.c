@@ -188,6 +188,8 @@ void kg_re_on_offer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t n
     bool early = fsm->state == KG_CALL_ANSWERING || fsm->state == KG_CALL_CONFIRMING;
     if (fsm->state == KG_CALL_ENDING || fsm->state == KG_CALL_ENDED || fsm->state == KG_CALL_NEW) {
         turn_away(out, ev->side, 481, 0, NULL);
+    } else if (update && fsm->state == KG_CALL_CALLING) {
+        kg_pre_on_offer(fsm, ev, out);
     } else if (same_side || (fsm->state != KG_CALL_TALK && ev->side == KG_SIDE_A)) {
         /* RFC 3261 14.2, RFC 3311 5.2: a second offer before the first has its answer */
         turn_away(out, ev->side, 500, 1, NULL);

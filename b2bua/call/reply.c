@@ -47,7 +47,7 @@ static void reply(struct kg_leg *leg, int status, char *sdp, size_t len, bool re
     else if (leg->call->cause && leg->call->cause->sip_status && !has_sdp(leg->call->cause))
         kg_body_pass(&body, leg->call->cause);
     tagi_t tags[] = {{SIPTAG_CONTACT(contact)},
-                     {TAG_IF(status >= 200, SIPTAG_ALLOW(calls->allow))},
+                     {TAG_IF(status >= 200 || reliable, SIPTAG_ALLOW(calls->allow))},
                      {TAG_IF(session[0], SIPTAG_SESSION_EXPIRES_STR(session))},
                      {TAG_IF(session[0] && !leg->session.ours, SIPTAG_REQUIRE_STR("timer"))},
                      {SIPTAG_SUPPORTED_STR(kg_options_supported(leg, options))},

@@ -9,6 +9,7 @@ typedef void act(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_a
 static void do_apply(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
 {
     bool asked = call->fsm.re != KG_RE_NONE && call->fsm.re_kind == KG_RE_LATE; /* no request of its own */
+    asked |= call->fsm.pre != KG_PRE_NONE;                                      /* it waits elsewhere */
     if ((action->purpose == KG_APPLY_RE_OFFER || action->purpose == KG_APPLY_ABSORBED) && !asked)
         kg_leg_serve(leg);
     kg_talk_apply(call, action);
@@ -92,6 +93,20 @@ static void do_agreed(struct kg_call *call, struct kg_leg *leg, const struct kg_
 {
     (void)leg;
     (void)action;
+    kg_talk_commit(call);
+}
+
+static void do_pre_update(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)call;
+    (void)action;
+    kg_pre_update(leg);
+}
+
+static void do_pre_answer(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)action;
+    kg_pre_answer(leg);
     kg_talk_commit(call);
 }
 
@@ -199,17 +214,30 @@ static void do_free(struct kg_call *call, struct kg_leg *leg, const struct kg_fs
 }
 
 static act *const acts[] = {
-    [KG_DO_APPLY] = do_apply,       [KG_DO_RESTORE] = do_restore,
-    [KG_DO_INVITE] = do_invite,     [KG_DO_UPDATE] = do_update,
-    [KG_DO_ASK] = do_ask,           [KG_DO_SERVE] = do_serve,
-    [KG_DO_RENEW] = do_renew,       [KG_DO_DROP] = do_drop,
-    [KG_DO_PROGRESS] = do_progress, [KG_DO_ANSWER] = do_answer,
-    [KG_DO_OFFER] = do_offer,       [KG_DO_AGREED] = do_agreed,
-    [KG_DO_REFUSE] = do_refuse,     [KG_DO_TURN_AWAY] = do_turn_away,
-    [KG_DO_DEFER] = do_defer,       [KG_DO_ACK] = do_ack,
-    [KG_DO_CANCEL] = do_cancel,     [KG_DO_BYE] = do_bye,
-    [KG_DO_ANSWERED] = do_answered, [KG_DO_DONE] = do_done,
-    [KG_DO_RELEASE] = do_release,   [KG_DO_FREE] = do_free,
+    [KG_DO_APPLY] = do_apply,
+    [KG_DO_RESTORE] = do_restore,
+    [KG_DO_INVITE] = do_invite,
+    [KG_DO_UPDATE] = do_update,
+    [KG_DO_ASK] = do_ask,
+    [KG_DO_SERVE] = do_serve,
+    [KG_DO_RENEW] = do_renew,
+    [KG_DO_DROP] = do_drop,
+    [KG_DO_PROGRESS] = do_progress,
+    [KG_DO_ANSWER] = do_answer,
+    [KG_DO_PRE_UPDATE] = do_pre_update,
+    [KG_DO_PRE_ANSWER] = do_pre_answer,
+    [KG_DO_OFFER] = do_offer,
+    [KG_DO_AGREED] = do_agreed,
+    [KG_DO_REFUSE] = do_refuse,
+    [KG_DO_TURN_AWAY] = do_turn_away,
+    [KG_DO_DEFER] = do_defer,
+    [KG_DO_ACK] = do_ack,
+    [KG_DO_CANCEL] = do_cancel,
+    [KG_DO_BYE] = do_bye,
+    [KG_DO_ANSWERED] = do_answered,
+    [KG_DO_DONE] = do_done,
+    [KG_DO_RELEASE] = do_release,
+    [KG_DO_FREE] = do_free,
 };
 
 static void run_one(struct kg_call *call, const struct kg_fsm_event *event)

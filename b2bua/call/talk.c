@@ -34,6 +34,8 @@ static enum kg_side offerer(const struct kg_call *call)
 {
     if (call->fsm.re != KG_RE_NONE)
         return call->fsm.re_from;
+    if (call->fsm.pre != KG_PRE_NONE)
+        return call->fsm.pre_from;
     return call->fsm.late ? KG_SIDE_B : KG_SIDE_A;
 }
 
@@ -96,6 +98,21 @@ enum kg_sdp_found kg_talk_take(struct kg_leg *leg, const sip_t *sip, char *error
     leg->sdp_pending = text;
     leg->frame = frame;
     return KG_SDP_OK;
+}
+
+bool kg_talk_take_agreed(struct kg_leg *leg)
+{
+    char error[160];
+    char *text = leg->sdp_agreed ? strdup(leg->sdp_agreed) : NULL;
+    struct kg_sdp *sdp = text ? kg_sdp_parse(text, strlen(text), error, sizeof error) : NULL;
+    if (!sdp) {
+        free(text);
+        return false;
+    }
+    kg_talk_forget(leg);
+    leg->sdp = sdp;
+    leg->sdp_pending = text;
+    return true;
 }
 
 void kg_talk_commit(struct kg_call *call)
@@ -326,7 +343,8 @@ void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action)
     struct kg_leg_lines before = leg->lines;
     int failed = leg->sdp ? describe(leg, leg->sdp, &side[leg->side]) : EINVAL;
     if (!failed) {
-        struct kg_media_change change = {.answered = action->purpose != KG_APPLY_OFFER &&
+        struct kg_media_change change = {.answered = call->fsm.state != KG_CALL_CALLING &&
+                                                     action->purpose != KG_APPLY_OFFER &&
                                                      action->purpose != KG_APPLY_PROGRESS};
         bool changed = kg_talk_decide(leg, action->purpose);
         kg_path_note_side(leg, leg->sdp, &side[leg->side]);
@@ -363,7 +381,7 @@ void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action)
 void kg_talk_restore(struct kg_call *call)
 {
     struct kg_media_side side[2];
-    struct kg_media_change change = {.answered = true};
+    struct kg_media_change change = {.answered = call->fsm.state != KG_CALL_CALLING};
     struct kg_sdp *made[2];
     kg_talk_keep_restart(call);
     kg_talk_abandon(call);

@@ -171,7 +171,8 @@ def test_pracks_of_nothing(ring):
     call.end()
 
 
-def test_an_offer_in_prack_is_refused_and_the_call_goes_on(ring):
+def test_an_offer_in_prack_that_cannot_pass(ring):
+    """The callee's 18x was not reliable: it has no early dialog with an answer that could be changed. The call goes on."""
     call = ring(REQUIRED)
     call.bob(183, body=call.b.body())
     assert call.prack(call.heard(183), call.a.body(codecs=(8,))).status == 488
@@ -291,6 +292,131 @@ def test_signalling_of_a_callee_that_vanishes(ring):
     call.bob(486)
     assert call.placed().status == 486
     call.kedge.no_calls()
+
+
+# Offers before the answer
+
+
+KNOWS = ["Allow: INVITE, ACK, CANCEL, BYE, UPDATE, PRACK"]
+
+
+@pytest.fixture
+def settled(ring):
+    """The first exchange is complete, by reliable responses on both legs; RTP flows. b: alice's and bob's headers."""
+    def make(a=KNOWS, b=KNOWS, transport="udp"):
+        call = ring([*SUPPORTED, *a], transport)
+        call.tag = token()
+        call.b.agent.reply(call.invite, 183, call.b.body(), ["RSeq: 1", "Require: 100rel", *b], tag=call.tag)
+        call.b.agent.reply(call.b.agent.expect("PRACK"), 200)
+        call.first = call.heard(183)
+        assert call.prack(call.first).status == 200
+        call.b.call_id, call.b.target = call.invite.get("call-id"), call.invite.contact()
+        call.b.local, call.b.remote = call.invite.get("to") + ";tag=" + call.tag, call.invite.get("from")
+        call.b.cseq = 100
+        return call
+    return make
+
+
+def serve_update(dialog, **kw):
+    request = dialog.agent.expect("UPDATE")
+    dialog.agent.reply(request, 200, dialog.body(**kw))
+    return request
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_update_before_the_answer(settled, transport):
+    """Either way, as UPDATE in the early dialog; then the 200 without SDP means what was agreed last."""
+    call = settled(transport=transport)
+    answer = background(call.a.update, direction="sendonly")
+    request = serve_update(call.b, direction="recvonly")
+    assert "a=sendonly" in request.body and request.tag("to") == call.tag and call.a.agent.ip not in request.body
+    assert request.uri == call.b.agent.contact.strip("<>")
+    assert answer().status == 200 and "a=recvonly" in answer().body and call.b.agent.ip not in answer().body
+    answer = background(call.b.update, codecs=(8,))
+    request = serve_update(call.a, codecs=(8,))
+    assert "RTP/AVP 8\r\n" in request.body and request.tag("from") == call.first.tag("to")
+    assert answer().status == 200
+    call.b.agent.reply(call.invite, 200, "", [], tag=call.tag)
+    ok = call.placed()
+    assert ok.status == 200 and "RTP/AVP 8\r\n" in ok.body and "a=sendrecv" in ok.body
+    call.b.agent.expect("ACK")
+    call.a.cseq = 60
+    again = background(call.a.reinvite)
+    request = call.b.agent.expect("INVITE")
+    call.b.agent.reply(request, 200, call.b.body())
+    assert again().status == 200
+    call.b.agent.expect("ACK")
+    call.end()
+
+
+def test_an_offer_in_prack(settled):
+    """It passes as UPDATE; its answer is in the 200 to PRACK."""
+    call = settled()
+    call.b.agent.reply(call.invite, 183, call.b.body(), ["RSeq: 2", "Require: 100rel"], tag=call.tag)
+    call.b.agent.reply(call.b.agent.expect("PRACK"), 200)
+    answer = background(call.prack, call.heard(183, 2), call.a.body(direction="sendonly"))
+    request = serve_update(call.b, direction="recvonly")
+    assert "a=sendonly" in request.body
+    assert answer().status == 200 and "a=recvonly" in answer().body and answer().cseq[1] == "PRACK"
+    call.bob(200, body=call.b.body(), tag=call.tag)
+    assert call.placed().status == 200
+    call.b.agent.expect("ACK")
+    call.end()
+
+
+def test_update_before_the_answer_that_is_refused(settled):
+    call = settled()
+    answer = background(call.a.update, codecs=(9,))
+    call.b.agent.reply(call.b.agent.expect("UPDATE"), 488)
+    assert answer().status == 488
+    answer = background(call.a.update, direction="sendonly")
+    serve_update(call.b, direction="recvonly")
+    assert answer().status == 200
+    call.bob(200, body=call.b.body(), tag=call.tag)
+    assert call.placed().status == 200
+    call.b.agent.expect("ACK")
+    call.end()
+
+
+def test_update_to_a_callee_that_knows_none(settled):
+    call = settled(b=["Allow: INVITE, ACK, CANCEL, BYE, PRACK"])
+    answer = call.a.update(direction="sendonly")
+    assert answer.status == 488 and "before the call is answered" in answer.get("warning")
+    assert call.b.agent.quiet("UPDATE", 0.2)
+    call.bob(200, body=call.b.body(), tag=call.tag)
+    assert call.placed().status == 200
+    call.b.agent.expect("ACK")
+    call.end()
+
+
+def test_two_updates_meet_and_the_answer_comes_in_between(settled):
+    call = settled()
+    answer = background(call.a.update, direction="sendonly")
+    request = call.b.agent.expect("UPDATE")
+    assert call.b.update(direction="sendonly").status == 491
+    call.a.version += 1
+    second = call.a.update(direction="inactive")
+    assert second.status == 500 and second.get("retry-after")
+    call.bob(200, body=call.b.body(), tag=call.tag)
+    assert answer().status == 500 and answer().get("retry-after")
+    ok = call.placed()
+    assert ok.status == 200 and "a=sendrecv" in ok.body
+    call.b.agent.reply(request, 200, call.b.body(direction="recvonly"))
+    call.b.agent.expect("ACK")
+    call.end()
+
+
+def test_update_before_the_first_exchange_is_complete(ring):
+    """RFC 3311 5.1: a 183 that is not reliable completes nothing."""
+    call = ring([*SUPPORTED, *KNOWS])
+    call.b.agent.reply(call.invite, 183, call.b.body(), KNOWS)
+    first = call.heard(183)
+    assert call.prack(first).status == 200
+    answer = call.a.update(direction="sendonly")
+    assert answer.status == 500 and answer.get("retry-after")
+    assert call.b.agent.quiet("UPDATE", 0.2)
+    call.answer()
+    call.end()
 
 
 # SIPp

@@ -20,29 +20,46 @@
 /* ---- scripts: "event -> actions", one line a step ---- */
 
 static const char *const event_names[KG_EV_COUNT] = {
-    [KG_EV_INVITE] = "invite",         [KG_EV_MEDIA] = "media",
-    [KG_EV_PROVISIONAL] = "1xx",       [KG_EV_ANSWER] = "2xx",
-    [KG_EV_REJECT] = "reject",         [KG_EV_ACK] = "ack",
-    [KG_EV_ACK_TIMEOUT] = "noack",     [KG_EV_CANCEL] = "cancel",
-    [KG_EV_REINVITE] = "reinvite",     [KG_EV_BYE] = "bye",
-    [KG_EV_BYE_DONE] = "byedone",      [KG_EV_FLOW_LOST] = "flowlost",
-    [KG_EV_SILENCE] = "silence",       [KG_EV_MEDIA_LOST] = "medialost",
-    [KG_EV_HANGUP] = "hangup",         [KG_EV_SHUTDOWN] = "shutdown",
-    [KG_EV_TIMER] = "timer",           [KG_EV_UPDATE] = "update",
-    [KG_EV_RENEW] = "renew",           [KG_EV_UPGRADE] = "upgrade",
-    [KG_EV_PATH_LOST] = "pathlost",    [KG_EV_REFRESH] = "refresh",
-    [KG_EV_EXPIRED] = "expired",       [KG_EV_PRACK] = "prack",
-    [KG_EV_PRACK_TIMEOUT] = "noprack",
+    [KG_EV_INVITE] = "invite",        [KG_EV_MEDIA] = "media",
+    [KG_EV_PROVISIONAL] = "1xx",      [KG_EV_ANSWER] = "2xx",
+    [KG_EV_REJECT] = "reject",        [KG_EV_ACK] = "ack",
+    [KG_EV_ACK_TIMEOUT] = "noack",    [KG_EV_CANCEL] = "cancel",
+    [KG_EV_REINVITE] = "reinvite",    [KG_EV_BYE] = "bye",
+    [KG_EV_BYE_DONE] = "byedone",     [KG_EV_FLOW_LOST] = "flowlost",
+    [KG_EV_SILENCE] = "silence",      [KG_EV_MEDIA_LOST] = "medialost",
+    [KG_EV_HANGUP] = "hangup",        [KG_EV_SHUTDOWN] = "shutdown",
+    [KG_EV_TIMER] = "timer",          [KG_EV_UPDATE] = "update",
+    [KG_EV_RENEW] = "renew",          [KG_EV_UPGRADE] = "upgrade",
+    [KG_EV_PATH_LOST] = "pathlost",   [KG_EV_REFRESH] = "refresh",
+    [KG_EV_EXPIRED] = "expired",      [KG_EV_PRE_ANSWER] = "pre2xx",
+    [KG_EV_PRE_REJECT] = "prereject", [KG_EV_PRE_OVER] = "preover",
+    [KG_EV_PRACK] = "prack",          [KG_EV_PRACK_TIMEOUT] = "noprack",
 };
 static const char *const action_names[] = {
-    [KG_DO_APPLY] = "apply",   [KG_DO_RESTORE] = "restore",   [KG_DO_INVITE] = "INVITE",
-    [KG_DO_DROP] = "drop",     [KG_DO_PROGRESS] = "progress", [KG_DO_ANSWER] = "200",
-    [KG_DO_REFUSE] = "refuse", [KG_DO_TURN_AWAY] = "away",    [KG_DO_DEFER] = "defer",
-    [KG_DO_ACK] = "ACK",       [KG_DO_CANCEL] = "CANCEL",     [KG_DO_BYE] = "BYE",
-    [KG_DO_ANSWERED] = "talk", [KG_DO_RELEASE] = "release",   [KG_DO_FREE] = "free",
-    [KG_DO_UPDATE] = "UPDATE", [KG_DO_ASK] = "ask",           [KG_DO_RENEW] = "renew",
-    [KG_DO_DONE] = "done",     [KG_DO_OFFER] = "200 offer",   [KG_DO_AGREED] = "agreed",
+    [KG_DO_APPLY] = "apply",
+    [KG_DO_RESTORE] = "restore",
+    [KG_DO_INVITE] = "INVITE",
+    [KG_DO_DROP] = "drop",
+    [KG_DO_PROGRESS] = "progress",
+    [KG_DO_ANSWER] = "200",
+    [KG_DO_REFUSE] = "refuse",
+    [KG_DO_TURN_AWAY] = "away",
+    [KG_DO_DEFER] = "defer",
+    [KG_DO_ACK] = "ACK",
+    [KG_DO_CANCEL] = "CANCEL",
+    [KG_DO_BYE] = "BYE",
+    [KG_DO_ANSWERED] = "talk",
+    [KG_DO_RELEASE] = "release",
+    [KG_DO_FREE] = "free",
+    [KG_DO_UPDATE] = "UPDATE",
+    [KG_DO_ASK] = "ask",
+    [KG_DO_RENEW] = "renew",
+    [KG_DO_DONE] = "done",
+    [KG_DO_OFFER] = "200 offer",
+    [KG_DO_AGREED] = "agreed",
     [KG_DO_SERVE] = "serve",
+    [KG_DO_PRE_UPDATE] = "pre UPDATE",
+    [KG_DO_PRE_ANSWER] = "pre 200",
 };
 
 struct run {
@@ -71,6 +88,10 @@ static struct kg_fsm_event parse_event(struct run *run, const char *text)
             event.side = word[0] == 'A' ? A : B;
         else if (strcmp(word, "sdp") == 0)
             event.sdp = true;
+        else if (strcmp(word, "reliable") == 0)
+            event.reliable = true;
+        else if (strcmp(word, "passes") == 0)
+            event.passes = true;
         else if (strcmp(word, "fail") == 0)
             event.ok = false;
         else if (strcmp(word, "absorb") == 0)

@@ -489,6 +489,7 @@ struct watch {
     bool a_final, released, freed, bye[2];
     bool unacked[2]; /* a 2xx of it waits for its ACK */
     int re_open[2];
+    bool pre_open; /* an offer before the answer waits */
 };
 
 static uint64_t next_random(uint64_t *seed)
@@ -519,8 +520,10 @@ static void check_actions(const struct kg_fsm *fsm, struct watch *watch, const s
             }
             break;
         case KG_DO_APPLY:
-            if ((a->purpose == KG_APPLY_RE_OFFER && fsm->re_kind != KG_RE_LATE) ||
-                a->purpose == KG_APPLY_ABSORBED)
+            if (a->purpose == KG_APPLY_RE_OFFER && fsm->pre != KG_PRE_NONE)
+                watch->pre_open = true;
+            else if ((a->purpose == KG_APPLY_RE_OFFER && fsm->re_kind != KG_RE_LATE) ||
+                     a->purpose == KG_APPLY_ABSORBED)
                 watch->re_open[a->side]++;
             break;
         case KG_DO_ASK:
@@ -540,11 +543,16 @@ static void check_actions(const struct kg_fsm *fsm, struct watch *watch, const s
             assert_int_equal(i, count - 1);
             break;
         case KG_DO_TURN_AWAY:
-            assert_true(event->type == KG_EV_REINVITE || event->type == KG_EV_UPDATE);
+            assert_true(event->type == KG_EV_REINVITE || event->type == KG_EV_UPDATE || watch->pre_open);
+            watch->pre_open &= event->type == KG_EV_REINVITE || event->type == KG_EV_UPDATE;
             break;
         case KG_DO_ACK:
             assert_true(watch->unacked[a->side]);
             watch->unacked[a->side] = false;
+            break;
+        case KG_DO_PRE_ANSWER:
+            assert_true(watch->pre_open);
+            watch->pre_open = false;
             break;
         default:
             break;
@@ -587,6 +595,8 @@ static void test_every_event_in_every_state(void **state)
                                          .sdp = (r >> 24) % 4 != 0,
                                          .ok = (r >> 28) % 8 != 0,
                                          .absorb = (r >> 36) % 4 == 0,
+                                         .reliable = (r >> 45) % 2,
+                                         .passes = (r >> 46) % 4 != 0,
                                          .chance = (unsigned)(r >> 44),
                                          .seq = fsm.apply_seq - ((r >> 32) % 8 == 0)};
             if (late && i < 5 && r >> 60)
@@ -614,6 +624,7 @@ static void test_every_event_in_every_state(void **state)
         assert_int_equal(fsm.state, KG_CALL_ENDED);
         assert_true(watch.freed && watch.released && watch.a_final);
         assert_int_equal(watch.re_open[A] + watch.re_open[B], 0);
+        assert_false(watch.pre_open);
         assert_false(watch.unacked[A] || watch.unacked[B]);
     }
     for (int s = KG_CALL_SETUP; s <= KG_CALL_ENDED; s++)

@@ -143,6 +143,115 @@ static void test_a_late_offer_waits(void **state)
     STEP("media", "ACK B answer, agreed, talk");
 }
 
+/* ---- changes before the answer (RFC 3311 5.1, RFC 3262 5) ---- */
+
+/* The first exchange is complete on both sides. */
+static struct run settled(void)
+{
+    struct run run = reliable(KG_RELIABLE_SDP);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("B 1xx 183 sdp reliable", "apply B");
+    STEP("media", "progress A 183 sdp reliable");
+    STEP("A prack", "");
+    assert_true(kg_fsm_takes_pre_offer(&run.fsm));
+    return run;
+}
+
+static void test_update_before_the_answer(void **state)
+{
+    (void)state;
+    struct run run = settled();
+    STEP("A update sdp passes", "apply A");
+    STEP("A update sdp passes", "away A 500 later");
+    STEP("B update sdp passes", "away B 491");
+    STEP("media", "pre UPDATE B");
+    STEP("A update sdp passes", "away A 500 later");
+    STEP("B pre2xx sdp", "apply B");
+    STEP("media", "pre 200 A");
+    STEP("B update sdp passes", "apply B");
+    STEP("A update sdp passes", "away A 491");
+    STEP("media", "pre UPDATE A");
+    STEP("B update sdp passes", "away B 500 later");
+    STEP("A pre2xx sdp", "apply A");
+    STEP("media", "pre 200 B");
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("media", "200 A");
+    STEP("A ack", "talk");
+}
+
+static void test_update_before_the_first_exchange(void **state)
+{
+    (void)state;
+    struct run run = reliable(KG_RELIABLE_SDP);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("A update sdp passes", "away A 500 later");
+    STEP("B update sdp passes", "away B 491");
+    STEP("B 1xx 183 sdp reliable", "apply B");
+    STEP("media", "progress A 183 sdp reliable");
+    STEP("A update sdp passes", "away A 500 later"); /* no PRACK yet */
+    STEP("A prack", "");
+    STEP("B 1xx 183 sdp", "apply B"); /* of another phone, say: not reliably */
+    STEP("media", "progress A 183 sdp reliable");
+    STEP("A prack", "");
+    STEP("A update sdp passes", "away A 500 later");
+    STEP("B update sdp passes", "away B 491");
+}
+
+static void test_update_that_cannot_pass(void **state)
+{
+    (void)state;
+    struct run run = settled();
+    STEP("A update sdp", "away A 488, restore");
+    STEP("A update sdp passes", "apply A");
+    STEP("media fail", "away A 503 later, restore");
+    STEP("A update sdp passes", "apply A");
+    STEP("media", "pre UPDATE B");
+    STEP("B prereject 488", "away A 488, restore");
+    STEP("A update sdp passes", "apply A");
+    STEP("media", "pre UPDATE B");
+    STEP("B pre2xx", "away A 500, restore");
+    STEP("B update sdp passes", "apply B");
+    STEP("media", "pre UPDATE A");
+    STEP("timer +19999", "");
+    STEP("timer +1", "away B 504, restore");
+    STEP("A pre2xx sdp", ""); /* too late */
+    STEP("timer +160000", "refuse A 408, CANCEL B, release");
+}
+
+static void test_the_answer_comes_first(void **state)
+{
+    (void)state;
+    struct run run = settled();
+    STEP("A update sdp passes", "apply A");
+    STEP("B preover", "away A 500 later, restore");
+    STEP("media", "");
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("media", "200 A");
+    run = settled();
+    STEP("A update sdp passes", "apply A");
+    STEP("media", "pre UPDATE B");
+    STEP("B preover", "away A 500 later, restore");
+    STEP("B pre2xx sdp", "");
+    STEP("B reject 486", "INVITE B");
+    run = settled();
+    STEP("A update sdp passes", "apply A");
+    STEP("A cancel", "away A 500 later, restore, refuse A 487, CANCEL B, release");
+}
+
+static void test_early_media_does_not_disturb_it(void **state)
+{
+    (void)state;
+    struct run run = settled();
+    STEP("A update sdp passes", "apply A");
+    STEP("B 1xx 183 sdp", "progress A 183");
+    STEP("media", "pre UPDATE B");
+    STEP("B 1xx 180", "progress A 180");
+    STEP("B pre2xx sdp", "apply B");
+    STEP("media", "pre 200 A");
+}
+
 static void test_in_talk_it_means_nothing(void **state)
 {
     (void)state;
@@ -164,6 +273,11 @@ int main(void)
         cmocka_unit_test(test_no_prack),
         cmocka_unit_test(test_ended_while_the_answer_waits),
         cmocka_unit_test(test_a_late_offer_waits),
+        cmocka_unit_test(test_update_before_the_answer),
+        cmocka_unit_test(test_update_before_the_first_exchange),
+        cmocka_unit_test(test_update_that_cannot_pass),
+        cmocka_unit_test(test_the_answer_comes_first),
+        cmocka_unit_test(test_early_media_does_not_disturb_it),
         cmocka_unit_test(test_in_talk_it_means_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
