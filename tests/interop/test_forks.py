@@ -1,9 +1,10 @@
 """An INVITE that a PBX forks: early dialogs, each with a To tag and a description of its own; only one of them answers."""
 import threading
+import time
 
 import pytest
 
-from interop.agent import Dialog, Message
+from interop.agent import Dialog, Message, sdp
 from interop.hosts import until
 from interop.test_trickle import PACKAGE, TRICKLES, body, fragment
 
@@ -137,3 +138,109 @@ def test_candidates_go_to_the_early_dialog_whose_description_is_taken(fork):
     call.say(200, "one", text=body(call.phone, "bbbb"))
     assert call.result[0].status == 200
     assert call.end().tag("to") == "one"
+
+
+# Who is heard. Each phone behind the PBX plays a tone of its own.
+
+
+def media(stage, call, count=2):
+    return [stage.rtp(call.pbx.host, hz=400 + 200 * i) for i in range(count)]
+
+
+def body_of(rtp, codecs=(0,), version=1):
+    return sdp(rtp.ip, rtp.port, codecs=codecs, version=version)
+
+
+def frame(rtp):
+    """20 ms of its tone."""
+    return rtp.packet()[12:]
+
+
+def hears(call, rtp, seconds=3):
+    """The caller hears this phone now."""
+    since = time.monotonic()
+    return until(lambda: any(at > since and packet[12:] == frame(rtp) for at, _, packet in list(call.call.rtp.received)), seconds)
+
+
+def play(call, *rtps):
+    for rtp in rtps:
+        rtp.to = call.invite.media()
+
+
+def test_early_media_of_who_speaks_last_and_audio_of_the_winner(fork, stage):
+    call = fork()
+    one, two = media(stage, call)
+    play(call, one, two)
+    call.call.rtp.to = call.say(183, "one", text=body_of(one)) and call.heard().media()
+    assert hears(call, one)
+    call.say(183, "two", text=body_of(two))
+    assert hears(call, two), "the newest description holds"
+    call.say(180, "three")
+    call.say(200, "one", text=body_of(one))
+    assert call.result[0].status == 200
+    assert hears(call, one) and one.got(time.monotonic(), 200)
+    assert call.end().tag("to") == "one"
+
+
+def test_the_answer_may_come_from_elsewhere_than_the_early_media(fork, stage):
+    """Announcement by a media server, then the phone: 183 and 200 of one dialog differ (mission.md, what hurts, 5)."""
+    call = fork()
+    server, phone = media(stage, call)
+    play(call, server, phone)
+    call.call.rtp.to = call.say(183, "one", text=body_of(server)) and call.heard().media()
+    assert hears(call, server)
+    call.say(183, "one", text=body_of(phone, version=2))
+    assert hears(call, phone)
+    call.say(183, "one", text=body_of(server, version=3))
+    assert hears(call, server)
+    call.say(200, "one", text=body_of(phone, version=4))
+    assert call.result[0].status == 200
+    assert hears(call, phone) and phone.got(time.monotonic(), 200)
+    call.end()
+
+
+@pytest.mark.parametrize("order", (("one", "two", "three"), ("three", "one", "two")))
+def test_the_first_answer_wins_and_every_other_is_ended(fork, stage, order):
+    call = fork()
+    rtp = dict(zip(order, media(stage, call, 3)))
+    for tag in ("one", "two", "three"):
+        call.say(183, tag, text=body_of(rtp[tag]))
+    play(call, *rtp.values())
+    winner, *others = order
+    call.say(200, winner, text=body_of(rtp[winner]))
+    for tag in others:
+        call.pbx.reply(call.invite, 200, body_of(rtp[tag]), tag=tag)
+    assert call.result[0].status == 200
+    acks, byes = [], []
+    while len(byes) < 2:
+        byes.append(call.pbx.expect("BYE"))
+        call.pbx.reply(byes[-1], 200)
+    acks = [m for m in call.pbx.log if m.method == "ACK"]
+    assert {a.tag("to") for a in acks} == set(order), "each 200 is acknowledged"
+    assert {b.tag("to") for b in byes} == set(others)
+    assert hears(call, rtp[winner]) and rtp[winner].got(time.monotonic(), 200)
+    assert call.end().tag("to") == winner
+
+
+def test_answers_after_the_call_was_given_up_are_ended(fork, stage):
+    """The caller hangs up; two phones behind the PBX answer at that moment."""
+    call = fork()
+    one, two = media(stage, call)
+    call.say(180, "one")
+    ringing = call.heard()
+    uri, via = "sip:someone@kedge.test", ringing.get("via").partition(";received")[0].replace("rport=", "x=")
+    cancel = "\r\n".join([f"CANCEL {uri} SIP/2.0", "Via: " + via, "Max-Forwards: 70", "From: " + ringing.get("from"),
+                          f"To: <{uri}>", "Call-ID: " + ringing.get("call-id"), f"CSeq: {ringing.cseq[0]} CANCEL",
+                          "Content-Length: 0", "", ""])
+    assert call.caller.transact(cancel).status == 200
+    call.thread.join()
+    assert call.result[0].status == 487
+    call.pbx.reply(call.pbx.expect("CANCEL"), 200)
+    for tag, rtp in (("one", one), ("two", two)):
+        call.pbx.reply(call.invite, 200, body_of(rtp), tag=tag)
+    byes = [call.pbx.expect("BYE") for _ in range(2)]
+    for bye in byes:
+        call.pbx.reply(bye, 200)
+    assert {b.tag("to") for b in byes} == {"one", "two"}
+    assert {m.tag("to") for m in call.pbx.log if m.method == "ACK"} == {"one", "two"}
+    call.kedge.no_calls()
