@@ -248,6 +248,34 @@ static enum kg_media_error open_leg(struct kg_sessions *s, struct kg_session *se
     return KG_MEDIA_OK;
 }
 
+/* The callee is another one than the one that the sockets were opened for, of the other address family: they
+ * move there with their ports, which it was told. Where that cannot be, all stays as it is. */
+static void move_leg(struct kg_session *session, unsigned side, unsigned line, struct kg_command *command)
+{
+    struct kg_addr *local = &session->line[line].local[side];
+    struct kg_grant *grant = &command->grant[command->grant_count];
+    struct kg_addr there = session->bind[side];
+    kg_addr_set_port(&there, kg_addr_port(local));
+    int error = kg_socket_open_again(&there, session->line[line].audio, kg_addr_port(local), grant->fd);
+    if (error != 0) {
+        kg_warn("media", "call %s: its ports could not be opened for the other address family: %s",
+                session->id, strerror(error));
+        return;
+    }
+    grant->stream = (uint8_t)line;
+    grant->side = (uint8_t)side;
+    grant->ipv6 = kg_addr_family(&there) == AF_INET6;
+    grant->moved = true;
+    command->grant_count++;
+    *local = there;
+}
+
+static bool is_elsewhere(const struct kg_session *session, unsigned side, unsigned line)
+{
+    const struct kg_addr *local = &session->line[line].local[side], *bind = &session->bind[side];
+    return !session->answered && kg_addr_is_set(bind) && kg_addr_family(local) != kg_addr_family(bind);
+}
+
 /* Undoes what open_lines did. */
 static void close_lines(struct kg_sessions *s, struct kg_session *session, struct kg_command *command,
                         int64_t now_ms)
@@ -256,6 +284,8 @@ static void close_lines(struct kg_sessions *s, struct kg_session *session, struc
         struct kg_grant *grant = &command->grant[i];
         struct kg_addr *local = &session->line[grant->stream].local[grant->side];
         kg_socket_close_pair(grant->fd);
+        if (grant->moved) /* the ports are in use on */
+            continue;
         kg_ports_release(s->ports, kg_addr_port(local), now_ms);
         *local = (struct kg_addr){{{0}}};
     }
@@ -307,6 +337,8 @@ static enum kg_media_error open_lines(struct kg_sessions *s, struct kg_session *
         for (unsigned side = 0; error == KG_MEDIA_OK && side < 2; side++) {
             if (!kg_addr_is_set(&session->line[i].local[side]) && kg_addr_is_set(&session->bind[side]))
                 error = open_leg(s, session, apply, side, i, now_ms, command);
+            else if (kg_addr_is_set(&session->line[i].local[side]) && is_elsewhere(session, side, i))
+                move_leg(session, side, i, command);
         }
     }
     return error;

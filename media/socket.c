@@ -96,6 +96,11 @@ enum kg_media_error kg_socket_open_pair(struct kg_ports *ports, const struct kg_
     return error_of(error);
 }
 
+int kg_socket_open_again(const struct kg_addr *host, bool audio, uint16_t port, int fd[2])
+{
+    return open_at(host, port, audio ? AUDIO_BUFFER : OTHER_BUFFER, fd);
+}
+
 void kg_socket_close_pair(int fd[2])
 {
     for (int i = 0; i < 2; i++) {

@@ -14,6 +14,8 @@
  * busy, too), KG_MEDIA_NO_SOCKETS or KG_MEDIA_BAD_ADDRESS. */
 enum kg_media_error kg_socket_open_pair(struct kg_ports *ports, const struct kg_addr *host, bool audio,
                                         uint16_t exactly, int64_t now_ms, int fd[2], uint16_t *port);
+/* The same at another host on a pair that is ours already. 0 or an errno. */
+int kg_socket_open_again(const struct kg_addr *host, bool audio, uint16_t port, int fd[2]);
 void kg_socket_close_pair(int fd[2]);
 /* The traffic class (TOS) of everything sent from now on. */
 void kg_socket_set_tos(int fd, bool ipv6, uint8_t tos);

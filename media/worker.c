@@ -300,6 +300,9 @@ static void grant(struct kg_worker *worker, struct kg_relay *relay, const struct
     struct kg_leg *leg = &relay->stream[g->stream]->leg[g->side];
     struct kg_flow *flow[2] = {&leg->rtp, &leg->rtcp};
     for (int i = 0; i < 2; i++) {
+        if (flow[i]->fd >= 0) /* moved; packets already read go on, what waits in the old one is lost */
+            close(flow[i]->fd);
+        flow[i]->tos = 0;
         flow[i]->fd = g->fd[i];
         flow[i]->ipv6 = g->ipv6;
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = flow[i]};

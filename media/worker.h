@@ -12,7 +12,8 @@
 struct kg_grant {
     uint8_t stream, side;
     bool ipv6;
-    int fd[2]; /* RTP, RTCP */
+    bool moved; /* in place of others, on the same ports */
+    int fd[2];  /* RTP, RTCP */
 };
 #define KG_GRANTS_MAX (2 * KG_MEDIA_STREAMS_MAX)
 

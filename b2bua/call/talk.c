@@ -493,6 +493,20 @@ static bool is_direct(const struct kg_leg *from, uint8_t i)
     return !call->path.relayed;
 }
 
+/* Where a contact of the callee is told to send. One that speaks another address family than the one for
+ * which the ports were opened is told the same ports there: if it answers, the engine moves them
+ * (media/client.h). */
+static struct kg_addr port_for(const struct kg_leg *leg, const struct kg_addr *ours)
+{
+    if (!leg->fork || leg->call->fsm.state != KG_CALL_CALLING || !kg_addr_is_set(ours))
+        return *ours;
+    struct kg_addr host = bind_host(leg, NULL);
+    if (kg_addr_family(&host) == kg_addr_family(ours))
+        return *ours;
+    kg_addr_set_port(&host, kg_addr_port(ours));
+    return host;
+}
+
 char *kg_talk_text(struct kg_leg *leg, size_t *len)
 {
     const struct kg_call *call = leg->call;
@@ -512,8 +526,9 @@ char *kg_talk_text(struct kg_leg *leg, size_t *len)
         const struct kg_media_local *ours = &call->local[leg->side][i],
                                     *theirs = &call->local[other->side][i];
         struct kg_sdp_local *line = &local[i];
-        line->rtp = advertised(leg, &leg->flow.remote, &ours->rtp);
-        line->rtcp = advertised(leg, &leg->flow.remote, &ours->rtcp);
+        struct kg_addr rtp = port_for(leg, &ours->rtp), rtcp = port_for(leg, &ours->rtcp);
+        line->rtp = advertised(leg, &leg->flow.remote, &rtp);
+        line->rtcp = advertised(leg, &leg->flow.remote, &rtcp);
         line->rtcp_mux = mux >> i & 1;
         line->ice = leg->told[i];
         line->trickle = leg->trickles;

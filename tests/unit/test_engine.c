@@ -31,6 +31,47 @@ static void test_ipv4_to_ipv6(void **state)
     fixture_free(f);
 }
 
+/* The offer went out for an IPv4 contact; one with IPv6 answers: the ports are the same there. In talk they
+ * stay where they are. */
+static void test_the_answer_comes_from_the_other_family(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new();
+    struct kg_addr four, six;
+    int a = phone_open("127.0.0.1", &four), b = phone_open("::1", &six);
+    struct kg_media_side *side_a = describe(&four, "127.0.0.1"), *side_b = describe(&six, "::1");
+    struct kg_media_change change = {
+        .id = "move", .bind = {at(f->host), at(f->host)}, .side = {side_a, NULL}};
+    assert_int_equal(kg_media_apply(f->client, &change, fixture_done, f), 0);
+    fixture_until(f, f->replies == 1);
+    struct kg_addr before = f->reply.local[1][0].rtp, a_at = f->reply.local[0][0].rtp;
+    assert_int_equal(kg_addr_family(&before), AF_INET);
+    change = (struct kg_media_change){
+        .id = "move", .bind = {{{{0}}}, at("::1")}, .side = {NULL, side_b}, .answered = true};
+    assert_int_equal(kg_media_apply(f->client, &change, fixture_done, f), 0);
+    fixture_until(f, f->replies == 2);
+    assert_int_equal(f->reply.error, KG_MEDIA_OK);
+    struct kg_addr after = f->reply.local[1][0].rtp;
+    assert_int_equal(kg_addr_family(&after), AF_INET6);
+    assert_int_equal(kg_addr_port(&after), kg_addr_port(&before));
+    uint8_t heard[256];
+    for (uint16_t i = 0; i < 5; i++) {
+        phone_talk(a, &a_at, i, 1);
+        assert_int_equal(phone_hear(b, heard, sizeof heard, WAIT_MS), 172);
+        phone_talk(b, &after, i, 2);
+        assert_int_equal(phone_hear(a, heard, sizeof heard, WAIT_MS), 172);
+    }
+    change = (struct kg_media_change){.id = "move", .bind = {{{{0}}}, at(f->host)}, .answered = true};
+    assert_int_equal(kg_media_apply(f->client, &change, fixture_done, f), 0);
+    fixture_until(f, f->replies == 3);
+    assert_true(kg_addr_equal(&f->reply.local[1][0].rtp, &after));
+    close(a);
+    close(b);
+    free(side_a);
+    free(side_b);
+    fixture_free(f);
+}
+
 struct pair {
     struct fixture *f;
     int a, b;
@@ -291,6 +332,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ipv4_to_ipv6),
+        cmocka_unit_test(test_the_answer_comes_from_the_other_family),
         cmocka_unit_test(test_dscp_is_kept),
         cmocka_unit_test(test_rtcp_from_mux_to_a_port_of_its_own_and_back),
         cmocka_unit_test(test_silence_is_told_and_signalling_decides),
