@@ -1,7 +1,6 @@
 /* Bindings in the store: one JSON object a contact, written at every change, read at start. */
 #include <errno.h>
 #include <jansson.h>
-#include <sofia-sip/tport.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -135,52 +134,12 @@ static int64_t get_number(const json_t *json, const char *name)
     return json_integer_value(json_object_get(json, name));
 }
 
-static bool parse_transport(const char *name, enum kg_transport *out)
-{
-    for (enum kg_transport t = KG_UDP; t <= KG_TLS; t++) {
-        if (strcmp(name, kg_transport_name(t)) == 0) {
-            *out = t;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The UDP socket that still has this local address. */
-static tport_t *find_primary(nta_agent_t *agent, const struct kg_addr *local)
-{
-    for (tport_t *tp = tport_primaries(nta_agent_tports(agent)); tp; tp = tport_next(tp)) {
-        const su_addrinfo_t *info = tport_get_address(tp);
-        struct kg_addr bound;
-
-        if (!info || !info->ai_addr || strcasecmp(tport_name(tp)->tpn_proto, "udp") != 0)
-            continue;
-        bound = kg_addr_from_sockaddr(info->ai_addr);
-        if (kg_addr_equal(&bound, local))
-            return tp;
-    }
-    return NULL;
-}
-
-/* A UDP flow comes back by its addresses. A stream is gone with the process that held it: the contact waits
- * without a transport, unreachable, until the phone connects again or it expires. */
+/* A contact whose stream is gone waits without a transport, unreachable, until the phone connects again or it
+ * expires. */
 static int restore_flow(struct kg_registrar *registrar, const json_t *json, struct kg_flow *out)
 {
-    struct kg_flow flow = {0};
-    tport_t *primary;
-
-    if (!parse_transport(get_string(json, "transport"), &flow.transport) ||
-        kg_addr_parse(get_string(json, "remote"), &flow.remote) ||
-        kg_addr_parse(get_string(json, "local"), &flow.local))
-        return EINVAL;
-    if (flow.transport == KG_UDP && kg_registrar_agent(registrar)) {
-        primary = find_primary(kg_registrar_agent(registrar), &flow.local);
-        if (!primary)
-            return kg_flow_to(kg_registrar_agent(registrar), KG_UDP, &flow.remote, out);
-        flow.tport = tport_ref(primary);
-    }
-    *out = flow;
-    return 0;
+    return kg_flow_restore(kg_registrar_agent(registrar), get_string(json, "transport"),
+                           get_string(json, "remote"), get_string(json, "local"), out);
 }
 
 static int restore(struct kg_registrar *registrar, const struct kg_store_binding *row, const json_t *json,

@@ -13,6 +13,10 @@
 
 #include "b2bua/sip/sip.h"
 
+/* Before the first request: nta would begin anywhere below 2^31, and the store could not tell whether it has.
+ */
+#define FIRST_CSEQ 1
+
 /* ---- opening and closing ---- */
 
 static char *copy_name(su_home_t *home, const char *display, const url_t *url)
@@ -30,7 +34,7 @@ static int set(char **field, char *text)
 
 /* The names and the Call-ID are kept for the store: nta does not give them back. */
 static int make_dialog(struct kg_end *end, su_home_t *home, const char *call_id, const char *tag,
-                       const char *remote_tag, uint32_t remote_cseq)
+                       const char *remote_tag, uint32_t cseq, uint32_t remote_cseq)
 {
     struct kg_requests *requests = end->subscription->requests;
     const char *us = su_sprintf(home, "%s;tag=%s", end->local, tag);
@@ -44,7 +48,8 @@ static int make_dialog(struct kg_end *end, su_home_t *home, const char *call_id,
      * too. */
     end->dialog = nta_leg_tcreate(requests->agent, kg_end_request, end, SIPTAG_CALL_ID_STR(call_id),
                                   SIPTAG_FROM(sip_from_make(home, us)), SIPTAG_TO(sip_to_make(home, peer)),
-                                  TAG_IF(remote_cseq, NTATAG_REMOTE_CSEQ(remote_cseq)), TAG_END());
+                                  TAG_IF(remote_cseq, NTATAG_REMOTE_CSEQ(remote_cseq)),
+                                  SIPTAG_CSEQ_STR(su_sprintf(home, "%u NOTIFY", cseq)), TAG_END());
     return end->dialog ? 0 : ENOMEM;
 }
 
@@ -57,8 +62,8 @@ int kg_end_accept(struct kg_end *end, nta_incoming_t *irq, const sip_t *sip, con
     int failed = ENOMEM;
     if (set(&end->local, copy_name(home, sip->sip_to->a_display, sip->sip_to->a_url)) == 0 &&
         set(&end->remote, copy_name(home, sip->sip_from->a_display, sip->sip_from->a_url)) == 0 &&
-        make_dialog(end, home, sip->sip_call_id->i_id, tag, sip->sip_from->a_tag, sip->sip_cseq->cs_seq) ==
-            0 &&
+        make_dialog(end, home, sip->sip_call_id->i_id, tag, sip->sip_from->a_tag, FIRST_CSEQ,
+                    sip->sip_cseq->cs_seq) == 0 &&
         nta_incoming_tag(irq, tag) &&
         nta_leg_server_route(end->dialog, sip->sip_record_route, sip->sip_contact) >= 0)
         failed = 0;
@@ -86,7 +91,22 @@ int kg_end_open(struct kg_end *end, const sip_t *sip, struct kg_peer from, const
     if (us && peer && set(&end->target, text) == 0 &&
         set(&end->local, copy_name(home, sip->sip_from->a_display, us)) == 0 &&
         set(&end->remote, copy_name(home, sip->sip_to->a_display, peer)) == 0)
-        failed = make_dialog(end, home, call_id, tag, NULL, 0);
+        failed = make_dialog(end, home, call_id, tag, NULL, FIRST_CSEQ, 0);
+    su_home_deinit(home);
+    return failed;
+}
+
+int kg_end_restore(struct kg_end *end, const char *call_id, const char *tag, const char *remote_tag,
+                   uint32_t cseq, uint32_t remote_cseq, const char *routes, const char *target)
+{
+    su_home_t home[1] = {SU_HOME_INIT(home)};
+    su_home_init(home);
+    int failed = make_dialog(end, home, call_id, tag, remote_tag, cseq, remote_cseq);
+    const sip_contact_t *contact = *target ? sip_contact_format(home, "<%s>", target) : NULL;
+    const sip_record_route_t *route = *routes ? sip_record_route_make(home, routes) : NULL;
+    /* As if a request had brought it: nta keeps this order. */
+    if (!failed && nta_leg_server_route(end->dialog, route, contact) < 0)
+        failed = ENOMEM;
     su_home_deinit(home);
     return failed;
 }

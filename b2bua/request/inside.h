@@ -79,6 +79,7 @@ struct kg_requests {
     nta_agent_t *agent;
     su_timer_t *timer;
     unsigned ticks;
+    bool closing;
     struct kg_transit *transits;
     size_t transit_count;
     struct kg_subscription *subscriptions; /* hash by id */

@@ -38,6 +38,7 @@ struct kg_requests *kg_requests_new(struct kg_server *server)
         return NULL;
     }
     su_timer_set_interval(requests->timer, on_tick, (su_timer_arg_t *)requests, TICK_MS);
+    kg_subscriptions_load(requests);
     return requests;
 }
 
@@ -45,6 +46,7 @@ void kg_requests_free(struct kg_requests *requests)
 {
     if (!requests)
         return;
+    requests->closing = true;
     while (requests->subscriptions)
         kg_subscription_free(requests->subscriptions);
     while (requests->transits)

@@ -35,21 +35,25 @@ static int remember(char **field, const char *text)
     return *field ? 0 : ENOMEM;
 }
 
-static struct kg_subscription *subscription_new(struct kg_requests *requests, const struct kg_way *way)
+struct kg_subscription *kg_subscription_new(struct kg_requests *requests, const char *id, struct kg_peer from,
+                                            struct kg_peer to)
 {
     struct kg_subscription *s = calloc(1, sizeof *s);
     if (!s)
         return NULL;
     s->requests = requests;
-    kg_requests_random_hex(s->id, KG_REQUEST_ID);
+    if (id)
+        snprintf(s->id, sizeof s->id, "%s", id);
+    else
+        kg_requests_random_hex(s->id, KG_REQUEST_ID);
     s->expires_ms = KG_NEVER;
     s->retry_ms = KG_NEVER;
     for (unsigned i = 0; i < 2; i++) {
         s->end[i].subscription = s;
         s->end[i].index = i;
     }
-    s->end[KG_SUBSCRIBER].peer = way->from;
-    s->end[KG_NOTIFIER].peer = way->to;
+    s->end[KG_SUBSCRIBER].peer = from;
+    s->end[KG_NOTIFIER].peer = to;
     HASH_ADD_STR(requests->subscriptions, id, s);
     return s;
 }
@@ -69,6 +73,8 @@ static void drop_transits(struct kg_subscription *s)
 void kg_subscription_free(struct kg_subscription *s)
 {
     drop_transits(s);
+    if (s->stored && !s->requests->closing) /* what ends with the process goes on in the next */
+        kg_subscription_forget(s);
     HASH_DEL(s->requests->subscriptions, s);
     kg_end_close(&s->end[KG_SUBSCRIBER]);
     kg_end_close(&s->end[KG_NOTIFIER]);
@@ -126,7 +132,7 @@ void kg_subscription_start(struct kg_requests *requests, nta_incoming_t *irq, co
     struct kg_subscription *s = NULL;
     if (!status && HASH_COUNT(requests->subscriptions) >= config->limits.subscriptions)
         status = 503;
-    if (!status && !(s = subscription_new(requests, way)))
+    if (!status && !(s = kg_subscription_new(requests, NULL, way->from, way->to)))
         status = 503;
     if (!status && (failed = fill(s, irq, sip, flow, way)) != 0)
         status = failed == EDQUOT ? 403 : 503;
@@ -198,6 +204,10 @@ static void granted(struct kg_subscription *s, const struct kg_transit *t, const
     /* Whom the notifier believes is at the place that the request came from. */
     if (s->end[KG_SUBSCRIBER].peer.kind == KG_PEER_PHONE && kg_addr_is_set(&t->flow.remote))
         kg_subscription_follow(&s->end[KG_SUBSCRIBER], &t->flow);
+    if (s->state == KG_SUBSCRIPTION_UP) {
+        s->stored = true;
+        kg_subscription_save(s);
+    }
 }
 
 /* What ends the subscription and not only the request in it (RFC 5057 5.1). */
@@ -271,8 +281,11 @@ static void deliver(struct kg_subscription *s)
 void kg_subscription_follow(struct kg_end *end, const struct kg_flow *flow)
 {
     struct kg_subscription *s = end->subscription;
-    if (!kg_flow_same(&end->flow, flow))
+    if (!kg_flow_same(&end->flow, flow)) {
         kg_end_move(end, flow);
+        if (s->stored)
+            kg_subscription_save(s);
+    }
     end->away = false;
     s->retry_after_ms = 0;
     if (end->index == KG_SUBSCRIBER)

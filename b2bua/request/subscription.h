@@ -46,6 +46,7 @@ struct kg_subscription {
     char *by, *of;      /* who watches whom, for people */
     char substate[16];  /* as the last NOTIFY says */
     int64_t expires_ms; /* monotonic: the state goes then */
+    bool stored;        /* the store has it */
     unsigned transits;  /* requests under way in its dialogs */
     msg_t *kept;        /* the newest NOTIFY that the phone could not be given; NULL: none */
     int64_t retry_ms;   /* when that is tried again, as long as nothing says that the phone is back */
@@ -63,6 +64,9 @@ int kg_subscription_answered(struct kg_subscription *subscription, struct kg_tra
 /* After that answer was passed on: whether it was the last thing. */
 bool kg_subscription_is_over(const struct kg_subscription *subscription, const struct kg_transit *transit,
                              int status);
+/* A new one of this name, NULL: a fresh one; in the table. NULL: no memory. */
+struct kg_subscription *kg_subscription_new(struct kg_requests *requests, const char *id, struct kg_peer from,
+                                            struct kg_peer to);
 void kg_subscriptions_tick(struct kg_requests *requests, int64_t now_ms);
 
 /* nta's callback for requests in one of the dialogs. */
@@ -70,12 +74,21 @@ int kg_end_request(struct kg_end *end, nta_leg_t *dialog, nta_incoming_t *irq, c
 /* The end's phone is at another place: what was kept for it is sent there. */
 void kg_subscription_follow(struct kg_end *end, const struct kg_flow *flow);
 
+/* ---- persist.c: subscriptions outlive the process ---- */
+/* After every change that a restart must know of. */
+void kg_subscription_save(const struct kg_subscription *subscription);
+void kg_subscription_forget(const struct kg_subscription *subscription);
+void kg_subscriptions_load(struct kg_requests *requests);
+
 /* ---- end.c: one dialog of a subscription ---- */
 /* Toward the one who is asked: its dialog, made anew for each place that is tried. 0, ENOMEM or ENOBUFS. */
 int kg_end_open(struct kg_end *end, const sip_t *sip, struct kg_peer from, const struct kg_target *target);
 /* Of the one who asks. 0 or ENOMEM. */
 int kg_end_accept(struct kg_end *end, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow);
 void kg_end_close(struct kg_end *end);
+/* A dialog as it was written down. cseq: the last one that was used. 0 or ENOMEM. */
+int kg_end_restore(struct kg_end *end, const char *call_id, const char *tag, const char *remote_tag,
+                   uint32_t cseq, uint32_t remote_cseq, const char *routes, const char *target);
 /* Which user's phone it is. 0, ENOMEM; EDQUOT: it has too many. */
 int kg_end_belongs(struct kg_end *end, const char *user);
 const char *kg_end_route_url(const struct kg_end *end, char buf[static KG_HOP_URL]);

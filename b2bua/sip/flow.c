@@ -83,6 +83,45 @@ int kg_flow_to(nta_agent_t *agent, enum kg_transport transport, const struct kg_
     return 0;
 }
 
+static bool parse_transport(const char *name, enum kg_transport *out)
+{
+    for (enum kg_transport t = KG_UDP; t <= KG_TLS; t++) {
+        if (strcmp(name, kg_transport_name(t)) == 0) {
+            *out = t;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The UDP socket that still has this local address. */
+static tport_t *find_primary(nta_agent_t *agent, const struct kg_addr *local)
+{
+    for (tport_t *tp = tport_primaries(nta_agent_tports(agent)); tp; tp = tport_next(tp)) {
+        struct kg_addr bound = bound_address(tp);
+        if (transport_of(tp) == KG_UDP && kg_addr_equal(&bound, local))
+            return tp;
+    }
+    return NULL;
+}
+
+int kg_flow_restore(nta_agent_t *agent, const char *transport, const char *remote, const char *local,
+                    struct kg_flow *out)
+{
+    struct kg_flow flow = {0};
+    if (!parse_transport(transport, &flow.transport) || kg_addr_parse(remote, &flow.remote) ||
+        kg_addr_parse(local, &flow.local))
+        return EINVAL;
+    if (flow.transport == KG_UDP && agent) {
+        tport_t *primary = find_primary(agent, &flow.local);
+        if (!primary)
+            return kg_flow_to(agent, KG_UDP, &flow.remote, out);
+        flow.tport = tport_ref(primary);
+    }
+    *out = flow;
+    return 0;
+}
+
 /* ---- holding ---- */
 
 void kg_flow_copy(struct kg_flow *to, const struct kg_flow *from)

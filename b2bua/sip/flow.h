@@ -26,6 +26,12 @@ int kg_flow_of_message(nta_agent_t *agent, msg_t *msg, struct kg_flow *out);
 int kg_flow_to(nta_agent_t *agent, enum kg_transport transport, const struct kg_addr *remote,
                struct kg_flow *out);
 
+/* A flow of a process before this one: UDP by its addresses, also from another local one where the old is
+ * gone. A phone's stream died with that process: the flow is not up. 0, EINVAL (transport, addresses) or
+ * EHOSTUNREACH. */
+int kg_flow_restore(nta_agent_t *agent, const char *transport, const char *remote, const char *local,
+                    struct kg_flow *out);
+
 void kg_flow_copy(struct kg_flow *to, const struct kg_flow *from); /* takes its own reference */
 void kg_flow_clear(struct kg_flow *flow);
 bool kg_flow_same(const struct kg_flow *a, const struct kg_flow *b);

@@ -377,26 +377,47 @@ int kg_store_each_account(struct kg_store *store, void (*row)(void *, const stru
     return finish(store, stmt, rc, "accounts cannot be read");
 }
 
-int kg_store_each_binding(struct kg_store *store, void (*row)(void *, const struct kg_store_binding *),
-                          void *ctx)
+/* Subscriptions are rows of the same table, so that one queue and two statements write both. No token of a
+ * contact begins like their keys. */
+#define SUBSCRIPTION "sub:"
+
+static int each_row(struct kg_store *store, const char *sql, size_t skip,
+                    void (*row)(void *, const struct kg_store_binding *), void *ctx)
 {
     sqlite3_stmt *stmt = NULL;
-    int rc =
-        sqlite3_prepare_v2(store->db, "SELECT key, user, json, expires_ms FROM binding", -1, &stmt, NULL);
+    int rc = sqlite3_prepare_v2(store->db, sql, -1, &stmt, NULL);
 
     while (rc == SQLITE_OK || rc == SQLITE_ROW) {
         struct kg_store_binding binding;
+        char key[sizeof binding.key];
 
         rc = sqlite3_step(stmt);
         if (rc != SQLITE_ROW)
             break;
-        column(stmt, 0, binding.key, sizeof binding.key);
+        column(stmt, 0, key, sizeof key);
+        snprintf(binding.key, sizeof binding.key, "%s", key + skip);
         column(stmt, 1, binding.user, sizeof binding.user);
         column(stmt, 2, binding.json, sizeof binding.json);
         binding.expires_ms = sqlite3_column_int64(stmt, 3);
         row(ctx, &binding);
     }
     return finish(store, stmt, rc, "registrations cannot be read");
+}
+
+int kg_store_each_binding(struct kg_store *store, void (*row)(void *, const struct kg_store_binding *),
+                          void *ctx)
+{
+    return each_row(store,
+                    "SELECT key, user, json, expires_ms FROM binding WHERE key NOT GLOB '" SUBSCRIPTION "*'",
+                    0, row, ctx);
+}
+
+int kg_store_each_subscription(struct kg_store *store, void (*row)(void *, const struct kg_store_binding *),
+                               void *ctx)
+{
+    return each_row(store,
+                    "SELECT key, user, json, expires_ms FROM binding WHERE key GLOB '" SUBSCRIPTION "*'",
+                    sizeof SUBSCRIPTION - 1, row, ctx);
 }
 
 int kg_store_secret(struct kg_store *store, uint8_t secret[static 32])
@@ -477,6 +498,22 @@ int kg_store_put_binding(struct kg_store *store, const struct kg_store_binding *
 int kg_store_delete_binding(struct kg_store *store, const char *key)
 {
     return enqueue(store, key, NULL, NULL, 0);
+}
+
+int kg_store_put_subscription(struct kg_store *store, const struct kg_store_binding *subscription)
+{
+    char key[sizeof subscription->key + sizeof SUBSCRIPTION];
+
+    snprintf(key, sizeof key, SUBSCRIPTION "%s", subscription->key);
+    return enqueue(store, key, subscription->user, subscription->json, subscription->expires_ms);
+}
+
+int kg_store_delete_subscription(struct kg_store *store, const char *key)
+{
+    char full[sizeof((struct kg_store_binding *)NULL)->key + sizeof SUBSCRIPTION];
+
+    snprintf(full, sizeof full, SUBSCRIPTION "%s", key);
+    return enqueue(store, full, NULL, NULL, 0);
 }
 
 bool kg_store_is_healthy(struct kg_store *store, char *why, size_t size)

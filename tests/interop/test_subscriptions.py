@@ -3,6 +3,7 @@ The PBX is an agent; test_events.py has the real one."""
 import os
 import re
 import signal
+import sqlite3
 import time
 
 import pytest
@@ -166,21 +167,38 @@ def test_notifier_that_has_forgotten(front):
     assert watch.accept(watch.subscribe(), status=481).status == 481 and gone(front.kedge)
 
 
-def test_restart_of_signalling(stage, hosts):
-    """Lamps come back by themselves: either kedge still knows the subscription, or both sides hear 481 and subscribe anew."""
+def stored(kedge):
+    with sqlite3.connect(f"file:{kedge.folder}/kedge.db?mode=ro", uri=True) as db:
+        return db.execute("SELECT count(*) FROM binding WHERE key LIKE 'sub:%'").fetchone()[0]
+
+
+@pytest.mark.parametrize("how", ["killed", "restarted"])
+def test_restart_of_signalling(stage, hosts, how):
+    """Lamps go on: the store has the dialogs. Of what it has not, both sides hear 481 and subscribe anew."""
     front = Front(stage, hosts)
     watch = Watch(front.phone(), front.pbx, "sip:alice@pbx.test").open()
-    before = front.kedge.role("signalling")
-    os.kill(before, signal.SIGKILL)
-    assert until(lambda: front.kedge.role("signalling") not in (None, before), 10)
-    front.kedge.ready()
-    take = background(front.pbx.transact, watch.notification(), 10)
-    if front.kedge.json("subscriptions"):
-        answered(watch.subscriber, "NOTIFY")
-        assert take().status == 200
+    early, _ = watch.notify()
+    assert until(lambda: stored(front.kedge) == 1, 5)
+    unknown = Watch(front.phone("bob", 2), front.pbx, "sip:bob@pbx.test")
+    if how == "killed":
+        before = front.kedge.role("signalling")
+        os.kill(before, signal.SIGKILL)
+        assert until(lambda: front.kedge.role("signalling") not in (None, before), 10)
+        front.kedge.ready()
     else:
-        assert take().status == 481
-        assert watch.subscribe()().status == 481
+        front.kedge.stop()
+        front.kedge.spawn().ready()
+    assert [(s["by"], s["of"], s["event"]) for s in front.kedge.json("subscriptions")] == [("alice", "alice", "message-summary")]
+    got, answer = watch.notify(body=MWI.format("after"))
+    assert answer.status == 200 and got.body == MWI.format("after")
+    assert got.cseq[0] > early.cseq[0] and got.get("call-id") == watch.call_id and got.get("from") == watch.to
+    assert watch.accept(watch.subscribe(500), 500).status == 200
+    assert watch.request.get("call-id") == watch.far.get("call-id") and watch.request.cseq[0] > watch.far.cseq[0]
+    unknown.to = "<sip:bob@pbx.test>;tag=gone"
+    assert unknown.subscribe()().status == 481
+    assert watch.accept(watch.subscribe(0), 0).status == 200
+    watch.notify("terminated")
+    assert gone(front.kedge) and until(lambda: stored(front.kedge) == 0, 5)
 
 
 def test_wrong_requests(front):
