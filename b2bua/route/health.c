@@ -61,6 +61,8 @@ static void note_silence(struct kg_health *h, int64_t now_ms)
 {
     note_error(h, "a probe (OPTIONS) was not answered", now_ms);
     doubt(h, now_ms);
+    if (h->cause == KG_CAUSE_BREAKER) /* then a probe that is answered says enough */
+        h->cause = KG_CAUSE_SILENCE;
     if (++h->silent >= KG_PROBES_SILENT_MAX && h->state != KG_HEALTH_DOWN)
         become(h, KG_HEALTH_DOWN, KG_CAUSE_SILENCE, now_ms);
 }
@@ -119,6 +121,7 @@ void kg_health_probe_answered(struct kg_health *h, uint32_t cseq, int status, ui
         h->half_open = true;
         become(h, KG_HEALTH_DOUBT, KG_CAUSE_NONE, now_ms);
     } else {
+        h->failures = 0;
         become(h, KG_HEALTH_UP, KG_CAUSE_NONE, now_ms);
     }
 }
@@ -139,7 +142,7 @@ enum kg_use kg_health_use(const struct kg_health *h, int64_t now_ms)
 void kg_health_asked(struct kg_health *h, int64_t now_ms)
 {
     h->unheard++;
-    if (h->half_open || (h->state == KG_HEALTH_DOWN && h->cause != KG_CAUSE_BUSY)) {
+    if (h->half_open || (h->state == KG_HEALTH_DOWN && h->probe_ms == 0 && now_ms >= h->open_until_ms)) {
         h->half_open = true;
         h->trial_until_ms = now_ms + KG_TRIAL_MS;
     }
@@ -158,7 +161,11 @@ static void open_breaker(struct kg_health *h, enum kg_outcome outcome, int64_t n
         h->open_ms = KG_BREAKER_MAX_MS;
     h->open_until_ms = now_ms + h->open_ms;
     h->half_open = false;
-    become(h, KG_HEALTH_DOWN, outcome == KG_OUTCOME_BUSY ? KG_CAUSE_BUSY : KG_CAUSE_BREAKER, now_ms);
+    become(h, KG_HEALTH_DOWN,
+           outcome == KG_OUTCOME_BUSY          ? KG_CAUSE_BUSY
+           : outcome == KG_OUTCOME_UNREACHABLE ? KG_CAUSE_REFUSED
+                                               : KG_CAUSE_BREAKER,
+           now_ms);
 }
 
 static void close_breaker(struct kg_health *h, int64_t now_ms)

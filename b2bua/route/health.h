@@ -36,7 +36,8 @@ enum kg_health_state {
 enum kg_health_cause {
     KG_CAUSE_NONE,
     KG_CAUSE_SILENCE, /* no probe was answered */
-    KG_CAUSE_BREAKER, /* requests failed without an answer */
+    KG_CAUSE_BREAKER, /* requests were not answered, though probes are, as far as is known */
+    KG_CAUSE_REFUSED, /* requests could not be sent: connection refused or lost, no route */
     KG_CAUSE_BUSY,    /* requests were answered 503 */
     KG_CAUSE_ASKED    /* it asked not to be asked: 503 to a probe, or with Retry-After */
 };

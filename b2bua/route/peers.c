@@ -274,6 +274,8 @@ static void tell(const struct kg_peers *peers, const struct peer *peer, enum kg_
         [KG_CAUSE_SILENCE] = "it does not answer OPTIONS. Check that it runs, and that it accepts SIP from "
                              "kedge's address",
         [KG_CAUSE_BREAKER] = "it does not answer requests",
+        [KG_CAUSE_REFUSED] =
+            "nothing can be sent to it: the connection is refused or lost, or there is no way",
         [KG_CAUSE_BUSY] = "it answers requests 503",
         [KG_CAUSE_ASKED] = "it answered 503 and asked for a pause",
     };
@@ -625,6 +627,7 @@ static json_t *peer_json(const struct kg_peers *peers, const struct peer *peer)
         [KG_CAUSE_NONE] = "",
         [KG_CAUSE_SILENCE] = "does not answer OPTIONS",
         [KG_CAUSE_BREAKER] = "does not answer requests",
+        [KG_CAUSE_REFUSED] = "cannot be reached",
         [KG_CAUSE_BUSY] = "answers 503",
         [KG_CAUSE_ASKED] = "asked for a pause",
     };

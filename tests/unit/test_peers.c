@@ -167,7 +167,7 @@ static void the_breaker_stays_open_longer_each_time(void **state)
     int64_t expected = KG_BREAKER_MIN_MS;
     (void)state;
     for (int i = 0; i < KG_BREAKER_FAILURES; i++)
-        request(KG_OUTCOME_UNREACHABLE);
+        request(KG_OUTCOME_SILENT);
     for (int round = 0; round < 8; round++) {
         int64_t opened = now;
         while (kg_health_use(&h, now) != KG_USE_NOW)
@@ -177,6 +177,25 @@ static void the_breaker_stays_open_longer_each_time(void **state)
         assert_int_equal(h.state, KG_HEALTH_DOWN);
         expected = expected * 2 > KG_BREAKER_MAX_MS ? KG_BREAKER_MAX_MS : expected * 2;
     }
+}
+
+/* What could not be reached, or was silent altogether, serves again as soon as a probe is answered; nobody
+ * has to try. */
+static void a_server_that_comes_back(void **state)
+{
+    (void)state;
+    for (int i = 0; i < KG_BREAKER_FAILURES; i++)
+        request(KG_OUTCOME_UNREACHABLE);
+    assert_int_equal(h.cause, KG_CAUSE_REFUSED);
+    pass(KG_BREAKER_MIN_MS + 600, 200);
+    assert_int_equal(h.state, KG_HEALTH_UP);
+    for (int i = 0; i < KG_BREAKER_FAILURES; i++)
+        request(KG_OUTCOME_SILENT);
+    assert_int_equal(h.cause, KG_CAUSE_BREAKER);
+    pass(3000, 0);
+    assert_int_equal(h.cause, KG_CAUSE_SILENCE);
+    pass(4000, 200);
+    assert_int_equal(h.state, KG_HEALTH_UP);
 }
 
 /* The caller of the request that tried it hung up before anything was heard. */
@@ -294,6 +313,7 @@ int main(void)
         TEST(a_503_to_a_probe),
         TEST(the_breaker_opens_and_closes),
         TEST(the_breaker_stays_open_longer_each_time),
+        TEST(a_server_that_comes_back),
         TEST(a_trial_without_an_end),
         TEST(without_probes_a_request_tries),
         TEST(busy_servers_are_the_last_resort),
