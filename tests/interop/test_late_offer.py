@@ -10,6 +10,8 @@ import pytest
 from interop.agent import Dialog
 from interop.hosts import background, until
 from interop.icestun import IceRtp
+from interop.linphone import Linphone
+from interop.phone import Phone
 from interop.sipp import Sipp, from_caller, invite, pause, recv, reply, send
 from interop.sipp import sdp as sipp_sdp
 
@@ -259,4 +261,36 @@ def test_many_late_offers(trunk):
                                    "Contact: <sip:callee@[local_ip]:[local_port]>\n\n" + sipp_sdp(version=1), retrans="500"),
               recv("ACK"), recv("BYE"), send("SIP/2.0 200 OK\n[last_Via:]\n[last_From:]\n[last_To:]\n[last_Call-ID:]\n[last_CSeq:]\n\n")]
     run(caller, callee, calls=50, rate=25)
+    kedge.no_calls()
+
+
+# Real phones make the offer
+
+
+def softphone(stage, host, kedge, kind, ice):
+    options = {"password": "pw-bob", "domain": "kedge.test", "ice": ice}
+    make = Phone if kind == "baresip" else Linphone
+    made = stage.add(make(stage.folder / kind, "bob", f"{kedge.host.addr}:5060", 700, host, **options)).start()
+    made.registered(15)
+    return made
+
+
+@pytest.mark.parametrize("ice", (False, True), ids=("plain", "ice"))
+@pytest.mark.parametrize("kind", ("baresip", "linphone"))
+def test_a_phone_makes_the_offer(kedge, hosts, stage, kind, ice):
+    """Called without SDP, and again in talk, as a PBX does it that connects two parties itself."""
+    agent = stage.agent(hosts[1], "alice", "pw-alice", (kedge.host.addr, 5060))
+    assert agent.register().status == 200
+    phone = softphone(stage, hosts[2], kedge, kind, ice)
+    a = Dialog(agent, stage.rtp(agent.host, hz=400))
+    ok = a.call("bob", body="", ack=False)
+    assert ok.status == 200 and ok.media()[0] == kedge.host.addr and (ice or hosts[2].addr not in ok.body)
+    accept(a, ok)
+    assert phone.hears(400) and a.rtp.got(ms=200)
+    again = a.request("INVITE")
+    assert again.status == 200 and again.media()
+    a.request("ACK", body=lines(a), send_only=True, cseq=again.cseq[0])
+    since = time.monotonic()
+    assert a.rtp.got(since, ms=400, timeout=8)
+    assert kedge.calls() and a.bye().status == 200
     kedge.no_calls()

@@ -118,6 +118,21 @@ def test_early_media(play):
           recv("BYE"), reply_again("200")])
 
 
+def having(what, codecs, **attributes):
+    """A response whose SDP has these codecs and no others."""
+    check = f'<ereg regexp="RTP/AVP {codecs}[^0-9 ]" search_in="body" check_it="true" assign_to="via"/>'
+    return recv(what, **attributes).replace("/>\n", f"><action>{check}</action></recv>\n", 1)
+
+
+def test_descriptions_change_until_the_answer_and_at_it(play):
+    """Several 18x that differ, and a 200 that differs from the last: what came last is what the caller has (mission.md)."""
+    play([invite(), maybe("100"), having("183", "8"), having("180", "0 8"), having("183", "0"), having("200", "8", rrs="true"),
+          from_caller("ACK", 1), pause(50), from_caller("BYE", 2), recv("200")],
+         [recv("INVITE", rrs="true"), reply("183", sdp(codecs="8")), pause(200), reply("180", sdp(port=20002)), pause(200),
+          reply("183", sdp(port=20004, codecs="0")), pause(200), reply("200", sdp(port=20006, codecs="8"), retrans="500"),
+          recv("ACK"), recv("BYE"), reply_again("200")], calls=5)
+
+
 def test_max_forwards_used_up(play):
     play([invite(max_forwards=0), recv("483"), ack_refusal()], None, calls=3)
 
