@@ -114,11 +114,12 @@ static bool count_on(msg_t *msg, nta_leg_t *dialog)
 {
     sip_t *sip = sip_object(msg);
     const sip_request_t *rq = sip->sip_request;
-    if (!dialog) {
-        sip->sip_cseq->cs_seq++;
-        return true;
-    }
+    uint32_t next = sip->sip_cseq->cs_seq + 1;
     msg_header_remove(msg, (msg_pub_t *)sip, (msg_header_t *)sip->sip_cseq);
+    if (!dialog) {
+        sip_cseq_t *cseq = sip_cseq_create(msg_home(msg), next, rq->rq_method, rq->rq_method_name);
+        return cseq && sip_header_insert(msg, sip, (sip_header_t *)cseq) == 0;
+    }
     return nta_msg_request_complete(msg, dialog, rq->rq_method, rq->rq_method_name, NULL) == 0;
 }
 
