@@ -527,6 +527,9 @@ int kg_snapshot_read(struct kg_calls *calls, const char *id, const void *data, s
 /* ---- parties.c ---- */
 /* B's dialog, after A's INVITE. 0 or ENOMEM. */
 int kg_parties_open(struct kg_leg *leg, const sip_t *sip);
+/* Asserted identities among the headers that pass to leg's peer, as its side writes numbers; and kedge's own
+ * assertion, where it knows the caller and the peer is trusted. */
+void kg_parties_identify(const struct kg_leg *leg, const sip_t *sip, struct kg_passed *passed);
 /* The request URI toward a server, malloc'd. */
 char *kg_parties_target(const struct kg_leg *leg, const sip_t *sip);
 

@@ -100,6 +100,7 @@ bool kg_peer_is_trusted(struct kg_peer peer)
 void kg_headers_none(struct kg_passed *out)
 {
     out->tag[0] = (tagi_t){NULL, 0};
+    out->texts = 0;
 }
 
 /* One message on its way. */
@@ -200,6 +201,7 @@ size_t kg_headers_pass(const struct kg_config *config, const sip_t *sip, struct 
 {
     struct passage p = {.from = from, .to = to, .privacy = kg_privacy_of(sip)};
     size_t count = 0, left_out = 0;
+    out->texts = 0;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         const msg_header_t *header =
             is_allowed(&known[i].row, &p) ? msg_header_access((const msg_pub_t *)sip, known[i].class) : NULL;

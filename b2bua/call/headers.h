@@ -22,10 +22,14 @@ bool kg_peer_is_trusted(struct kg_peer peer);
 
 /* Headers of one message that pass at most. More is a fault or an attack: they are left out and counted, the
  * caller says so. */
-#define KG_PASSED_MAX 40
+#define KG_PASSED_MAX       40
+#define KG_PASSED_TEXTS     3
+#define KG_PASSED_TEXT_SIZE 512
 struct kg_passed {
     tagi_t tag[KG_PASSED_MAX + 1]; /* ends with TAG_END: hand it to nta by TAG_NEXT(passed.tag) */
     sip_unknown_t unknown[KG_PASSED_MAX];
+    char text[KG_PASSED_TEXTS][KG_PASSED_TEXT_SIZE]; /* values that were written here */
+    unsigned texts;
 };
 /* The headers of sip that may pass; sip must live as long as the tags. Not here, because they cannot go as
  * they are: Replaces, Refer-To and Referred-By (refer.h), Supported and Require (each leg's own), bodies and

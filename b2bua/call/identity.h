@@ -22,6 +22,13 @@ struct kg_privacy kg_privacy_of(const sip_t *sip);
  * call out of the domain hides it. */
 bool kg_privacy_hides_caller(struct kg_privacy privacy, struct kg_peer to);
 
+/* Writes the user or number of each URI in the value of P-Asserted-Identity (RFC 3325 9.1) otherwise: number
+ * gets it unescaped, and returns true if it wrote another one, escaped. False: nothing was changed, or the
+ * whole does not fit into out. */
+#define KG_IDENTITY_USER 392 /* 128 bytes, each escaped, and NUL */
+typedef bool kg_identity_number(void *ctx, const char *user, char out[static KG_IDENTITY_USER]);
+bool kg_identity_rewrite(const char *value, kg_identity_number *number, void *ctx, char *out, size_t size);
+
 /* RFC 3323 4.1.1.3 */
 #define KG_ANONYMOUS_DISPLAY "\"Anonymous\""
 #define KG_ANONYMOUS_USER    "anonymous"

@@ -179,6 +179,10 @@ void kg_calls_invite(struct kg_calls *calls, nta_incoming_t *irq, const sip_t *s
         kg_inquiry_refuse(&in, 400, 0); /* RFC 3261 8.1.1.8 */
         return;
     }
+    if (kg_privacy_of(sip).unmet) { /* RFC 3323 5 */
+        kg_inquiry_refuse(&in, 500, 0);
+        return;
+    }
     if (calls->count >= calls->server->config.limits.calls || calls->unheard >= KG_UNHEARD_MAX) {
         kg_counters.calls_refused++;
         kg_inquiry_refuse(&in, 503, KG_CALL_RETRY_AFTER);
@@ -197,7 +201,8 @@ void kg_calls_invite(struct kg_calls *calls, nta_incoming_t *irq, const sip_t *s
     }
     if (kg_inquiry_route(&in) == 0)
         start(&in);
-    kg_caps_done(calls->server->caps, in.cap, true); /* no call came of it */
+    kg_caps_done(calls->server->caps, in.cap,
+                 false); /* no call came of it, but who dials many numbers wants one */
     for (size_t i = 0; i < in.target_count; i++)
         kg_flow_clear(&in.target[i].flow);
 }

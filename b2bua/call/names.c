@@ -46,6 +46,7 @@ void kg_leg_pass(const struct kg_leg *leg, const sip_t *sip, struct kg_passed *o
     const struct kg_leg *from = &call->leg[kg_other_side(leg->side)];
     size_t left_out =
         kg_headers_pass(&call->calls->server->config, sip, kg_leg_peer(from), kg_leg_peer(leg), out);
+    kg_parties_identify(leg, sip, out);
     if (left_out > 0)
         kg_info("call", "call %s: %zu headers of %s do not pass: more than %d, or with control characters",
                 call->record->id, left_out, call->record->leg[from->side].user, KG_PASSED_MAX);

@@ -8,13 +8,15 @@
 #include <string.h>
 
 #include <sofia-sip/sip_header.h>
+#include <sofia-sip/sip_protos.h>
+#include <sofia-sip/sip_tag.h>
 #include <sofia-sip/url.h>
 
 #include "b2bua/call/identity.h"
 #include "b2bua/route/numbers.h"
 #include "b2bua/route/trunks.h"
 
-#define USER_SIZE 392 /* 128 bytes, each escaped, and NUL */
+#define USER_SIZE KG_IDENTITY_USER
 
 /* RFC 3261 25.1, user. */
 static void escape(const char *user, char out[static USER_SIZE])
@@ -186,4 +188,76 @@ char *kg_parties_target(const struct kg_leg *leg, const sip_t *sip)
         url.url_user = called;
     }
     return kg_url_text(&url);
+}
+
+/* ---- asserted identity ---- */
+
+struct passage {
+    const struct kg_leg *from, *to;
+};
+
+static bool write_caller(void *ctx, const char *user, char out[static USER_SIZE])
+{
+    const struct passage *p = ctx;
+    const struct kg_config *config = &p->to->call->calls->server->config;
+    char came[KG_NUMBER_SIZE], goes[KG_NUMBER_SIZE];
+    bool came_so = kg_number_rewrite(config, KG_NUMBER_FROM, side_of(p->from), KG_NUMBER_CALLER, user, came);
+    const char *now = came_so ? came : user;
+    bool goes_so = kg_number_rewrite(config, KG_NUMBER_TO, side_of(p->to), KG_NUMBER_CALLER, now, goes);
+    if (goes_so)
+        now = goes;
+    if (came_so || goes_so)
+        escape(now, out);
+    return came_so || goes_so;
+}
+
+static void rewrite_identities(struct passage *p, struct kg_passed *passed)
+{
+    for (const tagi_t *tag = passed->tag; tag->t_tag && passed->texts < KG_PASSED_TEXTS; tag++) {
+        sip_unknown_t *header = (sip_unknown_t *)tag->t_value;
+        if (header < passed->unknown || header >= passed->unknown + KG_PASSED_MAX ||
+            strcasecmp(header->un_name, "P-Asserted-Identity") != 0)
+            continue;
+        char *text = passed->text[passed->texts];
+        if (!kg_identity_rewrite(header->un_value, write_caller, p, text, KG_PASSED_TEXT_SIZE))
+            continue;
+        header->un_value = text;
+        passed->texts++;
+    }
+}
+
+/* RFC 3325 5: kedge itself has authenticated the phone. */
+static void assert_identity(struct passage *p, const sip_t *sip, struct kg_passed *passed)
+{
+    const struct kg_leg *from = p->from;
+    const char *user = from->call->record->leg[from->side].user;
+    const char *domain = from->call->calls->server->config.sip.domain;
+    char written[USER_SIZE], *text = passed->text[passed->texts];
+    size_t count = 0;
+    while (passed->tag[count].t_tag)
+        count++;
+    if (!sip->sip_request || !user || !domain[0] || count == KG_PASSED_MAX ||
+        passed->texts == KG_PASSED_TEXTS)
+        return;
+    if (!write_caller(p, user, written))
+        escape(user, written);
+    int len = snprintf(text, KG_PASSED_TEXT_SIZE, "<sip:%s@%s>", written, domain);
+    if (len < 0 || len >= KG_PASSED_TEXT_SIZE)
+        return;
+    sip_unknown_t *header = sip_unknown_init(&passed->unknown[count]);
+    header->un_name = "P-Asserted-Identity";
+    header->un_value = text;
+    passed->texts++;
+    passed->tag[count] = (tagi_t){siptag_header, (tag_value_t)header};
+    passed->tag[count + 1] = (tagi_t){NULL, 0};
+}
+
+void kg_parties_identify(const struct kg_leg *leg, const sip_t *sip, struct kg_passed *passed)
+{
+    const struct kg_config *config = &leg->call->calls->server->config;
+    struct passage p = {.from = &leg->call->leg[kg_other_side(leg->side)], .to = leg};
+    if (config->number_count > 0)
+        rewrite_identities(&p, passed);
+    if (config->pbx_count == 0 && !p.from->pbx && kg_peer_is_trusted(kg_leg_peer(leg)))
+        assert_identity(&p, sip, passed);
 }

@@ -181,13 +181,15 @@ static bool is_capped(const struct kg_inquiry *in, const struct kg_trunk *trunk)
            !kg_caps_permit(server->caps, in->caller, number);
 }
 
+#define CAPPED "caps do not allow what the number becomes on the trunk"
+
 static const char *add_trunk(struct kg_inquiry *in, size_t index)
 {
     struct kg_trunk *trunk = kg_trunks_at(in->calls->server->trunks, index);
     if (!trunk)
         return "the trunk is not there any more";
     if (is_capped(in, trunk))
-        return "caps do not allow what the number becomes on the trunk";
+        return CAPPED;
     if (kg_trunk_is_full(trunk))
         return "the trunk has as many calls as it may have";
     return pick_servers(in, (uint32_t)index + 1, trunk) ? NULL
@@ -196,7 +198,7 @@ static const char *add_trunk(struct kg_inquiry *in, size_t index)
 
 static void collect_servers(struct kg_inquiry *in, struct kg_route_decision *way)
 {
-    const char *problem = NULL;
+    const char *problem = "it has nowhere to go";
     in->server = true;
     for (size_t i = 0; i < way->to_count; i++) {
         if (way->to[i] != KG_ROUTE_PBX_INDEX)
@@ -207,7 +209,7 @@ static void collect_servers(struct kg_inquiry *in, struct kg_route_decision *way
     if (in->target_count > 0)
         return;
     way->verdict = KG_ROUTE_REFUSE;
-    way->status = 503;
+    way->status = strcmp(problem, CAPPED) == 0 ? 403 : 503;
     way->why = problem;
 }
 
@@ -262,10 +264,12 @@ int kg_inquiry_route(struct kg_inquiry *in)
             return EACCES;
     }
     in->policy = way.policy;
+    if (ask_caps(in) != 0)
+        return EPERM;
     if (way.verdict == KG_ROUTE_SERVERS)
         collect_servers(in, &way);
     if (way.verdict != KG_ROUTE_REFUSE)
-        return ask_caps(in);
+        return 0;
     kg_info("call", "%s cannot call %s: %d, %s", in->caller, in->user, way.status, way.why);
     kg_inquiry_refuse(in, way.status, way.status == 503 ? KG_CALL_RETRY_AFTER : 0);
     return EHOSTUNREACH;

