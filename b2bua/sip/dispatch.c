@@ -106,7 +106,8 @@ static bool refuse_by_headers(struct kg_sip *stack, msg_t *msg, const sip_t *sip
     sip_unsupported_t *unsupported = is_call || is_register
                                          ? kg_sip_unsupported(msg_home(msg), sip, stack->config.media.ice)
                                          : unsupported_to_pass(msg_home(msg), sip);
-    if (!is_sound(request->rq_url)) { /* 21.4.1, 21.4.11 */
+    /* 19.1.5: a Request-URI has no headers. The library would make headers of ours of them. */
+    if (!is_sound(request->rq_url) || request->rq_url->url_headers) { /* 21.4.1, 21.4.11 */
         refuse(stack, msg, 400, "Bad Request-URI");
     } else if (!has_sound_addresses(sip)) {
         refuse(stack, msg, 400, "Bad Address");

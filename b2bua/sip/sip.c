@@ -107,8 +107,10 @@ struct kg_sip *kg_sip_new(su_root_t *root, const struct kg_config *config,
     }
     if (!failed && sip->streams)
         failed = kg_streams_start(sip->streams);
-    if (!failed)
+    if (!failed) {
         kg_screen_start(sip);
+        kg_sip_admit_for(sip->agent);
+    }
     if (failed) {
         if (error[0] == '\0')
             snprintf(error, size, "The SIP stack could not be started: %s.", strerror(failed));
@@ -125,6 +127,7 @@ void kg_sip_free(struct kg_sip *sip)
         return;
     if (sip->tick)
         su_timer_destroy(sip->tick);
+    kg_sip_admit_for(NULL);
     kg_screen_stop();
     kg_streams_stop(sip->streams); /* the edge thread ends before the transports that it feeds */
     if (sip->agent)

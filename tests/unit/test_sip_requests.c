@@ -168,7 +168,7 @@ static void malformed(void **state)
         {"INVITE sip:b@c SIP/2.0\r\n" HEADERS "CSeq: 1 BYE\r\nMax-Forwards: 9\r\nl: 0\r\n\r\n", "400"},
         {"INVITE sip:b@c SIP/2.0\r\n" HEADERS "Max-Forwards: 9\r\nl: 0\r\n\r\n", "400"},
         {"INVITE sip:b@c SIP/2.0\r\n" HEADERS "CSeq: 99999999999 INVITE\r\nl: 0\r\n\r\n", "400"},
-        {"INVITE sip:b@c SIP/7.0\r\n" HEADERS "CSeq: 1 INVITE\r\nMax-Forwards: 9\r\nl: 0\r\n\r\n", NULL},
+        {"INVITE sip:b@c SIP/7.0\r\n" HEADERS "CSeq: 1 INVITE\r\nMax-Forwards: 9\r\nl: 0\r\n\r\n", "505"},
         {"INVITE sip:b@c SIP/2.0\r\nVia: SIP/2.0/TCP x;branch=z9hG4bK#\r\nCall-ID: #\r\n\r\n", NULL},
         {"\r\n\r\n", NULL},
         {"hello", NULL},
