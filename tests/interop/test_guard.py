@@ -18,13 +18,21 @@ def hosts(lab):
     return [lab.public_host(n) for n in ("kedge", "office", "evil", "pbx")]
 
 
+ACCOUNTS = {u: "pw-" + u for u in ("alice", "bob", "carol")}
+
+
+@pytest.fixture(scope="module")
+def kamailio(hosts, long_stage):
+    return long_stage.add(Kamailio(long_stage.folder / "pbx", ACCOUNTS, hosts[3])).start()
+
+
 @pytest.fixture(params=("embedded", "pbx"))
 def world(request, hosts, stage):
     server, office, evil, pbx = hosts
-    accounts = {u: "pw-" + u for u in ("alice", "bob", "carol")}
+    accounts = ACCOUNTS
     config = {"sip": {"listen": [f"udp:{server.addr}:5060", f"tcp:{server.addr}:5060"]}, "guard": {"ban": 20}}
     if request.param == "pbx":
-        stage.add(Kamailio(stage.folder / "pbx", accounts, pbx)).start()
+        request.getfixturevalue("kamailio")
         config["pbx"] = [f"udp:{pbx.addr}:5060"]
         accounts = {}
     kedge = stage.kedge(server, config=config, accounts=accounts)
