@@ -65,7 +65,8 @@ static bool is_refresh(const struct kg_binding *b, const struct kg_exchange *x, 
 
     kg_front_auth_user(x->sip, auth_user, sizeof auth_user);
     return kg_flow_same(&b->flow, x->flow) && kg_flow_is_up(&b->flow) &&
-           strcmp(b->uri, r->wish[0].uri) == 0 && strcmp(b->call_id, r->call_id) == 0 && r->cseq >= b->cseq &&
+           strcmp(b->uri, r->wish[0].uri) == 0 && strcmp(b->path, r->path) == 0 && b->q == r->wish[0].q &&
+           strcmp(b->call_id, r->call_id) == 0 && r->cseq >= b->cseq &&
            (!auth_user[0] || !b->auth_user[0] || strcmp(auth_user, b->auth_user) == 0);
 }
 

@@ -8,6 +8,7 @@
 #include <sofia-sip/sip_status.h>
 #include <sofia-sip/sip_tag.h>
 #include <sofia-sip/su_tagarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,6 +98,20 @@ static uint16_t parse_q(const char *text)
     return (uint16_t)q;
 }
 
+/* It will be put into requests, and must be a URI then, too. */
+static bool is_sound(const char *text)
+{
+    char copy[KG_ROUTE_SIZE];
+    url_t again;
+
+    for (const char *c = text; *c; c++)
+        if (*c <= ' ' || *c >= 0x7f || strchr("<>\"", *c))
+            return false;
+    snprintf(copy, sizeof copy, "%s", text);
+    return url_d(&again, copy) == 0 && (again.url_type == url_sip || again.url_type == url_sips) &&
+           again.url_host && again.url_host[0];
+}
+
 int kg_route_text(const sip_route_t *list, char *out, size_t size)
 {
     size_t used = 0;
@@ -105,10 +120,13 @@ int kg_route_text(const sip_route_t *list, char *out, size_t size)
     for (const sip_route_t *route = list; route; route = route->r_next) {
         char url[KG_ROUTE_SIZE];
         ssize_t len = url_e(url, sizeof url, route->r_url);
-        int n = len < 0 || (size_t)len >= sizeof url
-                    ? -1
-                    : snprintf(out + used, size - used, "%s<%s>", used ? ", " : "", url);
+        int n;
 
+        if (len < 0 || (size_t)len >= sizeof url)
+            return E2BIG;
+        if (!is_sound(url))
+            return EINVAL;
+        n = snprintf(out + used, size - used, "%s<%s>", used ? ", " : "", url);
         if (n < 0 || (size_t)n >= size - used)
             return E2BIG;
         used += (size_t)n;
@@ -207,7 +225,7 @@ int kg_register_parse(const sip_t *sip, bool with_domain, struct kg_register *ou
     out->outbound = is_outbound(sip);
     out->gruu = has_option(sip->sip_supported, sip->sip_require, "gruu");
     out->knows_path = has_option(sip->sip_supported, sip->sip_require, "path");
-    *phrase = "Path Too Long";
+    *phrase = "Bad Path Header";
     if (kg_route_text(sip->sip_path, out->path, sizeof out->path))
         return 400;
     *phrase = "Bad Contact Header";

@@ -70,7 +70,7 @@ struct kg_register {
 int kg_register_parse(const sip_t *sip, bool with_domain, struct kg_register *out, const char **phrase);
 struct kg_contact kg_register_contact(const struct kg_register *r, const struct kg_wish *wish,
                                       const struct kg_flow *flow);
-/* "<uri>, <uri>" of a Path or Service-Route; 0 or E2BIG. */
+/* "<uri>, <uri>" of a Path or Service-Route; 0, E2BIG, EINVAL: not to be used again. */
 int kg_route_text(const sip_route_t *list, char *out, size_t size);
 /* RFC 3261 10.3 step 7: of one Call-ID only growing CSeqs count. */
 bool kg_register_is_late(const struct kg_register *r, const struct kg_binding *binding);

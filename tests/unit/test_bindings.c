@@ -256,6 +256,26 @@ static void rfc3261_10_3_grants(void **state)
     assert_int_not_equal(kg_register_grant(3600, 120, 1), kg_register_grant(3600, 120, 2));
 }
 
+/* 10,000 phones that started in one second, each coming back after nine tenths of what it was granted: within
+ * minutes they no longer come together. */
+static void grants_dissolve_a_herd(void **state)
+{
+    static uint32_t next[10000], second[2000];
+    unsigned random = 1, fullest = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 10000; i++) {
+        while (next[i] < 1200) {
+            random = random * 1103515245u + 12345u;
+            next[i] += kg_register_grant(3600, 120, random >> 8) * 9 / 10;
+            second[next[i]]++;
+        }
+    }
+    for (unsigned t = 900; t < 1200; t++)
+        fullest = second[t] > fullest ? second[t] : fullest;
+    assert_in_range(fullest, 10000 / 120, 10000 / 20);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -267,6 +287,7 @@ int main(void)
         cmocka_unit_test(due_in_order),
         cmocka_unit_test(lost_stream_is_on_no_flow),
         cmocka_unit_test(rfc3261_10_3_grants),
+        cmocka_unit_test(grants_dissolve_a_herd),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -311,6 +311,24 @@ static void strangers_beyond_the_limit(void **state)
     close(b.fd);
 }
 
+/* Who writes into a refresh another way to the phone, or another preference, needs the password. */
+static void changed_path_goes_to_the_pbx(void **state)
+{
+    struct scene *s = *state;
+    struct phone a = phone_new(s->w, "alice", "secret");
+
+    enroll(s, &a);
+    assert_int_equal(refresh(&a, ""), 200);
+    phone_send(&a, phone_request(&a, "REGISTER", "alice", 3600, "Path: <sip:thief@192.0.2.9;lr>\r\n"));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "401 Unauthorized", CHALLENGE));
+    assert_int_equal(status_of(phone_receive(&a, PATIENCE_MS)), 401);
+    snprintf(a.contact + strlen(a.contact), sizeof a.contact - strlen(a.contact), ";q=0.1");
+    phone_send(&a, phone_request(&a, "REGISTER", "alice", 3600, ""));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "401 Unauthorized", CHALLENGE));
+    assert_int_equal(kg_counters.registers_local, 1);
+    close(a.fd);
+}
+
 /* OpenSIPS #3193, #2368: nothing but the authenticated flow is answered here. Each of these goes to the PBX.
  */
 static void everybody_else_goes_to_the_pbx(void **state)
@@ -742,6 +760,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(contact_that_moves_is_told_of_when_the_pbx_says_so, setup, teardown),
         cmocka_unit_test_setup_teardown(strangers_beyond_the_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(everybody_else_goes_to_the_pbx, setup, teardown),
+        cmocka_unit_test_setup_teardown(changed_path_goes_to_the_pbx, setup, teardown),
         cmocka_unit_test_setup_teardown(refresh_goes_through_when_the_pbx_expires, setup, teardown),
         cmocka_unit_test_setup_teardown(rfc3327_own_contact_with_path, setup, teardown),
         cmocka_unit_test_setup_teardown(rfc3327_5_3_pbx_without_path_is_asked_again, setup, teardown),

@@ -497,6 +497,8 @@ static void rfc3327_path_of_a_proxy_before_kedge(void **state)
         snprintf(many + strlen(many), sizeof many - strlen(many), ", <sip:a@192.0.2.9;lr>");
     snprintf(many + strlen(many), sizeof many - strlen(many), "\r\n");
     assert_int_equal(enroll_with(&a, many), 400);
+    assert_int_equal(enroll_with(&a, "Path: <tel:+49301234567>\r\n"), 400);
+    assert_int_equal(contacts_of(w, "alice"), 1);
     close(a.fd);
 }
 
