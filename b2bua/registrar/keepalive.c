@@ -134,7 +134,8 @@ void kg_keepalive_registered(struct kg_registrar *registrar, struct kg_binding *
     if (b->learn.interval_ms == 0 || (moved && kg_addr_is_set(&before->remote) &&
                                       !is_same_place(&b->flow, before->transport, &before->remote)))
         kg_learn_start(&b->learn, &bounds);
-    due_ms = kg_learn_registered(&b->learn, &bounds, moved, now_ms, kg_wall_ms());
+    due_ms = kg_learn_registered(&b->learn, &bounds, moved, (uint32_t)(b->expires_ms - now_ms), now_ms,
+                                 kg_wall_ms());
     set_due(registrar, b, first ? spread(now_ms, due_ms) : due_ms);
 }
 

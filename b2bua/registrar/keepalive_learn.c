@@ -6,6 +6,8 @@
 /* The next length tried: longer by a quarter, so that one too long is little too long. */
 #define GROWTH_NUM 5
 #define GROWTH_DEN 4
+/* Less than this part of the interval more is not worth a trial. */
+#define WORTH 16
 /* So many trials of a length must succeed before it is used. */
 #define TRIALS 2
 /* A trial ends so long before the REGISTER that would repair what it breaks. */
@@ -85,11 +87,12 @@ static int64_t next_due(struct kg_learn *l, const struct kg_learn_bounds *b, int
     l->trial_ms = 0;
     if (l->state == KG_LEARN_WAITING)
         return now_ms + b->start_ms;
-    l->state = length > l->interval_ms ? KG_LEARN_GROWING : KG_LEARN_SETTLED;
-    if (l->state == KG_LEARN_SETTLED || l->registered_ms == 0 || rest_ms < 0 || rest_ms > l->interval_ms)
+    l->state = length > l->interval_ms + l->interval_ms / WORTH ? KG_LEARN_GROWING : KG_LEARN_SETTLED;
+    if (l->state == KG_LEARN_SETTLED || l->rhythm_ms == 0 || rest_ms < 0 || rest_ms > l->interval_ms)
         return now_ms + l->interval_ms;
-    if (rest_ms > RETRY_MS)
-        return now_ms + rest_ms; /* from where the trial ends in time */
+    if (rest_ms >
+        RETRY_MS) /* from where the trial ends in time, and a little earlier: the answer takes time */
+        return now_ms + rest_ms - RETRY_MS / 2;
     l->trial_ms = length;
     return now_ms + length;
 }
@@ -161,8 +164,18 @@ int64_t kg_learn_answered(struct kg_learn *l, const struct kg_learn_bounds *b, i
     return next_due(l, b, now_ms);
 }
 
-int64_t kg_learn_registered(struct kg_learn *l, const struct kg_learn_bounds *b, bool moved, int64_t now_ms,
-                            int64_t wall_ms)
+/* The phone took so much of what it had been granted; it will take as much of this. */
+static uint32_t expected_ms(const struct kg_learn *l, uint32_t granted_ms, int64_t now_ms)
+{
+    int64_t gap_ms = now_ms - l->registered_ms;
+
+    if (l->registered_ms == 0 || l->granted_ms == 0 || gap_ms > l->granted_ms)
+        return 0;
+    return (uint32_t)(gap_ms * granted_ms / l->granted_ms);
+}
+
+int64_t kg_learn_registered(struct kg_learn *l, const struct kg_learn_bounds *b, bool moved,
+                            uint32_t granted_ms, int64_t now_ms, int64_t wall_ms)
 {
     bool answers = l->proven_ms > 0;
 
@@ -171,9 +184,8 @@ int64_t kg_learn_registered(struct kg_learn *l, const struct kg_learn_bounds *b,
         broke(l, b, l->asked_ms - l->heard_ms, wall_ms);
     else if (answers && moved && now_ms - l->heard_ms > l->proven_ms)
         broke(l, b, now_ms - l->heard_ms, wall_ms);
-    l->rhythm_ms = 0;
-    if (l->registered_ms > 0 && now_ms - l->registered_ms < REMEMBER_MS)
-        l->rhythm_ms = (uint32_t)(now_ms - l->registered_ms);
+    l->rhythm_ms = expected_ms(l, granted_ms, now_ms);
+    l->granted_ms = granted_ms;
     l->registered_ms = l->heard_ms = now_ms;
     l->unanswered = 0;
     l->state = answers ? KG_LEARN_GROWING : KG_LEARN_WAITING;

@@ -39,7 +39,8 @@ struct kg_learn {
     int64_t heard_ms;      /* the phone's last packet that we know of; 0: unknown */
     int64_t asked_ms;      /* the first OPTIONS after it */
     int64_t registered_ms; /* the last REGISTER; 0: unknown */
-    uint32_t rhythm_ms;    /* between its REGISTERs; 0: unknown */
+    uint32_t granted_ms;   /* for so long */
+    uint32_t rhythm_ms;    /* until the next one, as the phone has it; 0: unknown */
     uint32_t unanswered;   /* OPTIONS since it was heard */
     uint32_t trial_ms;     /* the silence being tried; 0: no trial */
     uint32_t trials;       /* of the next length, successful, in a row */
@@ -57,9 +58,10 @@ void kg_learn_restore(struct kg_learn *l, const struct kg_learn_bounds *b, uint3
 int64_t kg_learn_ask(struct kg_learn *l, const struct kg_learn_bounds *b, int64_t now_ms);
 int64_t kg_learn_answered(struct kg_learn *l, const struct kg_learn_bounds *b, int64_t now_ms,
                           int64_t wall_ms);
-/* moved: over another port or connection than before. Phones in another network (another host) start anew. */
-int64_t kg_learn_registered(struct kg_learn *l, const struct kg_learn_bounds *b, bool moved, int64_t now_ms,
-                            int64_t wall_ms);
+/* moved: over another port or connection than before. Phones in another network (another host) start anew.
+ * granted_ms: for how long; phones register anew after the same part of it each time. */
+int64_t kg_learn_registered(struct kg_learn *l, const struct kg_learn_bounds *b, bool moved,
+                            uint32_t granted_ms, int64_t now_ms, int64_t wall_ms);
 /* Its connection was closed. */
 void kg_learn_closed(struct kg_learn *l, const struct kg_learn_bounds *b, int64_t now_ms, int64_t wall_ms);
 

@@ -232,6 +232,41 @@ def test_phone_whose_nat_forgot_it_is_noticed(lab, stage):
     assert until(lambda: kedge.registrations() == [], 10, 0.2), kedge.registrations()
 
 
+def test_keepalive_interval_is_learnt(lab, stage):
+    """A NAT that forgets after 3 s: kedge begins at 2 s, tries longer until it breaks, and stays below from then on, also after a
+    restart. The phone registers every 7.5 s, and kedge tries just before."""
+    kedge = stage.kedge(lab.public_host("kedge-learns"), accounts={"bob": "b-word", "alice": "a-word"},
+                        config={"registration": {"keepalive_udp": 2, "keepalive_min": 1, "keepalive_max": 20}})
+    bob = stage.agent(lab.natted_host("bob-learns", nat="port-restricted", timeout=3), "bob", "b-word",
+                      (kedge.host.addr, 5060))
+    learnt = {}
+
+    def learn():
+        assert bob.register().status == 200
+        learnt.update(kedge.registrations()[0]["keepalive"])
+        return learnt["broken_ms"] or not until(lambda: False, 7.5)
+
+    seen = []
+    for _ in range(8):
+        if learn():
+            seen.append(dict(learnt))
+        if learnt["broken_ms"]:
+            break
+    assert 2000 < max(s["interval_ms"] for s in seen) <= 2600, seen
+    assert 2900 <= learnt["broken_ms"] <= 3300, learnt
+    assert learnt["interval_ms"] <= 0.8 * learnt["broken_ms"] and learnt["state"] == "settled", learnt
+    assert "3 s of silence" in learnt["words"]
+    time.sleep(1.5)  # the store is written behind
+    restart(kedge, signal.SIGKILL)
+    again = kedge.registrations()[0]["keepalive"]
+    assert (again["interval_ms"], again["broken_ms"]) == (learnt["interval_ms"], learnt["broken_ms"])
+    assert bob.register().status == 200  # nobody kept its NAT open meanwhile
+    heard = len(bob.log)
+    assert until(lambda: sum(m.method == "OPTIONS" for m in bob.log[heard:]) >= 3, 10), "the NAT was kept open"
+    alice = stage.agent(lab.public_host("alice-learns"), "alice", "a-word", (kedge.host.addr, 5060))
+    talk(alice, bob, stage.rtp(alice.host), stage.rtp(bob.host, hz=700))
+
+
 def restart(kedge, sig):
     """Of everything: a power cut takes the children as well."""
     if sig == signal.SIGKILL:
