@@ -163,13 +163,13 @@ class Sipp:
         for process in self.processes:
             stop(process)
 
-    def run(self, caller_host, callee_host, server, caller, callee, calls=10, rate=10, timeout=25, callee_port=5060):
-        """Both scenarios to their end; fails with SIPp's own words. The callee is given no number of calls, since kedge's
+    def run(self, caller_host, callee_host, server, caller, callee, calls=10, rate=10, timeout=25, callee_port=5060, options=()):
+        """options: SIPp's, for the caller. Both scenarios to their end; fails with SIPp's own words. The callee is given no number of calls, since kedge's
         OPTIONS to its PBX would count as calls too."""
         far = callee and self._start(callee_host, "callee", callee, callee_port, "-trace_stat", "-fd", "1", "-stf",
                                      os.path.join(self.folder, "callee.csv"))
         near = self._start(caller_host, "caller", caller, 5070, server, "-r", str(rate), "-recv_timeout", "8000", "-m",
-                           str(calls), "-timeout", f"{timeout}s", "-timeout_error")
+                           str(calls), "-timeout", f"{timeout}s", "-timeout_error", *options)
         status = near.wait(timeout + 20)
         good = until(lambda: self._count("SuccessfulCall(C)") >= calls, 4, 0.2) if callee and not status else True
         failed = self._count("FailedCall(C)") if callee else 0

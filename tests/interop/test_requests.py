@@ -126,13 +126,17 @@ def test_options_of_strangers_end_at_kedge(phone, hosts, kedge, stage):
 class Front:
     def __init__(self, stage, hosts, transport="udp", config=None):
         self.stage, self.hosts = stage, hosts
-        self.kedge = stage.kedge(hosts[0], config={"pbx": [f"udp:{hosts[3].addr}:5060"], **(config or {})})
+        address = hosts[0].addr
+        listen = [f"udp:{address}:5060", f"tcp:{address}:5060", f"tls:{address}:5061"]
+        self.kedge = stage.kedge(hosts[0], config={"pbx": [f"udp:{hosts[3].addr}:5060"], "sip": {"listen": listen}, **(config or {})})
         self.pbx = stage.agent(hosts[3], "pbx", "", (self.kedge.host.addr, 5060), port=5060, domain="pbx.test")
         self.transport = transport
 
     def phone(self, user="alice", host=1, register=True, **kw):
-        phone = self.stage.agent(self.hosts[host], user, "pw-" + user, (self.kedge.host.addr, 5060), domain="pbx.test",
-                                 transport=kw.pop("transport", self.transport), **kw)
+        transport = kw.pop("transport", self.transport)
+        phone = self.stage.agent(self.hosts[host], user, "pw-" + user,
+                                 (self.kedge.host.addr, 5061 if transport == "tls" else 5060), domain="pbx.test",
+                                 transport=transport, **kw)
         if register:
             self.register(phone)
         return phone
@@ -145,7 +149,7 @@ class Front:
         phone.token = request.contact()  # what the PBX knows it by
 
 
-@pytest.fixture(params=["udp", "tcp"])
+@pytest.fixture(params=["udp", "tcp", "tls"])
 def front(request, stage, hosts):
     return Front(stage, hosts, request.param)
 

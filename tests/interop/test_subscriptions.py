@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from interop import sipp
 from interop.agent import Message, token
 from interop.hosts import background, until
 from interop.test_requests import Front, answered, is_clean
@@ -74,7 +75,7 @@ class Watch:
         return got, take()
 
 
-@pytest.fixture(params=["udp", "tcp"])
+@pytest.fixture(params=["udp", "tcp", "tls"])
 def front(request, stage, hosts):
     return Front(stage, hosts, request.param)
 
@@ -336,3 +337,43 @@ def test_embedded_presence_between_phones(stage, hosts):
     answer = mallory.transact(text)
     assert answer.status == 407
     assert alice.quiet("NOTIFY", 0.3)
+
+
+# ---- SIPp: many at once ----
+
+def _subscribe(cseq, expires, tag=""):
+    target = "[next_url]" if tag else "sip:lamp@pbx.test"
+    return (f"SUBSCRIBE {target} SIP/2.0\nVia: SIP/2.0/[transport] [local_ip]:[local_port];rport;branch=[branch]\nMax-Forwards: 70\n"
+            f"From: <sip:sipp@pbx.test>;tag=a[pid]-[call_number]\nTo: <sip:lamp@pbx.test>{tag}\nCall-ID: [call_id]\n"
+            f"CSeq: {cseq} SUBSCRIBE\nContact: <sip:sipp@[local_ip]:[local_port];transport=[transport]>\nEvent: dialog\n"
+            f"Expires: {expires}\n\n")
+
+
+def _answer(tag="", more=""):
+    return (f"SIP/2.0 200 OK\n[last_Via:]\n[last_From:]\n[last_To:]{tag}\n[last_Call-ID:]\n[last_CSeq:]\n"
+            f"Contact: <sip:lamp@[local_ip]:[local_port]>\n{more}\n")
+
+
+def _notify(cseq, state):
+    return ("NOTIFY [next_url] SIP/2.0\nVia: SIP/2.0/UDP [local_ip]:[local_port];rport;branch=[branch]\nMax-Forwards: 70\n"
+            f"From:[$callee];tag=b[pid]-[call_number]\nTo:[$caller]\nCall-ID: [call_id]\nCSeq: {cseq} NOTIFY\n"
+            f"Contact: <sip:lamp@[local_ip]:[local_port]>\nEvent: dialog\nSubscription-State: {state}\n\n")
+
+
+@pytest.mark.parametrize("transport", ["u1", "t1"])
+def test_many_by_sipp(stage, hosts, tmp_path, transport):
+    """Subscribed, notified twice, given up. Debian's SIPp speaks no TLS: that is above."""
+    kedge = stage.kedge(hosts[0], config={"pbx": [f"udp:{hosts[3].addr}:5060"],
+                                          "limits": {"unregistered_calls": 1000}, "guard": {"trusted": [hosts[1].addr]}})
+    take = {"rrs": "true"}
+    caller = [sipp.send(_subscribe(1, 600), retrans="500"), sipp.recv("200", rrs="true"), sipp.recv("NOTIFY"), sipp.send(_answer()),
+              sipp.recv("NOTIFY"), sipp.send(_answer()),
+              sipp.send(_subscribe(2, 0, "[peer_tag_param]"), retrans="500"), sipp.recv("200"), sipp.recv("NOTIFY"),
+              sipp.send(_answer())]
+    callee = [sipp.recv("SUBSCRIBE", save=True, **take), sipp.send(_answer(";tag=b[pid]-[call_number]", "Expires: 600\n")),
+              *(step for i in (1, 2) for step in (sipp.send(_notify(i, "active;expires=600"), retrans="500"), sipp.recv("200"))),
+              sipp.recv("SUBSCRIBE"), sipp.send(_answer("", "Expires: 0\n")),
+              sipp.send(_notify(3, "terminated;reason=timeout"), retrans="500"), sipp.recv("200")]
+    stage.add(sipp.Sipp(tmp_path)).run(hosts[1], hosts[3], f"{hosts[0].addr}:5060", caller, callee, calls=30, rate=15,
+                                       options=["-t", transport])
+    assert gone(kedge) and kedge.stats()["subscriptions_made"] == 30
