@@ -16,7 +16,7 @@ PAIRS = (("full-cone", "symmetric"), ("address-restricted", "port-restricted"), 
 @pytest.fixture(scope="module")
 def world(lab, long_stage):
     server, pbx_host = lab.public_host("kedge"), lab.public_host("pbx")
-    names = [f"{side}{i}" for i in range(len(PAIRS)) for side in "ab"] + ["agent", "other", "secret", "twice"]
+    names = [f"{side}{i}" for i in range(len(PAIRS)) for side in "ab"] + ["agent", "other", "secret", "twice", "thrice"]
     passwords = {name: "pw-" + name for name in names}
     pbx = long_stage.add(Kamailio(long_stage.folder / "pbx", passwords, pbx_host)).start()
     kedge = long_stage.kedge(server, config={"pbx": [f"udp:{pbx_host.addr}:5060"]})
@@ -157,6 +157,73 @@ def test_pbx_that_forks_rings_both_phones(lab, stage, world):
     assert answered.rtp.got(ms=300) and dialog.rtp.got(ms=300)
     assert dialog.bye().status == 200
     second.reply(second.expect("BYE"), 200)
+    kedge.no_calls()
+
+
+def three_phones(stage, kedge, lab, name):
+    caller = agent(stage, kedge, lab.public_host(name + "-caller"))
+    phones = [agent(stage, kedge, lab.public_host(f"{name}-{i}"), "thrice") for i in range(3)]
+    for phone in (caller, *phones):
+        assert phone.register().status == 200
+    call, result = Dialog(caller, stage.rtp(caller.host)), []
+    thread = threading.Thread(target=lambda: result.append(call.call("thrice")))
+    thread.start()
+    invites = [phone.expect("INVITE") for phone in phones]
+    tones = [stage.rtp(phone.host, hz=400 + 200 * i) for i, phone in enumerate(phones)]
+    dialogs = [Dialog(phone, rtp) for phone, rtp in zip(phones, tones)]
+    return call, thread, result, phones, invites, dialogs
+
+
+def hears(call, rtp):
+    frame, since = rtp.packet()[12:], time.monotonic()
+    return until(lambda: any(at > since and packet[12:] == frame for at, _, packet in list(call.rtp.received)), 3)
+
+
+def test_pbx_that_forks_with_early_media_and_the_winner_is_heard(lab, stage, world):
+    """Three phones, each with early media of its own; each 183 comes through kedge twice. The one that answers is heard."""
+    kedge, _, _ = world
+    call, thread, result, phones, invites, dialogs = three_phones(stage, kedge, lab, "early")
+    for phone, invite, dialog in zip(phones, invites, dialogs):
+        phone.reply(invite, 183, dialog.body())
+        dialog.rtp.to = invite.media()
+        first = until(lambda: next((m for m in call.agent.log if m.status == 183), None), 3)
+        call.rtp.to = first.media()
+        assert hears(call, dialog.rtp), "the newest description holds"
+    dialogs[1].answer(invites[1])
+    for i in (0, 2):
+        cancel = phones[i].expect("CANCEL")
+        assert cancel.get("reason").lower().startswith("sip"), cancel.headers  # the PBX says why, and its phones hear it
+        phones[i].reply(cancel, 200)
+        phones[i].reply(invites[i], 487)
+    thread.join()
+    assert result[0].status == 200
+    assert hears(call, dialogs[1].rtp) and dialogs[1].rtp.got(time.monotonic(), 200)
+    hang_up(call, dialogs[1])
+    kedge.no_calls()
+
+
+def test_two_phones_of_a_forking_pbx_answer_at_once(lab, stage, world):
+    """The second 200 crosses the PBX's CANCEL: a proxy passes it on, and kedge ends it."""
+    kedge, _, _ = world
+    call, thread, result, phones, invites, dialogs = three_phones(stage, kedge, lab, "crossed")
+    for phone, invite in zip(phones, invites):
+        phone.reply(invite, 180)
+    texts = [d.body() for d in dialogs]
+    for i in (2, 0):
+        phones[i].reply(invites[i], 200, texts[i])
+    thread.join()
+    assert result[0].status == 200
+    ended = until(lambda: [p for p in (phones[0], phones[2]) if any(m.method == "BYE" for m in p.log)], 5)
+    assert len(ended) == 1, [m.start for p in phones for m in p.log]
+    loser = ended[0]
+    loser.reply(loser.expect("BYE"), 200)
+    phones[1].reply(phones[1].expect("CANCEL"), 200)
+    phones[1].reply(invites[1], 487)
+    winner = 2 if loser is phones[0] else 0
+    dialogs[winner].invite = invites[winner]
+    dialogs[winner].rtp.to = invites[winner].media()
+    assert hears(call, dialogs[winner].rtp) and dialogs[winner].rtp.got(time.monotonic(), 200)
+    hang_up(call, dialogs[winner])
     kedge.no_calls()
 
 
