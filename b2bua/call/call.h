@@ -22,6 +22,7 @@
 #include "b2bua/call/path.h"
 #include "b2bua/call/record.h"
 #include "b2bua/call/session_timer.h"
+#include "b2bua/route/failover.h"
 #include "b2bua/route/peers.h"
 #include "b2bua/sdp/multipart.h"
 #include "b2bua/sdp/sdp.h"
@@ -157,8 +158,9 @@ struct kg_call {
     enum kg_side bye_from;
     /* As `numbers` made them on their way in, unescaped; NULL: as in the INVITE. */
     char *called_number, *caller_number;
-    struct kg_caps_user *cap; /* whom the call counts for; NULL: nobody */
-    enum kg_policy policy;    /* of media; KG_POLICY_DEFAULT: media.policy */
+    struct kg_caps_user *cap;        /* whom the call counts for; NULL: nobody */
+    struct kg_caps_user *divert_cap; /* likewise, who diverted it out */
+    enum kg_policy policy;           /* of media; KG_POLICY_DEFAULT: media.policy */
     const sip_t *cause; /* the message being handled; headers may pass from it. NULL outside of callbacks */
     struct kg_fsm_event queue[16]; /* events that arose while actions were being carried out */
     uint8_t queued;
@@ -523,6 +525,19 @@ void kg_rtcp_capture(const struct kg_call *call, const struct kg_media_event *ev
 size_t kg_snapshot_write(const struct kg_call *call, char *buf, size_t size);
 /* Rebuilds a call in talk. 0, EINVAL, ENOMEM or EEXIST. */
 int kg_snapshot_read(struct kg_calls *calls, const char *id, const void *data, size_t len);
+
+/* ---- way.c ---- */
+/* One server that a call can go out by. The flow and the trunk are borrowed: copy, hold what is kept. */
+struct kg_outlet {
+    const struct kg_flow *flow;
+    uint32_t peer;
+    struct kg_trunk *trunk;
+};
+/* Embedded mode: where `routes` take a call of this account that is not for another account, as if it had
+ * dialled the number itself, within its caps. The call counts for it from then on. Returns how many outlets;
+ * 0: none, and why, a constant, unless there is no route. */
+size_t kg_way_out(struct kg_call *call, const char *account, const char *number,
+                  struct kg_outlet out[static KG_FAILOVER_SERVERS], const char **why);
 
 /* ---- parties.c ---- */
 /* B's dialog, after A's INVITE. 0 or ENOMEM. */

@@ -240,6 +240,7 @@ void kg_call_end(struct kg_call *call)
     free(call->called_number);
     free(call->caller_number);
     kg_caps_done(calls->server->caps, call->cap, is_challenged(call));
+    kg_caps_done(calls->server->caps, call->divert_cap, false);
     for (int side = 0; side < 2; side++) {
         struct kg_leg *leg = &call->leg[side];
         kg_leg_close(leg);

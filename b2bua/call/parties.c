@@ -66,6 +66,14 @@ static const char *user_for(const struct kg_leg *leg, enum kg_number_of of, cons
     return out;
 }
 
+/* Whom the INVITE is for: where the call was diverted to, or what `numbers` made of the number. */
+static const char *called_by(const struct kg_leg *leg)
+{
+    const struct kg_call *call = leg->call;
+    const struct kg_call_target *target = call->target ? &call->target[kg_branch_target(leg)] : NULL;
+    return target && target->diverted ? target->user : call->called_number;
+}
+
 /* The host in From and To toward a phone: a numeric one would show an address of the other side's network,
  * and one of a provider could not be called back. */
 static const char *shown_host(const struct kg_leg *leg, const url_t *url, const char *own)
@@ -150,7 +158,7 @@ int kg_parties_open(struct kg_leg *leg, const sip_t *sip)
     const char *caller =
         user_for(leg, KG_NUMBER_CALLER, call->caller_number, sip->sip_from->a_url, caller_text);
     const char *called =
-        user_for(leg, KG_NUMBER_CALLED, call->called_number, sip->sip_request->rq_url, called_text);
+        user_for(leg, KG_NUMBER_CALLED, called_by(leg), sip->sip_request->rq_url, called_text);
     from->a_display = sip->sip_from->a_display;
     to->a_display = leg->trunk ? NULL : sip->sip_to->a_display;
     if (leg->trunk)
@@ -173,7 +181,7 @@ char *kg_parties_target(const struct kg_leg *leg, const sip_t *sip)
     const struct kg_call *call = leg->call;
     const url_t *came = sip->sip_request->rq_url;
     char text[USER_SIZE], there[KG_ADDR_STR + 2];
-    const char *called = user_for(leg, KG_NUMBER_CALLED, call->called_number, came, text);
+    const char *called = user_for(leg, KG_NUMBER_CALLED, called_by(leg), came, text);
     char port[8];
     url_t url = *came;
     if (leg->trunk) {

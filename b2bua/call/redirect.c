@@ -122,6 +122,25 @@ static int follow_pbx(struct diversion *d, const sip_contact_t *contact, const c
     return 0;
 }
 
+/* To a trunk, as if the one that diverts had dialled the number. 0, or ENOENT. */
+static int follow_out(struct diversion *d, const char *user, uint16_t q)
+{
+    struct kg_call *call = d->leg->call;
+    struct kg_outlet out[KG_FAILOVER_SERVERS];
+    size_t count = kg_way_out(call, user_of(call, d->by), user, out, &d->refused), added = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct kg_call_target *target = add_target(d, user, q);
+        if (!target)
+            break;
+        target->pbx = true;
+        target->trunk = kg_trunk_hold(out[i].trunk);
+        target->peer = out[i].peer;
+        kg_flow_copy(&target->flow, out[i].flow);
+        added++;
+    }
+    return added > 0 ? 0 : ENOENT;
+}
+
 /* To another account, as if the one that diverts had called it: what it may not call it cannot divert to. */
 static int follow_phone(struct diversion *d, const sip_contact_t *contact, const char *user, uint16_t q)
 {
@@ -134,7 +153,9 @@ static int follow_phone(struct diversion *d, const sip_contact_t *contact, const
         return EPERM;
     }
     size_t count = kg_registrar_find(server->registrar, contact->m_url, NULL, found, KG_TARGETS_MAX);
-    if (count == 0)
+    if (count == 0 && follow_out(d, user, q) == 0)
+        return 0;
+    if (count == 0 && !d->refused)
         d->refused = kg_registrar_has_account(server->registrar, user)
                          ? "that user has no phone registered at the moment"
                          : "no account has this name";

@@ -264,6 +264,18 @@ static bool may_refer_to(const struct kg_leg *from, const url_t *target)
     return kg_caps_permit(server->caps, user, plain);
 }
 
+/* What from's peer may not dial it may not have dialled. */
+static bool is_permitted(const struct kg_leg *from, const url_t *url)
+{
+    const char *name = url->url_type == url_tel ? url->url_host : url->url_user;
+    const char *user = from->call->record->leg[from->side].user;
+    char number[128];
+    if (!name || strlen(name) >= sizeof number)
+        return false;
+    url_unescape(number, name);
+    return kg_caps_permit(from->call->calls->server->caps, user ? user : "", number);
+}
+
 static int pass_refer_to(struct kg_list *list, const sip_t *sip, const struct kg_leg *from,
                          const struct kg_leg *to)
 {
@@ -273,6 +285,8 @@ static int pass_refer_to(struct kg_list *list, const sip_t *sip, const struct kg
     if (from->trunk && !from->call->calls->server->config.calls.refer_from_trunk)
         return 403; /* who calls in over a trunk would dial out on somebody's bill */
     const url_t *asked = sip->sip_refer_to->r_url;
+    if (to->trunk && !from->pbx && !is_permitted(from, asked))
+        return 403; /* the provider would dial it in our name */
     if (asked->url_type != url_sip && asked->url_type != url_sips && asked->url_type != url_tel)
         return 416;
     if (!from->pbx && !to->pbx && !asks_for_a_call(asked))

@@ -10,6 +10,7 @@
 #include <sofia-sip/url.h>
 
 #include "b2bua/call/dialogs.h"
+#include "b2bua/guard/guard.h"
 #include "b2bua/route/numbers.h"
 #include "b2bua/route/peers.h"
 #include "b2bua/route/trunks.h"
@@ -72,6 +73,8 @@ static void take_facts(struct kg_inquiry *in)
         .user = in->user,
         .from_user = in->from_user};
     take_names(in);
+    if (in->trunk) /* whatever address it comes from */
+        kg_guard_proved(server->guard, &in->flow->remote, kg_mono_ms());
     if (in->trunk && server->config.pbx_count == 0)
         in->facts.user_exists = kg_registrar_has_account(server->registrar, in->user);
 }
@@ -171,14 +174,13 @@ static bool pick_servers(struct kg_inquiry *in, uint32_t group, struct kg_trunk 
 }
 
 /* What the number becomes there must be allowed as well. */
-static bool is_capped(const struct kg_inquiry *in, const struct kg_trunk *trunk)
+static bool is_capped(const struct kg_server *server, const char *user, const char *number,
+                      const struct kg_trunk *trunk)
 {
-    const struct kg_server *server = in->calls->server;
-    char number[KG_NUMBER_SIZE];
-    return in->facts.source == KG_FROM_PHONE &&
-           kg_number_rewrite(&server->config, KG_NUMBER_TO, kg_trunk_config(trunk)->name, KG_NUMBER_CALLED,
-                             in->user, number) &&
-           !kg_caps_permit(server->caps, in->caller, number);
+    char written[KG_NUMBER_SIZE];
+    return kg_number_rewrite(&server->config, KG_NUMBER_TO, kg_trunk_config(trunk)->name, KG_NUMBER_CALLED,
+                             number, written) &&
+           !kg_caps_permit(server->caps, user, written);
 }
 
 #define CAPPED "caps do not allow what the number becomes on the trunk"
@@ -188,7 +190,7 @@ static const char *add_trunk(struct kg_inquiry *in, size_t index)
     struct kg_trunk *trunk = kg_trunks_at(in->calls->server->trunks, index);
     if (!trunk)
         return "the trunk is not there any more";
-    if (is_capped(in, trunk))
+    if (in->facts.source == KG_FROM_PHONE && is_capped(in->calls->server, in->caller, in->user, trunk))
         return CAPPED;
     if (kg_trunk_is_full(trunk))
         return "the trunk has as many calls as it may have";
@@ -249,12 +251,67 @@ static int ask_caps(struct kg_inquiry *in)
     return EPERM;
 }
 
+/* ---- diverted calls ---- */
+
+static size_t add_outlets(const struct kg_server *server, struct kg_trunk *trunk,
+                          struct kg_outlet out[static KG_FAILOVER_SERVERS], size_t count)
+{
+    uint32_t peer[KG_FAILOVER_SERVERS];
+    size_t found = kg_peers_pick(server->peers, (uint32_t)kg_trunk_index(trunk) + 1, KG_PEER_NONE, peer,
+                                 KG_FAILOVER_SERVERS - count);
+    for (size_t i = 0; i < found; i++) {
+        const struct kg_flow *flow = kg_peers_flow(server->peers, peer[i]);
+        if (flow)
+            out[count++] = (struct kg_outlet){flow, peer[i], trunk};
+    }
+    return count;
+}
+
+size_t kg_way_out(struct kg_call *call, const char *account, const char *number,
+                  struct kg_outlet out[static KG_FAILOVER_SERVERS], const char **why)
+{
+    const struct kg_server *server = call->calls->server;
+    const struct kg_route_facts facts = {.config = &server->config,
+                                         .source = KG_FROM_PHONE,
+                                         .to_us = true,
+                                         .user = number,
+                                         .from_user = account,
+                                         .auth_user = account,
+                                         .user_exists = kg_registrar_has_account(server->registrar, number)};
+    struct kg_route_decision way = kg_route_decide(&facts);
+    size_t count = 0;
+    if (server->config.pbx_count > 0 || way.verdict != KG_ROUTE_SERVERS)
+        return 0;
+    struct kg_caps_answer answer = kg_caps_ask(server->caps, account, number, kg_mono_ms());
+    if (answer.verdict != KG_CAPS_OK) {
+        *why = kg_caps_why(answer.verdict);
+        return 0;
+    }
+    *why = "no server of the trunk is up (kedgectl peers)";
+    for (size_t i = 0; i < way.to_count && count < KG_FAILOVER_SERVERS; i++) {
+        struct kg_trunk *trunk = way.to[i] >= 0 ? kg_trunks_at(server->trunks, (size_t)way.to[i]) : NULL;
+        if (trunk && is_capped(server, account, number, trunk))
+            *why = CAPPED;
+        else if (trunk && !kg_trunk_is_full(trunk))
+            count = add_outlets(server, trunk, out, count);
+    }
+    kg_caps_done(server->caps, call->divert_cap, false);
+    call->divert_cap = answer.user;
+    return count;
+}
+
 /* ---- all of it ---- */
 
 int kg_inquiry_route(struct kg_inquiry *in)
 {
     struct kg_route_decision way;
     take_facts(in);
+    if (in->trunk && kg_trunk_is_full(in->trunk)) {
+        kg_info("call", "%s cannot call %s: the trunk %s has as many calls as it may have", in->caller,
+                in->user, side_of(in));
+        kg_inquiry_refuse(in, 503, KG_CALL_RETRY_AFTER);
+        return EBUSY;
+    }
     for (way = kg_route_decide(&in->facts);
          way.verdict == KG_ROUTE_AUTHENTICATE || way.verdict == KG_ROUTE_LOOK_UP;
          way = kg_route_decide(&in->facts)) {

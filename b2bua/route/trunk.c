@@ -319,8 +319,10 @@ static void take_answer(struct kg_trunk *trunk, nta_outgoing_t *orq, const sip_t
         answer.retry_after_s = sip->sip_retry_after ? (uint32_t)sip->sip_retry_after->af_delta : 0;
     }
     enum kg_enrol_act what = kg_enrol_answered(&trunk->enrol, &answer, kg_mono_ms(), chance());
-    if (what != KG_ENROL_PROVE && answer.status >= 200 && answer.status < 300)
+    if (what != KG_ENROL_PROVE && answer.status >= 200 && answer.status < 300) {
         take_service_route(trunk, sip);
+        trunk->epoch = kg_peers_epoch(peers_of(trunk), trunk->peer);
+    }
     if (what == KG_ENROL_NOTHING && trunk->enrol.state != KG_ENROL_LEAVING)
         tell(trunk);
     act(trunk, what, proof);
@@ -388,8 +390,20 @@ static void act(struct kg_trunk *trunk, enum kg_enrol_act what, msg_t *proof)
         fail(trunk, 503);
 }
 
+/* The server fell silent and is back: if it was restarted, it may have forgotten us. */
+static void look_for_restart(struct kg_trunk *trunk, int64_t now_ms)
+{
+    uint32_t epoch = kg_peers_epoch(peers_of(trunk), trunk->peer);
+    if (trunk->enrol.state != KG_ENROL_REGISTERED || trunk->index == SIZE_MAX || epoch == trunk->epoch ||
+        !kg_peers_is_up(peers_of(trunk), trunk->peer))
+        return;
+    trunk->epoch = epoch;
+    kg_enrol_lost(&trunk->enrol, now_ms, chance());
+}
+
 void kg_trunk_tick(struct kg_trunk *trunk, int64_t now_ms)
 {
+    look_for_restart(trunk, now_ms);
     if (trunk->orq && now_ms >= trunk->give_up_ms) {
         nta_outgoing_destroy(trunk->orq);
         trunk->orq = NULL;

@@ -26,6 +26,7 @@ struct kg_trunk {
     int64_t give_up_ms;                      /* unless something was heard */
     struct kg_flow flow;                     /* where it goes */
     uint32_t peer;                           /* that server's number (peers.h) */
+    uint32_t epoch;                          /* of that server when it registered us */
     unsigned tried;                          /* servers, since it was due */
     bool unheard;                            /* peers.h waits to hear of it */
     char domain[KG_DOMAIN_MAX + 2], port[8]; /* of URIs of its own */

@@ -8,6 +8,7 @@ import pytest
 from interop.agent import Agent, Dialog, Message, digest, sdp, token
 from interop.hosts import until
 from interop.itsp import Itsp
+from interop.pbx import Kamailio
 
 ACCOUNTS = {"1001": "a-word", "1002": "b-word", "1003": "c-word"}
 NUMBERS = [{"where": "to-itsp", "match": "00*", "becomes": "+*"}, {"where": "to-itsp", "match": "0*", "becomes": "+49*"},
@@ -397,6 +398,108 @@ def test_a_burst_to_premium_numbers_is_stopped(lab, stage):
     # an entry of its own
     one, other, _ = called(c, itsp, "0900123456", stage.rtp(c.host), stage.rtp(itsp.host))
     finish(one, other)
+    kedge.no_calls()
+
+
+def test_diverted_and_referred_calls_are_the_users_own(lab, stage):
+    """A phone that sends its calls to the PSTN does so by its own caps, whoever calls it."""
+    itsp = stage.add(Itsp(lab.public_host("di"), {"kedge": "trunk-word"}))
+    caps = [{"user": "1001", "deny": ["00"]}, {"user": "1002", "deny": ["0900"], "calls": 1}]
+    kedge = stage.kedge(lab.public_host("dk"), config={"trunks": [trunk(itsp, calls=1)], "routes": ROUTES[2:], "caps": caps,
+                                                       "numbers": NUMBERS[:5]}, accounts=ACCOUNTS)
+    registered(kedge)
+    a, b, c = phones(stage, lab, kedge, ["1001", "1002", "1003"], "d")
+    itsp.server = (kedge.host.addr, 5060)
+
+    def diverted(number, caller=a):
+        one, result = Dialog(caller, stage.rtp(caller.host)), []
+        thread = threading.Thread(target=lambda: result.append(one.call(hangs("1002"))))
+        thread.start()
+        b.reply(b.expect("INVITE"), 302, headers=[f"Contact: <sip:{number}@kedge.test>"])
+        return one, thread, result
+
+    one, thread, result = diverted("0900123")  # not for 1002, though 1001 may
+    thread.join()
+    assert result[0].status == 480 and itsp.quiet("INVITE", 0.3)
+    one, thread, result = diverted("030555")
+    invite = itsp.expect("INVITE")
+    other = Dialog(itsp, stage.rtp(itsp.host))
+    other.answer(invite)
+    thread.join()
+    assert result[0].status == 200 and invite.uri == "sip:+4930555@itsp.test" and invite.get("proxy-authorization")
+    assert "<sip:kedge@itsp.test>" in invite.get("from")
+    # 1002 has its one call now, and the trunk too: the next ones go nowhere
+    two, thread, result = diverted("030556", c)
+    thread.join()
+    assert result[0].status == 480
+    assert c.request("INVITE", hangs("030557"), body=sdp(c.ip, 4000)).status == 503
+    assert inbound(itsp, f"sip:+493010001@{kedge.host.addr}", "+4940555")[0].status == 503
+    # REFER to the provider: it would dial what 1001 may not
+    to = f"Refer-To: <sip:00883123@kedge.test>"
+    assert one.request("REFER", [to, "Contact: " + a.contact], auth=True).status == 403
+    finish(one, other)
+    kedge.no_calls()
+    assert trunks(kedge)["itsp"]["calls"] == 0
+    one, thread, result = diverted("030558", c)
+    other.answer(itsp.expect("INVITE"))
+    thread.join()
+    assert result[0].status == 200
+    finish(one, other)
+    # the provider asks whether kedge is there
+    line = itsp.bindings["kedge"]
+    assert itsp.transact(itsp.build("OPTIONS", line)).status == 200
+
+
+# ---- a real provider ----
+
+def test_kamailio_as_the_provider(lab, stage):
+    """Registered there as any account is; calls both ways between a phone of kedge and a phone of the provider."""
+    host = lab.public_host("kam")
+    provider = stage.add(Kamailio(stage.folder / "kam", {"kedge": "trunk-word", "4711": "other-word"}, host, domain="itsp.test")).start()
+    rows = {"trunks": [{"name": "itsp", "server": f"udp:{host.addr}:5060", "user": "kedge", "password": "trunk-word",
+                        "domain": "itsp.test", "ring": "1002", "probe": 1}],
+            "routes": [{"number": "0*", "to": "itsp"}], "numbers": [{"where": "to-itsp", "match": "0*", "becomes": "*"}]}
+    kedge = stage.kedge(lab.public_host("kamk"), config=rows, accounts=ACCOUNTS)
+    registered(kedge)
+    a, b = phones(stage, lab, kedge, ["1001", "1002"], "kam")
+    far = stage.agent(lab.public_host("far"), "4711", "other-word", (host.addr, 5060), "itsp.test")
+    assert far.register().status == 200
+    rtp = [stage.rtp(x.host, hz=hz) for x, hz in ((a, 400), (far, 700), (b, 600))]
+    one, other, invite = called(a, far, "04711", rtp[0], rtp[1])
+    assert "<sip:kedge@itsp.test>" in invite.get("from") and not invite.get("proxy-authorization")
+    assert one.rtp.got(ms=300) and other.rtp.got(ms=300)
+    finish(one, other)
+    # and back: kedge's account there is called, 1002 rings here
+    one, other = Dialog(far, rtp[1]), Dialog(b, rtp[2])
+    result = []
+    thread = threading.Thread(target=lambda: result.append(one.call("sip:kedge@itsp.test")))
+    thread.start()
+    other.answer(b.expect("INVITE"))
+    thread.join()
+    assert result[0].status == 200 and one.rtp.got(ms=300)
+    assert other.bye().status == 200
+    far.reply(far.expect("BYE"), 200)
+    kedge.no_calls()
+    # the provider is restarted and has forgotten the registration: kedge sees that by its probes
+    provider.stop()
+    assert until(lambda: "down" in kedge.ctl("peers"), 15, 0.2), kedge.ctl("peers")
+    assert a.request("INVITE", hangs("04711"), body=sdp(a.ip, 4000)).status == 503
+    provider.start()
+    assert until(lambda: " up " in kedge.ctl("peers"), 15, 0.2), kedge.ctl("peers")
+    assert far.register().status == 200
+    def rings():
+        """What the far phone calls: until kedge is registered again the provider itself refuses."""
+        result = []
+        ring = threading.Thread(target=lambda: result.append(far.request("INVITE", "sip:kedge@itsp.test", body=sdp(far.ip, 4000))))
+        ring.start()
+        try:
+            b.reply(b.expect("INVITE", 1), 486)
+        except AssertionError:
+            pass
+        ring.join()
+        return result[0].status == 486
+
+    assert until(rings, 10, 0.2), "not registered again after the provider's restart"
     kedge.no_calls()
 
 
