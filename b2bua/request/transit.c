@@ -13,6 +13,7 @@
 #include <utlist.h>
 
 #include "b2bua/request/subscription.h"
+#include "b2bua/route/peers.h"
 #include "b2bua/sip/methods.h"
 #include "b2bua/sip/sip.h"
 #include "conf/clock.h"
@@ -254,6 +255,21 @@ static void give_up(struct kg_transit *t)
     finish(t, best ? best->sip_status->st_status : 408, best);
 }
 
+/* What an answer says of the PBX that was asked. Silence says nothing: a phone behind it may take its time.
+ */
+static void judge(const struct kg_transit *t, const struct kg_flow *flow, const sip_t *sip, int status)
+{
+    struct kg_peers *peers = t->requests->server->peers;
+    bool own = !sip || !sip->sip_status || nta_sip_is_internal(sip);
+    uint32_t retry_after_s = !own && sip->sip_retry_after ? (uint32_t)sip->sip_retry_after->af_delta : 0;
+    if (!own || status != 408)
+        kg_peers_outcome(peers, kg_peers_of_flow(peers, flow),
+                         own             ? KG_OUTCOME_UNREACHABLE
+                         : status == 503 ? KG_OUTCOME_BUSY
+                                         : KG_OUTCOME_GOOD,
+                         retry_after_s);
+}
+
 static int on_response(struct kg_transit *t, nta_outgoing_t *orq, const sip_t *sip)
 {
     int status = sip && sip->sip_status ? sip->sip_status->st_status : 408;
@@ -266,6 +282,8 @@ static int on_response(struct kg_transit *t, nta_outgoing_t *orq, const sip_t *s
         i++;
     if (i == KG_WAY_MAX)
         return 0;
+    if (to_pbx)
+        judge(t, &t->way.target[i].flow, sip, status);
     if (!silence && status < 300) {
         finish(t, status, sip);
         return 0;

@@ -12,6 +12,7 @@
 
 #include "b2bua/sip/shim.h"
 #include "b2bua/sip/tls.h"
+#include "conf/clock.h"
 #include "conf/log.h"
 
 /* More than this waiting in one direction stops the reading of the other end; it goes on below the low mark.
@@ -212,19 +213,27 @@ static void open_now(struct kg_connection *connection)
     }
 }
 
+/* Said once in this time: each probe tries again. */
+#define DISTRUST_INTERVAL_MS 60000
+
 /* Our own connection to a server did not come about. */
 static void say_unconnected(const struct kg_connection *connection)
 {
+    struct kg_edge *edge = connection->edge;
     SSL *ssl = bufferevent_openssl_get_ssl(connection->net);
     long verified = ssl ? SSL_get_verify_result(ssl) : X509_V_OK;
+    int64_t now_ms = kg_mono_ms();
     char text[KG_ADDR_STR];
-    if (ssl && connection->stream.verify && verified != X509_V_OK)
-        kg_warn(
-            "tls",
-            "the certificate of %s at %s is not taken: %s. Put the certificate it goes back to into tls.ca, "
-            "or write ;verify=no behind the server",
-            connection->stream.name, kg_addr_format(&connection->stream.remote, text),
-            X509_verify_cert_error_string(verified));
+    if (!ssl || !connection->stream.verify || verified == X509_V_OK ||
+        (edge->distrusted_ms && now_ms - edge->distrusted_ms < DISTRUST_INTERVAL_MS))
+        return;
+    edge->distrusted_ms = now_ms;
+    kg_warn(
+        "tls",
+        "the certificate of %s at %s is not taken: %s. Put the certificate it goes back to into tls.ca, or "
+        "write ;verify=no behind the server",
+        connection->stream.name, kg_addr_format(&connection->stream.remote, text),
+        X509_verify_cert_error_string(verified));
 }
 
 static void on_net_event(struct bufferevent *bev, short what, void *arg)

@@ -48,7 +48,7 @@ struct kg_edge {
     SSL_CTX *server, *client;
     kg_edge_offer *offer;
     void *ctx;
-    int64_t warned_ms;
+    int64_t warned_ms, distrusted_ms; /* when the log was last told of a refusal, of a server's certificate */
     atomic_uint_fast64_t refused;
 };
 

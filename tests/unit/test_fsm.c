@@ -392,6 +392,36 @@ static void test_dead_phone(void **state)
     STEP("timer +4001", "drop B, refuse A 408, release, free");
 }
 
+/* threats.md: failover within 4 s, however many are silent. */
+static void test_silent_pbxes_share_four_seconds(void **state)
+{
+    (void)state;
+    struct run run = start(3, true);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("timer +1330", "");
+    STEP("timer +10", "drop B, INVITE B");
+    STEP("timer +1340", "drop B, INVITE B");
+    STEP("timer +1310", "");
+    STEP("timer +20", "drop B, refuse A 503 later, release, free");
+    run = start(2, true);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("timer +2000", "drop B, INVITE B"); /* one that is there has 2 s to say so */
+    STEP("B 1xx 180", "progress A 180");
+    STEP("timer +60000", ""); /* from then on it has the usual time */
+    STEP("B reject 486", "refuse A 486, release, free");
+    run = start(4, true);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("B 1xx 180", "progress A 180");
+    STEP("timer +20000", "");
+    STEP("B reject 503", "INVITE B"); /* late, and the next one all the same */
+    STEP("timer +1000", "drop B, INVITE B");
+    STEP("timer +1000", "drop B, INVITE B");
+    STEP("timer +1000", "drop B, refuse A 503 later, release, free");
+}
+
 static void test_nobody_picks_up(void **state)
 {
     (void)state;
@@ -666,6 +696,7 @@ int main(void)
         cmocka_unit_test(test_dead_pbx),
         cmocka_unit_test(test_next_pbx),
         cmocka_unit_test(test_dead_phone),
+        cmocka_unit_test(test_silent_pbxes_share_four_seconds),
         cmocka_unit_test(test_nobody_picks_up),
         cmocka_unit_test(test_challenge_of_the_pbx_passes),
         cmocka_unit_test(test_status_map),
