@@ -2,11 +2,10 @@
 Kamailio as the PBX and with kedge alone."""
 import re
 import threading
-import time
 
 import pytest
 
-from interop.agent import Dialog, digest, talk
+from interop.agent import Dialog, talk
 from interop.hosts import until
 from interop.pbx import Kamailio
 
