@@ -9,6 +9,7 @@ import math
 import os
 import queue
 import re
+import select
 import socket
 import ssl
 import struct
@@ -187,6 +188,7 @@ class Agent:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
                 self.socket = context.wrap_socket(self.socket, server_hostname=domain)
+        self._tls_lock = threading.Lock()  # OpenSSL lets one thread at a time into a connection
         self.socket.settimeout(0.1)
         self.port = self.socket.getsockname()[1]
         self.requests = queue.Queue()  # what came and was not answered by itself
@@ -221,13 +223,24 @@ class Agent:
         if self.transport == "udp":
             self.socket.sendto(data, to or self.server)
         else:
-            self.socket.sendall(data)
+            with self._tls_lock:
+                self.socket.sendall(data)
+
+    def _receive(self):
+        if self.transport == "udp":
+            return self.socket.recvfrom(65536)
+        if self.transport == "tls":
+            if not self.socket.pending() and not select.select([self.socket], [], [], 0.1)[0]:
+                raise TimeoutError
+            with self._tls_lock:
+                return self.socket.recv(65536), None
+        return self.socket.recv(65536), None
 
     def _read(self):
         stream = b""
         while self._open:
             try:
-                data, source = self.socket.recvfrom(65536) if self.transport == "udp" else (self.socket.recv(65536), None)
+                data, source = self._receive()
             except TimeoutError:
                 continue
             except (OSError, ValueError):
