@@ -341,7 +341,7 @@ static bool try_other_way(struct kg_leg *leg)
 {
     struct kg_fork *fork = leg->fork;
     const struct kg_leg *from = &leg->call->leg[kg_other_side(leg->side)];
-    msg_t *msg = from->irq ? nta_incoming_getrequest(from->irq) : NULL;
+    msg_t *msg = kg_leg_invite(from);
     bool called = false;
     int n = 0;
     while (msg && !called && n >= 0) {
@@ -385,7 +385,7 @@ static void call_instead(struct kg_leg *leg, unsigned first)
     struct kg_fork *fork = leg->fork;
     const struct kg_leg *from = &call->leg[kg_other_side(leg->side)];
     uint8_t place[KG_TARGETS_MAX];
-    msg_t *msg = from->irq ? nta_incoming_getrequest(from->irq) : NULL;
+    msg_t *msg = kg_leg_invite(from);
     for (unsigned i = first; i < call->target_count; i++)
         fork->contact[i] = call->target[i].order;
     unsigned count = kg_fork_round(fork->contact + first, call->target_count - first, call->parallel, place);
@@ -561,7 +561,7 @@ void kg_branch_call(struct kg_leg *leg)
 {
     struct kg_call *call = leg->call;
     const struct kg_leg *from = &call->leg[kg_other_side(leg->side)];
-    msg_t *msg = from->irq ? nta_incoming_getrequest(from->irq) : NULL;
+    msg_t *msg = kg_leg_invite(from);
     bool again = leg->fork != NULL, several = call->target_count > 1;
     if (several)
         open_fork(leg);

@@ -44,6 +44,7 @@ struct kg_caps_user;
 struct kg_trunk;
 struct kg_fork;
 struct kg_relay;
+struct kg_transfer;
 struct kg_frame;
 struct kg_heard;
 
@@ -102,6 +103,8 @@ struct kg_leg {
     struct kg_sdp_origin origin; /* * of what we send to it */
     bool asked;         /* our INVITE had no SDP: its 2xx has the offer, and the ACK must have the answer */
     bool allows_update; /* * its Allow names UPDATE */
+    bool refuses_refer; /* * its Allow does not name REFER */
+    msg_t *made;        /* A: the INVITE that kedge made in its name, until it has a dialog (transfer.c) */
     bool trickles;      /* * it takes candidates in INFO (RFC 8840): header or a=ice-options said so */
     struct kg_session_timer session;
     struct kg_session_said session_asked;         /* by the request being served */
@@ -170,7 +173,8 @@ struct kg_call {
     uint32_t asked;
     bool listed;    /* by the list being made */
     unsigned holds; /* media replies still to come, callbacks on the stack: the memory stays until 0 */
-    struct kg_relay *relays; /* in-dialog requests passing through */
+    struct kg_transfer *transfer; /* that it is part of; NULL: none */
+    struct kg_relay *relays;      /* in-dialog requests passing through */
 };
 
 struct kg_ending {
@@ -245,6 +249,8 @@ const char *kg_leg_route_url(const struct kg_leg *leg, char buf[static KG_ROUTE_
 void kg_leg_contact(const struct kg_leg *leg, sip_contact_t contact[1], char buf[static KG_CONTACT_URL]);
 /* nta's callback for requests inside of the dialog. */
 int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, const sip_t *sip);
+/* The INVITE that leg's peer sent, or that kedge made in its name: a reference; NULL: it is gone. */
+msg_t *kg_leg_invite(const struct kg_leg *leg);
 void kg_leg_resume(struct kg_leg *leg); /* the re-INVITE that was deferred, if any */
 int kg_leg_ack_or_cancel(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip);
 void kg_leg_set_flow(struct kg_leg *leg, const struct kg_flow *flow);

@@ -10,6 +10,7 @@
 #include <sofia-sip/su_wait.h>
 #include <utlist.h>
 
+#include "b2bua/call/transfer.h"
 #include "b2bua/cdr/cdr.h"
 #include "b2bua/registrar/registrar.h"
 #include "b2bua/route/caps.h"
@@ -236,6 +237,7 @@ void kg_call_end(struct kg_call *call)
     calls->count--;
     kg_out_heard(call);
     kg_relay_close_all(call);
+    kg_transfer_forget(call);
     kg_call_free_targets(call);
     free(call->called_number);
     free(call->caller_number);

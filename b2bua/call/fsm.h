@@ -190,7 +190,7 @@ enum kg_fsm_event_type {
     KG_EV_UPGRADE,       /* side: asked for an offer first, which then goes to the other side */
     KG_EV_REFRESH,       /* side: a re-INVITE that changes nothing (RFC 4028 7.4) */
     KG_EV_EXPIRED,       /* side, why: nobody refreshed its session */
-    KG_EV_HANGUP,        /* by an admin */
+    KG_EV_HANGUP,        /* by an admin, or why */
     KG_EV_SHUTDOWN,      /* kedge ends */
     KG_EV_TIMER,         /* the deadline has passed */
     KG_EV_COUNT

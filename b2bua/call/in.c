@@ -22,6 +22,9 @@
 void kg_inquiry_refuse(struct kg_inquiry *in, int status, int retry_after)
 {
     sip_retry_after_t after[1];
+    in->status = status;
+    if (!in->irq)
+        return;
     sip_retry_after_init(after)->af_delta = (sip_time_t)retry_after;
     nta_incoming_treply(in->irq, status, NULL, TAG_IF(retry_after, SIPTAG_RETRY_AFTER(after)), TAG_END());
     nta_incoming_destroy(in->irq);
@@ -126,22 +129,30 @@ static void start(struct kg_inquiry *in)
     call->max_forwards =
         in->sip->sip_max_forwards ? (int)in->sip->sip_max_forwards->mf_count - 1 : MAX_FORWARDS - 1;
     if (fill_record(in, call) != 0 || move_targets(in, call) != 0 ||
-        kg_leg_accept(a, in->irq, in->sip, in->flow) != 0) {
+        (in->irq && kg_leg_accept(a, in->irq, in->sip, in->flow) != 0)) {
         a->irq = NULL;
         kg_call_end(call);
         kg_inquiry_refuse(in, 503, KG_CALL_RETRY_AFTER);
         return;
     }
+    if (in->made) {
+        a->made = msg_ref_create(in->made);
+        kg_leg_set_flow(a, in->flow);
+        in->call = call;
+    }
     enum kg_sdp_found found = kg_talk_take(a, in->sip, error, sizeof error);
     if (found == KG_SDP_BAD) {
         kg_info("call", "%s cannot call %s: its SDP cannot be understood: %s", in->caller, in->user, error);
         a->irq = NULL;
+        in->call = NULL;
+        in->status = 488;
         kg_reply_refuse(in->irq, a, &(struct kg_fsm_action){.status = 488, .why = error});
         kg_call_end(call);
         return;
     }
     call->invite_key = in->key;
-    HASH_ADD(hh_invite, in->calls->by_invite, invite_key, sizeof call->invite_key, call);
+    if (in->key)
+        HASH_ADD(hh_invite, in->calls->by_invite, invite_key, sizeof call->invite_key, call);
     kg_counters.calls_started++;
     if (!a->pbx)
         assess(in, &call->record->leg[KG_SIDE_A], a->sdp ? kg_sdp_host(a->sdp) : (struct kg_addr){0});
@@ -175,6 +186,16 @@ static uint64_t invite_key(const sip_t *sip)
     return hash ? hash : 1;
 }
 
+static void finish(struct kg_inquiry *in)
+{
+    if (kg_inquiry_route(in) == 0)
+        start(in);
+    kg_caps_done(in->calls->server->caps, in->cap,
+                 false); /* no call came of it, but who dials many numbers wants one */
+    for (size_t i = 0; i < in->target_count; i++)
+        kg_flow_clear(&in->target[i].flow);
+}
+
 void kg_calls_invite(struct kg_calls *calls, nta_incoming_t *irq, const sip_t *sip,
                      const struct kg_flow *flow)
 {
@@ -203,10 +224,14 @@ void kg_calls_invite(struct kg_calls *calls, nta_incoming_t *irq, const sip_t *s
         kg_inquiry_refuse(&in, 482, 0);
         return;
     }
-    if (kg_inquiry_route(&in) == 0)
-        start(&in);
-    kg_caps_done(calls->server->caps, in.cap,
-                 false); /* no call came of it, but who dials many numbers wants one */
-    for (size_t i = 0; i < in.target_count; i++)
-        kg_flow_clear(&in.target[i].flow);
+    finish(&in);
+}
+
+int kg_inquiry_place(struct kg_inquiry *in)
+{
+    struct kg_calls *calls = in->calls;
+    if (calls->count >= calls->server->config.limits.calls || calls->unheard >= KG_UNHEARD_MAX)
+        return 503;
+    finish(in);
+    return in->call ? 0 : in->status ? in->status : 500;
 }

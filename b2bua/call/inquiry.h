@@ -26,9 +26,15 @@ struct kg_inquiry {
     uint32_t peer[KG_TARGETS_MAX];         /* a target that is a server: its number in route/peers.h */
     size_t target_count;
     bool server;              /* the targets are servers: PBXes or trunks */
+    msg_t *made;              /* instead of irq: the INVITE that kedge made, of which sip is */
+    const char *authorized;   /* then: the account in whose name */
+    struct kg_call *call;     /* then: the call that came of it */
+    int status;               /* then: why none did */
     struct kg_caps_user *cap; /* counts the call; NULL: nobody's */
 };
 
+/* in.c: makes a call of an INVITE that nobody sent. 0, or a status. */
+int kg_inquiry_place(struct kg_inquiry *in);
 /* Answers the INVITE. retry_after in seconds; 0: none. */
 void kg_inquiry_refuse(struct kg_inquiry *in, int status, int retry_after);
 /* way.c: who calls, and where that goes. Returns 0 with targets, or an errno when the INVITE was answered. */

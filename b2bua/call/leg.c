@@ -13,6 +13,7 @@
 #include <sofia-sip/sip_tag.h>
 #include <sofia-sip/sip_util.h>
 
+#include "b2bua/call/transfer.h"
 #include "b2bua/registrar/registrar.h"
 #include "b2bua/sip/methods.h"
 #include "b2bua/sip/sip.h"
@@ -100,6 +101,8 @@ void kg_leg_close(struct kg_leg *leg)
     leg->bye_irq = NULL;
     leg->invite = leg->bye = leg->refresh = leg->doubt = NULL;
     leg->dialog = NULL;
+    msg_destroy(leg->made);
+    leg->made = NULL;
     kg_early_forget(leg);
     kg_flow_clear(&leg->flow);
 }
@@ -212,9 +215,19 @@ static bool follow(struct kg_leg *leg, nta_incoming_t *irq, struct kg_addr *befo
 void kg_leg_learn(struct kg_leg *leg, const sip_t *sip)
 {
     if (sip->sip_allow) /* without one, what it said before holds */
+    {
         leg->allows_update = SIP_IS_ALLOWED(sip->sip_allow, sip_method_update);
+        leg->refuses_refer = !SIP_IS_ALLOWED(sip->sip_allow, sip_method_refer);
+    }
     kg_options_learn(leg, sip);
     leg->trickles = leg->trickles || kg_trickle_is_announced(sip);
+}
+
+msg_t *kg_leg_invite(const struct kg_leg *leg)
+{
+    if (leg->made)
+        return msg_ref_create(leg->made);
+    return leg->irq ? nta_incoming_getrequest(leg->irq) : NULL;
 }
 
 void kg_leg_serve(struct kg_leg *leg)
@@ -402,6 +415,8 @@ static int serve(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
     case sip_method_update:
         return on_offer(leg, irq, sip);
     case sip_method_bye:
+        if (kg_transfer_left(leg))
+            return 200;
         if (kg_bye_pass(leg, irq, sip))
             return 0;
         call->cause = sip;

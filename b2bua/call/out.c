@@ -258,7 +258,7 @@ size_t kg_out_header_estimate(const struct kg_leg *leg, const sip_t *sip)
     struct kg_passed passed;
     const sip_route_t *route = NULL;
     const sip_contact_t *target = NULL;
-    msg_t *msg = !sip && other->irq ? nta_incoming_getrequest(other->irq) : NULL;
+    msg_t *msg = !sip ? kg_leg_invite(other) : NULL;
     size_t size = HEADER_BYTES;
     kg_leg_contact(leg, contact, contact_buf);
     if (leg->dialog)
@@ -400,7 +400,7 @@ static void offer_longer(struct kg_leg *leg, nta_outgoing_t *refused)
         offer_again(leg, update ? UPDATE : empty ? ASK : AGAIN);
         problem = NULL;
     } else {
-        msg_t *msg = from->irq ? nta_incoming_getrequest(from->irq) : NULL;
+        msg_t *msg = kg_leg_invite(from);
         if (msg)
             problem = send_first(leg, sip_object(msg), kg_branch_target(leg));
         msg_destroy(msg);

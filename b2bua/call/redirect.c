@@ -64,7 +64,7 @@ static bool is_of_pbx(const struct kg_leg *leg, const url_t *url)
     const struct kg_leg *from = &leg->call->leg[kg_other_side(leg->side)];
     struct kg_addr host;
     const char *name = url->url_host ? url->url_host : "";
-    msg_t *msg = from->irq ? nta_incoming_getrequest(from->irq) : NULL;
+    msg_t *msg = kg_leg_invite(from);
     const sip_t *sip = msg ? sip_object(msg) : NULL;
     bool found = kg_addr_parse_host(name, 0, &host) == 0 && kg_addr_same_host(&host, &leg->flow.remote);
     found = found || (sip && sip->sip_request->rq_url->url_host &&

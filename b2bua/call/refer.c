@@ -264,20 +264,8 @@ static bool may_refer_to(const struct kg_leg *from, const url_t *target)
     return kg_caps_permit(server->caps, user, plain);
 }
 
-/* What from's peer may not dial it may not have dialled. */
-static bool is_permitted(const struct kg_leg *from, const url_t *url)
-{
-    const char *name = url->url_type == url_tel ? url->url_host : url->url_user;
-    const char *user = from->call->record->leg[from->side].user;
-    char number[128];
-    if (!name || strlen(name) >= sizeof number)
-        return false;
-    url_unescape(number, name);
-    return kg_caps_permit(from->call->calls->server->caps, user ? user : "", number);
-}
-
-static int pass_refer_to(struct kg_list *list, const sip_t *sip, const struct kg_leg *from,
-                         const struct kg_leg *to)
+static int read_refer_to(struct kg_list *list, const sip_t *sip, const struct kg_leg *from,
+                         const struct kg_leg *to, sip_refer_to_t **result)
 {
     sip_refer_to_t *out;
     if (!sip->sip_refer_to) /* RFC 3515 2.4.2 */
@@ -285,8 +273,6 @@ static int pass_refer_to(struct kg_list *list, const sip_t *sip, const struct kg
     if (from->trunk && !from->call->calls->server->config.calls.refer_from_trunk)
         return 403; /* who calls in over a trunk would dial out on somebody's bill */
     const url_t *asked = sip->sip_refer_to->r_url;
-    if (to->trunk && !from->pbx && !is_permitted(from, asked))
-        return 403; /* the provider would dial it in our name */
     if (asked->url_type != url_sip && asked->url_type != url_sips && asked->url_type != url_tel)
         return 416;
     if (!from->pbx && !to->pbx && !asks_for_a_call(asked))
@@ -304,8 +290,16 @@ static int pass_refer_to(struct kg_list *list, const sip_t *sip, const struct kg
         return 403;
     }
     out->r_url->url_headers = *headers ? headers : NULL;
-    add(list, siptag_header, (tag_value_t)out);
+    *result = out;
     return 0;
+}
+
+const sip_refer_to_t *kg_refer_to_for(struct kg_list *list, const sip_t *sip, const struct kg_leg *from,
+                                      const struct kg_leg *to, int *status)
+{
+    sip_refer_to_t *out = NULL;
+    *status = read_refer_to(list, sip, from, to, &out);
+    return *status ? NULL : out;
 }
 
 /* ---- the others ---- */
@@ -372,9 +366,12 @@ static void pass_event(struct kg_list *list, const sip_t *sip, const struct kg_l
 int kg_refer_pass(struct kg_list *list, const sip_t *sip, const struct kg_leg *from, const struct kg_leg *to)
 {
     sip_method_t method = sip->sip_request->rq_method;
-    int status = method == sip_method_refer ? pass_refer_to(list, sip, from, to) : 0;
+    int status = 0;
+    const sip_refer_to_t *refer_to =
+        method == sip_method_refer ? kg_refer_to_for(list, sip, from, to, &status) : NULL;
     if (status)
         return status;
+    kg_list_add(list, (const msg_header_t *)refer_to);
     pass_referred_by(list, sip, from, to);
     pass_unknown(list, sip, to);
     if (method == sip_method_invite)

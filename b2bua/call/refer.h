@@ -25,6 +25,9 @@ void kg_list_next(struct kg_list *list, const tagi_t *more);
 
 /* Adds what of `sip`, a request of from's peer, goes to `to`. Returns 0, or the status to refuse it with. */
 int kg_refer_pass(struct kg_list *list, const sip_t *sip, const struct kg_leg *from, const struct kg_leg *to);
+/* Refer-To of a REFER of from's peer as it reads for `to`'s; in list's memory. NULL: *status says why not. */
+const sip_refer_to_t *kg_refer_to_for(struct kg_list *list, const sip_t *sip, const struct kg_leg *from,
+                                      const struct kg_leg *to, int *status);
 /* The REFER with this CSeq of leg's peer went on with that one: NOTIFY may name it (RFC 3515 2.4.6). */
 void kg_refer_sent(struct kg_leg *leg, uint32_t in, uint32_t out);
 

@@ -16,6 +16,7 @@
 #include <utlist.h>
 
 #include "b2bua/call/refer.h"
+#include "b2bua/call/transfer.h"
 
 /* A key press is tens of bytes, a message a few hundred (RFC 3428 8: 1300 where nothing controls
  * congestion). */
@@ -120,6 +121,20 @@ static void answer(struct kg_relay *relay, int status, const sip_t *sip)
     kg_list_end(&list);
 }
 
+/* A phone that takes no REFER is sent on by kedge. True: irq is answered. */
+static bool is_carried_out(struct kg_relay *relay, int status)
+{
+    struct kg_leg *from = &relay->to->call->leg[kg_other_side(relay->to->side)];
+    if (nta_outgoing_method(relay->orq) != sip_method_refer || (status != 405 && status != 501))
+        return false;
+    msg_t *msg = nta_incoming_getrequest(relay->irq);
+    bool done = msg && kg_transfer_begin(from, relay->irq, sip_object(msg)) == 0;
+    msg_destroy(msg);
+    if (done)
+        relay->irq = NULL;
+    return done;
+}
+
 /* nta hands the leg that was asked; the relay is found by its transaction. */
 static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
 {
@@ -137,7 +152,8 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
             nta_outgoing_destroy(orq);
             break;
         }
-        answer(relay, status, sip);
+        if (!is_carried_out(relay, status))
+            answer(relay, status, sip);
         close_relay(relay);
         break;
     }
@@ -259,9 +275,12 @@ int kg_relay_request(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
         kg_list_add(&list, (const msg_header_t *)contact);
     kg_list_add(&list, (const msg_header_t *)body);
     kg_list_next(&list, passed.tag);
-    if (status == 0)
+    bool refer = request->rq_method == sip_method_refer;
+    if (status == 0 && refer && !leg->pbx && !kg_transfer_can_pass(to))
+        status = kg_transfer_begin(leg, irq, sip);
+    else if (status == 0)
         status = begin(to, irq, request->rq_method, request->rq_method_name, false, list.tag, &cseq);
-    if (status == 0 && request->rq_method == sip_method_refer)
+    if (status == 0 && refer && cseq)
         kg_refer_sent(leg, sip->sip_cseq->cs_seq, cseq);
     kg_list_end(&list);
     return status;

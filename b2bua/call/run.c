@@ -1,6 +1,7 @@
 /* Carries out what the state machine decides. */
 #include "b2bua/call/call.h"
 
+#include "b2bua/call/transfer.h"
 #include "conf/clock.h"
 #include "conf/log.h"
 
@@ -76,6 +77,11 @@ static void do_progress(struct kg_call *call, struct kg_leg *leg, const struct k
 static void do_answer(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
 {
     (void)action;
+    if (leg->made) { /* nobody is there yet who would have to acknowledge it */
+        kg_talk_commit(call);
+        kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_ACK, .side = leg->side});
+        return;
+    }
     kg_reply_answer(leg);
     kg_talk_commit(call);
     if (call->fsm.state == KG_CALL_TALK && leg->session.expires_s) /* refreshed */
@@ -162,6 +168,8 @@ static void do_answered(struct kg_call *call, struct kg_leg *leg, const struct k
     kg_counters.calls_answered++;
     kg_info("call", "call %s: answered by %s after %.1f s", record->id, record->leg[KG_SIDE_B].user,
             (double)(record->answered_ms - record->started_ms) / 1000);
+    if (call->leg[KG_SIDE_A].made)
+        kg_transfer_answered(call);
     kg_leg_resume(&call->leg[KG_SIDE_B]);
 }
 
@@ -191,6 +199,7 @@ static void do_release(struct kg_call *call, struct kg_leg *leg, const struct kg
     record->why = action->why;
     kg_bye_settle(call);
     kg_talk_release(call);
+    kg_transfer_over(call, action->status);
     if (!record->answered_ms) /* no path was ever chosen, and what waits for an answer waits no more */
         record->reason = record->why ? record->why : "the call ended before it was answered";
     if (record->answered_ms) {

@@ -83,8 +83,10 @@ static void take_facts(struct kg_inquiry *in)
 static int authenticate(struct kg_inquiry *in)
 {
     struct kg_registrar *registrar = in->calls->server->registrar;
-    if (kg_registrar_authorize(registrar, in->irq, in->sip, in->flow, in->caller, sizeof in->caller) !=
-        KG_AUTH_OK) {
+    if (in->authorized) {
+        snprintf(in->caller, sizeof in->caller, "%s", in->authorized);
+    } else if (kg_registrar_authorize(registrar, in->irq, in->sip, in->flow, in->caller, sizeof in->caller) !=
+               KG_AUTH_OK) {
         nta_incoming_destroy(in->irq);
         return EACCES;
     }

@@ -1,0 +1,346 @@
+#include "b2bua/call/transfer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sofia-sip/msg.h>
+#include <sofia-sip/sip_extra.h>
+#include <sofia-sip/sip_header.h>
+#include <sofia-sip/sip_protos.h>
+#include <sofia-sip/sip_status.h>
+#include <sofia-sip/sip_tag.h>
+
+#include "b2bua/call/inquiry.h"
+#include "b2bua/call/refer.h"
+#include "conf/log.h"
+
+struct kg_transfer {
+    struct kg_call *old, *made; /* the call that is transferred, the one to the target */
+    enum kg_side referrer;      /* in old; the other one is sent on */
+    bool left;                  /* who refers has hung up */
+    bool silent;                /* Refer-Sub: false (RFC 4488): no NOTIFY */
+    uint32_t id;                /* of Event; 0: it is the first REFER in its dialog */
+};
+
+static void dissolve(struct kg_transfer *transfer)
+{
+    transfer->old->transfer = transfer->made->transfer = NULL;
+    free(transfer);
+}
+
+void kg_transfer_forget(struct kg_call *call)
+{
+    if (call->transfer)
+        dissolve(call->transfer);
+}
+
+/* ---- what who refers is told ---- */
+
+static int on_notified(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
+{
+    (void)leg;
+    if (!sip || sip->sip_status->st_status >= 200)
+        nta_outgoing_destroy(orq);
+    return 0;
+}
+
+static void notify(struct kg_transfer *transfer, int status, bool final)
+{
+    struct kg_leg *leg = &transfer->old->leg[transfer->referrer];
+    char route[KG_ROUTE_URL], buf[KG_CONTACT_URL], event[32] = "refer", body[80];
+    sip_contact_t contact[1];
+    if (transfer->left || transfer->silent || !kg_leg_is_reachable(leg))
+        return;
+    if (transfer->id)
+        snprintf(event, sizeof event, "refer;id=%u", (unsigned)transfer->id);
+    const char *phrase = sip_status_phrase(status);
+    snprintf(body, sizeof body, "SIP/2.0 %d %s\r\n", status, phrase ? phrase : "Failed");
+    kg_leg_contact(leg, contact, buf);
+    /* nta keeps it to its end without us; the callback has nothing to do but that. */
+    nta_outgoing_tcreate(
+        leg->dialog, on_notified, leg, (url_string_t *)kg_leg_route_url(leg, route), SIP_METHOD_NOTIFY, NULL,
+        NTATAG_TPORT(leg->flow.tport), SIPTAG_CONTACT(contact), SIPTAG_EVENT_STR(event),
+        SIPTAG_SUBSCRIPTION_STATE_STR(final ? "terminated;reason=noresource" : "active;expires=180"),
+        SIPTAG_CONTENT_TYPE_STR("message/sipfrag;version=2.0"), SIPTAG_PAYLOAD_STR(body), TAG_END());
+}
+
+/* ---- the call to the target ---- */
+
+/* What the side that is sent on said last, for the target: without ICE and direction, which were about the
+ * session that ends. NULL: it cannot be said to anybody else, since its keys are in it. */
+static char *take_over_sdp(su_home_t *home, const char *agreed)
+{
+    static const char *const left_out[] = {"a=candidate:",         "a=ice-",     "a=end-of-candidates",
+                                           "a=remote-candidates:", "a=sendrecv", "a=sendonly",
+                                           "a=recvonly",           "a=inactive"};
+    if (!agreed || strstr(agreed, "a=crypto:") || strstr(agreed, "a=fingerprint:"))
+        return NULL;
+    char *out = su_strdup(home, ""), *line = su_strdup(home, agreed), *save = NULL;
+    for (line = line ? strtok_r(line, "\r\n", &save) : NULL; line && out;
+         line = strtok_r(NULL, "\r\n", &save)) {
+        bool out_of_date = false;
+        for (size_t i = 0; i < sizeof left_out / sizeof left_out[0]; i++)
+            out_of_date |= strncmp(line, left_out[i], strlen(left_out[i])) == 0;
+        if (!out_of_date)
+            out = su_sprintf(home, "%s%s\r\n", out, line);
+    }
+    return out;
+}
+
+/* "<sip:bob@example.org>" of "Bob <sip:bob@example.org>" */
+static const char *bare(su_home_t *home, const char *name_addr)
+{
+    const sip_from_t *addr = name_addr ? sip_from_make(home, name_addr) : NULL;
+    return addr ? su_sprintf(home, "<%s>", url_as_string(home, addr->a_url)) : NULL;
+}
+
+struct order {
+    const char *target;   /* URI */
+    const char *replaces; /* NULL: none */
+    const char *by;       /* who refers, "<sip:...>" */
+    const char *sdp;
+};
+
+/* The INVITE as if `from` had sent it. */
+static msg_t *write_invite(su_home_t *home, const struct order *order, const char *from, const char *call_id)
+{
+    const char *text =
+        su_sprintf(home,
+                   "INVITE %s SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bK%s\r\nMax-Forwards: "
+                   "70\r\nFrom: %s;tag=%s\r\n"
+                   "To: <%s>\r\nCall-ID: %s\r\nCSeq: 1 INVITE\r\nContact: %s\r\nReferred-By: %s\r\n%s%s%s"
+                   "Content-Type: application/sdp\r\nContent-Length: %zu\r\n\r\n%s",
+                   order->target, call_id, from, call_id, order->target, call_id, from, order->by,
+                   order->replaces ? "Replaces: " : "", order->replaces ? order->replaces : "",
+                   order->replaces ? "\r\nRequire: replaces\r\n" : "", strlen(order->sdp), order->sdp);
+    msg_t *msg = text ? msg_make(sip_default_mclass(), 0, text, (ssize_t)strlen(text)) : NULL;
+    const sip_t *sip = msg ? sip_object(msg) : NULL;
+    if (!sip || !sip->sip_request || !sip->sip_from || !sip->sip_to || !sip->sip_contact ||
+        !sip->sip_payload || (order->replaces && !sip->sip_replaces)) {
+        msg_destroy(msg);
+        return NULL;
+    }
+    return msg;
+}
+
+/* Takes Refer-To apart, as it reads for the other side. */
+static int read_order(su_home_t *home, const sip_refer_to_t *refer_to, struct order *out)
+{
+    url_t url = *refer_to->r_url;
+    const char *headers = url.url_headers;
+    url.url_headers = NULL;
+    out->target = url_as_string(home, &url);
+    for (size_t len = 0; headers && *headers; headers += len + (headers[len] == '&')) {
+        len = strcspn(headers, "&");
+        if (strncasecmp(headers, "Join=", 5) == 0)
+            return 501;
+        if (strncasecmp(headers, "Replaces=", 9) != 0)
+            continue;
+        char *value = su_strndup(home, headers + 9, (isize_t)(len - 9));
+        url_unescape(value, value);
+        out->replaces = value;
+    }
+    return out->target ? 0 : 500;
+}
+
+/* The seat of the side that is sent on shows its name, not that of who refers. */
+static void seat(struct kg_call *made, const struct kg_leg *sent_on, su_home_t *home,
+                 const struct order *order)
+{
+    struct kg_leg *leg = &made->leg[KG_SIDE_A];
+    struct kg_record *record = made->record;
+    const char *from = bare(home, sent_on->remote);
+    const char *user = sent_on->call->record->leg[sent_on->side].user;
+    msg_t *msg = !made->leg[KG_SIDE_B].pbx && from ? write_invite(home, order, from, record->id) : NULL;
+    if (msg) { /* else it goes to a trunk, which wants numbers of the house */
+        msg_destroy(leg->made);
+        leg->made = msg;
+    }
+    leg->pbx = sent_on->pbx;
+    if (user) {
+        free(record->leg[KG_SIDE_A].user);
+        record->leg[KG_SIDE_A].user = strdup(user);
+    }
+    record->leg[KG_SIDE_A].pbx = leg->pbx;
+}
+
+static struct kg_call *place(struct kg_leg *leg, su_home_t *home, struct order *order, int *status)
+{
+    struct kg_call *old = leg->call;
+    const struct kg_leg *sent_on = &old->leg[kg_other_side(leg->side)];
+    const char *user = old->record->leg[leg->side].user;
+    char call_id[KG_CALL_ID_HEX + 1];
+    kg_calls_random_hex(old->calls, call_id, KG_CALL_ID_HEX);
+    order->by = su_sprintf(home, "<sip:%s@%s>", user, old->calls->server->config.sip.domain);
+    order->sdp = take_over_sdp(home, sent_on->sdp_agreed);
+    msg_t *msg = order->sdp ? write_invite(home, order, order->by, call_id) : NULL;
+    if (!msg) {
+        *status = order->sdp ? 400 : 405;
+        return NULL;
+    }
+    struct kg_inquiry in = {
+        .calls = old->calls, .made = msg, .sip = sip_object(msg), .flow = &leg->flow, .authorized = user};
+    *status = kg_inquiry_place(&in);
+    if (*status == 0)
+        seat(in.call, sent_on, home, order);
+    msg_destroy(msg);
+    return in.call;
+}
+
+/* ---- REFER ---- */
+
+bool kg_transfer_can_pass(const struct kg_leg *to)
+{
+    return !to->trunk && !to->refuses_refer;
+}
+
+/* Refer-Sub: false (RFC 4488 4) */
+static bool is_silent(const sip_t *sip)
+{
+    const msg_header_t *header = msg_header_access((const msg_pub_t *)sip, sip_refer_sub_class);
+    const char *value = header ? ((const sip_refer_sub_t *)header)->rs_value : NULL;
+    return value && strcasecmp(value, "false") == 0;
+}
+
+static bool is_idle(const struct kg_call *call)
+{
+    return call->fsm.state == KG_CALL_TALK && call->fsm.re == KG_RE_NONE && !call->transfer;
+}
+
+static void say_accepted(struct kg_leg *leg, nta_incoming_t *irq, bool silent)
+{
+    sip_contact_t contact[1];
+    char buf[KG_CONTACT_URL];
+    kg_leg_contact(leg, contact, buf);
+    nta_incoming_treply(irq, SIP_202_ACCEPTED, SIPTAG_CONTACT(contact),
+                        TAG_IF(silent, SIPTAG_HEADER_STR("Refer-Sub: false")), TAG_END());
+    nta_incoming_destroy(irq);
+}
+
+int kg_transfer_begin(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
+{
+    struct kg_call *old = leg->call;
+    struct kg_leg *sent_on = &old->leg[kg_other_side(leg->side)];
+    struct kg_list list;
+    struct order order = {0};
+    int status = 405;
+    if (leg->pbx || old->calls->server->config.pbx_count > 0 || !old->record->leg[leg->side].user)
+        return 405;
+    if (!is_idle(old))
+        return 491;
+    struct kg_transfer *transfer = calloc(1, sizeof *transfer);
+    if (!transfer)
+        return 500;
+    kg_list_begin(&list);
+    /* As it reads for a phone: who takes the call is one. */
+    const sip_refer_to_t *refer_to = kg_refer_to_for(&list, sip, leg, sent_on, &status);
+    status = refer_to ? read_order(list.home, refer_to, &order) : status;
+    struct kg_call *made = status == 0 ? place(leg, list.home, &order, &status) : NULL;
+    if (made) {
+        *transfer = (struct kg_transfer){.old = old, .made = made, .referrer = leg->side};
+        transfer->silent = is_silent(sip);
+        transfer->id = leg->refers[0].in ? sip->sip_cseq->cs_seq : 0;
+        old->transfer = made->transfer = transfer;
+        kg_refer_sent(leg, sip->sip_cseq->cs_seq, 0);
+        kg_info("call", "call %s: %s sends %s on to %s; kedge makes call %s for that", old->record->id,
+                old->record->leg[leg->side].user, old->record->leg[sent_on->side].user,
+                made->record->leg[KG_SIDE_B].user, made->record->id);
+        say_accepted(leg, irq, transfer->silent);
+        notify(transfer, 100, false);
+    } else {
+        free(transfer);
+    }
+    kg_list_end(&list);
+    return made ? 0 : status;
+}
+
+/* ---- the end ---- */
+
+/* The dialog with the side that is sent on becomes that of its seat. */
+static void move(struct kg_leg *from, struct kg_leg *to)
+{
+    struct kg_record_leg *a = &from->call->record->leg[from->side], *b = &to->call->record->leg[to->side];
+    to->dialog = from->dialog;
+    from->dialog = NULL;
+    nta_leg_bind(to->dialog, kg_leg_request, to);
+    kg_leg_set_flow(to, &from->flow);
+    kg_leg_set_trunk(to, from->trunk);
+    free(to->local);
+    free(to->remote);
+    to->local = from->local;
+    to->remote = from->remote;
+    from->local = from->remote = NULL;
+    to->origin = from->origin;
+    to->lost = from->lost;
+    to->peer = from->peer;
+    to->allows_update = from->allows_update;
+    to->refuses_refer = from->refuses_refer;
+    to->trickles = from->trickles;
+    to->options = from->options;
+    to->session = from->session;
+    to->rcseq = from->rcseq;
+    to->pace = from->pace;
+    to->pace_info = from->pace_info;
+    free(b->call_id);
+    b->call_id = a->call_id;
+    a->call_id = NULL;
+    b->nat = a->nat;
+}
+
+void kg_transfer_answered(struct kg_call *made)
+{
+    struct kg_transfer *transfer = made->transfer;
+    struct kg_call *old = transfer ? transfer->old : NULL;
+    struct kg_leg *to = &made->leg[KG_SIDE_A], *from = old ? &old->leg[!transfer->referrer] : NULL;
+    msg_destroy(to->made);
+    to->made = NULL;
+    /* In the middle of something else with its old peer it cannot be given to another one. */
+    if (!old || old->fsm.state != KG_CALL_TALK || old->fsm.re != KG_RE_NONE || !from->dialog || from->irq ||
+        from->invite || from->arrived) {
+        kg_call_event(made,
+                      &(struct kg_fsm_event){.type = KG_EV_HANGUP, .why = "the transfer came too late"});
+        return;
+    }
+    old->holds++;
+    made->holds++;
+    move(from, to);
+    kg_relay_close_all(old);
+    notify(transfer, 200, true);
+    dissolve(transfer);
+    kg_call_event(old, &(struct kg_fsm_event){.type = KG_EV_HANGUP, .why = "its other side was transferred"});
+    kg_call_event(made, &(struct kg_fsm_event){.type = KG_EV_REFRESH, .side = KG_SIDE_A});
+    kg_call_unhold(old);
+    kg_call_unhold(made);
+}
+
+bool kg_transfer_left(struct kg_leg *leg)
+{
+    struct kg_transfer *transfer = leg->call->transfer;
+    if (!transfer || transfer->old != leg->call || transfer->referrer != leg->side)
+        return false;
+    transfer->left = true;
+    nta_leg_destroy(leg->dialog); /* in its callback: nta goes on with the transaction alone */
+    leg->dialog = NULL;
+    return true;
+}
+
+void kg_transfer_over(struct kg_call *call, int status)
+{
+    struct kg_transfer *transfer = call->transfer;
+    if (!transfer)
+        return;
+    struct kg_call *old = transfer->old, *made = transfer->made;
+    if (call == old) { /* who is sent on, or both, are gone */
+        dissolve(transfer);
+        kg_call_event(made, &(struct kg_fsm_event){.type = KG_EV_CANCEL, .side = KG_SIDE_A});
+        return;
+    }
+    bool left = transfer->left;
+    notify(transfer, status >= 300 ? status : 500, true);
+    dissolve(transfer);
+    if (left) /* nobody is left whom it could go back to */
+        kg_call_event(old,
+                      &(struct kg_fsm_event){.type = KG_EV_HANGUP,
+                                             .why = "the transfer failed, and who asked for it had hung up"});
+}
