@@ -40,7 +40,8 @@ struct kg_store {
     pthread_cond_t wake;
     struct kg_store_queue queue;
     bool closing;
-    char sick[200]; /* why writes fail; "" while they don't */
+    char sick[200];         /* why the queue's writes fail; "" while they don't */
+    char account_sick[200]; /* why the last write of an account failed */
 };
 
 static const char schema_sql[] =
@@ -204,6 +205,8 @@ static int write_batch(struct kg_store *store, const struct kg_store_write *firs
 /* Called with the lock. */
 static void note_outcome(struct kg_store *store, int rc)
 {
+    if (rc == SQLITE_OK)
+        store->account_sick[0] = '\0';
     if (rc == SQLITE_OK && store->sick[0]) {
         kg_warn("store", "the store %s can be written again: registrations kept in memory are being saved",
                 store->path);
@@ -443,6 +446,16 @@ int kg_store_secret(struct kg_store *store, uint8_t secret[static 32])
     return finish(store, stmt, rc, "the secret for nonces cannot be read");
 }
 
+/* What became of an account's write: one that fails is the disk's doing, and kg_store_is_healthy tells. */
+static int finish_account(struct kg_store *store, sqlite3_stmt *stmt, int rc, const char *what)
+{
+    pthread_mutex_lock(&store->lock);
+    snprintf(store->account_sick, sizeof store->account_sick, "%s",
+             rc == SQLITE_DONE ? "" : sqlite3_errmsg(store->db));
+    pthread_mutex_unlock(&store->lock);
+    return finish(store, stmt, rc, what);
+}
+
 int kg_store_add_account(struct kg_store *store, const struct kg_store_account *account)
 {
     sqlite3_stmt *stmt = NULL;
@@ -460,7 +473,7 @@ int kg_store_add_account(struct kg_store *store, const struct kg_store_account *
         sqlite3_finalize(stmt);
         return EEXIST;
     }
-    return finish(store, stmt, rc, "an account cannot be added");
+    return finish_account(store, stmt, rc, "an account cannot be added");
 }
 
 int kg_store_remove_account(struct kg_store *store, const char *name)
@@ -472,7 +485,7 @@ int kg_store_remove_account(struct kg_store *store, const char *name)
         sqlite3_bind_text(stmt, 1, name, -1, SQLITE_STATIC);
         rc = sqlite3_step(stmt);
     }
-    rc = finish(store, stmt, rc, "an account cannot be removed");
+    rc = finish_account(store, stmt, rc, "an account cannot be removed");
     return rc ? rc : sqlite3_changes(store->db) ? 0 : ENOENT;
 }
 
@@ -521,8 +534,8 @@ bool kg_store_is_healthy(struct kg_store *store, char *why, size_t size)
     bool healthy;
 
     pthread_mutex_lock(&store->lock);
-    healthy = !store->sick[0];
-    snprintf(why, size, "%s", store->sick);
+    healthy = !store->sick[0] && !store->account_sick[0];
+    snprintf(why, size, "%s", store->sick[0] ? store->sick : store->account_sick);
     pthread_mutex_unlock(&store->lock);
     return healthy;
 }

@@ -244,6 +244,36 @@ static void locked_store_recovers(void **state)
     kg_store_close(store);
 }
 
+static void account_that_is_not_written_is_told(void **state)
+{
+    struct world *w = *state;
+    struct kg_store *store = open_store(w);
+    struct kg_store_account account = {.name = "alice", .realm = "example.org"};
+    struct kg_store_binding b = binding(1, "{}");
+    char why[200];
+    sqlite3 *db;
+
+    assert_int_equal(sqlite3_open(w->path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(kg_store_add_account(store, &account), EIO);
+    assert_false(kg_store_is_healthy(store, why, sizeof why));
+    assert_string_equal(why, "database is locked");
+    assert_int_equal(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(kg_store_add_account(store, &account), 0);
+    assert_true(kg_store_is_healthy(store, why, sizeof why));
+    assert_int_equal(kg_store_add_account(store, &account), EEXIST);
+    assert_true(kg_store_is_healthy(store, why, sizeof why));
+    /* A registration that is written proves it, too. */
+    assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(kg_store_remove_account(store, "alice"), EIO);
+    assert_int_equal(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    assert_false(kg_store_is_healthy(store, why, sizeof why));
+    assert_int_equal(kg_store_put_binding(store, &b), 0);
+    assert_true(wait_health(store, true));
+    kg_store_close(store);
+}
+
 static void queue_is_bounded(void **state)
 {
     struct kg_store_queue queue;
@@ -286,6 +316,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(missing_directory_is_named, setup, teardown),
         cmocka_unit_test_setup_teardown(newer_schema_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(locked_store_recovers, setup, teardown),
+        cmocka_unit_test_setup_teardown(account_that_is_not_written_is_told, setup, teardown),
         cmocka_unit_test(queue_is_bounded),
     };
 
