@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "b2bua/check.h"
 #include "b2bua/control/control.h"
 #include "b2bua/roles.h"
 #include "b2bua/supervisor.h"
@@ -139,8 +140,13 @@ int main(int argc, char **argv)
     }
     if (o.test) {
         struct kg_config config;
+        char error[400];
         if (kg_supervisor_load(o.file, &config))
             return 1;
+        if (kg_check_machine(&config, error, sizeof error)) {
+            fprintf(stderr, "%s: %s\n", o.file, error);
+            return 1;
+        }
         printf("%s: good\n", o.file);
         return 0;
     }

@@ -207,6 +207,19 @@ def test_check_of_a_good_and_of_a_missing_file(tmp_path):
     assert done.returncode == 1 and kedge.config_file in done.stdout
 
 
+@pytest.mark.parametrize("rows, words", (
+    ({"media": {"address": "192.0.2.77"}}, ("media.address", "192.0.2.77", "no address of this machine")),
+    ({"sip": {"listen": ["udp:127.0.0.1:5060", "tcp:192.0.2.78:5060"]}}, ("sip.listen", "192.0.2.78")),
+    ({"tls": {"certificate": "/nowhere/cert.pem", "key": "/nowhere/key.pem"}}, ("/nowhere/cert.pem", "tls.certificate")),
+    ({"tls": {"ca": "/etc/hostname"}}, ("/etc/hostname", "tls.ca")),
+), ids=("media-address", "listen", "certificate", "ca"))
+def test_check_of_what_this_machine_does_not_have(tmp_path, rows, words):
+    """Read well, but kedge could not start with it, or carry a call."""
+    done = Kedge(tmp_path, config=rows).run("-t")
+    assert done.returncode == 1 and all(word in done.stdout for word in words), done.stdout
+    assert not any(name.endswith(".pem") for name in os.listdir(tmp_path)), "a check makes no files"
+
+
 def test_the_example_configuration_is_good():
     done = subprocess.run([os.path.join(BUILD, "kedge"), "-t", "-c", os.path.join(ROOT, "conf/kedge.yaml")], text=True,
                           capture_output=True, check=False, timeout=10)

@@ -1,0 +1,61 @@
+#include "b2bua/check.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "b2bua/sip/tls.h"
+
+/* A socket can be bound to it: port 0 takes none that anybody else wants. */
+static int bind_error(const struct kg_addr *addr)
+{
+    struct kg_addr any_port = *addr;
+    int fd = socket(kg_addr_family(addr), SOCK_DGRAM | SOCK_CLOEXEC, 0), err = 0;
+
+    if (fd < 0)
+        return errno;
+    kg_addr_set_port(&any_port, 0);
+    if (bind(fd, &any_port.sa, kg_addr_len(&any_port)) != 0)
+        err = errno;
+    close(fd);
+    return err;
+}
+
+static int check_address(const char *row, const struct kg_addr *addr, char *error, size_t size)
+{
+    char text[KG_ADDR_STR];
+    int err = kg_addr_is_set(addr) ? bind_error(addr) : 0;
+
+    if (!err)
+        return 0;
+    kg_addr_format_host(addr, text);
+    if (err == EADDRNOTAVAIL)
+        snprintf(error, size, "%s: %s is no address of this machine. Give it to an interface, or correct %s.",
+                 row, text, row);
+    else
+        snprintf(error, size, "%s: %s cannot be used: %s.", row, text, strerror(err));
+    return EINVAL;
+}
+
+static int check_tls(const struct kg_config *config, char *error, size_t size)
+{
+    SSL_CTX *server = config->tls.certificate[0] ? kg_tls_server(config, error, size) : NULL;
+    SSL_CTX *client = config->tls.ca[0] ? kg_tls_client(config, error, size) : NULL;
+    bool good = (server || !config->tls.certificate[0]) && (client || !config->tls.ca[0]);
+
+    SSL_CTX_free(server);
+    SSL_CTX_free(client);
+    return good ? 0 : EINVAL;
+}
+
+int kg_check_machine(const struct kg_config *config, char *error, size_t size)
+{
+    for (size_t i = 0; i < config->sip.listen_count; i++)
+        if (check_address("sip.listen", &config->sip.listen[i].addr, error, size))
+            return EINVAL;
+    if (check_address("media.address", &config->media.address, error, size))
+        return EINVAL;
+    return check_tls(config, error, size);
+}
