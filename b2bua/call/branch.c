@@ -22,7 +22,7 @@ struct branch {
     char *target, *local, *remote, *call_id;
     struct kg_sdp_origin origin;
     uint32_t peer;
-    bool pbx, lost, allows_update, trickles, nat;
+    bool pbx, lost, allows_update, refuses_refer, trickles, nat;
     struct kg_trunk *trunk;
     unsigned proofs;
     uint8_t options;
@@ -74,6 +74,7 @@ static struct branch put_aside(struct kg_leg *leg)
                             .proofs = leg->proofs,
                             .lost = leg->lost,
                             .allows_update = leg->allows_update,
+                            .refuses_refer = leg->refuses_refer,
                             .trickles = leg->trickles,
                             .options = leg->options,
                             .nat = record->nat};
@@ -97,6 +98,7 @@ static void bring(struct kg_leg *leg, const struct branch *branch)
     kg_leg_name_trunk(leg);
     leg->lost = branch->lost;
     leg->allows_update = branch->allows_update;
+    leg->refuses_refer = branch->refuses_refer;
     leg->trickles = branch->trickles;
     leg->options = branch->options;
     record->call_id = branch->call_id;

@@ -70,11 +70,13 @@ struct kg_leg {
     struct kg_call *call;
     enum kg_side side;
     bool pbx;               /* * a server of ours: a PBX, or a trunk */
+    bool lost;              /* * its stream was closed; nothing can be sent to it until it comes back */
+    bool bye_answered;      /* our BYE had an answer before the state machine wanted one */
     struct kg_trunk *trunk; /* * which, if it is one; kg_leg_set_trunk */
     unsigned proofs;        /* * given to the trunk in a row */
     uint32_t peer;          /* * B: the server that was asked last, as in struct kg_call_target */
+    uint32_t rcseq;         /* CSeq of its peer's last request that was believed */
     struct kg_fork *fork;   /* B, before its answer, if it has several contacts; NULL: it has one */
-    bool lost;              /* * its stream was closed; nothing can be sent to it until it comes back */
     nta_leg_t *dialog;      /* * NULL before B's INVITE */
     nta_incoming_t *irq; /* the peer's INVITE that we serve, until its ACK; or its UPDATE, until our answer */
     nta_incoming_t
@@ -82,7 +84,6 @@ struct kg_leg {
     nta_outgoing_t *invite; /* * our INVITE or UPDATE to the peer, until its final response and ACK */
     nta_outgoing_t *bye;
     nta_incoming_t *bye_irq;    /* its BYE that waits for the PBX's answer to ours */
-    bool bye_answered;          /* our BYE had an answer before the state machine wanted one */
     nta_outgoing_t *update;     /* our UPDATE before the answer */
     nta_reliable_t *unacked;    /* our reliable 18x that waits for PRACK */
     struct kg_heard *heard;     /* reliable 18x of the peer, by dialog; NULL: none yet */
@@ -94,9 +95,10 @@ struct kg_leg {
     char *sdp_pending;          /* what it says in the one under way; NULL: none */
     struct kg_sdp *sdp;         /* of sdp_pending, parsed */
     struct kg_frame *frame;     /* the multipart around it; NULL: none */
-    struct kg_leg_lines lines;  /* as the engine was told last */
-    struct kg_leg_lines agreed; /* as in sdp_agreed */
-    uint8_t mux_offered;        /* m-lines of our last offer to it that had rtcp-mux */
+    msg_t *made; /* A: the INVITE that kedge made in its name, until it has a dialog (transfer.c) */
+    struct kg_leg_lines lines;          /* as the engine was told last */
+    struct kg_leg_lines agreed;         /* as in sdp_agreed */
+    uint8_t mux_offered;                /* m-lines of our last offer to it that had rtcp-mux */
     uint8_t told[KG_MEDIA_STREAMS_MAX]; /* enum kg_sdp_ice of what it is sent next, or was sent last */
     struct kg_media_ice_local ice;      /* kedge's own, should it be this peer's agent; ufrag "": none yet */
     struct kg_addr seen[2];      /* where the relay found it, first m-line, by component - 1; none: not yet */
@@ -104,17 +106,15 @@ struct kg_leg {
     bool asked;         /* our INVITE had no SDP: its 2xx has the offer, and the ACK must have the answer */
     bool allows_update; /* * its Allow names UPDATE */
     bool refuses_refer; /* * its Allow does not name REFER */
-    msg_t *made;        /* A: the INVITE that kedge made in its name, until it has a dialog (transfer.c) */
     bool trickles;      /* * it takes candidates in INFO (RFC 8840): header or a=ice-options said so */
+    bool too_fast;      /* its requests come too fast; it was said once */
+    uint8_t options;    /* * option tags that its peer supports, of those that options.c passes on */
     struct kg_session_timer session;
     struct kg_session_said session_asked;         /* by the request being served */
-    uint32_t rcseq;                               /* CSeq of its peer's last request that was believed */
     struct kg_pace pace, pace_info, pace_refused; /* of its peer's requests */
-    bool too_fast;                                /* it was said once */
     nta_outgoing_t *doubt;                        /* our OPTIONS: is it still in the call? */
     nta_outgoing_t *refresh;                      /* our UPDATE without SDP */
-    uint8_t options; /* * option tags that its peer supports, of those that options.c passes on */
-    struct kg_refer_seq refers[KG_REFERS_MAX]; /* of its peer, the newest first */
+    struct kg_refer_seq refers[KG_REFERS_MAX];    /* of its peer, the newest first */
 };
 
 /* A contact of the callee not tried yet. */
@@ -143,27 +143,27 @@ struct kg_call {
     struct kg_leg leg[2];
     struct kg_record *record;
     struct kg_call_target *target; /* until the answer */
-    uint8_t target_count;
-    char *called;  /* whom the caller called, while there are several contacts; else the record has it */
-    bool parallel; /* contacts of one q are called at once (calls.fork) */
+    char *called; /* whom the caller called, while there are several contacts; else the record has it */
     int64_t session_due_ms; /* of the session timers; INT64_MAX: none */
+    int64_t doubt_ms;       /* a BYE from elsewhere than doubt_side's phone is believed then; 0: none */
     struct kg_path path;    /* which way media goes */
     enum kg_path_why why;   /* the same, of the offer/answer under way */
-    bool stubborn;          /* the answer to our ICE restart did not restart */
-    bool restarts;          /* the offer under way restarts ICE between the two sides */
-    int64_t doubt_ms;       /* a BYE from elsewhere than doubt_side's phone is believed then; 0: none */
     enum kg_side doubt_side;
+    bool parallel; /* contacts of one q are called at once (calls.fork) */
+    uint8_t target_count;
+    bool stubborn;      /* the answer to our ICE restart did not restart */
+    bool restarts;      /* the offer under way restarts ICE between the two sides */
     bool ports_unknown; /* taken over: local is asked of the engine */
     uint8_t stream_count;
     struct kg_media_local *local[2]; /* our ports toward each side, stream_count each */
     int max_forwards;                /* for B's INVITE */
     int64_t bye_due_ms;              /* a phone's BYE is not done yet, and not later than this; 0: none */
     enum kg_side bye_from;
+    enum kg_policy policy; /* of media; KG_POLICY_DEFAULT: media.policy */
     /* As `numbers` made them on their way in, unescaped; NULL: as in the INVITE. */
     char *called_number, *caller_number;
     struct kg_caps_user *cap;        /* whom the call counts for; NULL: nobody */
     struct kg_caps_user *divert_cap; /* likewise, who diverted it out */
-    enum kg_policy policy;           /* of media; KG_POLICY_DEFAULT: media.policy */
     const sip_t *cause; /* the message being handled; headers may pass from it. NULL outside of callbacks */
     struct kg_fsm_event queue[16]; /* events that arose while actions were being carried out */
     uint8_t queued;

@@ -216,7 +216,7 @@ static int take_target(struct kg_leg *leg, const sip_t *sip, struct kg_call_targ
     if (leg->dialog)
         nta_leg_destroy(leg->dialog);
     leg->dialog = NULL;
-    leg->allows_update = leg->trickles = false;
+    leg->allows_update = leg->refuses_refer = leg->trickles = false;
     free(leg->sdp_agreed); /* with another contact, before the answer */
     leg->sdp_agreed = NULL;
     leg->agreed = (struct kg_leg_lines){0};

@@ -141,6 +141,8 @@ static void put_leg(struct writer *w, const struct kg_leg *leg)
         int64_t ago = leg->call->fsm.state == KG_CALL_TALK ? kg_mono_ms() - leg->session.since_ms : 0;
         put_number(w, "refreshed", (uint64_t)(kg_wall_ms() - ago));
     }
+    put_number(w, "options", leg->options);
+    put_number(w, "no_refer", leg->refuses_refer);
     put_number(w, "min_se", leg->session.min_s);
     put_number(w, "origin", leg->origin.id);
     put_number(w, "version", leg->origin.version);
@@ -354,6 +356,8 @@ static int restore_leg(const struct reader *r, struct kg_leg *leg)
                                              .since_ms = (int64_t)get_number(r, "refreshed") - kg_wall_ms() +
                                                          kg_mono_ms()};
     kg_session_restored(leg);
+    leg->options = (uint8_t)get_number(r, "options");
+    leg->refuses_refer = get_number(r, "no_refer");
     restore_flow(r, leg);
     su_home_init(home);
     int failed = restore_dialog(r, leg, home);

@@ -5,6 +5,7 @@
 
 #include <sofia-sip/sip_header.h>
 
+#include "conf/clock.h"
 #include "media/client.h"
 
 static void ignore(void *ctx, const struct kg_media_event *event)
@@ -113,6 +114,10 @@ static void test_a_steered_call(void **state)
     agree(call, KG_ICE_STEER, KG_ICE_STEER, KG_WHY_STEERED);
     kg_addr_parse("198.51.100.1:40000", &call->leg[KG_SIDE_A].seen[0]);
     call->leg[KG_SIDE_B].trickles = true;
+    call->leg[KG_SIDE_A].options = 5;
+    call->leg[KG_SIDE_A].refuses_refer = true;
+    call->leg[KG_SIDE_A].session = (struct kg_session_timer){
+        .expires_s = 600, .min_s = 90, .ours = true, .since_ms = kg_mono_ms() - 100000};
     const struct kg_media_ice_local ice = call->leg[KG_SIDE_B].ice;
     kg_path_event(call, &(struct kg_path_event){.type = KG_PATH_EV_RELAYED, .relayed = true});
     call = restart(s, call);
@@ -130,6 +135,14 @@ static void test_a_steered_call(void **state)
     assert_false(call->leg[KG_SIDE_A].trickles);
     assert_int_equal(kg_addr_port(&call->leg[KG_SIDE_A].seen[0]), 40000);
     assert_string_equal(call->leg[KG_SIDE_A].sdp_agreed, sdp);
+    const struct kg_session_timer *session = &call->leg[KG_SIDE_A].session;
+    assert_int_equal(session->expires_s, 600);
+    assert_true(session->ours && session->min_s == 90);
+    assert_true(kg_mono_ms() - session->since_ms >= 100000 && kg_mono_ms() - session->since_ms < 105000);
+    assert_true(call->session_due_ms < INT64_MAX);
+    assert_int_equal(call->leg[KG_SIDE_A].options, 5);
+    assert_true(call->leg[KG_SIDE_A].refuses_refer && !call->leg[KG_SIDE_B].refuses_refer);
+    assert_int_equal(call->leg[KG_SIDE_B].session.expires_s, 0);
     assert_int_equal(call->record->leg[KG_SIDE_A].candidate_count, 1); /* for explain */
     kg_call_end(call);
 }
