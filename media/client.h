@@ -99,7 +99,7 @@ struct kg_media_ice_local {
 struct kg_media_change {
     char id[KG_MEDIA_ID_MAX];
     struct kg_addr bind[2]; /* local host for each side (port 0); used when a stream is first allocated, and
-                               before the answer to move it to the other address family, ports and all */
+                               before the answer to move it there, ports and all */
     struct kg_media_ice_local ice[2];
     const struct kg_media_side *side[2];
     bool answered;        /* the call is in talk: silence and hold timeouts apply */

@@ -341,7 +341,7 @@ int kg_relay_change_ice(struct kg_relay *relay, const struct kg_ice_change *chan
     for (uint8_t i = 0; i < relay->stream_count; i++) {
         struct kg_stream *stream = relay->stream[i];
         for (unsigned s = 0; stream && s < 2; s++) {
-            bool moved = kg_addr_family(&ice->stream[i]->bound[s]) != kg_addr_family(&change->bound[s][i]);
+            bool moved = !kg_addr_equal(&ice->stream[i]->bound[s], &change->bound[s][i]);
             ice->stream[i]->bound[s] = change->bound[s][i];
             if (uses.of[i][s] != KG_ICE_AGENT || moved)
                 leave(ice, s, i);

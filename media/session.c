@@ -248,8 +248,9 @@ static enum kg_media_error open_leg(struct kg_sessions *s, struct kg_session *se
     return KG_MEDIA_OK;
 }
 
-/* The callee is another one than the one that the sockets were opened for, of the other address family: they
- * move there with their ports, which it was told. Where that cannot be, all stays as it is. */
+/* The callee is another one than the one that the sockets were opened for, reached from another address of
+ * ours, perhaps of the other family: they move there with their ports, which it was told. Where that cannot
+ * be, all stays as it is. */
 static void move_leg(struct kg_session *session, unsigned side, unsigned line, struct kg_command *command)
 {
     struct kg_addr *local = &session->line[line].local[side];
@@ -258,8 +259,8 @@ static void move_leg(struct kg_session *session, unsigned side, unsigned line, s
     kg_addr_set_port(&there, kg_addr_port(local));
     int error = kg_socket_open_again(&there, session->line[line].audio, kg_addr_port(local), grant->fd);
     if (error != 0) {
-        kg_warn("media", "call %s: its ports could not be opened for the other address family: %s",
-                session->id, strerror(error));
+        kg_warn("media", "call %s: its ports could not be opened at another address: %s", session->id,
+                strerror(error));
         return;
     }
     grant->stream = (uint8_t)line;
@@ -273,7 +274,7 @@ static void move_leg(struct kg_session *session, unsigned side, unsigned line, s
 static bool is_elsewhere(const struct kg_session *session, unsigned side, unsigned line)
 {
     const struct kg_addr *local = &session->line[line].local[side], *bind = &session->bind[side];
-    return !session->answered && kg_addr_is_set(bind) && kg_addr_family(local) != kg_addr_family(bind);
+    return !session->answered && kg_addr_is_set(bind) && !kg_addr_same_host(local, bind);
 }
 
 /* Undoes what open_lines did. */

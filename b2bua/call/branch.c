@@ -19,6 +19,7 @@ struct branch {
     nta_leg_t *dialog;
     nta_outgoing_t *invite;
     struct kg_flow flow;
+    struct kg_addr placed;
     char *target, *local, *remote, *call_id;
     struct kg_sdp_origin origin;
     uint32_t peer;
@@ -63,6 +64,7 @@ static struct branch put_aside(struct kg_leg *leg)
     struct branch branch = {.dialog = leg->dialog,
                             .invite = leg->invite,
                             .flow = leg->flow,
+                            .placed = leg->placed,
                             .target = leg->target,
                             .local = leg->local,
                             .remote = leg->remote,
@@ -87,6 +89,7 @@ static void bring(struct kg_leg *leg, const struct branch *branch)
     leg->dialog = branch->dialog;
     leg->invite = branch->invite;
     leg->flow = branch->flow;
+    leg->placed = branch->placed;
     leg->target = branch->target;
     leg->local = branch->local;
     leg->remote = branch->remote;

@@ -89,12 +89,13 @@ struct kg_leg {
     struct kg_heard *heard;     /* reliable 18x of the peer, by dialog; NULL: none yet */
     msg_t *early[KG_EARLY_MAX]; /* 18x to our INVITEs, one a dialog, the newest description first */
     struct kg_flow flow;        /* * */
-    char *target;               /* * request URI of our first INVITE */
-    char *local, *remote;       /* * From or To of the dialog without tag: our side, the peer's side */
-    char *sdp_agreed;           /* what the peer said in the last offer/answer that was completed */
-    char *sdp_pending;          /* what it says in the one under way; NULL: none */
-    struct kg_sdp *sdp;         /* of sdp_pending, parsed */
-    struct kg_frame *frame;     /* the multipart around it; NULL: none */
+    struct kg_addr placed;  /* * host of our ports in the offer to one of several contacts; none: as bound */
+    char *target;           /* * request URI of our first INVITE */
+    char *local, *remote;   /* * From or To of the dialog without tag: our side, the peer's side */
+    char *sdp_agreed;       /* what the peer said in the last offer/answer that was completed */
+    char *sdp_pending;      /* what it says in the one under way; NULL: none */
+    struct kg_sdp *sdp;     /* of sdp_pending, parsed */
+    struct kg_frame *frame; /* the multipart around it; NULL: none */
     msg_t *made; /* A: the INVITE that kedge made in its name, until it has a dialog (transfer.c) */
     struct kg_leg_lines lines;          /* as the engine was told last */
     struct kg_leg_lines agreed;         /* as in sdp_agreed */

@@ -160,8 +160,8 @@ static void start(struct kg_inquiry *in)
     call->parallel = !call->leg[KG_SIDE_B].pbx && in->calls->server->config.calls.fork == KG_FORK_PARALLEL;
     kg_fsm_init(&call->fsm, count_rounds(call), call->leg[KG_SIDE_B].pbx);
     call->fsm.reliable = kg_reliable_of(in->calls, in->sip);
-    /* A PBX that forks sends INVITEs with one Call-ID, From tag and CSeq, and nta takes their PRACKs for those of
-     * one of them. Where it insists it has to do. */
+    /* A PBX that forks sends INVITEs with one Call-ID, From tag and CSeq, and nta takes their PRACKs for
+     * those of one of them. Where it insists it has to do. */
     if (a->pbx && call->fsm.reliable == KG_RELIABLE_SDP)
         call->fsm.reliable = KG_RELIABLE_NONE;
     kg_call_event(call,

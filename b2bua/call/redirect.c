@@ -127,11 +127,13 @@ static int follow_out(struct diversion *d, const char *user, uint16_t q)
 {
     struct kg_call *call = d->leg->call;
     struct kg_outlet out[KG_FAILOVER_SERVERS];
+    uint32_t device = KG_TARGETS_MAX * (call->target_count + 1u) + 1;
     size_t count = kg_way_out(call, user_of(call, d->by), user, out, &d->refused), added = 0;
     for (size_t i = 0; i < count; i++) {
         struct kg_call_target *target = add_target(d, user, q);
         if (!target)
             break;
+        target->order.device = device; /* one at a time: the next one when that does not answer */
         target->pbx = true;
         target->trunk = kg_trunk_hold(out[i].trunk);
         target->peer = out[i].peer;

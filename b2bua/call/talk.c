@@ -125,6 +125,7 @@ void kg_talk_commit(struct kg_call *call)
             leg->sdp_pending = NULL;
         }
         leg->agreed = leg->lines;
+        leg->placed = (struct kg_addr){0};
         kg_talk_forget(leg);
     }
     kg_path_agreed(call);
@@ -355,12 +356,16 @@ void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action)
             memcpy(leg->lines.use, before.use, sizeof before.use);
         else
             change.side[leg->side] = &side[leg->side];
-        change.bind[leg->side] = bind_host(leg, &side[leg->side]);
         /* Before B's first INVITE its leg has no flow yet: the contact that is tried first has. */
         struct kg_leg first = *other;
         if (!kg_addr_is_set(&first.flow.local) && call->target_count > 0)
             first.flow = call->target[0].flow;
-        change.bind[other->side] = bind_host(&first, NULL);
+        if (call->stream_count == 0 || call->fsm.state == KG_CALL_TALK) {
+            change.bind[leg->side] = bind_host(leg, &side[leg->side]);
+            change.bind[other->side] = bind_host(&first, NULL);
+        } else { /* the ports are known to somebody: they move only to where this one was told */
+            change.bind[leg->side] = leg->placed;
+        }
         if (changed)
             made = describe_again(other, &side[other->side], &change);
         offer_ourselves(call, &change, leg->side == KG_SIDE_A ? &first.flow.remote : &leg->flow.remote);
@@ -493,18 +498,17 @@ static bool is_direct(const struct kg_leg *from, uint8_t i)
     return !call->path.relayed;
 }
 
-/* Where a contact of the callee is told to send. One that speaks another address family than the one for
- * which the ports were opened is told the same ports there: if it answers, the engine moves them
+/* Where a contact of the callee is told to send. One that is reached from another address of ours than the
+ * first, for which the ports were opened, is told the same ports there: if it answers, the engine moves them
  * (media/client.h). */
 static struct kg_addr port_for(const struct kg_leg *leg, const struct kg_addr *ours)
 {
-    if (!leg->fork || leg->call->fsm.state != KG_CALL_CALLING || !kg_addr_is_set(ours))
-        return *ours;
-    struct kg_addr host = bind_host(leg, NULL);
-    if (kg_addr_family(&host) == kg_addr_family(ours))
-        return *ours;
-    kg_addr_set_port(&host, kg_addr_port(ours));
-    return host;
+    struct kg_addr at = *ours;
+    if (kg_addr_is_set(ours) && kg_addr_is_set(&leg->placed)) {
+        at = leg->placed;
+        kg_addr_set_port(&at, kg_addr_port(ours));
+    }
+    return at;
 }
 
 char *kg_talk_text(struct kg_leg *leg, size_t *len)
@@ -520,6 +524,8 @@ char *kg_talk_text(struct kg_leg *leg, size_t *len)
     if (!said || call->stream_count > KG_MEDIA_STREAMS_MAX)
         goto out;
     bool is_offer = offerer(call) != leg->side && !leg->asked; /* asked: the answer in our ACK */
+    if (leg->fork && call->fsm.state == KG_CALL_CALLING)
+        leg->placed = bind_host(leg, NULL);
     /* An offer of ours has rtcp-mux where the other side offered it, an answer where this side did. */
     uint8_t mux = is_offer ? other->lines.mux : leg->lines.mux;
     for (uint8_t i = 0; i < call->stream_count; i++) {
