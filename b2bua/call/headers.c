@@ -23,7 +23,8 @@ enum {
 enum rule {
     FREE,
     FROM_TRUSTED, /* forged, it would name somebody else's identity or bill */
-    ASSERTED,     /* from the trust domain; out of it only to phones, and not with Privacy: id (RFC 3325 7) */
+    ASSERTED,     /* from the trust domain; out of it only to phones, and not who is private (RFC 3325 7) */
+    PREFERRED,    /* out of the trust domain not who is private */
     HISTORY,      /* FROM_TRUSTED, and out of the domain not with Privacy: history, header (RFC 7044 10.1) */
 };
 
@@ -76,7 +77,7 @@ static const struct {
     {"Priv-Answer-Mode", {PHONE, PBX, FREE}},
     {"P-Asserted-Identity", {SERVER, ANY, ASSERTED}},
     {"P-Preferred-Identity", {PHONE, PBX, FREE}}, /* whom the PBX shall assert; a trunk: the PBX */
-    {"P-Preferred-Identity", {PBX, TRUNK, FREE}},
+    {"P-Preferred-Identity", {PBX, TRUNK, PREFERRED}},
     {"Remote-Party-ID", {SERVER, ANY, ASSERTED}}, /* what was there before RFC 3325 */
     {"Diversion", {SERVER, ANY, HISTORY}},        /* RFC 5806 */
     {"History-Info", {SERVER, ANY, HISTORY}},     /* RFC 7044 */
@@ -109,6 +110,13 @@ struct passage {
     struct kg_privacy privacy;
 };
 
+/* RFC 3325 7 asks it of `id` alone; but who wants to be anonymous in From (RFC 3323 5.3) would be named here.
+ */
+static bool is_private(const struct passage *p)
+{
+    return p->privacy.id || p->privacy.user || p->privacy.header;
+}
+
 static bool is_allowed(const struct row *row, const struct passage *p)
 {
     bool domain = kg_peer_is_trusted(p->to);
@@ -120,7 +128,9 @@ static bool is_allowed(const struct row *row, const struct passage *p)
     case FROM_TRUSTED:
         return kg_peer_is_trusted(p->from);
     case ASSERTED:
-        return kg_peer_is_trusted(p->from) && (domain || (p->to.kind == KG_PEER_PHONE && !p->privacy.id));
+        return kg_peer_is_trusted(p->from) && (domain || (p->to.kind == KG_PEER_PHONE && !is_private(p)));
+    case PREFERRED:
+        return domain || !is_private(p);
     case HISTORY:
         return kg_peer_is_trusted(p->from) && (domain || !(p->privacy.history || p->privacy.header));
     }
@@ -173,11 +183,17 @@ static bool matches(const char *pattern, const char *name)
     return strcasecmp(pattern, name) == 0;
 }
 
-/* The old way to ask for privacy is inside of the header itself. */
-static bool is_private_party(const char *name, const char *value, const struct passage *p)
+/* Some ask for privacy inside of themselves: Remote-Party-ID, each Diversion (RFC 5806), each URI of
+ * History-Info (RFC 7044 10.1: "?Privacy=history"). */
+static bool is_private_entry(const sip_unknown_t *header, const struct passage *p)
 {
-    const char *asked = strcasecmp(name, "Remote-Party-ID") == 0 ? strcasestr(value, "privacy=") : NULL;
-    return asked && strncasecmp(asked + 8, "off", 3) != 0 && !kg_peer_is_trusted(p->to);
+    static const char *const names[] = {"Remote-Party-ID", "Diversion", "History-Info"};
+    const char *asked = NULL;
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && !asked; i++)
+        if (strcasecmp(header->un_name, names[i]) == 0)
+            asked = strcasestr(header->un_value, "privacy=");
+    return asked && strncasecmp(asked + 8, "off", 3) != 0 && strncasecmp(asked + 8, "none", 4) != 0 &&
+           !kg_peer_is_trusted(p->to);
 }
 
 static bool may_pass(const struct kg_config *config, const sip_unknown_t *header, const struct passage *p)
@@ -188,7 +204,7 @@ static bool may_pass(const struct kg_config *config, const sip_unknown_t *header
             continue;
         listed = true; /* the configuration cannot open what this table closes */
         if (is_allowed(&unknown[i].row, p))
-            return !is_private_party(header->un_name, header->un_value, p);
+            return !is_private_entry(header, p);
     }
     for (size_t i = 0; !listed && i < config->sip.pass_headers_count; i++)
         if (matches(config->sip.pass_headers[i].text, header->un_name))

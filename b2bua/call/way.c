@@ -225,8 +225,10 @@ static void name_payer(const struct kg_inquiry *in, char out[static 128])
 {
     const struct kg_server *server = in->calls->server;
     char host[KG_ADDR_STR];
-    if (in->facts.auth_user || kg_registrar_is_at(server->registrar, in->from_user, in->flow))
-        snprintf(out, 128, "%s", in->caller);
+    if (in->facts.auth_user)
+        snprintf(out, 128, "%s", in->facts.auth_user);
+    else if (kg_registrar_is_at(server->registrar, in->from_user, in->flow))
+        snprintf(out, 128, "%s", in->from_user);
     else
         snprintf(out, 128, "stranger at %s", kg_addr_format_host(&in->flow->remote, host));
 }

@@ -107,6 +107,13 @@ static void test_privacy_keeps_identity_in_the_domain(void **state)
     assert_non_null(strstr(pass("Privacy: id\r\nDiversion: <sip:1@a>\r\n", pbx, phone), "Diversion"));
     assert_false(passes("Remote-Party-ID: <sip:1@a>;party=calling;privacy=full", pbx, phone));
     assert_true(passes("Remote-Party-ID: <sip:1@a>;party=calling;privacy=off", pbx, phone));
+    assert_false(passes("Diversion: <sip:1@a>;reason=no-answer;privacy=full", pbx, itsp));
+    assert_true(passes("Diversion: <sip:1@a>;reason=no-answer;privacy=full", pbx, carrier));
+    assert_false(passes("History-Info: <sip:1@a?Privacy=history>;index=1", pbx, phone));
+    snprintf(text, sizeof text, "Privacy: user\r\n%sP-Preferred-Identity: <sip:1@a>\r\n", pai);
+    assert_null(strstr(pass(text, pbx, phone), "Identity"));
+    assert_null(strstr(pass(text, pbx, itsp), "Identity"));
+    assert_non_null(strstr(pass(text, pbx, carrier), "Preferred"));
 }
 
 static void test_signatures_pass_as_they_are(void **state)
