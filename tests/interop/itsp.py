@@ -1,9 +1,11 @@
 """A provider of phone numbers, by hand: registrar with digest, and calls that take a proof (UDP, TCP or TLS). An agent whose
 requests() are what it let through."""
 import hashlib
+import itertools
 import os
 import queue
 import re
+import select
 import socket
 import ssl
 import subprocess
@@ -38,11 +40,11 @@ class Itsp(Agent):
     # Streams: kedge connects, and requests go both ways over that connection.
 
     def _listen(self, host, port, transport, folder, server):
-        import itertools
         self.host, self.user, self.password, self.domain = host, "itsp", "", self.realm
         self.ip, self.port, self.transport, self.server = host.addr, port, transport, server
         self.requests, self.log, self._responses = queue.Queue(), [], {}
         self._cseq, self.challenge, self._open = itertools.count(1), None, True
+        self._tls_lock = threading.Lock()
         self.listener = socket_in(host, socket.AF_INET, socket.SOCK_STREAM)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind((host.addr, port))
@@ -82,7 +84,11 @@ class Itsp(Agent):
         stream = b""
         while self._open:
             try:
-                data = made.recv(65536)
+                pending = self.context and made.pending()
+                if not pending and not select.select([made], [], [], 0.1)[0]:
+                    continue
+                with self._tls_lock:
+                    data = made.recv(65536)
             except TimeoutError:
                 continue
             except (OSError, ValueError):

@@ -256,6 +256,7 @@ def test_inbound_by_address_and_by_line(world, lab, stage):
     # from the address of its server, to a number
     response, invite = inbound(itsp, f"sip:+493010001@{at}", "+4940555", callee=a)
     assert response.status == 486
+    assert kedge.json("calls", "--recent")[0]["legs"][0]["trunk"] == "itsp"
     assert "<sip:040555@kedge.test>" in invite.get("from"), invite.get("from")
     assert "sip:1001@" in invite.get("to")
     # to the Contact that was registered, from an address that nobody configured; To names the number
@@ -398,6 +399,28 @@ def test_a_burst_to_premium_numbers_is_stopped(lab, stage):
     # an entry of its own
     one, other, _ = called(c, itsp, "0900123456", stage.rtp(c.host), stage.rtp(itsp.host))
     finish(one, other)
+    kedge.no_calls()
+
+
+def test_caps_in_front_of_a_pbx(lab, stage):
+    """Who is registered over the flow pays; a stranger who uses a name pays for himself."""
+    host = lab.public_host("bp")
+    words = {"u1": "w-u1", "u2": "w-u2"}
+    stage.add(Kamailio(stage.folder / "bp", words, host, domain="pbx.test")).start()
+    caps = [{"user": "*", "rate": 3, "deny": ["0900"]}]
+    kedge = stage.kedge(lab.public_host("bk"), config={"pbx": [f"udp:{host.addr}:5060"], "caps": caps})
+    at = (kedge.host.addr, 5060)
+    one, two = (stage.agent(lab.public_host("b" + u), u, words[u], at, "pbx.test") for u in words)
+    stranger = stage.agent(lab.public_host("bs"), "u2", "guess", at, "pbx.test")
+    for a in (one, two):
+        assert a.register().status == 200
+    # each call is an INVITE that the PBX challenges, and another one: it counts once
+    got = [one.request("INVITE", "sip:nobody@pbx.test", body=sdp(one.ip, 4000)).status for _ in range(4)]
+    assert got == [404] * 3 + [503], got
+    assert one.request("INVITE", "sip:0900123@pbx.test", body=sdp(one.ip, 4000), auth=False).status == 403
+    got = [stranger.request("INVITE", "sip:nobody@pbx.test", body=sdp(stranger.ip, 4000)).status for _ in range(5)]
+    assert set(got) <= {403, 407}, got  # the PBX refuses him
+    assert two.request("INVITE", "sip:nobody@pbx.test", body=sdp(two.ip, 4000)).status == 404
     kedge.no_calls()
 
 
