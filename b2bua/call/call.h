@@ -86,6 +86,7 @@ struct kg_leg {
     nta_incoming_t *bye_irq;    /* its BYE that waits for the PBX's answer to ours */
     nta_outgoing_t *update;     /* our UPDATE before the answer */
     nta_reliable_t *unacked;    /* our reliable 18x that waits for PRACK */
+    msg_t *offer_18x;           /* the peer's 18x whose offer is to be answered in our PRACK */
     struct kg_heard *heard;     /* reliable 18x of the peer, by dialog; NULL: none yet */
     msg_t *early[KG_EARLY_MAX]; /* 18x to our INVITEs, one a dialog, the newest description first */
     struct kg_flow flow;        /* * */
@@ -357,7 +358,7 @@ void kg_session_restored(struct kg_leg *leg); /* leg->session is from a snapshot
 
 /* ---- reply.c: responses that we send ---- */
 void kg_reply_progress(struct kg_leg *leg, int status, bool sdp, bool reliable);
-void kg_reply_answer(struct kg_leg *leg);
+void kg_reply_answer(struct kg_leg *leg, bool sdp);
 void kg_reply_refuse(nta_incoming_t *irq, struct kg_leg *leg, const struct kg_fsm_action *action);
 
 /* ---- reliable.c: reliable provisional responses (RFC 3262) ---- */
@@ -368,7 +369,9 @@ void kg_reliable_reply(struct kg_leg *leg, int status, const tagi_t *tags);
 void kg_reliable_close(struct kg_leg *leg);
 /* A 18x to our INVITE: PRACKs it if need be. False: it came before, or one before it is missing: it is to be
  * ignored. */
-bool kg_reliable_take(struct kg_leg *leg, const sip_t *sip);
+bool kg_reliable_take(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip);
+/* PRACK with the answer to the offer of a 18x. */
+void kg_reliable_answer(struct kg_leg *leg);
 
 /* A 18x that is such a one. */
 bool kg_reliable_is(const sip_t *sip);

@@ -144,6 +144,7 @@ static void invite_b(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms)
 {
     kg_fsm_add(out, KG_DO_INVITE, KG_SIDE_B);
     fsm->settled[KG_SIDE_B] = false;
+    fsm->late_18x = KG_18X_NONE;
     fsm->held_status = 0; /* it was of the contacts before */
     fsm->held_sdp = false;
     fsm->leg[KG_SIDE_B] = KG_LEG_INVITING;
@@ -163,7 +164,8 @@ static bool is_retryable(const struct kg_fsm *fsm, int status)
 
 static void b_failed(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms, int status, const char *why)
 {
-    if (is_retryable(fsm, status) && fsm->rounds_left > 0) {
+    /* A caller that has a late offer can get no other one. */
+    if (is_retryable(fsm, status) && fsm->rounds_left > 0 && fsm->late_18x < KG_18X_TOLD) {
         fsm->rounds_left--;
         fsm->applying = false; /* early media of the contact that failed */
         kg_pre_end(fsm, out);
@@ -225,7 +227,8 @@ static void answered(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms)
         fsm->deadline_ms = now_ms + KG_CALL_FINAL_MS;
         return;
     }
-    kg_fsm_add(out, fsm->late ? KG_DO_OFFER : KG_DO_ANSWER, KG_SIDE_A);
+    /* What was answered in PRACK is not said again: it would be another offer. */
+    kg_fsm_add(out, fsm->late ? KG_DO_OFFER : KG_DO_ANSWER, KG_SIDE_A)->sdp = fsm->late_18x != KG_18X_DONE;
     fsm->leg[KG_SIDE_A] = KG_LEG_ANSWERED;
     fsm->state = KG_CALL_CONFIRMING;
     fsm->deadline_ms = now_ms + ack_ms;
@@ -239,17 +242,43 @@ static void begin_talk(struct kg_fsm *fsm, struct kg_fsm_out *out)
     kg_fsm_add(out, KG_DO_ANSWERED, KG_SIDE_A);
 }
 
+static void say_held(struct kg_fsm *fsm, struct kg_fsm_out *out)
+{
+    int status = fsm->held_status;
+    bool sdp = fsm->held_sdp;
+    fsm->held_status = 0;
+    fsm->held_sdp = false;
+    if (fsm->state == KG_CALL_CALLING && status)
+        progress(fsm, out, status, sdp);
+}
+
+static void settle_18x(struct kg_fsm *fsm, struct kg_fsm_out *out)
+{
+    kg_fsm_add(out, KG_DO_PRACK, KG_SIDE_B);
+    kg_fsm_add(out, KG_DO_AGREED, KG_SIDE_B);
+    fsm->late_18x = KG_18X_DONE;
+    fsm->late = false;
+    fsm->settled[KG_SIDE_A] = fsm->settled[KG_SIDE_B] = true;
+    say_held(fsm, out);
+}
+
 static void on_media_ok(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *out)
 {
     switch (fsm->apply) {
     case KG_APPLY_OFFER:
-        if (fsm->late)
+        if (fsm->late_18x == KG_18X_OFFER) {
+            fsm->late_18x = KG_18X_TOLD;
+            progress(fsm, out, fsm->progress_status, true);
+        } else if (fsm->late)
             answered(fsm, out, now_ms);
         else
             invite_b(fsm, out, now_ms);
         break;
     case KG_APPLY_PROGRESS:
-        progress(fsm, out, fsm->progress_status, true);
+        if (fsm->late_18x == KG_18X_ANSWER)
+            settle_18x(fsm, out);
+        else
+            progress(fsm, out, fsm->progress_status, true);
         break;
     case KG_APPLY_ANSWER:
         if (!fsm->late) {
@@ -309,8 +338,11 @@ static void on_provisional(struct kg_fsm *fsm, const struct kg_fsm_event *ev, in
     }
     if (ev->status <= 100)
         return;
-    if (ev->sdp && !fsm->late &&
-        fsm->pre == KG_PRE_NONE) { /* a late offer comes in what is reliable: the 2xx */
+    if (ev->sdp && ev->reliable && kg_fsm_takes_18x(fsm)) {
+        fsm->late_18x = KG_18X_OFFER;
+        fsm->progress_status = ev->status;
+        kg_fsm_apply(fsm, out, KG_APPLY_OFFER, KG_SIDE_B);
+    } else if (ev->sdp && !fsm->late && fsm->pre == KG_PRE_NONE) {
         fsm->progress_status = ev->status;
         fsm->settled[KG_SIDE_B] = ev->reliable;
         kg_fsm_apply(fsm, out, KG_APPLY_PROGRESS, KG_SIDE_B);
@@ -330,10 +362,15 @@ static void on_answer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t
         bye(fsm, out, ev->side, 0, NULL);
         settle(fsm, out, now_ms);
     } else if (fsm->state == KG_CALL_CALLING && (*leg == KG_LEG_INVITING || *leg == KG_LEG_RINGING)) {
-        bool offers = fsm->late && ev->sdp; /* its ACK waits for A's */
+        bool unanswered = fsm->late_18x != KG_18X_NONE && fsm->late_18x != KG_18X_DONE;
+        bool offers = fsm->late && ev->sdp && !unanswered; /* its ACK waits for A's */
         *leg = offers ? KG_LEG_OFFERED : KG_LEG_UP;
         if (!offers)
             kg_fsm_add(out, KG_DO_ACK, ev->side);
+        if (unanswered) { /* RFC 3262 3 forbids it */
+            kg_fsm_finish(fsm, out, now_ms, 502, 0, "the callee answered before its offer was");
+            return;
+        }
         if (!ev->sdp) {
             kg_fsm_finish(fsm, out, now_ms, 502, 0, "the callee answered without SDP");
             return;
@@ -365,6 +402,17 @@ bool kg_fsm_awaits_answer(const struct kg_fsm *fsm, enum kg_side side)
     if (fsm->state == KG_CALL_CONFIRMING)
         return fsm->late && fsm->leg[side] == KG_LEG_ANSWERED;
     return fsm->state == KG_CALL_TALK && kg_re_awaits_answer(fsm, side);
+}
+
+bool kg_fsm_takes_18x(const struct kg_fsm *fsm)
+{
+    return fsm->late && fsm->state == KG_CALL_CALLING && fsm->reliable != KG_RELIABLE_NONE &&
+           fsm->late_18x == KG_18X_NONE;
+}
+
+bool kg_fsm_awaits_prack(const struct kg_fsm *fsm)
+{
+    return fsm->late_18x == KG_18X_TOLD && fsm->unacked && fsm->unacked_sdp && fsm->state == KG_CALL_CALLING;
 }
 
 static void on_late_answer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
@@ -413,18 +461,21 @@ static void on_ack_timeout(struct kg_fsm *fsm, const struct kg_fsm_event *ev, in
 static void on_prack(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,
                      struct kg_fsm_out *out)
 {
-    int status = fsm->held_status;
-    bool sdp = fsm->held_sdp;
+    bool awaited = kg_fsm_awaits_prack(fsm);
     if (!fsm->unacked || ev->side != KG_SIDE_A)
         return;
     fsm->unacked = false;
-    fsm->settled[KG_SIDE_A] |= fsm->unacked_sdp;
-    fsm->held_status = 0;
-    fsm->held_sdp = false;
-    if (fsm->state == KG_CALL_ANSWERING && fsm->held_answer)
+    fsm->settled[KG_SIDE_A] |= fsm->unacked_sdp && !awaited;
+    if (awaited && !ev->sdp) {
+        kg_fsm_finish(fsm, out, now_ms, 488, 0, "the caller's PRACK has no answer to the callee's offer");
+    } else if (awaited) { /* what is held waits for the callee's PRACK */
+        fsm->late_18x = KG_18X_ANSWER;
+        kg_fsm_apply(fsm, out, KG_APPLY_PROGRESS, KG_SIDE_A);
+    } else if (fsm->state == KG_CALL_ANSWERING && fsm->held_answer) {
         answered(fsm, out, now_ms);
-    else if (fsm->state == KG_CALL_CALLING && status)
-        progress(fsm, out, status, sdp);
+    } else {
+        say_held(fsm, out);
+    }
 }
 
 static void on_prack_timeout(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,

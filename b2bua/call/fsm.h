@@ -103,6 +103,15 @@ enum kg_pre_state {
     KG_PRE_ANSWER, /* with the media engine */
 };
 
+/* A late offer that comes in a reliable 18x of B's and is answered in PRACK (RFC 3262 5). */
+enum kg_late_18x {
+    KG_18X_NONE,
+    KG_18X_OFFER,  /* with the media engine */
+    KG_18X_TOLD,   /* in a reliable 18x to A, or held: A's PRACK of it has the answer */
+    KG_18X_ANSWER, /* with the media engine */
+    KG_18X_DONE,   /* both sides were PRACKed: from now on it is as if A had offered */
+};
+
 /* What a media apply is for. */
 enum kg_apply {
     KG_APPLY_OFFER,
@@ -149,6 +158,7 @@ struct kg_fsm {
     enum kg_apply apply;  /* what that was for */
     bool applying;
     enum kg_reliable reliable;
+    enum kg_late_18x late_18x;
     bool settled[2]; /* that side's description and kedge's were exchanged by a reliable response */
     enum kg_pre_state pre;
     enum kg_side pre_from;   /* who offers */
@@ -172,7 +182,7 @@ enum kg_fsm_event_type {
     KG_EV_REJECT, /* side, status, why: 3xx-6xx, also made up by nta; of several contacts, the best of all */
     KG_EV_ACK,    /* side, sdp: the answer, where kg_fsm_awaits_answer */
     KG_EV_ACK_TIMEOUT,   /* side */
-    KG_EV_PRACK,         /* side A */
+    KG_EV_PRACK,         /* side A, sdp: the answer, where kg_fsm_awaits_prack */
     KG_EV_PRACK_TIMEOUT, /* side A: no PRACK in 64*T1 */
     KG_EV_PRE_ANSWER,    /* side, sdp: 2xx to PRE_UPDATE */
     KG_EV_PRE_REJECT,    /* side, status */
@@ -215,6 +225,7 @@ enum kg_fsm_action_type {
     KG_DO_RESTORE,    /* media: the agreed descriptions again, a re-INVITE came to nothing; no reply wanted */
     KG_DO_INVITE,     /* INVITE to `side`: the first contacts, the next ones, or a re-INVITE */
     KG_DO_UPDATE,     /* UPDATE to `side` if its peer knows that method, else a re-INVITE */
+    KG_DO_PRACK,      /* to `side`'s 18x that has the offer, with the answer */
     KG_DO_PRE_UPDATE, /* UPDATE to `side` in its early dialog */
     KG_DO_PRE_ANSWER, /* 200 with SDP to the UPDATE or PRACK of `side` that waits */
     KG_DO_ASK,        /* re-INVITE without SDP to `side` */
@@ -264,6 +275,10 @@ void kg_fsm_init_talk(struct kg_fsm *fsm);
 size_t kg_fsm_run(struct kg_fsm *fsm, const struct kg_fsm_event *event, int64_t now_ms,
                   struct kg_fsm_action out[static KG_FSM_ACTIONS_MAX]);
 
+/* A's next PRACK has the answer to an offer of ours. */
+bool kg_fsm_awaits_prack(const struct kg_fsm *fsm);
+/* B may make the late offer in a reliable 18x. */
+bool kg_fsm_takes_18x(const struct kg_fsm *fsm);
 /* An offer that comes now, before the answer, is one that can be served. */
 bool kg_fsm_takes_pre_offer(const struct kg_fsm *fsm);
 /* `side`'s next ACK has the answer to an offer of ours. */

@@ -19,9 +19,9 @@ const char *kg_options_supported(const struct kg_leg *leg, char out[static KG_OP
 {
     const struct kg_leg *other = &leg->call->leg[kg_other_side(leg->side)];
     const struct kg_config *config = &leg->call->calls->server->config;
-    /* An offer of the peer's in a reliable 18x would have to be answered in PRACK: it is asked to keep it for
-     * its 2xx. */
-    bool reliable = config->calls.reliable == KG_RELIABLE_AUTO && !leg->asked;
+    /* An offer of the peer's in a reliable 18x has to be answered in PRACK: only if the caller's can. */
+    bool answers = kg_fsm_takes_18x(&leg->call->fsm) && leg->side == KG_SIDE_B && !leg->fork;
+    bool reliable = config->calls.reliable == KG_RELIABLE_AUTO && (!leg->asked || answers);
     size_t used = (size_t)snprintf(out, KG_OPTIONS_TEXT, "timer%s%s",
                                    config->media.ice ? ", trickle-ice" : "", reliable ? ", 100rel" : "");
     for (size_t i = 0; i < sizeof passing / sizeof passing[0]; i++)

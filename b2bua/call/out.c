@@ -74,6 +74,10 @@ static bool take_sdp(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
     struct kg_call *call = leg->call;
     bool initial = call->fsm.leg[leg->side] != KG_LEG_UP, final = sip->sip_status->st_status >= 200;
     char error[160];
+    if (call->fsm.late && !final && !(kg_reliable_is(sip) && kg_fsm_takes_18x(&call->fsm))) {
+        kg_early_remember(leg, orq, false); /* what is not reliable is no offer */
+        return false;
+    }
     enum kg_sdp_found found = kg_talk_take(leg, sip, error, sizeof error);
     if (found == KG_SDP_BAD)
         kg_warn("call", "call %s: the SDP of %s's answer cannot be understood: %s", call->record->id,
@@ -161,7 +165,7 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
     bool wanted = call->fsm.leg[leg->side] != KG_LEG_CANCELLING && call->fsm.state != KG_CALL_ENDING &&
                   call->fsm.re != KG_RE_WITHDRAWN;
     bool sdp = false;
-    if (sip && status > 100 && status < 200 && !kg_reliable_take(leg, sip)) {
+    if (sip && status > 100 && status < 200 && !kg_reliable_take(leg, orq, sip)) {
         status = 100; /* as if it said nothing */
     }
     if (sip && status > 100 && status < 300) {
@@ -217,6 +221,8 @@ static int take_target(struct kg_leg *leg, const sip_t *sip, struct kg_call_targ
         nta_leg_destroy(leg->dialog);
     leg->dialog = NULL;
     leg->allows_update = leg->refuses_refer = leg->trickles = false;
+    msg_destroy(leg->offer_18x);
+    leg->offer_18x = NULL;
     free(leg->sdp_agreed); /* with another contact, before the answer */
     leg->sdp_agreed = NULL;
     leg->agreed = (struct kg_leg_lines){0};

@@ -32,6 +32,16 @@ static bool has_sdp(const sip_t *sip)
     return kg_body_find(sip, &at, error, sizeof error) != KG_SDP_NONE;
 }
 
+static bool take_answer(struct kg_leg *leg, const sip_t *sip)
+{
+    char error[160];
+    enum kg_sdp_found found = kg_talk_take(leg, sip, error, sizeof error);
+    if (found == KG_SDP_BAD)
+        kg_warn("call", "call %s: the SDP in %s's PRACK cannot be used: %s", leg->call->record->id,
+                leg->call->record->leg[leg->side].user, error);
+    return found == KG_SDP_OK;
+}
+
 /* nta's callback; sip NULL: it will not come any more. That a time is over nta tells the INVITE's callback.
  */
 static int on_prack(struct kg_leg *leg, nta_reliable_t *response, nta_incoming_t *prack, const sip_t *sip)
@@ -42,12 +52,14 @@ static int on_prack(struct kg_leg *leg, nta_reliable_t *response, nta_incoming_t
     if (!sip)
         return 0;
     call->holds++;
-    bool offers = has_sdp(sip); /* RFC 3262 5: the INVITE's offer has its answer, or waits for it */
+    bool awaited = kg_fsm_awaits_prack(&call->fsm), taken = awaited && take_answer(leg, sip);
+    bool offers =
+        !awaited && has_sdp(sip); /* RFC 3262 5: the INVITE's offer has its answer, or waits for it */
     if (!offers) {
         nta_incoming_treply(prack, SIP_200_OK, TAG_END());
         nta_incoming_destroy(prack);
     }
-    kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_PRACK, .side = leg->side});
+    kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_PRACK, .side = leg->side, .sdp = taken});
     if (offers)
         kg_leg_pre_offer(leg, prack, sip);
     kg_call_unhold(call);
@@ -73,6 +85,8 @@ void kg_reliable_close(struct kg_leg *leg)
     if (leg->unacked)
         nta_reliable_destroy(leg->unacked);
     leg->unacked = NULL;
+    msg_destroy(leg->offer_18x);
+    leg->offer_18x = NULL;
     free(leg->heard);
     leg->heard = NULL;
 }
@@ -122,14 +136,18 @@ static bool is_in_order(struct kg_leg *leg, uint64_t dialog, uint32_t rseq)
 }
 
 /* Nobody waits for its answer: nta sends it again until there is one. */
-static void send_prack(struct kg_leg *leg, const sip_t *sip)
+static void send_prack(struct kg_leg *leg, const sip_t *sip, char *sdp, size_t len)
 {
+    struct kg_body body;
     char route[KG_ROUTE_URL];
     sip_rack_t rack[1];
     su_home_t home[1] = {SU_HOME_INIT(home)};
     su_home_init(home);
     const sip_route_t *known = NULL;
     const sip_contact_t *target = NULL;
+    kg_body_begin(&body);
+    if (sdp)
+        kg_body_sdp(&body, leg, sdp, len);
     sip_rack_init(rack);
     rack->ra_response = sip->sip_rseq->rs_response;
     rack->ra_cseq = sip->sip_cseq->cs_seq;
@@ -141,12 +159,13 @@ static void send_prack(struct kg_leg *leg, const sip_t *sip)
     const url_string_t *url = stands             ? NULL
                               : sip->sip_contact ? (url_string_t *)sip->sip_contact->m_url
                                                  : (url_string_t *)leg->target;
-    nta_outgoing_t *orq =
-        nta_outgoing_tcreate(leg->dialog, NULL, NULL, (url_string_t *)kg_leg_route_url(leg, route),
-                             SIP_METHOD_PRACK, url, NTATAG_TPORT(leg->flow.tport), SIPTAG_RACK(rack),
-                             SIPTAG_TO(sip->sip_to), TAG_IF(routes, SIPTAG_ROUTE(routes)), TAG_END());
+    nta_outgoing_t *orq = nta_outgoing_tcreate(
+        leg->dialog, NULL, NULL, (url_string_t *)kg_leg_route_url(leg, route), SIP_METHOD_PRACK, url,
+        NTATAG_TPORT(leg->flow.tport), SIPTAG_RACK(rack), SIPTAG_TO(sip->sip_to),
+        TAG_IF(routes, SIPTAG_ROUTE(routes)), TAG_NEXT(kg_body_tags(&body, NULL)));
     if (orq)
         nta_outgoing_destroy(orq);
+    kg_body_end(&body);
     su_home_deinit(home);
 }
 
@@ -155,12 +174,35 @@ bool kg_reliable_is(const sip_t *sip)
     return sip->sip_rseq && sip_has_feature(sip->sip_require, "100rel") && sip->sip_to->a_tag;
 }
 
-bool kg_reliable_take(struct kg_leg *leg, const sip_t *sip)
+bool kg_reliable_take(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
 {
+    size_t len = 0;
+    char *refusal = NULL;
     if (!kg_reliable_is(sip))
         return true;
     if (!is_in_order(leg, dialog_of(sip), sip->sip_rseq->rs_response))
         return false;
-    send_prack(leg, sip);
+    bool offers = leg->call->fsm.late && has_sdp(sip);
+    if (offers && kg_fsm_takes_18x(&leg->call->fsm) && !leg->offer_18x) {
+        leg->offer_18x = nta_outgoing_getresponse(orq);
+        return true;
+    }
+    if (offers) /* of another phone that the PBX rings: one caller can answer one */
+        refusal = kg_talk_refusal(leg, sip, &len);
+    send_prack(leg, sip, refusal, len);
     return true;
+}
+
+void kg_reliable_answer(struct kg_leg *leg)
+{
+    size_t len = 0;
+    if (!leg->offer_18x)
+        return;
+    const sip_t *sip = sip_object(leg->offer_18x);
+    char *text = kg_talk_answer(leg, sip, &len);
+    send_prack(leg, sip, text, len);
+    msg_destroy(leg->offer_18x);
+    leg->offer_18x = NULL;
+    leg->asked = false; /* its 2xx has none */
+    leg->mux_offered = leg->lines.mux;
 }

@@ -175,7 +175,7 @@ static void turn_away(struct kg_fsm_out *out, enum kg_side side, int status, int
 
 static void answer(struct kg_fsm *fsm, struct kg_fsm_out *out)
 {
-    kg_fsm_add(out, KG_DO_ANSWER, fsm->re_from);
+    kg_fsm_add(out, KG_DO_ANSWER, fsm->re_from)->sdp = true;
     set_state(fsm, fsm->re_update ? KG_RE_NONE : KG_RE_CONFIRMING, INT64_MAX);
 }
 

@@ -70,11 +70,11 @@ void kg_reply_progress(struct kg_leg *leg, int status, bool sdp, bool reliable)
         free(text);
 }
 
-void kg_reply_answer(struct kg_leg *leg)
+void kg_reply_answer(struct kg_leg *leg, bool sdp)
 {
-    size_t len;
-    char *text = kg_talk_text(leg, &len);
-    if (!leg->irq || !text) {
+    size_t len = 0;
+    char *text = sdp ? kg_talk_text(leg, &len) : NULL;
+    if (!leg->irq || (sdp && !text)) {
         /* Out of memory in the one place where both sides wait: the ACK timer ends the call. */
         kg_error("call", "call %s: the answer could not be written; the call ends when its ACK timer does",
                  leg->call->record->id);

@@ -76,13 +76,12 @@ static void do_progress(struct kg_call *call, struct kg_leg *leg, const struct k
 
 static void do_answer(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
 {
-    (void)action;
     if (leg->made) { /* nobody is there yet who would have to acknowledge it */
         kg_talk_commit(call);
         kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_ACK, .side = leg->side});
         return;
     }
-    kg_reply_answer(leg);
+    kg_reply_answer(leg, action->sdp);
     kg_talk_commit(call);
     if (call->fsm.state == KG_CALL_TALK && leg->session.expires_s) /* refreshed */
         kg_talk_save(call);
@@ -92,7 +91,7 @@ static void do_offer(struct kg_call *call, struct kg_leg *leg, const struct kg_f
 {
     (void)call;
     (void)action;
-    kg_reply_answer(leg);
+    kg_reply_answer(leg, true);
 }
 
 static void do_agreed(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
@@ -100,6 +99,13 @@ static void do_agreed(struct kg_call *call, struct kg_leg *leg, const struct kg_
     (void)leg;
     (void)action;
     kg_talk_commit(call);
+}
+
+static void do_prack(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
+{
+    (void)call;
+    (void)action;
+    kg_reliable_answer(leg);
 }
 
 static void do_pre_update(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
@@ -233,6 +239,7 @@ static act *const acts[] = {
     [KG_DO_DROP] = do_drop,
     [KG_DO_PROGRESS] = do_progress,
     [KG_DO_ANSWER] = do_answer,
+    [KG_DO_PRACK] = do_prack,
     [KG_DO_PRE_UPDATE] = do_pre_update,
     [KG_DO_PRE_ANSWER] = do_pre_answer,
     [KG_DO_OFFER] = do_offer,

@@ -80,7 +80,9 @@ enum kg_sdp_found kg_talk_take(struct kg_leg *leg, const sip_t *sip, char *error
     struct kg_sdp *sdp = kg_sdp_parse(body, at.sdp_len, error, size);
     if (!sdp)
         return KG_SDP_BAD;
-    bool may_offer = sip->sip_request && sip->sip_request->rq_method != sip_method_ack;
+    bool may_offer =
+        sip->sip_request && sip->sip_request->rq_method != sip_method_ack &&
+        sip->sip_request->rq_method != sip_method_prack; /* of who offered, it is one all the same */
     bool is_answer = !may_offer && offerer(leg->call) != leg->side;
     if (is_answer && check_answer(leg, sdp, error, size) != 0) {
         kg_sdp_free(sdp);

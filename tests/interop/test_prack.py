@@ -7,9 +7,10 @@ import pytest
 
 from interop.agent import Dialog, token
 from interop.hosts import background, until
+from interop.icestun import IceRtp
 from interop.sipp import Sipp, from_caller, invite, maybe, pause, recv, recv_invite, reply, reply_again, reply_invite_late
 from interop.sipp import sdp as sipp_sdp
-from interop.test_late_offer import TRANSPORTS
+from interop.test_late_offer import TRANSPORTS, lines, listen
 
 USERS = ("alice", "bob")
 SUPPORTED, REQUIRED = ["Supported: 100rel"], ["Require: 100rel"]
@@ -30,13 +31,13 @@ def kedge(hosts, stage):
 class Call:
     """alice's INVITE has reached bob. alice PRACKs what is reliable, unless told otherwise."""
 
-    def __init__(self, stage, hosts, kedge, headers=(), transport="udp", body=None):
+    def __init__(self, stage, hosts, kedge, headers=(), transport="udp", body=None, ice=False):
         self.kedge = kedge
         ends = []
         for i, user in enumerate(USERS):
             agent = stage.agent(hosts[i + 1], user, "pw-" + user, (kedge.host.addr, TRANSPORTS[transport]), transport=transport)
             assert agent.register().status == 200
-            ends.append(Dialog(agent, stage.rtp(agent.host)))
+            ends.append(Dialog(agent, stage.add(IceRtp(agent.host, controlling=i == 1)) if ice else stage.rtp(agent.host)))
         self.a, self.b = ends
         self.said = []
         self.placed = background(self.a.call, "bob", headers=list(headers), provisional=self.said, body=body, timeout=60)
@@ -270,8 +271,8 @@ def test_both_legs_at_once(ring):
 
 
 def test_a_late_offer_waits_for_the_2xx(ring):
-    """A reliable 18x would bring the offer, and the answer would be due in PRACK: the callee is not told that kedge could."""
-    call = ring(SUPPORTED, body="")
+    """A reliable 18x would bring the offer, and the answer would be due in PRACK, which this caller does not know."""
+    call = ring(body="")
     assert "100rel" not in call.invite.get("supported") and not call.invite.body
     call.bob(180)
     call.b.answer(call.invite, ack=False)
@@ -280,6 +281,72 @@ def test_a_late_offer_waits_for_the_2xx(ring):
     assert re.search("^m=audio 0", call.b.agent.expect("ACK").body, re.M)
     for dialog in (call.b, call.a):
         dialog.agent.reply(dialog.agent.expect("BYE"), 200)
+    call.kedge.no_calls()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("repeats", (False, True), ids=("", "repeated"))
+def test_a_late_offer_in_a_reliable_183(ring, transport, repeats):
+    """The offer in 183, the answer in PRACK: early media before anybody answers. The 200 says nothing more to the caller."""
+    call = ring(SUPPORTED, transport, body="")
+    assert "100rel" in call.invite.get("supported") and not call.invite.body
+    tag = token()
+    call.bob(183, 30, call.b.body(), tag=tag)
+    offer = call.heard(183)
+    assert is_reliable(offer) and offer.media()[0] == call.kedge.host.addr
+    assert call.b.agent.quiet("PRACK", 0.3), "its PRACK has the answer, which is not known yet"
+    assert call.prack(offer, call.a.body()).status == 200
+    prack = call.b.agent.expect("PRACK")
+    assert prack.get("rack").startswith("30 ") and prack.media()[0] == call.kedge.host.addr and call.a.agent.ip not in prack.body
+    call.b.agent.reply(prack, 200)
+    call.a.rtp.to, call.b.rtp.to = offer.media(), prack.media()
+    assert call.a.rtp.got(ms=100) and call.b.rtp.got(ms=100), "no early media"
+    call.bob(200, body=call.b.body() if repeats else "", tag=tag)
+    ok = call.placed()
+    assert ok.status == 200 and not ok.body, ok.body
+    assert not call.b.agent.expect("ACK").body
+    since = time.monotonic()
+    assert call.a.rtp.got(since, ms=200) and call.b.rtp.got(since, ms=200)
+    assert call.kedge.calls()[0]["state"] == "talk"
+    call.a.cseq = 60
+    again = background(call.a.reinvite)
+    request = call.b.agent.expect("INVITE")
+    call.b.agent.reply(request, 200, call.b.body())
+    assert again().status == 200
+    call.b.agent.expect("ACK")
+    call.end()
+
+
+def test_a_late_offer_with_ice_in_a_reliable_183(ring):
+    """Steered before the answer, and still after it."""
+    call = ring(SUPPORTED, body="", ice=True)
+    tag = token()
+    call.bob(183, 30, lines(call.b), tag=tag)
+    offer = call.heard(183)
+    assert f"a=ice-ufrag:{call.b.rtp.ufrag}" in offer.body
+    assert call.prack(offer, lines(call.a)).status == 200
+    prack = call.b.agent.expect("PRACK")
+    assert f"a=ice-ufrag:{call.a.rtp.ufrag}" in prack.body
+    call.b.agent.reply(prack, 200)
+    listen(call.a, offer)
+    listen(call.b, prack)
+    assert call.a.rtp.got(ms=100) and call.b.rtp.got(ms=100), "no early media"
+    call.bob(200, tag=tag)
+    assert call.placed().status == 200
+    call.b.agent.expect("ACK")
+    since = time.monotonic()
+    assert call.a.rtp.got(since, ms=200) and call.b.rtp.got(since, ms=200)
+    assert until(lambda: call.kedge.calls()[0]["path"] == "direct", 5)
+    call.end()
+
+
+def test_a_late_offer_in_183_that_is_not_answered(ring):
+    call = ring(REQUIRED, body="")
+    call.bob(183, 30, call.b.body())
+    assert call.prack(call.heard(183)).status == 200
+    call.b.agent.reply(call.b.agent.expect("CANCEL"), 200)
+    call.bob(487)
+    assert call.placed().status == 488
     call.kedge.no_calls()
 
 

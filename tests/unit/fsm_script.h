@@ -58,6 +58,7 @@ static const char *const action_names[] = {
     [KG_DO_OFFER] = "200 offer",
     [KG_DO_AGREED] = "agreed",
     [KG_DO_SERVE] = "serve",
+    [KG_DO_PRACK] = "PRACK",
     [KG_DO_PRE_UPDATE] = "pre UPDATE",
     [KG_DO_PRE_ANSWER] = "pre 200",
 };

@@ -143,6 +143,74 @@ static void test_a_late_offer_waits(void **state)
     STEP("media", "ACK B answer, agreed, talk");
 }
 
+/* ---- the late offer in a reliable 18x ---- */
+
+static struct run offered(enum kg_reliable how)
+{
+    struct run run = reliable(how);
+    STEP("A invite", "INVITE B");
+    assert_true(kg_fsm_takes_18x(&run.fsm));
+    STEP("B 1xx 183 sdp reliable", "apply B");
+    assert_false(kg_fsm_takes_18x(&run.fsm));
+    STEP("media", "progress A 183 sdp reliable");
+    assert_true(kg_fsm_awaits_prack(&run.fsm));
+    return run;
+}
+
+static void test_a_late_offer_in_18x(void **state)
+{
+    (void)state;
+    struct run run = offered(KG_RELIABLE_SDP);
+    STEP("B 1xx 180", "");
+    STEP("A prack sdp", "apply A");
+    STEP("B 1xx 181", "progress A 181"); /* PRACKed is PRACKed */
+    STEP("media", "PRACK B, agreed, progress A 180");
+    assert_true(kg_fsm_takes_pre_offer(&run.fsm));
+    STEP("A update sdp passes", "apply A");
+    STEP("media", "pre UPDATE B");
+    STEP("B pre2xx sdp", "apply B");
+    STEP("media", "pre 200 A");
+    STEP("B 2xx sdp", "ACK B, apply B");
+    STEP("media", "200 A");
+    assert_false(kg_fsm_awaits_answer(&run.fsm, A));
+    STEP("A ack", "talk");
+}
+
+static void test_a_late_offer_waits_for_an_earlier_prack(void **state)
+{
+    (void)state;
+    struct run run = reliable(KG_RELIABLE_ALL);
+    STEP("A invite", "INVITE B");
+    STEP("B 1xx 180", "progress A 180 reliable");
+    STEP("B 1xx 183 sdp reliable", "apply B");
+    STEP("media", "");
+    assert_false(kg_fsm_awaits_prack(&run.fsm));
+    STEP("A prack", "progress A 183 sdp reliable");
+    STEP("A prack sdp", "apply A");
+    STEP("media", "PRACK B, agreed");
+}
+
+static void test_a_late_offer_in_18x_that_comes_to_nothing(void **state)
+{
+    (void)state;
+    struct run run = offered(KG_RELIABLE_ALL);
+    STEP("A prack", "refuse A 488, CANCEL B, release"); /* without the answer */
+    run = offered(KG_RELIABLE_ALL);
+    STEP("A noprack", "refuse A 504, CANCEL B, release");
+    run = offered(KG_RELIABLE_ALL);
+    STEP("B 2xx sdp", "ACK B, refuse A 502, BYE B, release"); /* too early */
+    run = offered(KG_RELIABLE_ALL);
+    STEP("A prack sdp", "apply A");
+    STEP("media fail", "refuse A 503 later, CANCEL B, release");
+    run = offered(KG_RELIABLE_ALL);
+    STEP("B reject 480", "refuse A 480, release, free"); /* no other contact: A has its offer */
+    run = reliable(KG_RELIABLE_NONE);
+    STEP("A invite", "INVITE B");
+    STEP("B 1xx 183 sdp reliable", "progress A 183"); /* nobody asked for that */
+    STEP("B 2xx sdp", "apply B");
+    STEP("media", "200 offer A");
+}
+
 /* ---- changes before the answer (RFC 3311 5.1, RFC 3262 5) ---- */
 
 /* The first exchange is complete on both sides. */
@@ -273,6 +341,9 @@ int main(void)
         cmocka_unit_test(test_no_prack),
         cmocka_unit_test(test_ended_while_the_answer_waits),
         cmocka_unit_test(test_a_late_offer_waits),
+        cmocka_unit_test(test_a_late_offer_in_18x),
+        cmocka_unit_test(test_a_late_offer_waits_for_an_earlier_prack),
+        cmocka_unit_test(test_a_late_offer_in_18x_that_comes_to_nothing),
         cmocka_unit_test(test_update_before_the_answer),
         cmocka_unit_test(test_update_before_the_first_exchange),
         cmocka_unit_test(test_update_that_cannot_pass),
