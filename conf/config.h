@@ -143,6 +143,7 @@ struct kg_config {
         size_t pass_headers_count;
         struct kg_header_name pass_methods[KG_PASS_METHODS_MAX];
         size_t pass_methods_count;
+        bool lamps; /* accounts may watch each other's calls */
     } sip;
     struct {
         char certificate[KG_PATH_MAX]; /* empty: self-signed pair beside the store */

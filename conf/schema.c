@@ -33,6 +33,10 @@ const struct kg_conf_row kg_conf_rows[] = {
      LIST(sip.pass_methods, sip.pass_methods_count, KG_PASS_METHODS_MAX), .reloadable = true,
      .doc = "Methods unknown to kedge that pass with their bodies,; all others are answered "
             "501."},
+    {"sip.lamps", &kg_conf_yes, "yes", FIELD(sip.lamps), .reloadable = true,
+     .doc = "Without a PBX: accounts may watch each other's calls (event package dialog, RFC 4235), who "
+            "calls whom "
+            "included, and pick them up."},
     {"tls.certificate", &kg_conf_path, "", FIELD(tls.certificate), .reloadable = true,
      .doc = "PEM file with the certificate chain. Without it a self-signed pair is made at first start."},
     {"tls.key", &kg_conf_path, "", FIELD(tls.key), .reloadable = true,

@@ -46,8 +46,7 @@ static const char *remote_tag(const struct kg_leg *leg)
     return early && early->sip_to ? early->sip_to->a_tag : rtag;
 }
 
-/* 0, or E2BIG: then *id is as it was. */
-static int name(const struct kg_leg *leg, enum kg_dialog_place place, struct kg_dialog_id *id)
+int kg_dialog_name(const struct kg_leg *leg, enum kg_dialog_place place, struct kg_dialog_id *id)
 {
     const char *local = leg->dialog ? nta_leg_get_tag(leg->dialog) : NULL;
     const char *remote = leg->dialog ? remote_tag(leg) : NULL;
@@ -72,5 +71,5 @@ bool kg_dialog_translate(struct kg_calls *calls, struct kg_dialog_id *id, bool t
     if (place == KG_DIALOG_FOREIGN || (to_pbx ? leg->pbx : place == KG_DIALOG_FAR))
         return false;
     const struct kg_leg *other = &leg->call->leg[kg_other_side(leg->side)];
-    return name(other, place == KG_DIALOG_NEAR ? KG_DIALOG_FAR : KG_DIALOG_NEAR, id) == 0;
+    return kg_dialog_name(other, place == KG_DIALOG_NEAR ? KG_DIALOG_FAR : KG_DIALOG_NEAR, id) == 0;
 }

@@ -28,6 +28,9 @@ enum kg_dialog_place {
  * ours. An early dialog of a leg that rings is found as well. */
 enum kg_dialog_place kg_dialog_find(struct kg_calls *calls, const struct kg_dialog_id *id,
                                     struct kg_leg **leg);
+/* A leg's dialog as its peer (FAR), or as kedge (NEAR), is told of it in Replaces. 0; ENOENT: it has no peer
+ * yet; E2BIG. Then *id is as it was. */
+int kg_dialog_name(const struct kg_leg *leg, enum kg_dialog_place place, struct kg_dialog_id *id);
 /* Rewrites *id as it has to read for a request or body that goes to a PBX or trunk (to_pbx) or to a phone:
  *   to a PBX:   a leg that faces a PBX stays as it is; a phone's leg becomes the same call's other leg
  *   to a phone: NEAR becomes the call's other leg; FAR stays as it is

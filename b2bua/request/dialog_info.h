@@ -30,4 +30,20 @@ struct kg_dialog_info_words {
 char *kg_dialog_info_rewrite(const char *body, size_t len, const struct kg_dialog_info_words *words,
                              size_t *out_len);
 
+/* One dialog of a document that kedge writes: every text as it is, unescaped. */
+struct kg_dialog_info_entry {
+    const char *id, *state; /* "early" */
+    bool initiator;
+    const char *local, *remote; /* URIs */
+    bool named;
+    struct kg_dialog_info_id dialog; /* if named */
+};
+/* Appends it to a document's inside of `used` bytes. Returns how many there are then; `used`: it does not
+ * fit. */
+size_t kg_dialog_info_append(char *out, size_t size, size_t used, const struct kg_dialog_info_entry *entry);
+/* The document around what was appended, with the full state of entity (a URI); inside "": nobody is in a
+ * call. Returns its length; 0: it does not fit. */
+size_t kg_dialog_info_document(char *out, size_t size, const char *entity, unsigned version, const char *id,
+                               const char *inside);
+
 #endif

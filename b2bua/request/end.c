@@ -121,6 +121,7 @@ static void leave_user(struct kg_end *end)
     user->count -= end->index == KG_SUBSCRIBER;
     if (!user->ends) {
         HASH_DEL(requests->subscribers, user);
+        free(user->calls);
         free(user);
     }
     end->user = NULL;

@@ -35,6 +35,9 @@
 #define KG_REQUEST_TAG 16 /* hex digits of our tags: 64 random bits */
 #define KG_REQUEST_ID  24 /* of our Call-IDs, and of a subscription's name */
 
+/* Seconds that a phone must not refresh a subscription with kedge itself more often than. */
+#define KG_LAMP_MIN_EXPIRES "30"
+
 struct kg_subscription;
 
 /* How a method goes from one kind of peer to the other. */
@@ -43,6 +46,7 @@ enum kg_manner {
     KG_MANNER_ONE,    /* to one place: the PBX that serves the sender, or the contact that the PBX means */
     KG_MANNER_ALL,    /* to every contact of the user at once: the first 2xx wins (RFC 3261 16.7) */
     KG_MANNER_DIALOG, /* as KG_MANNER_ONE, and a dialog comes of it */
+    KG_MANNER_OWN,    /* to nobody: kedge is the notifier */
 };
 
 /* Where a request goes. */
@@ -61,8 +65,8 @@ struct kg_transit {
     struct kg_requests *requests;
     struct kg_transit *prev, *next;
     nta_incoming_t *irq; /* NULL: nobody waits for the answer (a NOTIFY that was kept) */
-    msg_t *request;
-    const sip_t *sip; /* of request */
+    msg_t *request;      /* NULL: kedge's own NOTIFY */
+    const sip_t *sip;    /* of request */
     struct kg_way way;
     size_t next_target;
     nta_outgoing_t *orq[KG_WAY_MAX]; /* under way; NULL: answered, or not sent */
@@ -80,6 +84,7 @@ struct kg_requests {
     su_timer_t *timer;
     unsigned ticks;
     bool closing;
+    size_t lamps; /* subscriptions whose notifier is kedge */
     struct kg_transit *transits;
     size_t transit_count;
     struct kg_subscription *subscriptions; /* hash by id */
@@ -104,6 +109,9 @@ void kg_transit_start(struct kg_requests *requests, nta_incoming_t *irq, const s
  * with. */
 int kg_transit_inside(struct kg_subscription *subscription, unsigned to_end, nta_incoming_t *irq,
                       msg_t *request, const struct kg_flow *flow);
+/* A NOTIFY of kedge's own. 0, or a status: it was not sent. */
+int kg_transit_notify(struct kg_subscription *subscription, const char *state, const char *type,
+                      const char *body, size_t len);
 void kg_transit_free(struct kg_transit *transit);
 void kg_transits_tick(struct kg_requests *requests, int64_t now_ms);
 

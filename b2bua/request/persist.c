@@ -40,6 +40,8 @@ static char *routes_of(const sip_route_t *route)
 
 static json_t *end_json(const struct kg_end *end)
 {
+    if (!end->dialog) /* of kedge's own package */
+        return json_pack("{s:i, s:s}", "peer", (int)end->peer.kind, "user", end->user ? end->user->name : "");
     const sip_route_t *route = NULL;
     const sip_contact_t *contact = NULL;
     char remote[KG_ADDR_STR], local[KG_ADDR_STR];
@@ -62,8 +64,9 @@ void kg_subscription_save(const struct kg_subscription *s)
 {
     struct kg_store *store = s->requests->server->store;
     struct kg_store_binding row;
-    json_t *json = json_pack("{s:s, s:s, s:s, s:o, s:o}", "event", s->event, "by", s->by, "of", s->of,
-                             end_name[0], end_json(&s->end[0]), end_name[1], end_json(&s->end[1]));
+    json_t *json = json_pack("{s:s, s:s, s:s, s:I, s:o, s:o}", "event", s->event, "by", s->by, "of", s->of,
+                             "version", (json_int_t)s->version, end_name[0], end_json(&s->end[0]),
+                             end_name[1], end_json(&s->end[1]));
     char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     snprintf(row.key, sizeof row.key, "%s", s->id);
     snprintf(row.user, sizeof row.user, "%s", s->by);
@@ -127,6 +130,14 @@ static int restore_end(struct kg_end *end, const json_t *json)
     return failed;
 }
 
+/* Told anew at once, in a document whose version is greater than any before (RFC 4235 4.1). */
+static int restore_own(struct kg_subscription *s, const json_t *json, const char *user)
+{
+    s->version = get_number(json, "version") + CSEQ_GAP;
+    s->due = true;
+    return kg_end_belongs(&s->end[KG_NOTIFIER], user) != 0 ? ENOMEM : kg_lamp_restored(s);
+}
+
 static int restore(struct kg_requests *requests, const struct kg_store_binding *row, const json_t *json)
 {
     const json_t *from = json_object_get(json, end_name[0]), *to = json_object_get(json, end_name[1]);
@@ -141,8 +152,10 @@ static int restore(struct kg_requests *requests, const struct kg_store_binding *
     s->state = KG_SUBSCRIPTION_UP;
     s->expires_ms = row->expires_ms - kg_wall_ms() + kg_mono_ms();
     int failed = s->event && s->by && s->of ? restore_end(&s->end[0], from) : ENOMEM;
+    s->own = !json_object_get(to, "call_id");
+    requests->lamps += s->own;
     if (!failed)
-        failed = restore_end(&s->end[1], to);
+        failed = s->own ? restore_own(s, json, get_string(to, "user")) : restore_end(&s->end[1], to);
     if (failed)
         kg_subscription_free(s);
     else

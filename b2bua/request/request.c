@@ -20,6 +20,8 @@ static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *a
     int64_t now_ms = kg_mono_ms();
     (void)magic;
     kg_transits_tick(requests, now_ms);
+    if (requests->lamps > 0)
+        kg_lamps_tick(requests);
     if (++requests->ticks % SUBSCRIPTIONS_EVERY == 0)
         kg_subscriptions_tick(requests, now_ms);
     su_timer_set_interval(timer, on_tick, arg, TICK_MS);
@@ -67,7 +69,7 @@ void kg_requests_serve(struct kg_requests *requests, nta_incoming_t *irq, const 
     }
     if (kg_way_find(requests, irq, sip, flow, &way) != 0)
         return;
-    if (way.manner == KG_MANNER_DIALOG)
+    if (way.manner == KG_MANNER_DIALOG || way.manner == KG_MANNER_OWN)
         kg_subscription_start(requests, irq, sip, flow, &way);
     else
         kg_transit_start(requests, irq, sip, flow, &way, NULL);

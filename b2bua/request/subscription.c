@@ -73,6 +73,7 @@ static void drop_transits(struct kg_subscription *s)
 void kg_subscription_free(struct kg_subscription *s)
 {
     drop_transits(s);
+    s->requests->lamps -= s->own;
     if (s->stored && !s->requests->closing) /* what ends with the process goes on in the next */
         kg_subscription_forget(s);
     HASH_DEL(s->requests->subscriptions, s);
@@ -136,6 +137,13 @@ void kg_subscription_start(struct kg_requests *requests, nta_incoming_t *irq, co
         status = 503;
     if (!status && (failed = fill(s, irq, sip, flow, way)) != 0)
         status = failed == EDQUOT ? 403 : 503;
+    if (!status && way->manner == KG_MANNER_OWN) {
+        s->own = true;
+        requests->lamps++;
+        status = kg_lamp_subscribed(s, irq, sip);
+        if (!status)
+            return;
+    }
     if (!status) {
         kg_transit_start(requests, irq, sip, flow, way, s);
         return;
@@ -163,7 +171,7 @@ static void expire_in(struct kg_subscription *s, uint64_t seconds)
     s->expires_ms = kg_mono_ms() + (int64_t)seconds * 1000 + KG_TIMER_N_MS;
 }
 
-static void end_soon(struct kg_subscription *s)
+void kg_subscription_end_soon(struct kg_subscription *s)
 {
     s->state = KG_SUBSCRIPTION_ENDING;
     s->expires_ms = kg_mono_ms() + KG_TIMER_N_MS;
@@ -198,7 +206,7 @@ static void granted(struct kg_subscription *s, const struct kg_transit *t, const
     if (refer && is_without_notify(sip))
         s->state = KG_SUBSCRIPTION_OVER;
     else if (!refer && expires && expires->ex_delta == 0)
-        end_soon(s);
+        kg_subscription_end_soon(s);
     else
         expire_in(s, !refer && expires ? expires->ex_delta : DEFAULT_EXPIRES);
     /* Whom the notifier believes is at the place that the request came from. */
@@ -211,7 +219,7 @@ static void granted(struct kg_subscription *s, const struct kg_transit *t, const
 }
 
 /* What ends the subscription and not only the request in it (RFC 5057 5.1). */
-static bool is_fatal(int status)
+bool kg_subscription_is_fatal(int status)
 {
     return status == 404 || status == 405 || status == 410 || status == 416 || status == 481 ||
            status == 489 || status == 501 || status == 604;
@@ -238,10 +246,14 @@ static bool is_terminated(const sip_t *sip)
 int kg_subscription_answered(struct kg_subscription *s, struct kg_transit *t, int status, const sip_t *sip)
 {
     struct kg_end *end = &s->end[t->to_end];
+    if (s->own) {
+        kg_lamp_answered(s, status, sip);
+        return status;
+    }
     if (t->to_end == KG_NOTIFIER) {
         if (sip && status < 300)
             granted(s, t, sip);
-        else if (s->state == KG_SUBSCRIPTION_ASKED || is_fatal(status))
+        else if (s->state == KG_SUBSCRIPTION_ASKED || kg_subscription_is_fatal(status))
             s->state = KG_SUBSCRIPTION_OVER;
         return status;
     }
@@ -254,15 +266,13 @@ int kg_subscription_answered(struct kg_subscription *s, struct kg_transit *t, in
         end->away = false;
         s->retry_after_ms = 0;
     }
-    if (is_terminated(t->sip) || is_fatal(status))
+    if (is_terminated(t->sip) || kg_subscription_is_fatal(status))
         s->state = KG_SUBSCRIPTION_OVER;
     return status;
 }
 
-bool kg_subscription_is_over(const struct kg_subscription *s, const struct kg_transit *t, int status)
+bool kg_subscription_is_over(const struct kg_subscription *s)
 {
-    (void)t;
-    (void)status;
     return s->state == KG_SUBSCRIPTION_OVER;
 }
 
@@ -271,6 +281,8 @@ bool kg_subscription_is_over(const struct kg_subscription *s, const struct kg_tr
 static void deliver(struct kg_subscription *s)
 {
     msg_t *kept = s->kept;
+    s->due = s->own;
+    s->end[KG_SUBSCRIBER].away &= !s->own;
     s->kept = NULL;
     s->retry_ms = KG_NEVER;
     if (kept && kg_transit_inside(s, KG_SUBSCRIBER, NULL, kept, NULL) != 0)
@@ -322,6 +334,8 @@ void kg_requests_moved(struct kg_requests *requests, const char *name, const str
         return;
     DL_FOREACH_SAFE(user->ends, end, next)
     {
+        if (!end->dialog) /* of a lamp of kedge's own */
+            continue;
         bool was_there = kg_addr_is_set(&before->remote) && kg_flow_same(&end->flow, before);
         if (was_there || is_back(requests, end, after))
             kg_subscription_follow(end, after);
@@ -370,7 +384,7 @@ static void note_state(struct kg_subscription *s, const sip_t *sip)
     const sip_subscription_state_t *state = sip->sip_subscription_state;
     snprintf(s->substate, sizeof s->substate, "%s", state->ss_substate ? state->ss_substate : "");
     if (is_terminated(sip))
-        end_soon(s); /* should the answer to it not come */
+        kg_subscription_end_soon(s); /* should the answer to it not come */
     else if (state->ss_expires && s->state != KG_SUBSCRIPTION_ENDING)
         expire_in(s, strtoul(state->ss_expires, NULL, 10)); /* RFC 6665 4.1.2.1: it may be shorter */
 }
@@ -405,7 +419,11 @@ static int on_subscribe(struct kg_end *end, nta_incoming_t *irq, const sip_t *si
         return 489;
     if (sip->sip_contact)
         nta_leg_server_route(end->dialog, NULL, sip->sip_contact);
-    return kg_transit_inside(s, KG_NOTIFIER, irq, msg, flow);
+    if (!s->own)
+        return kg_transit_inside(s, KG_NOTIFIER, irq, msg, flow);
+    if (!kg_flow_same(&end->flow, flow))
+        kg_subscription_follow(end, flow);
+    return kg_lamp_subscribed(s, irq, sip);
 }
 
 static int serve(struct kg_end *end, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow)
@@ -444,6 +462,9 @@ int kg_end_request(struct kg_end *end, nta_leg_t *dialog, nta_incoming_t *irq, c
         nta_incoming_treply(irq, SIP_405_METHOD_NOT_ALLOWED, SIPTAG_ALLOW_STR(KG_SIP_ALLOW), TAG_END());
     } else if (status == 489) {
         nta_incoming_treply(irq, SIP_489_BAD_EVENT, SIPTAG_ALLOW_EVENTS_STR(KG_ALLOW_EVENTS), TAG_END());
+    } else if (status == 423) {
+        nta_incoming_treply(irq, SIP_423_INTERVAL_TOO_BRIEF, SIPTAG_MIN_EXPIRES_STR(KG_LAMP_MIN_EXPIRES),
+                            TAG_END());
     } else if (status == 503) {
         nta_incoming_treply(irq, SIP_503_SERVICE_UNAVAILABLE, SIPTAG_RETRY_AFTER_STR("5"), TAG_END());
     }
@@ -457,7 +478,9 @@ void kg_subscriptions_tick(struct kg_requests *requests, int64_t now_ms)
     struct kg_subscription *s, *next;
     HASH_ITER(hh, requests->subscriptions, s, next)
     {
-        if (now_ms >= s->expires_ms)
+        if (now_ms >= s->expires_ms && s->own && s->state == KG_SUBSCRIPTION_UP)
+            kg_lamp_expired(s);
+        else if (now_ms >= s->expires_ms)
             kg_subscription_free(s);
         else if (now_ms >= s->retry_ms && kg_end_is_reachable(&s->end[KG_SUBSCRIBER]))
             deliver(s);
@@ -483,7 +506,8 @@ json_t *kg_requests_subscriptions_json(const struct kg_requests *requests)
         const struct kg_end *by = &s->end[KG_SUBSCRIBER], *of = &s->end[KG_NOTIFIER];
         const struct kg_end *phone = by->peer.kind == KG_PEER_PHONE ? by : of;
         char remote[KG_ADDR_STR];
-        int64_t left = s->expires_ms == KG_NEVER ? 0 : (s->expires_ms - KG_TIMER_N_MS - now_ms) / 1000;
+        int64_t margin = s->own ? 0 : KG_TIMER_N_MS;
+        int64_t left = s->expires_ms == KG_NEVER ? 0 : (s->expires_ms - margin - now_ms) / 1000;
         json_array_append_new(
             list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s}", "id", s->id, "event", s->event, "by",
                             by->peer.kind == KG_PEER_PHONE ? s->by : "the PBX", "of", s->of, "state",

@@ -20,6 +20,8 @@ struct kg_subscriber {
     char name[160];
     unsigned count; /* ends in the list */
     struct kg_end *ends;
+    char *calls; /* the user's calls as dialog-info, if somebody watches them here; malloc'd */
+    size_t calls_len;
 };
 
 struct kg_end {
@@ -47,6 +49,10 @@ struct kg_subscription {
     char substate[16];  /* as the last NOTIFY says */
     int64_t expires_ms; /* monotonic: the state goes then */
     bool stored;        /* the store has it */
+    bool own;           /* kedge is the notifier: end[KG_NOTIFIER] has a user and no dialog */
+    bool due;           /* own: a NOTIFY is owed, whatever it says */
+    uint64_t told;      /* own: hash of what it said last */
+    unsigned version;   /* own: of the last document */
     unsigned transits;  /* requests under way in its dialogs */
     msg_t *kept;        /* the newest NOTIFY that the phone could not be given; NULL: none */
     int64_t retry_ms;   /* when that is tried again, as long as nothing says that the phone is back */
@@ -62,17 +68,28 @@ void kg_subscription_free(struct kg_subscription *subscription);
 int kg_subscription_answered(struct kg_subscription *subscription, struct kg_transit *transit, int status,
                              const sip_t *sip);
 /* After that answer was passed on: whether it was the last thing. */
-bool kg_subscription_is_over(const struct kg_subscription *subscription, const struct kg_transit *transit,
-                             int status);
+bool kg_subscription_is_over(const struct kg_subscription *subscription);
 /* A new one of this name, NULL: a fresh one; in the table. NULL: no memory. */
 struct kg_subscription *kg_subscription_new(struct kg_requests *requests, const char *id, struct kg_peer from,
                                             struct kg_peer to);
+bool kg_subscription_is_fatal(int status);
+void kg_subscription_end_soon(struct kg_subscription *subscription);
 void kg_subscriptions_tick(struct kg_requests *requests, int64_t now_ms);
 
 /* nta's callback for requests in one of the dialogs. */
 int kg_end_request(struct kg_end *end, nta_leg_t *dialog, nta_incoming_t *irq, const sip_t *sip);
 /* The end's phone is at another place: what was kept for it is sent there. */
 void kg_subscription_follow(struct kg_end *end, const struct kg_flow *flow);
+
+/* ---- lamp.c: kedge's own event package `dialog`, where there is no PBX ---- */
+/* A new subscription, or a refresh: answers irq; 0, or a status to refuse it with. */
+int kg_lamp_subscribed(struct kg_subscription *subscription, nta_incoming_t *irq, const sip_t *sip);
+/* The answer to a NOTIFY of it; sip NULL: none came. */
+void kg_lamp_answered(struct kg_subscription *subscription, int status, const sip_t *sip);
+/* It was read from the store. 0 or ENOMEM. */
+int kg_lamp_restored(struct kg_subscription *subscription);
+void kg_lamp_expired(struct kg_subscription *subscription);
+void kg_lamps_tick(struct kg_requests *requests);
 
 /* ---- persist.c: subscriptions outlive the process ---- */
 /* After every change that a restart must know of. */

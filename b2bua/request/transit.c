@@ -37,7 +37,7 @@ static struct kg_transit *transit_new(struct kg_requests *requests, nta_incoming
     t->requests = requests;
     t->irq = irq;
     t->request = request;
-    t->sip = sip_object(request);
+    t->sip = request ? sip_object(request) : NULL;
     if (flow)
         kg_flow_copy(&t->flow, flow);
     DL_APPEND(requests->transits, t);
@@ -57,7 +57,8 @@ void kg_transit_free(struct kg_transit *t)
     if (t->irq)
         nta_incoming_destroy(t->irq); /* 500 unless it was answered */
     msg_destroy(t->best);
-    msg_destroy(t->request);
+    if (t->request)
+        msg_destroy(t->request);
     kg_way_clear(&t->way);
     kg_flow_clear(&t->flow);
     free(t);
@@ -211,12 +212,9 @@ static void reply(struct kg_transit *t, int status, const sip_t *sip)
 static void finish(struct kg_transit *t, int status, const sip_t *sip)
 {
     struct kg_subscription *subscription = t->subscription;
-    int told = status;
-    if (subscription) {
-        told = kg_subscription_answered(subscription, t, status, sip);
-    }
+    int told = subscription ? kg_subscription_answered(subscription, t, status, sip) : status;
     reply(t, told >= 300 ? map_status(told, asked(t)) : told, told == status ? sip : NULL);
-    bool over = subscription && kg_subscription_is_over(subscription, t, told);
+    bool over = subscription && kg_subscription_is_over(subscription);
     kg_transit_free(t);
     if (over)
         kg_subscription_free(subscription);
@@ -343,6 +341,38 @@ void kg_transit_start(struct kg_requests *requests, nta_incoming_t *irq, const s
         ;
     if (!sent)
         give_up(t);
+}
+
+int kg_transit_notify(struct kg_subscription *subscription, const char *state, const char *type,
+                      const char *body, size_t len)
+{
+    struct kg_requests *requests = subscription->requests;
+    struct kg_end *end = &subscription->end[KG_SUBSCRIBER];
+    char route[KG_HOP_URL], contact_buf[KG_CONTACT_URL];
+    sip_contact_t contact[1];
+    sip_payload_t payload[1];
+    if (requests->transit_count >= KG_TRANSITS_MAX)
+        return 503;
+    struct kg_transit *t = transit_new(requests, NULL, NULL, NULL);
+    if (!t)
+        return 503;
+    t->subscription = subscription;
+    subscription->transits++;
+    t->to_end = KG_SUBSCRIBER;
+    t->way.to = end->peer;
+    set_patience(t);
+    kg_end_contact(end, contact, contact_buf);
+    sip_payload_init(payload)->pl_data = (char *)body;
+    payload->pl_len = len;
+    t->orq[0] = nta_outgoing_tcreate(
+        end->dialog, on_response, t, (url_string_t *)kg_end_route_url(end, route), SIP_METHOD_NOTIFY, NULL,
+        NTATAG_TPORT(end->flow.tport), SIPTAG_CONTACT(contact), SIPTAG_MAX_FORWARDS_STR("70"),
+        SIPTAG_EVENT_STR(subscription->event), SIPTAG_SUBSCRIPTION_STATE_STR(state),
+        TAG_IF(len, SIPTAG_CONTENT_TYPE_STR(type)), TAG_IF(len, SIPTAG_PAYLOAD(payload)), TAG_END());
+    if (t->orq[0])
+        return 0;
+    kg_transit_free(t);
+    return 500;
 }
 
 int kg_transit_inside(struct kg_subscription *subscription, unsigned to_end, nta_incoming_t *irq,

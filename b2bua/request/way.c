@@ -80,6 +80,7 @@ void kg_request_refuse(nta_incoming_t *irq, int status, const char *phrase, unsi
     sip_retry_after_t after[1];
     sip_retry_after_init(after)->af_delta = retry_after;
     nta_incoming_treply(irq, status, phrase, TAG_IF(retry_after, SIPTAG_RETRY_AFTER(after)),
+                        TAG_IF(status == 423, SIPTAG_MIN_EXPIRES_STR(KG_LAMP_MIN_EXPIRES)),
                         TAG_IF(status == 489, SIPTAG_ALLOW_EVENTS_STR(KG_ALLOW_EVENTS)),
                         TAG_IF(status == 405, SIPTAG_ALLOW_STR(KG_SIP_ALLOW)), TAG_END());
     nta_incoming_destroy(irq);
@@ -149,6 +150,15 @@ static int from_pbx(struct kg_requests *requests, nta_incoming_t *irq, const sip
 
 /* ---- embedded registrar ---- */
 
+/* Who is in a call kedge knows best. */
+static bool is_lamp(const struct kg_requests *requests, const sip_t *sip, const struct kg_way *way)
+{
+    const sip_event_t *event = sip->sip_event;
+    return sip->sip_request->rq_method == sip_method_subscribe && requests->server->config.sip.lamps &&
+           event && event->o_type && strcasecmp(event->o_type, "dialog") == 0 &&
+           kg_registrar_has_account(requests->server->registrar, way->of);
+}
+
 static int between_phones(struct kg_requests *requests, nta_incoming_t *irq, const sip_t *sip,
                           const struct kg_flow *flow, struct kg_way *way)
 {
@@ -169,6 +179,10 @@ static int between_phones(struct kg_requests *requests, nta_incoming_t *irq, con
     if (way->manner == KG_MANNER_REFUSE) {
         kg_request_refuse(irq, rule->status, rule->phrase, 0);
         return EACCES;
+    }
+    if (is_lamp(requests, sip, way)) {
+        way->manner = KG_MANNER_OWN;
+        return 0;
     }
     way->count = kg_registrar_find(registrar, sip->sip_request->rq_url, NULL, way->target,
                                    way->manner == KG_MANNER_ALL ? KG_WAY_MAX : 1);

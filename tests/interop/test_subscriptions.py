@@ -5,11 +5,12 @@ import re
 import signal
 import sqlite3
 import time
+import xml.etree.ElementTree as tree
 
 import pytest
 
 from interop import sipp
-from interop.agent import Message, token
+from interop.agent import Dialog, Message, token
 from interop.hosts import background, until
 from interop.test_requests import Front, answered, is_clean
 
@@ -377,3 +378,130 @@ def test_many_by_sipp(stage, hosts, tmp_path, transport):
     stage.add(sipp.Sipp(tmp_path)).run(hosts[1], hosts[3], f"{hosts[0].addr}:5060", caller, callee, calls=30, rate=15,
                                        options=["-t", transport])
     assert gone(kedge) and kedge.stats()["subscriptions_made"] == 30
+
+
+# ---- lamps without a PBX: kedge is the notifier ----
+
+def lamp_state(message):
+    """[(state, attributes)] of the dialogs in a dialog-info body."""
+    ns = "{urn:ietf:params:xml:ns:dialog-info}"
+    assert message.get("content-type") == "application/dialog-info+xml"
+    root = tree.fromstring(message.body)
+    assert root.get("state") == "full"
+    return [(d.findtext(ns + "state"), d.attrib, d.findtext(f"{ns}remote/{ns}identity")) for d in root.iter(ns + "dialog")]
+
+
+class Office:
+    def __init__(self, stage, hosts, transport="udp", **config):
+        self.users = ("alice", "bob", "carol")
+        self.kedge = stage.kedge(hosts[0], accounts={u: "pw-" + u for u in self.users}, config=config)
+        self.phones = [stage.agent(hosts[i], u, "pw-" + u, (self.kedge.host.addr, 5060), transport=transport)
+                       for i, u in ((1, "alice"), (2, "bob"), (4, "carol"))]
+        for phone in self.phones:
+            assert phone.register().status == 200
+
+    def watch(self, phone, of, expires=600, **ids):
+        ids = {"call_id": token(), "from_tag": token()} | ids
+        response = phone.request("SUBSCRIBE", ids.pop("uri", f"sip:{of}@kedge.test"),
+                                 ["Event: dialog", f"Expires: {expires}", f"Contact: {phone.contact}"], **ids)
+        return response, ids
+
+
+def test_lamps_of_kedge_itself(stage, hosts):
+    """Without a PBX: bob's lamp at carol's phone, through a call of alice to bob."""
+    office = Office(stage, hosts, "tcp")
+    alice, bob, carol = office.phones
+    response, ids = office.watch(carol, "bob", 600)
+    assert response.status == 200 and response.get("expires") == "600"
+    first = answered(carol, "NOTIFY")
+    assert lamp_state(first)[0][0] == "terminated" and first.get("subscription-state").startswith("active;expires=")
+    call, ring = Dialog(alice, stage.rtp(alice.host)), Dialog(bob, stage.rtp(bob.host))
+    result = background(call.call, "bob")
+    invite = bob.expect("INVITE")
+    bob.reply(invite, 180)
+    states = []
+    while not states or states[-1][0] != "early":
+        states.append(lamp_state(answered(carol, "NOTIFY"))[0])
+    _, seen, other = states[-1]
+    assert other == "sip:alice@kedge.test" and seen["direction"] == "recipient"
+    assert (seen["call-id"], seen["remote-tag"]) == (call.call_id, call.local_tag), "Replaces names the caller's own dialog"
+    ring.answer(invite)
+    assert result().status == 200
+    assert lamp_state(answered(carol, "NOTIFY"))[0][0] == "confirmed"
+    end = background(call.bye)
+    bob.reply(bob.expect("BYE"), 200)
+    assert end().status == 200
+    assert lamp_state(answered(carol, "NOTIFY"))[0][0] == "terminated"
+    again, _ = office.watch(carol, "bob", 700, uri=response.contact(), to=response.get("to"), **ids)
+    assert again.status == 200
+    refreshed = answered(carol, "NOTIFY")
+    versions = [int(tree.fromstring(m.body).get("version")) for m in carol.log if m.method == "NOTIFY"]
+    assert versions == sorted(set(versions)) and lamp_state(refreshed)
+    gone_, _ = office.watch(carol, "bob", 0, uri=response.contact(), to=response.get("to"), **ids)
+    assert gone_.status == 200 and gone_.get("expires") == "0"
+    assert answered(carol, "NOTIFY").get("subscription-state").startswith("terminated")
+    assert gone(office.kedge)
+    office.kedge.no_calls()
+
+
+def test_call_picked_up_without_a_pbx(stage, hosts):
+    office = Office(stage, hosts)
+    alice, bob, carol = office.phones
+    office.watch(carol, "bob")
+    answered(carol, "NOTIFY")
+    call = Dialog(alice, stage.rtp(alice.host))
+    result = background(call.call, "bob")
+    invite = bob.expect("INVITE")
+    bob.reply(invite, 180)
+    state = ("", {}, "")
+    while state[0] != "early":
+        state = lamp_state(answered(carol, "NOTIFY"))[0]
+    pick = Dialog(carol, stage.rtp(carol.host))
+    replaces = f"{state[1]['call-id']};to-tag={state[1]['remote-tag']};from-tag={state[1]['local-tag']};early-only"
+    take = background(pick.call, state[2], headers=["Replaces: " + replaces, "Require: replaces"])
+    at_alice = alice.expect("INVITE")
+    named = at_alice.get("replaces")
+    assert named.startswith(call.call_id + ";") and f"to-tag={call.local_tag}" in named, named
+    taken = Dialog(alice, stage.rtp(alice.host, hz=500))
+    taken.answer(at_alice)
+    assert take().status == 200 and pick.rtp.got(ms=100) and taken.rtp.got(ms=100)
+    bob.reply(invite, 486)
+    result()
+
+
+def test_who_may_watch(stage, hosts):
+    office = Office(stage, hosts)
+    _, _, carol = office.phones
+    assert office.watch(carol, "nobody")[0].status == 404
+    assert office.watch(carol, "bob", 5)[0].status == 423
+    assert carol.request("SUBSCRIBE", "sip:bob@kedge.test", ["Event: dialog", f"Contact: {carol.contact}"],
+                         auth=False).status == 407
+    fetched, _ = office.watch(carol, "bob", 0)
+    assert fetched.status == 200
+    assert answered(carol, "NOTIFY").get("subscription-state").startswith("terminated") and gone(office.kedge)
+
+
+def test_lamps_can_be_forbidden(stage, hosts):
+    office = Office(stage, hosts, sip={"lamps": "no"})
+    _, bob, carol = office.phones
+    take = background(office.watch, carol, "bob")
+    answered(bob, "SUBSCRIBE", 489)
+    assert take()[0].status == 489, "then it is the phone's own business"
+
+
+def test_lamps_of_kedge_itself_after_a_restart(stage, hosts):
+    office = Office(stage, hosts)
+    alice, bob, carol = office.phones
+    response, ids = office.watch(carol, "bob")
+    before = int(tree.fromstring(answered(carol, "NOTIFY").body).get("version"))
+    assert until(lambda: stored(office.kedge) == 1, 5)
+    office.kedge.stop()
+    office.kedge.spawn().ready()
+    told = answered(carol, "NOTIFY")
+    assert int(tree.fromstring(told.body).get("version")) > before and told.get("call-id") == ids["call_id"]
+    result = background(Dialog(alice, stage.rtp(alice.host)).call, "bob")
+    invite = bob.expect("INVITE")
+    bob.reply(invite, 180)
+    assert lamp_state(answered(carol, "NOTIFY"))[0][0] in ("trying", "early")
+    bob.reply(invite, 486)
+    assert result().status == 486
