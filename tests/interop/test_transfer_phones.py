@@ -1,8 +1,11 @@
 """Transfer between three phones, with kedge's own registrar and before Kamailio: who is left hears the other one."""
 import itertools
+import time
 
 import pytest
 
+from interop.agent import Dialog
+from interop.hosts import background
 from interop.linphone import Linphone
 from interop.pbx import Kamailio
 from interop.phone import Phone
@@ -87,3 +90,27 @@ def test_attended_transfer_by_linphone(lab, stage, world):
     assert b.hears(c.hz), f"{b.user} does not hear {c.hz} Hz in {b.recording()}"
     b.hangup()
     world.no_calls(15)
+
+
+def test_a_caller_from_a_trunk(lab, stage):
+    """Nobody asks a carrier to transfer: kedge does it for the phone at the desk (blind, baresip)."""
+    server = lab.public_host("kedge-desk")
+    carrier = stage.agent(lab.public_host("carrier"), "carrier", server=(server.addr, 5060), domain="carrier.test", port=5060)
+    kedge = stage.kedge(server, accounts={f"b{i}": f"pw-b{i}" for i in range(3)},
+                        config={"trunks": [{"name": "carrier", "server": f"udp:{carrier.ip}:5060", "register": False, "probe": 0,
+                                            "domain": "carrier.test"}]})
+    desk, colleague, _ = make(stage, lab, kedge, (Phone, {}))
+    outside = Dialog(carrier, stage.rtp(carrier.host, hz=1000))
+    assert outside.call(desk.user).status == 200
+    assert desk.hears(1000) and outside.rtp.got(ms=400)
+    mark, told = colleague.mark(), desk.mark()
+    desk.command("transfer", f"sip:{colleague.user}@kedge.test")
+    outside.answer(carrier.expect("INVITE"))
+    colleague.wait("CALL_ESTABLISHED", mark)
+    assert colleague.hears(1000), f"{colleague.user} does not hear the caller in {colleague.recording()}"
+    assert outside.rtp.got(time.monotonic(), 400)
+    desk.wait("CALL_CLOSED", told)
+    closed = background(outside.bye)
+    colleague.wait("CALL_CLOSED", mark)
+    assert closed().status == 200
+    kedge.no_calls()
