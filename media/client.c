@@ -270,6 +270,36 @@ int kg_media_query(struct kg_media_client *client, const char *id, kg_media_done
     return 0;
 }
 
+static void list_avoided(struct kg_media_client *client)
+{
+    for (size_t i = 0; i < client->avoid_count; i++) {
+        struct kg_addr *addr = &client->avoid_addr[i];
+        bool v6 = kg_addr_family(addr) == AF_INET6;
+        Kg__Address *to = client->avoid_list[i] = &client->avoid[i];
+        kg__address__init(to);
+        to->host.data = v6 ? (uint8_t *)&addr->in6.sin6_addr : (uint8_t *)&addr->in4.sin_addr;
+        to->host.len = v6 ? sizeof addr->in6.sin6_addr : sizeof addr->in4.sin_addr;
+        to->port = kg_addr_port(addr);
+    }
+    client->configure.avoid = client->avoid_list;
+    client->configure.n_avoid = client->avoid_count;
+}
+
+static void send_configure(struct kg_media_client *client)
+{
+    list_avoided(client);
+    if (client->state >= KG_CLIENT_RECOVERING)
+        put_configure(client);
+}
+
+void kg_media_avoid(struct kg_media_client *client, const struct kg_addr *addr, size_t count)
+{
+    client->avoid_count = count < KG_MEDIA_AVOID_MAX ? count : KG_MEDIA_AVOID_MAX;
+    memcpy(client->avoid_addr, addr, client->avoid_count * sizeof *addr);
+    if (client->has_configure)
+        send_configure(client);
+}
+
 int kg_media_configure(struct kg_media_client *client, const struct kg_config *config)
 {
     Kg__Configure *c = &client->configure;
@@ -290,8 +320,7 @@ int kg_media_configure(struct kg_media_client *client, const struct kg_config *c
     c->ice_consent_expiry_ms = config->ice.consent_expiry_ms;
     c->tell_rtcp = kg_addr_is_set(&config->hep.server);
     client->has_configure = true;
-    if (client->state >= KG_CLIENT_RECOVERING)
-        put_configure(client);
+    send_configure(client);
     return 0;
 }
 

@@ -225,6 +225,10 @@ int kg_media_apply(struct kg_media_client *client, const struct kg_media_change 
 int kg_media_delete(struct kg_media_client *client, const char *id, kg_media_done *done, void *ctx);
 /* One session, or with id NULL every one: done is called for each, and last with info NULL. */
 int kg_media_query(struct kg_media_client *client, const char *id, kg_media_done *done, void *ctx);
+/* Servers whose hosts are never sent an ICE check, whatever candidate a phone names: part of the settings
+ * below, and sent with them. At most KG_MEDIA_AVOID_MAX count. */
+#define KG_MEDIA_AVOID_MAX 64
+void kg_media_avoid(struct kg_media_client *client, const struct kg_addr *addr, size_t count);
 /* Tells the engine changed settings (ports, timeouts); sent again after each reconnect. */
 int kg_media_configure(struct kg_media_client *client, const struct kg_config *config);
 

@@ -26,6 +26,9 @@ struct kg_media_client {
     bool same_engine;
     bool has_configure, configure_due;
     Kg__Configure configure;
+    struct kg_addr avoid_addr[KG_MEDIA_AVOID_MAX]; /* what configure.avoid is made of */
+    Kg__Address avoid[KG_MEDIA_AVOID_MAX], *avoid_list[KG_MEDIA_AVOID_MAX];
+    size_t avoid_count;
     uint64_t instance; /* of the engine last met; 0: none yet */
     int64_t now_ms;
     int64_t reconnect_ms;

@@ -25,7 +25,7 @@ struct kg_media_engine {
     struct kg_worker *worker[WORKERS_MAX];
     uint32_t last_beat[WORKERS_MAX];
     unsigned worker_count;
-    struct kg_addr avoid[KG_LISTEN_MAX + KG_PBX_MAX + 3]; /* hosts that kedge's ICE agents never check */
+    struct kg_avoid avoid;
     struct kg_arena *arena;
     struct kg_sessions *sessions;
     struct kg_link *link;
@@ -92,20 +92,14 @@ static void raise_descriptor_limit(void)
         kg_warn("media", "cannot raise the limit of open files: %s; fewer calls fit", strerror(errno));
 }
 
-/* What the network knows of us and of the PBX. */
-static size_t list_avoided(const struct kg_config *config, struct kg_addr *out)
+/* What the network knows of us; signalling tells of the PBXes and trunks (Configure.avoid). */
+static void list_avoided(const struct kg_config *config, struct kg_avoid *out)
 {
-    size_t count = 0;
     for (size_t i = 0; i < config->sip.listen_count; i++)
-        if (!kg_addr_is_any(&config->sip.listen[i].addr))
-            out[count++] = config->sip.listen[i].addr;
-    for (size_t i = 0; i < config->pbx_count; i++) /* those given by name are not known here */
-        if (kg_addr_parse_host(config->pbx[i].host, 0, &out[count]) == 0)
-            count++;
-    out[count++] = config->sip.advertise;
-    out[count++] = config->media.address;
-    out[count++] = config->media.advertise;
-    return count;
+        kg_avoid_add(out, &config->sip.listen[i].addr);
+    kg_avoid_add(out, &config->sip.advertise);
+    kg_avoid_add(out, &config->media.address);
+    kg_avoid_add(out, &config->media.advertise);
 }
 
 static int start_workers(struct kg_media_engine *engine, const struct kg_config *config)
@@ -114,6 +108,7 @@ static int start_workers(struct kg_media_engine *engine, const struct kg_config 
     unsigned count = config->media.workers ? config->media.workers : cores > 0 ? (unsigned)cores : 1;
     if (count > WORKERS_MAX)
         count = WORKERS_MAX;
+    list_avoided(config, &engine->avoid);
     struct kg_limits limits = {
         .latch = {.packets = config->media.latch_packets, .window_ms = config->media.latch_window_ms},
         .silence_timeout_ms = config->media.silence_timeout_ms,
@@ -125,8 +120,8 @@ static int start_workers(struct kg_media_engine *engine, const struct kg_config 
                 .keepalive_ms = config->ice.keepalive_ms,
                 .consent_ms = config->ice.consent_ms,
                 .consent_expiry_ms = config->ice.consent_expiry_ms,
-                .avoid = engine->avoid,
-                .avoid_count = list_avoided(config, engine->avoid)},
+                .avoid = engine->avoid.addr,
+                .avoid_count = engine->avoid.count},
     };
     while (engine->worker_count < count) {
         struct kg_worker *worker = kg_worker_new(engine->worker_count, &limits, engine->wake_fd);
@@ -154,8 +149,8 @@ static int build(struct kg_media_engine *engine, const struct kg_config *config,
     kg_random(&instance, sizeof instance);
     engine->link = kg_link_new(engine->base, listen_fd, instance, engine->arena);
     struct kg_sessions_handlers handlers = {kg_link_report, kg_link_event, kg_link_wake_soon, engine->link};
-    engine->sessions =
-        kg_sessions_new(config, engine->worker, engine->worker_count, &handlers, engine->arena);
+    engine->sessions = kg_sessions_new(config, engine->worker, engine->worker_count, &handlers, engine->arena,
+                                       &engine->avoid);
     engine->wake = event_new(engine->base, engine->wake_fd, EV_READ | EV_PERSIST, on_notices, engine);
     engine->stop = event_new(engine->base, engine->stop_fd, EV_READ | EV_PERSIST, on_stop, engine);
     engine->beat = event_new(engine->base, -1, EV_PERSIST, on_beat, engine);

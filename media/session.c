@@ -48,6 +48,7 @@ struct kg_sessions {
     uint32_t slot_count;
     bool waking; /* wake_soon was called */
     struct kg_media_side scratch;
+    struct kg_avoid *avoid; /* the engine's */
 };
 
 /* A question to a worker and who asked. */
@@ -75,13 +76,24 @@ static struct kg_limits limits_of(const Kg__Configure *c)
     };
 }
 
+void kg_avoid_add(struct kg_avoid *avoid, const struct kg_addr *addr)
+{
+    if (!kg_addr_is_set(addr) || kg_addr_is_any(addr) || avoid->count == KG_AVOID_MAX)
+        return;
+    for (size_t i = 0; i < avoid->count; i++)
+        if (kg_addr_same_host(&avoid->addr[i], addr))
+            return;
+    avoid->addr[avoid->count++] = *addr;
+}
+
 struct kg_sessions *kg_sessions_new(const struct kg_config *config, struct kg_worker **workers,
                                     unsigned worker_count, const struct kg_sessions_handlers *handlers,
-                                    struct kg_arena *arena)
+                                    struct kg_arena *arena, struct kg_avoid *avoid)
 {
     struct kg_sessions *s = calloc(1, sizeof *s);
     if (s == NULL)
         return NULL;
+    s->avoid = avoid;
     s->worker = workers;
     s->worker_count = worker_count;
     s->handlers = *handlers;
@@ -139,6 +151,13 @@ void kg_sessions_wake(struct kg_sessions *s)
 
 void kg_sessions_configure(struct kg_sessions *s, const Kg__Configure *c)
 {
+    struct kg_limits limits = limits_of(c);
+    for (size_t i = 0; i < c->n_avoid; i++) {
+        struct kg_addr addr = kg_wire_to_addr(c->avoid[i]);
+        kg_avoid_add(s->avoid, &addr);
+    }
+    limits.ice.avoid = s->avoid->addr;
+    limits.ice.avoid_count = s->avoid->count;
     kg_ports_configure(s->ports, (uint16_t)c->port_min, (uint16_t)c->port_max, c->port_quarantine_ms);
     for (unsigned i = 0; i < s->worker_count; i++) {
         struct kg_command *command = calloc(1, sizeof *command);
@@ -147,7 +166,7 @@ void kg_sessions_configure(struct kg_sessions *s, const Kg__Configure *c)
             return;
         }
         command->type = KG_COMMAND_LIMITS;
-        command->limits = limits_of(c);
+        command->limits = limits;
         send_command(s, s->worker[i], command);
     }
 }

@@ -22,9 +22,19 @@ struct kg_sessions_handlers {
     void *link;
 };
 
+/* Hosts that kedge's ICE agents never check. Grows only, and workers know of so many as there were when they
+ * were told. */
+#define KG_AVOID_MAX 128
+struct kg_avoid {
+    struct kg_addr addr[KG_AVOID_MAX];
+    size_t count;
+};
+/* A host that is there already, or does not fit any more, changes nothing. */
+void kg_avoid_add(struct kg_avoid *avoid, const struct kg_addr *addr);
+
 struct kg_sessions *kg_sessions_new(const struct kg_config *config, struct kg_worker **workers,
                                     unsigned worker_count, const struct kg_sessions_handlers *handlers,
-                                    struct kg_arena *arena);
+                                    struct kg_arena *arena, struct kg_avoid *avoid);
 void kg_sessions_free(struct kg_sessions *sessions);
 void kg_sessions_configure(struct kg_sessions *sessions, const Kg__Configure *configure);
 unsigned kg_sessions_count(const struct kg_sessions *sessions);

@@ -14,6 +14,7 @@
 #include "b2bua/sip/sip.h"
 #include "conf/clock.h"
 #include "conf/log.h"
+#include "media/client.h"
 
 #define TICK_MS 100
 /* The answers of DNS are looked at so often, and those that have run out renewed. */
@@ -65,6 +66,7 @@ struct kg_peers {
     struct peer *peer[PEERS_MAX]; /* those of a group and an entry in the order that DNS gave */
     size_t count;
     int64_t locate_ms; /* when next */
+    bool changed;      /* there are other addresses than the media engine knows */
 };
 
 static struct peer *find(const struct kg_peers *peers, uint32_t id)
@@ -112,6 +114,7 @@ static void remove_peer(struct kg_peers *peers, size_t index)
 
     free_peer(peers->peer[index]);
     peers->count--;
+    peers->changed = true;
     trust(peers, &addr, false); /* another one at that host is trusted again by the next look */
     memmove(&peers->peer[index], &peers->peer[index + 1], (peers->count - index) * sizeof peers->peer[0]);
 }
@@ -144,6 +147,7 @@ static struct peer *add_peer(struct kg_peers *peers, uint32_t group, const struc
     kg_probe_call_id(peer->call_id);
     kg_health_init(&peer->health, peers->group[group].probe_ms, now_ms);
     peers->peer[peers->count++] = peer;
+    peers->changed = true;
     /* A stream needs a transport of its kind, also where no listener has it. */
     if (place->at.transport != KG_UDP &&
         kg_sip_provide(peers->server->sip, place->at.transport, &place->at.addr) != 0)
@@ -248,6 +252,16 @@ static void locate_entry(struct kg_peers *peers, uint32_t group, unsigned index,
     settle(peers, group, index, place, count, now_ms);
 }
 
+/* Whatever candidate a phone names, the engine sends no ICE check to a server. */
+static void tell_media(struct kg_peers *peers)
+{
+    struct kg_addr addr[KG_MEDIA_AVOID_MAX];
+
+    if (peers->changed && peers->server->media != NULL)
+        kg_media_avoid(peers->server->media, addr, kg_peers_addresses(peers, addr, KG_MEDIA_AVOID_MAX));
+    peers->changed = false;
+}
+
 static void locate_all(struct kg_peers *peers, int64_t now_ms)
 {
     struct kg_reach reach = reach_of(&peers->server->config);
@@ -257,6 +271,7 @@ static void locate_all(struct kg_peers *peers, int64_t now_ms)
         for (unsigned i = 0; i < peers->group[group].entry_count; i++)
             locate_entry(peers, group, i, &reach, now_ms);
     forget_retired(peers, now_ms);
+    tell_media(peers);
 }
 
 static void on_news(void *ctx)

@@ -6,9 +6,10 @@ import time
 
 import pytest
 
-from interop.agent import Dialog, talk
+from interop.agent import Dialog, sdp, talk
 from interop.dns import Dns
-from interop.hosts import socket_in, until
+from interop.hosts import background, socket_in, until
+from interop.icestun import IceRtp
 from interop.pbx import Kamailio
 
 FAILOVER = 4.0  # s from the phone's INVITE to the INVITE at a PBX that lives (threats.md)
@@ -393,3 +394,36 @@ def test_two_kamailios(world, stage, hosts):
     c, d = agent("agent"), agent("other")
     assert c.register().status == 200 and d.register().status == 200  # new phones go to the first again
     conversation(c, d)
+
+
+# ---- ICE ----
+
+def test_a_phone_cannot_have_a_pbx_checked(world, stage, hosts):
+    """It names the PBX, which kedge knows by DNS alone, and somebody else as its candidates: only that one gets STUN checks."""
+    server, other = hosts("a"), hosts("other")
+    traps = {}
+    for host in (server, other):
+        traps[host] = socket_in(host)
+        traps[host].bind((host.addr, 7000))
+        traps[host].settimeout(0.2)
+    dns = stage.add(Dns(hosts("dns"), {("A", "pbx.test"): [server.addr]}))
+    kedge = world.start("udp:pbx.test:5060", probe=0, dns=dns)
+    assert until(lambda: "up" in world.peers().values(), 5, 0.1)
+    caller = stage.agent(hosts("phone"), "100", "", (kedge.host.addr, 5060), "pbx.test")
+    pbx = stage.agent(server, "200", "", (kedge.host.addr, 5060), "pbx.test", port=5060)
+    rtp_a, rtp_b = stage.add(IceRtp(caller.host, 400, controlling=True)), stage.rtp(server, hz=700)
+    a, b = Dialog(caller, rtp_a), Dialog(pbx, rtp_b)
+    named = "".join(f"a=candidate:9{i} 1 UDP {2130706431 - i} {host.addr} 7000 typ host\r\n" for i, host in enumerate(traps))
+    take = background(a.call, "200", body=sdp(rtp_a.ip, rtp_a.port, extra=rtp_a.lines() + named))
+    b.answer(pbx.expect("INVITE"))
+    answer = take()
+    assert answer.status == 200
+    rtp_a.learn(answer.body)
+    assert rtp_a.got(ms=200), kedge.calls()
+    assert traps[other].recv(2000)[:2] == b"\0\1", "a candidate is checked"
+    with pytest.raises(OSError):
+        traps[server].recv(2000)
+    assert a.bye().status == 200
+    pbx.reply(pbx.expect("BYE"), 200)
+    for trap in traps.values():
+        trap.close()
