@@ -62,6 +62,11 @@ void kg_registrar_complain(struct kg_registrar *registrar, const char *what, con
  * (all zero: the binding is new). */
 void kg_registrar_tell_moved(struct kg_registrar *registrar, const struct kg_binding *binding,
                              struct kg_flow *before);
+/* Its flow has failed. RFC 5626 5.3: its phone is where its other flow leads, if it has one; the watcher is
+ * told.
+ */
+void kg_registrar_fail_over(struct kg_registrar *registrar, const struct kg_binding *binding);
+bool kg_registrar_is_reachable(const struct kg_binding *binding);
 /* The same of a binding that is new. */
 void kg_registrar_tell_new(struct kg_registrar *registrar, const struct kg_binding *binding);
 

@@ -190,6 +190,7 @@ void kg_keepalive_due(struct kg_registrar *registrar, struct kg_binding *b, int6
 
     if (kg_learn_is_gone(&b->learn, &bounds)) {
         kg_counters.bindings_expired++;
+        kg_registrar_fail_over(registrar, b);
         kg_registrar_drop(registrar, b,
                           "went: it stopped answering keepalives, so the NAT in front of it or the phone "
                           "itself has forgotten the flow. It comes back with its next REGISTER");

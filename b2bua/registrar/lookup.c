@@ -8,7 +8,7 @@
 /* Contacts that one lookup tells of at the most. */
 #define FIND_MAX 32
 
-static bool is_reachable(const struct kg_binding *b)
+bool kg_registrar_is_reachable(const struct kg_binding *b)
 {
     return b->flow.tport && kg_flow_is_up(&b->flow);
 }
@@ -48,7 +48,7 @@ static void note(struct finding *f, const struct kg_binding *b)
 {
     size_t at = f->count;
 
-    if (!is_reachable(b))
+    if (!kg_registrar_is_reachable(b))
         return;
     while (at > 0 && f->found[at - 1]->q < b->q)
         at--;

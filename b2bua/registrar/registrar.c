@@ -360,6 +360,7 @@ void kg_registrar_flow_lost(struct kg_registrar *registrar, tport_t *tport)
     while ((b = kg_bindings_on_stream(registrar->bindings, tport))) {
         kg_counters.bindings_expired++;
         kg_keepalive_closed(registrar, b);
+        kg_registrar_fail_over(registrar, b);
         kg_registrar_drop(registrar, b, "went with its connection. It comes back with its next REGISTER");
     }
 }
@@ -390,6 +391,19 @@ void kg_registrar_tell_moved(struct kg_registrar *registrar, const struct kg_bin
         registrar->moved(registrar->moved_ctx, user, before, &b->flow);
     }
     kg_flow_clear(before);
+}
+
+void kg_registrar_fail_over(struct kg_registrar *registrar, const struct kg_binding *b)
+{
+    const struct kg_binding *other = kg_bindings_of_device(registrar->bindings, b->device);
+    char user[128];
+
+    while (other && (other == b || !kg_registrar_is_reachable(other)))
+        other = other->device_next;
+    if (!other || !registrar->moved)
+        return;
+    snprintf(user, sizeof user, "%.*s", (int)kg_registrar_user_part(registrar, b), b->user);
+    registrar->moved(registrar->moved_ctx, user, &b->flow, &other->flow);
 }
 
 void kg_registrar_tell_new(struct kg_registrar *registrar, const struct kg_binding *b)

@@ -29,7 +29,8 @@ bool kg_registrar_answer(struct kg_registrar *registrar, msg_t *msg, const sip_t
 void kg_registrar_flow_lost(struct kg_registrar *registrar, tport_t *tport);
 
 /* A contact that was on the flow `before` has registered over `after`, with credentials: its phone is in
- * another place. user: the user part. `before` all zero: the contact is new. One watcher. */
+ * another place; or that flow has failed, and the phone has another one (RFC 5626). user: the user part.
+ * `before` all zero: the contact is new. One watcher. */
 typedef void kg_registrar_moved(void *ctx, const char *user, const struct kg_flow *before,
                                 const struct kg_flow *after);
 void kg_registrar_watch(struct kg_registrar *registrar, kg_registrar_moved *moved, void *ctx);

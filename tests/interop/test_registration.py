@@ -183,6 +183,29 @@ def test_two_flows_are_one_phone(lab, stage, alone, transport):
     calls_go_both_ways(stage, caller, second)
 
 
+def test_call_goes_on_over_the_other_flow(lab, stage):
+    """The connection that a call was set up over is cut: kedge's requests in it take the phone's other one."""
+    kedge = stage.kedge(lab.public_host("kedge-cut"), accounts=WORDS)
+    one, two, caller = two_flows(lab, stage, kedge, "cut", "kedge.test", "tcp")
+    found, call, thread, result = call_to(stage, caller, (one, two))
+    [(first, _)] = found
+    second = two if first is one else one
+    b = Dialog(first, stage.rtp(first.host))
+    b.answer(first.expect("INVITE"))
+    thread.join()
+    assert result[0].status == 200, result
+    first.close()
+    assert until(lambda: len([r for r in kedge.registrations() if r["user"] == "alice"]) == 1, 5)
+    b.agent = second
+    take = []
+    thread = threading.Thread(target=lambda: take.append(call.bye()))
+    thread.start()
+    second.reply(second.expect("BYE"), 200)
+    thread.join()
+    assert take[0].status == 200
+    kedge.no_calls()
+
+
 def test_edge_proxy_in_front_of_kedge(lab, stage):
     """Its Path is the way to the phone (RFC 3327), and the way of keepalives."""
     kedge = stage.kedge(lab.public_host("kedge-edge"), accounts=WORDS, config={"registration": {"keepalive_udp": 1}})
