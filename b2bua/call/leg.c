@@ -269,7 +269,8 @@ static void offer(struct kg_leg *leg, const sip_t *sip, const struct kg_addr *mo
         kg_reply_refuse(irq, leg, &(struct kg_fsm_action){.status = 488, .why = error});
         return;
     }
-    bool same = found == KG_SDP_OK && leg->call->stream_count > 0 && leg->sdp_agreed &&
+    /* From another place it is more than a refresh: the engine has to hear that media may come from there. */
+    bool same = found == KG_SDP_OK && !moved_from && leg->call->stream_count > 0 && leg->sdp_agreed &&
                 strcmp(leg->sdp_pending, leg->sdp_agreed) == 0 &&
                 leg->call->leg[kg_other_side(leg->side)].sdp_agreed;
     struct kg_fsm_event event = {.type = update ? KG_EV_UPDATE : KG_EV_REINVITE,
