@@ -175,6 +175,8 @@ static int check_number(const void *element, char *why, size_t size)
     if (side_of(number) == NULL)
         snprintf(why, size, "where must be from- or to- and a side, as in to-itsp, not \"%.40s\"",
                  number->where);
+    else if (strcmp(number->where, "to-phone") == 0 && number->of == KG_NUMBER_CALLED)
+        snprintf(why, size, "a phone is called by its own Contact: to-phone is for numbers of: caller");
     else if (!is_pattern(number->match))
         snprintf(why, size, "match must be a number, with * at its end or without, not \"%.60s\"",
                  number->match);

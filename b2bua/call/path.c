@@ -22,7 +22,7 @@ const char *kg_path_why_text(enum kg_path_why why)
                                    "as a SIP ALG does (ICE mismatch), so its ICE cannot be used",
         [KG_WHY_CALLEE_MISMATCH] = "something between kedge and the callee's phone changes addresses in SDP, "
                                    "as a SIP ALG does (ICE mismatch), so its ICE cannot be used",
-        [KG_WHY_POLICY_ANCHOR] = "the configuration says so (media.policy: anchor)",
+        [KG_WHY_POLICY_ANCHOR] = "the configuration says so (media.policy, a route or a trunk: anchor)",
         [KG_WHY_POLICY_BYPASS] = "bypass is not available in this kedge yet",
         [KG_WHY_STEER_NEITHER] =
             "media.policy is steer, but neither side does ICE, without which phones cannot be "

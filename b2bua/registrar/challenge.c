@@ -19,9 +19,14 @@ static bool within_quotes(const char *value, char *out, size_t size)
     }
     if (len >= size)
         return false;
-    for (size_t i = 0; i < len; i++) /* it is sent back */
-        if (iscntrl((unsigned char)value[i]) || (value[i] == '"' && (i == 0 || value[i - 1] != '\\')))
+    bool escaped = false;
+    for (size_t i = 0; i < len; i++) { /* it is sent back between quotes, and must end there */
+        if (iscntrl((unsigned char)value[i]) || (value[i] == '"' && !escaped))
             return false;
+        escaped = value[i] == '\\' && !escaped;
+    }
+    if (escaped)
+        return false;
     memcpy(out, value, len);
     out[len] = '\0';
     return true;
@@ -68,8 +73,9 @@ int kg_challenge_parse(const char *const *params, struct kg_challenge *out)
     bool ok = true, realm = false;
     for (; params && *params && ok; params++) {
         const char *value = strchr(*params, '=');
-        if (!value++)
+        if (!value)
             continue;
+        value++;
         if (is(*params, "algorithm"))
             ok = parse_algorithm(value, &c);
         else if (is(*params, "qop"))

@@ -324,8 +324,9 @@ int kg_credentials_parse(const char *const *params, struct kg_credentials *out)
         };
         size_t i;
 
-        if (!value++)
+        if (!value)
             continue;
+        value++;
 #define IS(word) (len == sizeof(word) - 1 && strncasecmp(*params, word, len) == 0)
         if (IS("algorithm"))
             ok = parse_algorithm(value, &cred);

@@ -167,6 +167,7 @@ def test_outbound_call_is_proven_and_rewritten(world, stage):
     assert trunks(kedge)["itsp"]["calls"] == 1
     call = kedge.calls()[0]
     assert call["legs"][1]["trunk"] == "itsp" and not call["legs"][1]["pbx"], call
+    assert call["reason"] == "the configuration says so (media.policy, a route or a trunk: anchor)", call["reason"]
     assert "over the trunk itsp" in kedge.ctl("explain", call["id"])
     # hold: the re-INVITE is proven too; and BYE
     held = []

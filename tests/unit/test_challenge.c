@@ -121,6 +121,9 @@ static void hostile(void **state)
         {"realm=\"a\"", "nonce=\"n\"", "qop=\"auth-int\"", NULL},
         {"realm=\"a\"", "nonce=\"n\r\nVia: x\"", NULL},
         {"realm=\"a\", uri=\"b\"", "nonce=\"n\"", NULL},
+        {"realm=\"a\"", "nonce=\"n\\\x01\"", NULL},
+        {"realm=\"a\"", "nonce=\"n\\\\\"x\"", NULL}, /* an escaped backslash, and the end */
+        {"realm=\"a\"", "nonce=\"n\\\"", NULL},      /* the quote that would end it is escaped */
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         if (kg_challenge_parse(bad[i], &challenge) == 0)

@@ -96,8 +96,8 @@ static void errors_have_lines(void **state)
     must_fail(ITSP "pbx: udp:192.0.2.9:5060\nroutes:\n- { to: itsp }\n", 4, "past it");
     must_fail("numbers:\n- { where: itsp, match: \"1\", becomes: \"2\" }\n", 2, "from- or to-");
     must_fail("numbers:\n- { where: to-itsp, match: \"1\", becomes: \"2\" }\n", 1, "no trunk called itsp");
-    must_fail("numbers:\n- { where: to-phone, match: \"1\", becomes: \"2*\" }\n", 2, "leaves none");
-    must_fail("numbers:\n- { where: to-phone, match: \"1\\\" <\", becomes: \"2\" }\n", 2, "match must be");
+    must_fail("numbers:\n- { where: from-phone, match: \"1\", becomes: \"2*\" }\n", 2, "leaves none");
+    must_fail("numbers:\n- { where: from-phone, match: \"1\\\" <\", becomes: \"2\" }\n", 2, "match must be");
     must_fail("caps:\n- { user: a }\n- { user: a }\n", 3, "a second entry of caps");
     must_fail("caps:\n- { user: a, allow: [ \"0123456789012345678901234567\" ] }\n", 2, "longer");
 }
