@@ -90,8 +90,8 @@ static enum standing standing_of(const struct kg_guard_source *source, int64_t n
 
 static bool is_configured(const struct kg_guard *guard, const struct kg_addr *addr)
 {
-    for (size_t i = 0; i < guard->limits.trusted_count; i++)
-        if (kg_net_has(&guard->limits.trusted[i], addr))
+    for (size_t i = 0; i < guard->trusted_count; i++)
+        if (kg_net_has(&guard->trusted[i], addr))
             return true;
     return false;
 }
@@ -184,6 +184,12 @@ void kg_guard_free(struct kg_guard *guard)
 void kg_guard_configure(struct kg_guard *guard, const struct kg_config *config)
 {
     guard->limits = config->guard;
+    guard->trusted_count = 0;
+    for (size_t i = 0; i < config->guard.trusted_count; i++)
+        guard->trusted[guard->trusted_count++] = config->guard.trusted[i];
+    for (size_t i = 0; i < config->trunk_count; i++)
+        for (size_t k = 0; k < config->trunk[i].match_count; k++)
+            guard->trusted[guard->trusted_count++] = config->trunk[i].match[k];
 }
 
 const struct kg_guard_counts *kg_guard_counts(const struct kg_guard *guard)

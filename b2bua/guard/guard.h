@@ -88,7 +88,8 @@ enum kg_guard_verdict kg_guard_request(struct kg_guard *guard, const struct kg_a
 /* --- what is learnt ---------------------------------------------------------------------------------------
  */
 
-/* The PBX's or a trunk's address; false takes it back. route/peers.c tells of all of them. */
+/* A PBX's or a trunk's address, as b2bua/route/ finds it; false takes it back. What trunks[].match and
+ * guard.trusted name is trusted without this. */
 void kg_guard_trust(struct kg_guard *guard, const struct kg_addr *source, bool trusted, int64_t now_ms);
 /* A phone is registered from there until then. */
 void kg_guard_registered(struct kg_guard *guard, const struct kg_addr *source, int64_t until_ms,

@@ -25,6 +25,8 @@ struct kg_guard_source;
 struct kg_guard {
     uint8_t key[16];
     typeof(((struct kg_config *)0)->guard) limits;
+    struct kg_net trusted[KG_TRUSTED_MAX + KG_TRUNKS_MAX * KG_TRUNK_NETS_MAX];
+    size_t trusted_count;
     struct kg_guard_source *sources; /* KG_GUARD_SOURCES */
     struct kg_ban_slot *bans;        /* KG_GUARD_BANS */
     int64_t last_ban_ms;             /* no ban lasts longer: later nobody looks */

@@ -175,6 +175,19 @@ static void trusted_ones_are_never_limited(void **state)
     assert_int_equal(received(guard, &pbx, 100), 20);
 }
 
+/* Calls come in from a whole network of a provider's. */
+static void networks_of_trunks_are_trusted(void **state)
+{
+    struct kg_guard *guard = *state;
+    struct kg_addr inside = at("198.51.100.77:5060"), outside = at("198.51.101.77:5060");
+    config.trunk_count = 1;
+    config.trunk[0].match_count = 1;
+    assert_int_equal(kg_net_parse("198.51.100.0/24", &config.trunk[0].match[0]), 0);
+    kg_guard_configure(guard, &config);
+    assert_int_equal(received(guard, &inside, 1000), 1000);
+    assert_int_equal(received(guard, &outside, 1000), 20);
+}
+
 static void an_echoed_nonce_proves(void **state)
 {
     struct kg_guard *guard = *state;
@@ -393,6 +406,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(ipv6_counts_by_64, setup, teardown),
         cmocka_unit_test_setup_teardown(all_strangers_together_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(trusted_ones_are_never_limited, setup, teardown),
+        cmocka_unit_test_setup_teardown(networks_of_trunks_are_trusted, setup, teardown),
         cmocka_unit_test_setup_teardown(an_echoed_nonce_proves, setup, teardown),
         cmocka_unit_test_setup_teardown(strangers_get_no_more_bytes_than_they_sent, setup, teardown),
         cmocka_unit_test_setup_teardown(five_wrong_passwords_ban, setup, teardown),
