@@ -1,0 +1,176 @@
+"""Calls that one side leaves half open are ended by kedge: nothing of them stays, on neither leg, neither ports nor dialogs.
+
+Without a final answer after media.unanswered_timeout (180 s unless configured; 4 s here), without ACK or an answer to BYE after
+64*T1 = 32 s (RFC 3261 13.3.1.4, 17.1.2.2)."""
+import threading
+import time
+
+import pytest
+
+from interop.agent import Dialog
+from interop.hosts import background, until
+
+UNANSWERED = 4
+T1_64 = 32
+
+
+@pytest.fixture(scope="module")
+def kedge(lab, long_stage):
+    server = lab.public_host("kedge")
+    return long_stage.kedge(server, config={"media": {"unanswered_timeout": UNANSWERED}},
+                            accounts={u: "pw-" + u for u in ("alice", "bob")})
+
+
+@pytest.fixture(scope="module")
+def hosts(lab, kedge):
+    return lab.public_host("alice"), lab.public_host("bob"), lab.public_host("bob2")
+
+
+@pytest.fixture
+def phones(kedge, hosts, stage):
+    made = [stage.agent(host, user, "pw-" + user, (kedge.host.addr, 5060)) for host, user in zip(hosts, ("alice", "bob", "bob"))]
+    for phone in made[:2]:
+        assert phone.register().status == 200
+    yield made
+    for phone in made:
+        phone.register(expires=0)
+
+
+def freed(kedge, within):
+    """No call, and no media session in the engine either: its ports can be had again."""
+    start = time.monotonic()
+    kedge.no_calls(within)
+    assert kedge.stats()["calls"] == 0
+    return time.monotonic() - start
+
+
+def ring(kedge, alice, bob, stage, status=180, **kw):
+    call = Dialog(alice, stage.rtp(alice.host))
+    result = background(call.call, "bob", timeout=UNANSWERED + 12, **kw)
+    invite = bob.expect("INVITE")
+    if status:
+        bob.reply(invite, status, *([Dialog(bob, stage.rtp(bob.host)).body()] if status == 183 else []))
+    return call, result, invite
+
+
+@pytest.mark.parametrize("status", (100, 180, 183))
+def test_no_final_answer(kedge, phones, stage, status):
+    """It rings for ever, or plays early media for ever: CANCEL to the callee, a refusal to the caller."""
+    alice, bob, _ = phones
+    _, result, invite = ring(kedge, alice, bob, stage, status)
+    cancel = bob.expect("CANCEL", UNANSWERED + 4)
+    bob.reply(cancel, 200)
+    bob.reply(invite, 487)
+    answer = result()
+    assert answer is not None and 400 <= answer.status < 500
+    assert freed(kedge, 3) < 3
+
+
+def test_a_callee_that_hears_nothing(kedge, phones, stage):
+    """Not even 100, and never an answer to CANCEL, of which there is none (RFC 3261 9.1)."""
+    alice, bob, _ = phones
+    _, result, _ = ring(kedge, alice, bob, stage, 0)
+    answer = result()
+    assert answer is not None and answer.status >= 400
+    freed(kedge, T1_64 + 4)  # the INVITE is repeated as long as that
+
+
+def test_a_callee_that_answers_neither_invite_nor_cancel(kedge, phones, stage):
+    alice, bob, _ = phones
+    _, result, _ = ring(kedge, alice, bob, stage)
+    bob.expect("CANCEL", UNANSWERED + 4)
+    answer = result()
+    assert answer is not None and 400 <= answer.status < 500
+    freed(kedge, T1_64 + 4)
+
+
+def test_a_caller_that_vanishes_while_it_rings(kedge, phones, stage):
+    """An INVITE that nobody cancels."""
+    alice, bob, _ = phones
+    call = Dialog(alice, stage.rtp(alice.host))
+    threading.Thread(target=call.call, args=("bob",), kwargs={"timeout": 1}, daemon=True).start()
+    invite = bob.expect("INVITE")
+    bob.reply(invite, 180)
+    alice._open = False  # nothing of what comes is read any more
+    cancel = bob.expect("CANCEL", UNANSWERED + 4)
+    bob.reply(cancel, 200)
+    bob.reply(invite, 487)
+    freed(kedge, T1_64 + 4)  # the refusal is repeated until its ACK, or for 64*T1
+
+
+def test_early_media_of_forks_that_never_answer(kedge, phones, stage):
+    alice, bob, other = phones
+    assert other.register().status == 200
+    call = Dialog(alice, stage.rtp(alice.host))
+    result = background(call.call, "bob", timeout=UNANSWERED + 12)
+    invites = [(p, p.expect("INVITE")) for p in (bob, other)]
+    for phone, invite in invites:
+        phone.reply(invite, 183, Dialog(phone, stage.rtp(phone.host)).body())
+    for phone, invite in invites:
+        phone.reply(phone.expect("CANCEL", UNANSWERED + 4), 200)
+        phone.reply(invite, 487)
+    answer = result()
+    assert answer is not None and 400 <= answer.status < 500
+    freed(kedge, 3)
+
+
+def test_neither_ack_nor_an_answer_to_bye(kedge, phones, stage):
+    """One caller never sends its ACK and reads nothing; in another call the callee does not answer BYE. Both are gone after 64*T1."""
+    alice, bob, _ = phones
+    first, second = Dialog(alice, stage.rtp(alice.host)), Dialog(alice, stage.rtp(alice.host))
+    answered = background(first.call, "bob", ack=False)
+    b = Dialog(bob, stage.rtp(bob.host))
+    b.answer(bob.expect("INVITE"), ack=False)
+    assert answered().status == 200
+    answered = background(second.call, "bob")
+    c = Dialog(bob, stage.rtp(bob.host))
+    while True:
+        invite = bob.expect("INVITE")
+        if invite.get("call-id") != b.call_id:
+            break
+    c.answer(invite, ack=False)
+    assert answered().status == 200
+    assert second.bye().status == 200  # bob never answers the BYE that comes of it
+    ended = time.monotonic()
+    assert until(lambda: not kedge.calls(), T1_64 + 6, 0.2), f"left over: {kedge.calls()}"
+    assert time.monotonic() - ended < T1_64 + 6
+    assert any(m.method == "BYE" for m in bob.log), "the callee was not told that the call without ACK is over"
+    assert kedge.stats()["calls"] == 0
+
+
+def test_many_at_once(kedge, phones, stage):
+    """100 INVITEs that are left ringing: all of them are gone, and the next call works."""
+    alice, bob, _ = phones
+    before = kedge.stats()
+    first = alice.request("INVITE", "sip:bob@kedge.test", auth=False, body=Dialog(alice, stage.rtp(alice.host)).body())
+    assert first.status == 407
+    threads = [threading.Thread(target=alice.request, args=("INVITE", "sip:bob@kedge.test"), kwargs={
+        "body": Dialog(alice, stage.rtp(alice.host)).body(), "timeout": 1}) for _ in range(100)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.005)
+    seen = 0
+    deadline = time.monotonic() + UNANSWERED + 10
+    invites = {}
+    while time.monotonic() < deadline and seen < 100:
+        request = bob.requests.get(timeout=10)
+        if request.method == "INVITE" and request.get("call-id") not in invites:
+            invites[request.get("call-id")] = request
+            bob.reply(request, 180)
+        elif request.method == "CANCEL" and request.get("call-id") in invites:
+            bob.reply(request, 200)
+            bob.reply(invites[request.get("call-id")], 487)
+            seen += 1
+    for thread in threads:
+        thread.join()
+    assert seen == 100
+    freed(kedge, T1_64 + 4)
+    assert kedge.stats()["calls_failed"] - before["calls_failed"] == 100
+    call, b = Dialog(alice, stage.rtp(alice.host)), Dialog(bob, stage.rtp(bob.host))
+    while not bob.requests.empty():
+        bob.requests.get()
+    result = background(call.call, "bob")
+    b.answer(bob.expect("INVITE"))
+    assert result().status == 200 and call.bye().status == 200
+    bob.reply(bob.expect("BYE"), 200)
+    freed(kedge, 5)
