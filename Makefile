@@ -127,12 +127,13 @@ sim: $(SIM)
 # libFuzzer harnesses: tests/fuzz/fuzz_NAME.c; built in every `make check`, run briefly there and longer here.
 FUZZ      := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SECONDS ?= 300
-FUZZ_SRC  := $(filter conf/% ice/% b2bua/sdp/% media/% b2bua/sip/framing.c b2bua/call/dialog_id.c b2bua/request/dialog_info.c b2bua/route/dns.c b2bua/route/locate.c \
-             b2bua/call/identity.c b2bua/call/headers.c b2bua/registrar/challenge.c b2bua/registrar/digest.c \
-             b2bua/registrar/nonces.c b2bua/route/numbers.c b2bua/route/caps.c,$(SRC))
+FUZZ_SRC  := $(filter conf/% ice/% b2bua/sdp/% media/% b2bua/guard/% b2bua/nat/% $(addprefix b2bua/,sip/framing.c sip/flow.c sip/uri.c \
+             registrar/digest.c registrar/nonces.c registrar/challenge.c registrar/bindings.c registrar/keepalive_learn.c \
+             call/dialog_id.c call/identity.c call/headers.c control/path.c request/dialog_info.c \
+             route/dns.c route/locate.c route/numbers.c route/caps.c),$(SRC))
 FUZZ_OBJ  := $(FUZZ_SRC:%.c=$(BUILD)/fuzz/obj/%.o) $(BUILD)/fuzz/obj/gen/control.pb-c.o
 FUZZ_CC    = clang -fsanitize=address,undefined -fno-sanitize-recover=undefined -std=gnu17 -D_GNU_SOURCE -O1 -g -I. \
-             -I$(BUILD)/gen -DKG_VERSION='"fuzz"' $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
+             -I$(BUILD)/gen -DKG_VERSION='"fuzz"' -DKG_GUARD_SOURCES=1024 -DKG_GUARD_BANS=512 $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
 $(BUILD)/fuzz/obj/gen/control.pb-c.o: $(PROTO)
 	@mkdir -p $(@D)
 	@echo "  compile $<"

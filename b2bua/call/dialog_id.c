@@ -46,6 +46,15 @@ static bool is_text(const char *text, size_t len)
     return len > 0 && len < KG_DIALOG_TEXT;
 }
 
+/* An unescaped text may hold a line break, which would begin a header. */
+static bool is_printable(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)text[i] < ' ' || text[i] == 127)
+            return false;
+    return true;
+}
+
 /* RFC 3891 6.1: exactly one of each tag. */
 static int take(char out[KG_DIALOG_TEXT], const char *value, size_t len)
 {
@@ -84,7 +93,8 @@ size_t kg_dialog_format(const struct kg_dialog_id *id, const char *like, char *o
         next_part(&like, &part, &len); /* the Call-ID */
     while (used < size && next_part(&like, &part, &len)) {
         n = len;
-        if (len == 0 || value_of(part, &n, "to-tag") || (n = len, value_of(part, &n, "from-tag")))
+        if (len == 0 || !is_printable(part, len) || value_of(part, &n, "to-tag") ||
+            (n = len, value_of(part, &n, "from-tag")))
             continue;
         written = snprintf(out + used, size - used, ";%.*s", (int)len, part);
         used += written > 0 ? (size_t)written : size;

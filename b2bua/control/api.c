@@ -239,18 +239,11 @@ int kg_api_find(const char *method, const char *path, kg_api_fn **fn, char name[
     int error = ENOENT;
 
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
-        size_t len = strlen(routes[i].path), rest;
-        bool named = routes[i].path[len - 1] == '/';
-
-        if (strncmp(path, routes[i].path, len) != 0)
-            continue;
-        rest = strlen(path + len);
-        if (named ? rest == 0 || rest >= KG_CONTROL_NAME_MAX || strchr(path + len, '/') != NULL : rest != 0)
+        if (!kg_api_fits(routes[i].path, path, name))
             continue;
         error = EPERM;
         if (strcmp(method, routes[i].method) != 0)
             continue;
-        memcpy(name, path + len, rest + 1);
         *fn = routes[i].fn;
         return 0;
     }

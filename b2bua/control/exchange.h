@@ -30,6 +30,10 @@ typedef void kg_api_fn(struct kg_exchange *exchange, const struct kg_api_request
 /* Finds the handler. Returns 0, ENOENT (no such path) or EPERM (not with this method). name: see above. */
 int kg_api_find(const char *method, const char *path, kg_api_fn **fn, char name[static KG_CONTROL_NAME_MAX]);
 
+/* A route that ends in "/" takes a name behind it, without "/"; another is the whole path. path is unescaped.
+ */
+bool kg_api_fits(const char *route, const char *path, char name[static KG_CONTROL_NAME_MAX]);
+
 /* Signalling thread. Takes the reference of json (NULL: an answer without content). The exchange is gone
  * after it. */
 void kg_exchange_answer(struct kg_exchange *exchange, int status, json_t *json);

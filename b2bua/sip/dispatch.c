@@ -11,6 +11,7 @@
 #include "b2bua/sip/methods.h"
 #include "b2bua/sip/screen.h"
 #include "b2bua/sip/stack.h"
+#include "b2bua/sip/uri.h"
 
 /* Server transactions of all methods live up to 32 s (RFC 3261 timers H, J): more than this many is a flood,
  * and new calls wait. Looked at once in LOOK_EVERY INVITEs. */
@@ -52,22 +53,12 @@ static bool has_encoding(const sip_t *sip)
            strcasecmp(encoding->k_items[0], "identity") != 0;
 }
 
-/* Written out and read again, is it still a URI? The library reads some that it then writes in a way that it
- * cannot read, and a request made of such a text would end the process: none gets further than here. */
-static bool is_sound(const url_t *url)
-{
-    char text[KG_SIP_URI_MAX + 1];
-    url_t again;
-    isize_t len = url_e(text, sizeof text, url);
-    return len > 0 && (size_t)len < sizeof text && url_d(&again, text) == 0;
-}
-
 static bool has_sound_addresses(const sip_t *sip)
 {
-    if (!is_sound(sip->sip_from->a_url) || !is_sound(sip->sip_to->a_url))
+    if (!kg_uri_is_sound(sip->sip_from->a_url) || !kg_uri_is_sound(sip->sip_to->a_url))
         return false;
     for (const sip_contact_t *contact = sip->sip_contact; contact; contact = contact->m_next)
-        if (!is_sound(contact->m_url))
+        if (!kg_uri_is_sound(contact->m_url))
             return false;
     return true;
 }
@@ -107,7 +98,7 @@ static bool refuse_by_headers(struct kg_sip *stack, msg_t *msg, const sip_t *sip
                                          ? kg_sip_unsupported(msg_home(msg), sip, stack->config.media.ice)
                                          : unsupported_to_pass(msg_home(msg), sip);
     /* 19.1.5: a Request-URI has no headers. The library would make headers of ours of them. */
-    if (!is_sound(request->rq_url) || request->rq_url->url_headers) { /* 21.4.1, 21.4.11 */
+    if (!kg_uri_is_sound(request->rq_url) || request->rq_url->url_headers) { /* 21.4.1, 21.4.11 */
         refuse(stack, msg, 400, "Bad Request-URI");
     } else if (!has_sound_addresses(sip)) {
         refuse(stack, msg, 400, "Bad Address");

@@ -8,6 +8,7 @@
 #include <sofia-sip/su_wait.h>
 
 #include "b2bua/sip/flow.h"
+#include "b2bua/sip/uri.h"
 
 struct kg_guard;
 struct kg_sip;
@@ -15,9 +16,6 @@ struct event_base;
 
 /* The Server and User-Agent header of everything kedge sends: no version for strangers. */
 #define KG_SIP_SERVER "kedge"
-
-/* Bytes of a URI in the request line, From, To and Contact of a request that starts something. */
-#define KG_SIP_URI_MAX 511
 
 /* Out-of-dialog requests, after sanity checks (mandatory headers, CSeq method, Max-Forwards, loop by our own
  * Via branch, size; failures were answered). The handler owns the irq: it answers it and destroys it. */

@@ -1,0 +1,15 @@
+/* URIs from the network. Pure. */
+#ifndef KG_SIP_URI_H
+#define KG_SIP_URI_H
+
+#include <sofia-sip/url.h>
+#include <stdbool.h>
+
+/* Bytes of a URI in the request line, From, To and Contact of a request that starts something. */
+#define KG_SIP_URI_MAX 511
+
+/* Written out and read again, is it still the same URI? The library reads some that it then writes in a way
+ * that it reads differently or not at all; a request made of such a text would end the process. */
+bool kg_uri_is_sound(const url_t *url);
+
+#endif
