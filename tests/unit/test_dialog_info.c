@@ -141,10 +141,58 @@ static void too_many(void **state)
     expect(text, NULL);
 }
 
+/* What kedge writes can be read, and its own reader finds every text in it. */
+static bool check_first(void *ctx, struct kg_dialog_info_id *id)
+{
+    if (++*(int *)ctx > 1) /* the second has no names */
+        return false;
+    assert_string_equal(id->call_id, "a&b<c>\"d");
+    assert_string_equal(id->local_tag, "l");
+    assert_string_equal(id->remote_tag, "");
+    snprintf(id->call_id, sizeof id->call_id, "pbx-id");
+    return true;
+}
+
+static void what_kedge_writes(void **state)
+{
+    (void)state;
+    char calls[1024] = "", out[2048], small[64] = "";
+    struct kg_dialog_info_entry entry = {.id = "c1",
+                                         .state = "early",
+                                         .local = "sip:bob@h",
+                                         .remote = "sip:\xff\r\nalice@kedge",
+                                         .named = true,
+                                         .dialog = {"a&b<c>\"d", "l", ""}};
+    size_t used = kg_dialog_info_append(calls, sizeof calls, 0, &entry);
+    assert_true(used > 0 && used == strlen(calls));
+    assert_non_null(strstr(calls, "<identity>sip:???alice@kedge</identity>"));
+    entry.named = false;
+    used = kg_dialog_info_append(calls, sizeof calls, used, &entry);
+    size_t len = kg_dialog_info_document(out, sizeof out, "sip:bob@h", 7, "bob", calls), again_len;
+    assert_true(len > used && len == strlen(out));
+    int dialogs = 0;
+    const struct kg_dialog_info_words words = {&dialogs, check_first, name_target};
+    char *again = kg_dialog_info_rewrite(out, len, &words, &again_len);
+    assert_non_null(again);
+    assert_int_equal(dialogs, 2);
+    assert_non_null(strstr(again, "call-id=\"pbx-id\""));
+    assert_non_null(strstr(again, "<target uri=\"sip:???alice@kedge\"/>"));
+    free(again);
+    /* what does not fit leaves the rest as it was */
+    assert_int_equal(kg_dialog_info_append(small, sizeof small, 0, &entry), 0);
+    assert_string_equal(small, "");
+    assert_int_equal(kg_dialog_info_document(small, sizeof small, "sip:bob@h", 7, "bob", calls), 0);
+    assert_true(kg_dialog_info_document(out, sizeof out, "sip:bob@h", 8, "bob", "") > 0);
+    assert_non_null(strstr(out, "<dialog id=\"bob\"><state>terminated</state></dialog>"));
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(as_a_pbx_writes_it), cmocka_unit_test(odd_but_good),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(as_a_pbx_writes_it),
+                                       cmocka_unit_test(odd_but_good),
                                        cmocka_unit_test(what_is_not_understood_passes),
-                                       cmocka_unit_test(long_ones), cmocka_unit_test(too_many)};
+                                       cmocka_unit_test(long_ones),
+                                       cmocka_unit_test(too_many),
+                                       cmocka_unit_test(what_kedge_writes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
