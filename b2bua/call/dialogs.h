@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include <sofia-sip/su_alloc.h>
+
 struct kg_calls;
 struct kg_leg;
 
@@ -38,6 +40,15 @@ int kg_dialog_name(const struct kg_leg *leg, enum kg_dialog_place place, struct 
  * other way round. Returns true if *id was changed. Foreign ids are left alone, and so is a leg whose other
  * one has no dialog yet. */
 bool kg_dialog_translate(struct kg_calls *calls, struct kg_dialog_id *id, bool to_pbx);
+
+/* ---- dialog_text.c: header texts, on home, for a PBX or trunk (to_pbx) or for a phone ---- */
+/* Replaces or Join. NULL: it is none, or no memory. */
+const char *kg_dialog_replaces(su_home_t *home, struct kg_calls *calls, const char *text, bool to_pbx);
+/* Target-Dialog. NULL as above. */
+const char *kg_dialog_target(su_home_t *home, struct kg_calls *calls, const char *text, bool to_pbx);
+/* The headers in a Refer-To's URI: those that may be there, each dialog as it has to be named. "": none is
+ * left. NULL: no memory, or a Replaces that is none. headers may be NULL. */
+const char *kg_dialog_uri_headers(su_home_t *home, struct kg_calls *calls, const char *headers, bool to_pbx);
 
 /* ---- dialog_id.c: pure ---- */
 /* "call-id;to-tag=..;from-tag=..[;early-only]", unescaped. 0 or EINVAL: not that, or longer than we keep. */

@@ -12,6 +12,7 @@
 #include <sofia-sip/sip_tag.h>
 #include <sofia-sip/url.h>
 
+#include "b2bua/call/dialogs.h"
 #include "b2bua/sip/methods.h"
 #include "b2bua/sip/sip.h"
 #include "conf/clock.h"
@@ -70,14 +71,20 @@ static const char *passing_options(su_home_t *home, const msg_list_t *list)
     return text;
 }
 
-static size_t add_unknown(struct kg_composed *out, size_t count, const sip_t *sip)
+static size_t add_unknown(struct kg_composed *out, const struct kg_requests *requests, size_t count,
+                          const sip_t *sip, struct kg_peer to)
 {
     for (const sip_unknown_t *header = sip->sip_unknown; header && count < KG_COMPOSED_MAX;
          header = header->un_next)
         for (size_t i = 0; i < sizeof meaning_unknown / sizeof meaning_unknown[0]; i++) {
             if (strcasecmp(header->un_name, meaning_unknown[i]) != 0)
                 continue;
-            const char *text = su_sprintf(out->home, "%s: %s", header->un_name, header->un_value);
+            const char *value = header->un_value ? header->un_value : "";
+            if (strcasecmp(header->un_name, "Target-Dialog") == 0)
+                value = kg_dialog_target(out->home, requests->server->calls, value, to.kind != KG_PEER_PHONE);
+            const char *text = value ? su_sprintf(out->home, "%s: %s", header->un_name, value) : NULL;
+            if (!text)
+                break;
             out->tag[count++] = (tagi_t){siptag_header_str, (tag_value_t)text};
             break;
         }
@@ -92,6 +99,19 @@ static const sip_event_t *event_for(su_home_t *home, const sip_event_t *event)
     return refer ? sip_event_make(home, "refer") : event;
 }
 
+/* Headers that it asks for, and dialogs that they name: as within a call (call/dialogs.h). */
+static const sip_refer_to_t *refer_to_for(su_home_t *home, const struct kg_requests *requests,
+                                          const sip_refer_to_t *refer_to, struct kg_peer to)
+{
+    sip_refer_to_t *out = sip_refer_to_dup(home, refer_to);
+    const char *headers = out ? kg_dialog_uri_headers(home, requests->server->calls, out->r_url->url_headers,
+                                                      to.kind != KG_PEER_PHONE)
+                              : NULL;
+    if (out)
+        out->r_url->url_headers = headers && *headers ? headers : NULL;
+    return out;
+}
+
 void kg_compose(struct kg_composed *out, const struct kg_requests *requests, const sip_t *sip,
                 struct kg_peer from, struct kg_peer to)
 {
@@ -102,6 +122,8 @@ void kg_compose(struct kg_composed *out, const struct kg_requests *requests, con
         const msg_header_t *header = msg_header_access((const msg_pub_t *)sip, meaning[i]);
         if (header && meaning[i] == sip_event_class)
             header = (const msg_header_t *)event_for(out->home, sip->sip_event);
+        if (header && meaning[i] == sip_refer_to_class)
+            header = (const msg_header_t *)refer_to_for(out->home, requests, sip->sip_refer_to, to);
         if (header)
             out->tag[count++] = (tagi_t){siptag_header, (tag_value_t)header};
     }
@@ -115,7 +137,7 @@ void kg_compose(struct kg_composed *out, const struct kg_requests *requests, con
         const sip_payload_t *body = kg_body_translate(out->home, requests, sip, to);
         out->tag[count++] = (tagi_t){siptag_payload, (tag_value_t)body};
     }
-    count = add_unknown(out, count, sip);
+    count = add_unknown(out, requests, count, sip, to);
     out->tag[count] = (tagi_t){tag_next, (tag_value_t)out->passed.tag};
 }
 

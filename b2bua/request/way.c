@@ -202,9 +202,14 @@ int kg_way_find(struct kg_requests *requests, nta_incoming_t *irq, const sip_t *
     int failed;
     memset(way, 0, sizeof *way);
     copy_user(sip->sip_request->rq_url, way->of, sizeof way->of);
+    uint32_t source = kg_peers_source(requests->server->peers, &flow->remote);
+    if (source != KG_GROUP_NONE && source != KG_GROUP_PBX) { /* of a trunk: nothing that anybody waits for */
+        kg_request_refuse(irq, SIP_403_FORBIDDEN, 0);
+        return EACCES;
+    }
     if (config->pbx_count == 0)
         failed = between_phones(requests, irq, sip, flow, way);
-    else if (kg_peers_source(requests->server->peers, &flow->remote) == KG_GROUP_PBX)
+    else if (source == KG_GROUP_PBX)
         failed = from_pbx(requests, irq, sip, way);
     else
         failed = to_pbx(requests, irq, sip, flow, way);

@@ -262,6 +262,20 @@ def test_strangers_in_front_of_a_pbx_are_bounded(stage, hosts):
     assert len({m.get("call-id") for m in front.pbx.log if m.method == "MESSAGE" and m.body == "spam"}) <= 20
 
 
+def test_refer_to_carries_no_headers_of_its_own(front):
+    """RFC 3261 19.1.5: who is asked to call would send them in his own name."""
+    phone = front.phone()
+    take = background(front.pbx.request, "REFER", phone.token,
+                      ["Refer-To: <sip:200@pbx.test?Subject=hi&Route=%3Csip:192.0.2.1%3E&Replaces=abc%3Bto-tag%3D1%3Bfrom-tag%3D2>",
+                       f"Contact: {front.pbx.contact}", "Target-Dialog: x;local-tag=1;remote-tag=2"], from_user="web")
+    refer = phone.expect("REFER")
+    assert "Subject=hi" in refer.get("refer-to") and "Replaces=abc" in refer.get("refer-to")
+    assert "192.0.2.1" not in refer.get("refer-to")
+    assert refer.get("target-dialog") == "x;local-tag=1;remote-tag=2"
+    phone.reply(refer, 603)
+    assert take().status == 603 and not front.kedge.json("subscriptions")
+
+
 def test_refer_outside_of_a_call(front):
     """Click to dial: the PBX makes a phone call somebody; the phone's NOTIFYs go back (RFC 3515)."""
     phone = front.phone()
