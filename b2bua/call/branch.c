@@ -336,6 +336,7 @@ static int call_one(struct kg_leg *leg, const sip_t *sip, unsigned n)
         name_callee(leg, n);
     }
     const char *problem = kg_out_first(leg, sip, n);
+    leg->call->record->contacts += !problem;
     if (problem)
         say_not_called(leg, problem);
     return problem ? EHOSTUNREACH : 0;

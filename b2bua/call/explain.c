@@ -74,6 +74,8 @@ static void explain_session(const struct kg_record *record, enum kg_side side, j
 
 static void explain_diversions(const struct kg_record *record, json_t *list)
 {
+    if (record->contacts > 1)
+        kg_say(list, "%u contacts were called, those with the same q at once.", record->contacts);
     for (uint8_t i = 0; i < record->diversion_count; i++) {
         const struct kg_record_diversion *d = &record->diversion[i];
         kg_say(list, "%.1f s after the INVITE %s's side diverted the call to %s (%d).",

@@ -250,6 +250,8 @@ json_t *kg_record_json(const struct kg_record *record, const char *state)
     json_array_append_new(legs, leg_json(record, KG_SIDE_A));
     json_array_append_new(legs, leg_json(record, KG_SIDE_B));
     json_object_set_new(json, "legs", legs);
+    if (record->contacts > 1)
+        json_object_set_new(json, "contacts", json_integer(record->contacts));
     if (record->diversion_count)
         json_object_set_new(json, "diversions", diversions_json(record));
     kg_record_add_ice(json, record);

@@ -108,6 +108,7 @@ struct kg_record {
     struct kg_media_stats *stats[2]; /* last known, stream_count each; NULL: none */
     struct kg_record_pair *pair;     /* last known */
     uint8_t pair_count;
+    uint8_t contacts;                      /* of the callee that were called */
     struct kg_record_diversion *diversion; /* in the order of time */
     uint8_t diversion_count;
     struct kg_record_event *event;

@@ -115,7 +115,9 @@ static int follow_pbx(struct diversion *d, const sip_contact_t *contact, const c
         return EPERM;
     }
     struct kg_call_target *target = add_target(d, user, q);
-    if (!target || !(target->url = kg_url_text(contact->m_url)))
+    url_t url = *contact->m_url;
+    url.url_headers = url.url_fragment = NULL; /* no part of a request URI (RFC 3261 19.1.1), nor obeyed */
+    if (!target || !(target->url = kg_url_text(&url)))
         return ENOMEM;
     target->peer = d->leg->peer;
     kg_flow_copy(&target->flow, &d->leg->flow);

@@ -374,3 +374,70 @@ def test_a_call_that_rings_at_several_phones_is_picked_up(desk, stage):
     d.cancelled(1, ELSEWHERE)
     assert d.result().status == 200
     d.hang_up(dialog)
+
+
+# Races
+
+
+@pytest.mark.parametrize("transports", (("udp", "udp"), ("tcp", "tls")))
+def test_two_answer_at_once(desk, stage, transports):
+    d = desk(2, transports=transports)
+    d.ring()
+    rtp = [stage.rtp(p.host) for p in d.phones]
+    dialogs = [Dialog(p, r) for p, r in zip(d.phones, rtp)]
+    for dialog, invite in zip(dialogs, d.invites):
+        dialog.invite = invite
+        dialog.agent.reply(invite, 200, dialog.body())
+    assert d.result().status == 200
+    for dialog in dialogs:
+        assert dialog.agent.expect("ACK")
+    ended = until(lambda: [x for x in dialogs if any(m.method == "BYE" for m in x.agent.log)], 5)
+    assert len(ended) == 1
+    [loser], [winner] = ended, [x for x in dialogs if x not in ended]
+    loser.agent.reply(loser.agent.expect("BYE"), 200)
+    winner._listen(winner.invite)
+    d.hears(winner)
+    d.hang_up(winner)
+
+
+def test_an_answer_before_the_others_said_anything(desk):
+    """CANCEL may not be sent before a provisional response (RFC 3261 9.1): it follows when there is one."""
+    d = desk(2)
+    d.ring(None)
+    dialog = d.pick_up(0)
+    assert d.result().status == 200
+    d.hears(dialog)
+    assert d.phones[1].quiet("CANCEL", 0.3)
+    d.phones[1].reply(d.invites[1], 180)
+    d.cancelled(1, ELSEWHERE)
+    d.hang_up(dialog)
+
+
+def test_a_bye_in_an_early_dialog_ends_that_one(desk):
+    """No UAS may do that (RFC 3261 15), but the other phones have done nothing wrong."""
+    d = desk(2)
+    d.ring()
+    rude, invite = Dialog(d.phones[0]), d.invites[0]
+    rude.call_id, rude.target = invite.get("call-id"), invite.contact()
+    rude.local, rude.remote = f"{invite.get('to')};tag={invite.our_tag}", invite.get("from")
+    answer = background(rude.request, "BYE")
+    d.cancelled(0)
+    assert answer().status == 200
+    dialog = d.pick_up(1)
+    assert d.result().status == 200
+    d.hears(dialog)
+    d.hang_up(dialog)
+
+
+def test_what_is_told_of_it(desk):
+    d = desk(3)
+    d.ring()
+    dialog = d.pick_up(2)
+    for n in range(2):
+        d.cancelled(n, ELSEWHERE)
+    assert d.result().status == 200
+    [call] = d.kedge.calls()
+    assert call["contacts"] == 3 and call["legs"][1]["remote"] == d.phones[2].at
+    assert call["legs"][1]["call_id"] == d.invites[2].get("call-id")
+    assert "3 contacts were called" in d.kedge.ctl("explain", call["id"])
+    d.hang_up(dialog)
