@@ -162,7 +162,9 @@ static void start(struct kg_inquiry *in)
     call->fsm.reliable = kg_reliable_of(in->calls, in->sip);
     /* A PBX that forks sends INVITEs with one Call-ID, From tag and CSeq, and nta takes their PRACKs for
      * those of one of them. Where it insists it has to do. */
-    if (a->pbx && call->fsm.reliable == KG_RELIABLE_SDP)
+    /* Of several contacts the one that sends early media need not be the one that answers, and the
+     * description in a reliable response is final (RFC 3262 5). */
+    if ((a->pbx || call->target_count > 1) && call->fsm.reliable == KG_RELIABLE_SDP)
         call->fsm.reliable = KG_RELIABLE_NONE;
     kg_call_event(call,
                   &(struct kg_fsm_event){.type = KG_EV_INVITE, .side = KG_SIDE_A, .sdp = found == KG_SDP_OK});

@@ -441,3 +441,31 @@ def test_what_is_told_of_it(desk):
     assert call["legs"][1]["call_id"] == d.invites[2].get("call-id")
     assert "3 contacts were called" in d.kedge.ctl("explain", call["id"])
     d.hang_up(dialog)
+
+
+@pytest.mark.parametrize("supported", ((), ("Supported: 100rel",), ("Require: 100rel",)))
+def test_a_reliable_answer_of_one_phone_is_none_of_the_other(desk, stage, supported):
+    """RFC 3262: the first phone's 183 has completed its offer/answer; the second one's 200 completes its own. To the caller the
+    183 is no final answer then, unless it insists on reliable ones."""
+    d = desk(2)
+    d.ring(None, headers=list(supported))
+    first, second = (Dialog(p, stage.rtp(p.host, codec=c)) for p, c in zip(d.phones, (0, 8)))
+    d.phones[0].reply(d.invites[0], 183, first.body(codecs=(0,)), ["RSeq: 7", "Require: 100rel"])
+    prack = d.phones[0].expect("PRACK")
+    assert prack.get("rack") == f"7 {d.invites[0].cseq[0]} INVITE"
+    d.phones[0].reply(prack, 200)
+    early = until(lambda: next((m for m in d.caller.log if m.status == 183), None), 3)
+    assert "RTP/AVP 0\r\n" in early.body
+    assert bool(early.get("rseq")) == (supported == ("Require: 100rel",))
+    if early.get("rseq"):
+        from_tag, to = early.tag("from"), early.get("to")
+        text = d.caller.build("PRACK", early.contact(), [f"RAck: {early.get('rseq')} {early.cseq[0]} INVITE"], call_id=early.get("call-id"),
+                              cseq=early.cseq[0] + 1, to=to, from_tag=from_tag)
+        assert d.caller.transact(text).status == 200
+    second.answer(d.invites[1], codecs=(8,))
+    answer = d.result()
+    assert answer.status == 200 and "RTP/AVP 8\r\n" in answer.body, answer.body
+    d.cancelled(0, ELSEWHERE)
+    d.call.rtp.codec = 8
+    d.hears(second)
+    d.hang_up(second)
