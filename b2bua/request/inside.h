@@ -69,6 +69,7 @@ struct kg_transit {
     const sip_t *sip;    /* of request */
     struct kg_way way;
     size_t next_target;
+    uint32_t tried;                  /* bit n: target n was sent to */
     nta_outgoing_t *orq[KG_WAY_MAX]; /* under way; NULL: answered, or not sent */
     msg_t *best;                     /* the refusal that counts so far (RFC 3261 16.7 step 6) */
     int64_t give_up_ms;

@@ -149,16 +149,40 @@ static void set_patience(struct kg_transit *t)
                                                                     : KG_PBX_ANSWER_MS);
 }
 
+static bool send_to(struct kg_transit *t, size_t i)
+{
+    const struct kg_target *target = &t->way.target[i];
+    t->tried |= 1u << i;
+    set_patience(t);
+    t->orq[i] =
+        t->subscription ? send_inside(t, target, t->way.path[i]) : send_alone(t, target, t->way.path[i]);
+    return t->orq[i] != NULL;
+}
+
+/* RFC 5626 5.3: the flow to target i has failed, and its phone has another one. */
+static bool send_other_flow(struct kg_transit *t, size_t i)
+{
+    for (size_t k = 0; t->way.to.kind == KG_PEER_PHONE && k < t->way.count; k++)
+        if (!(t->tried >> k & 1) && t->way.target[k].device == t->way.target[i].device && send_to(t, k))
+            return true;
+    return false;
+}
+
+/* A flow of a phone that was already sent to over another one. */
+static bool is_spare(const struct kg_transit *t, size_t i)
+{
+    for (size_t k = 0; t->way.to.kind == KG_PEER_PHONE && k < i; k++)
+        if (t->way.target[k].device == t->way.target[i].device)
+            return true;
+    return false;
+}
+
 /* To the next place that can be reached. False: there is none. */
 static bool send_next(struct kg_transit *t)
 {
     while (!is_last(t)) {
         size_t i = t->next_target++;
-        const struct kg_target *target = &t->way.target[i];
-        set_patience(t);
-        t->orq[i] =
-            t->subscription ? send_inside(t, target, t->way.path[i]) : send_alone(t, target, t->way.path[i]);
-        if (t->orq[i])
+        if (!is_spare(t, i) && (send_to(t, i) || send_other_flow(t, i)))
             return true;
     }
     return false;
@@ -292,6 +316,8 @@ static int on_response(struct kg_transit *t, nta_outgoing_t *orq, const sip_t *s
     nta_outgoing_destroy(orq);
     if (to_pbx && (silence || status == 503) && send_next(t))
         return 0;
+    if ((silence || status == 430) && send_other_flow(t, i))
+        return 0;
     if (!is_waiting(t) || status >= 600)
         give_up(t);
     return 0;
@@ -304,12 +330,18 @@ void kg_transits_tick(struct kg_requests *requests, int64_t now_ms)
     {
         if (now_ms < t->give_up_ms)
             continue;
+        uint32_t silent = 0;
+        bool goes_on = false;
         for (size_t i = 0; i < KG_WAY_MAX; i++) {
-            if (t->orq[i])
-                nta_outgoing_destroy(t->orq[i]);
+            if (!t->orq[i])
+                continue;
+            nta_outgoing_destroy(t->orq[i]);
             t->orq[i] = NULL;
+            silent |= 1u << i;
         }
-        if (t->way.to.kind == KG_PEER_PHONE || !send_next(t))
+        for (size_t i = 0; i < KG_WAY_MAX; i++)
+            goes_on |= (silent >> i & 1) && send_other_flow(t, i);
+        if (!goes_on && (t->way.to.kind == KG_PEER_PHONE || !send_next(t)))
             give_up(t);
     }
 }

@@ -136,7 +136,7 @@ static int from_pbx(struct kg_requests *requests, nta_incoming_t *irq, const sip
     way->to.kind = KG_PEER_PHONE;
     way->manner = rule_of(sip)->from_pbx;
     way->count = kg_registrar_find(requests->server->registrar, sip->sip_request->rq_url, sip->sip_route,
-                                   way->target, 1);
+                                   way->target, KG_WAY_MAX);
     if (way->count == 0) {
         kg_debug("request", "the PBX sends %s to a contact that is not registered through kedge (any more)",
                  sip->sip_request->rq_method_name);
@@ -149,6 +149,24 @@ static int from_pbx(struct kg_requests *requests, nta_incoming_t *irq, const sip
 }
 
 /* ---- embedded registrar ---- */
+
+/* The first, with all its flows (RFC 5626). */
+static void keep_one_phone(struct kg_way *way)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < way->count; i++) {
+        if (way->target[i].device != way->target[0].device) {
+            kg_flow_clear(&way->target[i].flow);
+        } else {
+            if (kept < i) {
+                way->target[kept] = way->target[i];
+                way->target[i].flow = (struct kg_flow){0};
+            }
+            kept++;
+        }
+    }
+    way->count = kept;
+}
 
 /* Who is in a call kedge knows best. */
 static bool is_lamp(const struct kg_requests *requests, const sip_t *sip, const struct kg_way *way)
@@ -184,8 +202,9 @@ static int between_phones(struct kg_requests *requests, nta_incoming_t *irq, con
         way->manner = KG_MANNER_OWN;
         return 0;
     }
-    way->count = kg_registrar_find(registrar, sip->sip_request->rq_url, NULL, way->target,
-                                   way->manner == KG_MANNER_ALL ? KG_WAY_MAX : 1);
+    way->count = kg_registrar_find(registrar, sip->sip_request->rq_url, NULL, way->target, KG_WAY_MAX);
+    if (way->manner != KG_MANNER_ALL)
+        keep_one_phone(way);
     if (way->count > 0)
         return 0;
     if (kg_registrar_has_account(registrar, way->of))

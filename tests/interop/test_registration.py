@@ -171,6 +171,24 @@ def test_two_flows_are_one_phone(lab, stage, alone, transport):
     thread.join()
     assert result[0].status == 486, result
     assert second.quiet("INVITE", 0.3)
+    # a MESSAGE comes once, and over the other flow where the first one is none any more
+    answers = []
+    before = len(one.log), len(two.log)
+    thread = threading.Thread(target=lambda: answers.append(caller.request(
+        "MESSAGE", f"sip:alice@{domain}", ["Content-Type: text/plain"], "hello", timeout=12)))
+    thread.start()
+
+    def came(agent):
+        return [m for m in agent.log[before[agent is two]:] if m.method == "MESSAGE"]
+
+    assert until(lambda: came(one) or came(two), 8, 0.02)
+    first, second = (one, two) if came(one) else (two, one)
+    request = first.expect("MESSAGE")
+    assert second.quiet("MESSAGE", 0.3), "it came over both"
+    first.reply(request, 430)
+    second.reply(second.expect("MESSAGE"), 200)
+    thread.join()
+    assert answers[0] is not None and answers[0].status == 200, answers
     if transport == "tcp":
         # a flow that is gone is no flow
         first.close()
