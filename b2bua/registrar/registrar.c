@@ -314,7 +314,7 @@ bool kg_registrar_answer(struct kg_registrar *registrar, msg_t *msg, const sip_t
     }
     if (check == KG_CHECK_DENIED) {
         kg_counters.auth_failures++;
-        kg_registrar_complain(registrar, "call refused: wrong password or unknown user", cred.username, flow);
+        kg_registrar_complain(registrar, "refused: wrong password or unknown user", cred.username, flow);
         kg_exchange_reply(&x, SIP_403_FORBIDDEN, TAG_END());
     } else {
         kg_authorize_challenge(registrar, &x, 407, check == KG_CHECK_STALE);
@@ -347,7 +347,7 @@ enum kg_auth kg_registrar_authorize(struct kg_registrar *registrar, nta_incoming
         break;
     }
     kg_counters.auth_failures++;
-    kg_registrar_complain(registrar, "call refused: wrong password or unknown user",
+    kg_registrar_complain(registrar, "refused: wrong password or unknown user",
                           registrar->front ? "(in PBX mode)" : cred.username, flow);
     kg_exchange_reply(&x, SIP_403_FORBIDDEN, TAG_END());
     return KG_AUTH_DENIED;

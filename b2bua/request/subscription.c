@@ -312,7 +312,7 @@ static bool is_back(const struct kg_requests *requests, const struct kg_end *end
     struct kg_target target;
     if (!end->away && kg_end_is_reachable(end))
         return false;
-    if (kg_addr_same_host(&end->flow.remote, &flow->remote))
+    if (end->flow.transport == flow->transport && kg_addr_same_host(&end->flow.remote, &flow->remote))
         return true;
     if (nta_leg_get_route(end->dialog, NULL, &contact) < 0 || !contact ||
         kg_registrar_by_flow(requests->server->registrar, flow, end->user->name, &target) != 0)

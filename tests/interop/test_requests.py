@@ -106,6 +106,18 @@ def test_who_may_send_what(phone, kedge):
     assert kedge.stats()["requests_passed"] == 1
 
 
+def test_strangers_cost_no_transactions(kedge, hosts, stage):
+    """Whoever has not proven who he is is challenged from the message alone."""
+    mallory = stage.agent(hosts[4], "mallory", "", (kedge.host.addr, 5060))
+    for i in range(60):
+        method = ("MESSAGE", "SUBSCRIBE", "PUBLISH", "NOTIFY", "REFER", "X-PAGE")[i % 6]
+        mallory.send(mallory.build(method, "sip:bob@kedge.test", ["Event: dialog", f"Contact: {mallory.contact}"]))
+    assert until(lambda: sum(m.status == 407 for m in mallory.log) >= 20, 5)
+    assert all(m.status == 407 for m in mallory.log), {m.start for m in mallory.log}
+    stats = kedge.stats()
+    assert stats["transactions_in"] <= 2 and stats["dialogs"] == 0 and stats["requests_passed"] == 0
+
+
 def test_options_of_strangers_end_at_kedge(phone, hosts, kedge, stage):
     alice, bob = phone("alice"), phone("bob", 2)
     bob.answer_options = False
