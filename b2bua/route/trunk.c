@@ -157,22 +157,34 @@ static struct kg_peers *peers_of(const struct kg_trunk *trunk)
     return trunk->trunks->server->peers;
 }
 
-/* The way to the best server; one that was asked in vain is not the best any more. A trunk that was removed
- * keeps the way it had. False: there is none at the moment. */
+static bool is_tried(const struct kg_trunk *trunk, uint32_t peer)
+{
+    for (unsigned i = 0; i < trunk->tried_count; i++)
+        if (trunk->tried[i] == peer)
+            return true;
+    return false;
+}
+
+/* The way to the best server that was not asked since it was due. A trunk that was removed keeps the way it
+ * had. False: there is none at the moment. */
 static bool find_flow(struct kg_trunk *trunk)
 {
-    uint32_t best = KG_PEER_NONE;
-    const struct kg_flow *flow = NULL;
+    uint32_t peer[KG_FAILOVER_SERVERS];
     if (trunk->index == SIZE_MAX)
         return trunk->flow.tport != NULL;
-    if (kg_peers_pick(peers_of(trunk), (uint32_t)trunk->index + 1, trunk->peer, &best, 1) == 1)
-        flow = kg_peers_flow(peers_of(trunk), best);
-    if (!flow)
-        return false;
-    kg_flow_clear(&trunk->flow);
-    kg_flow_copy(&trunk->flow, flow);
-    trunk->peer = best;
-    return true;
+    size_t count =
+        kg_peers_pick(peers_of(trunk), (uint32_t)trunk->index + 1, trunk->peer, peer, KG_FAILOVER_SERVERS);
+    for (size_t i = 0; i < count && trunk->tried_count < KG_FAILOVER_SERVERS; i++) {
+        const struct kg_flow *flow =
+            is_tried(trunk, peer[i]) ? NULL : kg_peers_flow(peers_of(trunk), peer[i]);
+        if (!flow)
+            continue;
+        kg_flow_clear(&trunk->flow);
+        kg_flow_copy(&trunk->flow, flow);
+        trunk->peer = trunk->tried[trunk->tried_count++] = peer[i];
+        return true;
+    }
+    return false;
 }
 
 /* Tells peers.h what became of the REGISTER that was sent. */
@@ -339,15 +351,8 @@ static void finish(struct kg_trunk *trunk)
 /* Silence and 503 are one server's: another one is asked at once. True: it was. */
 static bool try_next(struct kg_trunk *trunk, const sip_t *sip)
 {
-    uint32_t before = trunk->peer;
     bool failed = !sip || sip->sip_status->st_status == 503 || sip->sip_status->st_status == 408;
-    if (!failed || trunk->index == SIZE_MAX || ++trunk->tried >= KG_TRUNK_SERVERS_MAX)
-        return false;
-    trunk->peer = KG_PEER_NONE; /* not the same by preference */
-    bool other = find_flow(trunk) && trunk->peer != before;
-    if (!other)
-        trunk->peer = before;
-    return other && send_out(trunk, make_register(trunk));
+    return failed && trunk->index != SIZE_MAX && find_flow(trunk) && send_out(trunk, make_register(trunk));
 }
 
 static int on_answer(nta_outgoing_magic_t *magic, nta_outgoing_t *orq, const sip_t *sip)
@@ -386,6 +391,8 @@ static void act(struct kg_trunk *trunk, enum kg_enrol_act what, msg_t *proof)
         msg_destroy(proof);
     if (what == KG_ENROL_PROVE && !send_out(trunk, proof))
         fail(trunk, 503);
+    if (what == KG_ENROL_SEND)
+        trunk->tried_count = 0;
     if (what == KG_ENROL_SEND && (!find_flow(trunk) || !send_out(trunk, make_register(trunk))))
         fail(trunk, 503);
 }
@@ -412,8 +419,6 @@ void kg_trunk_tick(struct kg_trunk *trunk, int64_t now_ms)
             fail(trunk, 408);
     }
     enum kg_enrol_act what = kg_enrol_tick(&trunk->enrol, now_ms);
-    if (what != KG_ENROL_NOTHING)
-        trunk->tried = 0;
     act(trunk, what, NULL);
     finish(trunk);
 }

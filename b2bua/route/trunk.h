@@ -4,6 +4,7 @@
 
 #include "b2bua/registrar/challenge.h"
 #include "b2bua/route/enrol.h"
+#include "b2bua/route/failover.h"
 #include "b2bua/route/trunks.h"
 #include "b2bua/store/store.h"
 
@@ -22,12 +23,13 @@ struct kg_trunk {
     char line[25];             /* user part and line parameter of its Contact: who knows it is the provider */
     char call_id[33], tag[17]; /* of its REGISTERs (RFC 3261 10.2) */
     uint32_t cseq;
-    nta_outgoing_t *orq;                     /* the REGISTER in flight */
-    int64_t give_up_ms;                      /* unless something was heard */
-    struct kg_flow flow;                     /* where it goes */
-    uint32_t peer;                           /* that server's number (peers.h) */
-    uint32_t epoch;                          /* of that server when it registered us */
-    unsigned tried;                          /* servers, since it was due */
+    nta_outgoing_t *orq;                 /* the REGISTER in flight */
+    int64_t give_up_ms;                  /* unless something was heard */
+    struct kg_flow flow;                 /* where it goes */
+    uint32_t peer;                       /* that server's number (peers.h) */
+    uint32_t epoch;                      /* of that server when it registered us */
+    uint32_t tried[KG_FAILOVER_SERVERS]; /* servers, since it was due */
+    unsigned tried_count;
     bool unheard;                            /* peers.h waits to hear of it */
     char domain[KG_DOMAIN_MAX + 2], port[8]; /* of URIs of its own */
     char realm[256];                         /* the first one that asked, where none is configured */

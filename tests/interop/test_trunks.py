@@ -2,6 +2,7 @@
 as each side may know them."""
 import re
 import threading
+import time
 
 import pytest
 
@@ -472,6 +473,33 @@ def test_diverted_and_referred_calls_are_the_users_own(lab, stage):
     # the provider asks whether kedge is there
     line = itsp.bindings["kedge"]
     assert itsp.transact(itsp.build("OPTIONS", line)).status == 200
+
+
+def test_another_server_and_another_trunk_serve_when_one_fails(lab, stage):
+    dead = lab.public_host("fd")
+    itsp = stage.add(Itsp(lab.public_host("fi"), {"kedge": "trunk-word"}))
+    busy = stage.agent(lab.public_host("fb"), "busy", port=5060)
+    rows = [trunk(itsp, server=[f"udp:{dead.addr}:5060", f"udp:{itsp.at}"]),
+            {"name": "busy", "server": "udp:" + busy.at, "register": False, "probe": 0}]
+    kedge = stage.kedge(lab.public_host("fk"), accounts=ACCOUNTS,
+                        config={"trunks": rows, "routes": [{"number": "0*", "to": ["busy", "itsp"]}]})
+    busy.server = itsp.server = (kedge.host.addr, 5060)
+    registered(kedge, timeout=8)
+    a, = phones(stage, lab, kedge, ["1001"], "f")
+    one, other = Dialog(a, stage.rtp(a.host)), Dialog(itsp, stage.rtp(itsp.host))
+    result, began = [], time.monotonic()
+    thread = threading.Thread(target=lambda: result.append(one.call(hangs("030"))))
+    thread.start()
+    busy.reply(busy.expect("INVITE"), 503)
+    invite = itsp.expect("INVITE")
+    assert time.monotonic() - began < 4.5
+    other.answer(invite)
+    thread.join()
+    assert result[0].status == 200 and kedge.calls()[0]["legs"][1]["trunk"] == "itsp"
+    assert invite.get("proxy-authorization") and not [m for m in busy.log if m.get("proxy-authorization")]
+    finish(one, other)
+    kedge.no_calls()
+    assert {t["name"]: t["calls"] for t in kedge.json("trunks")} == {"itsp": 0, "busy": 0}
 
 
 # ---- a real provider ----
