@@ -8,6 +8,7 @@ import pytest
 from interop.agent import Dialog, talk
 from interop.hosts import until
 from interop.pbx import Kamailio
+from interop.phone import Phone
 
 INSTANCE = "urn:uuid:00000000-0000-1000-8000-000a95a0e12"
 WORDS = {name: "pw-" + name for name in ("alice", "bob", "carol", "dave")}
@@ -221,6 +222,31 @@ def test_call_goes_on_over_the_other_flow(lab, stage):
     second.reply(second.expect("BYE"), 200)
     thread.join()
     assert take[0].status == 200
+    kedge.no_calls()
+
+
+def test_baresip_with_two_flows_behind_a_nat(lab, stage):
+    """A phone that does RFC 5626 by itself, over UDP and TCP: it is two flows and rings once."""
+    kedge = stage.kedge(lab.public_host("kedge-bs"), accounts=WORDS)
+    server = f"{kedge.host.addr}:5060"
+    bare = stage.add(Phone(stage.folder / "alice", "alice", server, 400, lab.natted_host("alice-bs", nat="symmetric"),
+                           password=WORDS["alice"], domain="kedge.test",
+                           account_extra=f';sipnat=outbound;outbound2="sip:{server};transport=tcp"')).start()
+    caller = phone(lab, stage, kedge, "bob", "bob-bs", domain="kedge.test")
+    assert caller.register().status == 200
+
+    def flows():
+        return sorted((r["transport"], r.get("reg_id", 0), r["nat"]) for r in kedge.registrations() if r["user"] == "alice")
+
+    assert until(lambda: len(flows()) == 2, 15), (flows(), bare.log()[-2000:])
+    assert {number for _, number, _ in flows()} == {1, 2} and {over for over, _, _ in flows()} == {"udp", "tcp"}, flows()
+    assert all(nat for _, _, nat in flows()), flows()
+    rtp = stage.rtp(caller.host)
+    call = Dialog(caller, rtp)
+    assert call.call("alice").status == 200
+    assert rtp.got(ms=200)
+    assert len(kedge.calls()) == 1
+    assert call.bye().status == 200
     kedge.no_calls()
 
 
