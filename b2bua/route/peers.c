@@ -1,4 +1,4 @@
-#include "b2bua/route/peers.h"
+#include "b2bua/route/peers_state.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -7,9 +7,7 @@
 #include <strings.h>
 
 #include "b2bua/guard/guard.h"
-#include "b2bua/route/locate.h"
-#include "b2bua/route/probe.h"
-#include "b2bua/route/resolve.h"
+#include "b2bua/route/remember.h"
 #include "b2bua/server.h"
 #include "b2bua/sip/sip.h"
 #include "conf/clock.h"
@@ -22,54 +20,10 @@
 /* An address that DNS names no more is known for what it was so long: its calls go on, and it may still call.
  */
 #define LINGER_MS 600000
-/* Addresses of all servers together. */
-#define PEERS_MAX 512
-#define GROUPS    (KG_TRUNKS_MAX + 1)
-#define NAME_SIZE (KG_ADDR_STR + 8)
 
 _Static_assert(KG_WEIGHTED_MAX >= KG_PBX_MAX && KG_WEIGHTED_MAX >= KG_PLACES_MAX, "kg_order takes them all");
 
-/* A server at one address. */
-struct peer {
-    uint32_t id, group;
-    unsigned entry; /* of the group */
-    struct kg_place place;
-    struct kg_server_at at; /* what it was made of */
-    char name[NAME_SIZE];
-    char call_id[KG_PROBE_CALL_ID];
-    struct kg_health health;
-    struct kg_flow flow; /* tport NULL: not found yet */
-    bool wanted;         /* it is where its server is now */
-    int64_t retired_ms;
-};
-
-/* A server as configured. */
-struct entry {
-    struct kg_server_at at;
-    bool located;   /* at least once */
-    bool complains; /* about DNS having nothing: said already */
-};
-
-struct group {
-    char name[KG_NAME_MAX]; /* "": the PBXes */
-    uint32_t probe_ms;
-    struct entry entry[KG_PBX_MAX];
-    size_t entry_count;
-};
-
-struct kg_peers {
-    struct kg_server *server;
-    struct kg_resolver *resolver;
-    su_timer_t *timer;
-    struct group group[GROUPS];
-    uint32_t group_count;
-    struct peer *peer[PEERS_MAX]; /* those of a group and an entry in the order that DNS gave */
-    size_t count;
-    int64_t locate_ms; /* when next */
-    bool changed;      /* there are other addresses than the media engine knows */
-};
-
-static struct peer *find(const struct kg_peers *peers, uint32_t id)
+static struct kg_peer_state *find(const struct kg_peers *peers, uint32_t id)
 {
     for (size_t i = 0; i < peers->count; i++)
         if (peers->peer[i]->id == id)
@@ -95,7 +49,7 @@ static uint32_t id_of(const struct kg_peers *peers, const char *group, const cha
     return hash;
 }
 
-static void free_peer(struct peer *peer)
+static void free_peer(struct kg_peer_state *peer)
 {
     kg_flow_clear(&peer->flow);
     free(peer);
@@ -119,10 +73,11 @@ static void remove_peer(struct kg_peers *peers, size_t index)
     memmove(&peers->peer[index], &peers->peer[index + 1], (peers->count - index) * sizeof peers->peer[0]);
 }
 
-static struct peer *find_place(const struct kg_peers *peers, uint32_t group, const struct kg_place *place)
+static struct kg_peer_state *find_place(const struct kg_peers *peers, uint32_t group,
+                                        const struct kg_place *place)
 {
     for (size_t i = 0; i < peers->count; i++) {
-        struct peer *peer = peers->peer[i];
+        struct kg_peer_state *peer = peers->peer[i];
         if (peer->group == group && peer->place.at.transport == place->at.transport &&
             kg_addr_equal(&peer->place.at.addr, &place->at.addr))
             return peer;
@@ -130,14 +85,14 @@ static struct peer *find_place(const struct kg_peers *peers, uint32_t group, con
     return NULL;
 }
 
-static struct peer *add_peer(struct kg_peers *peers, uint32_t group, const struct kg_place *place,
-                             int64_t now_ms)
+static struct kg_peer_state *add_peer(struct kg_peers *peers, uint32_t group, const struct kg_place *place,
+                                      int64_t now_ms)
 {
-    struct peer *peer = peers->count < PEERS_MAX ? calloc(1, sizeof *peer) : NULL;
+    struct kg_peer_state *peer = peers->count < KG_PEERS_MAX ? calloc(1, sizeof *peer) : NULL;
     char addr[KG_ADDR_STR];
 
     if (peer == NULL) {
-        kg_error("route", "the addresses of more than %d servers cannot be kept in mind", PEERS_MAX);
+        kg_error("route", "the addresses of more than %d servers cannot be kept in mind", KG_PEERS_MAX);
         return NULL;
     }
     snprintf(peer->name, sizeof peer->name, "%s %s", kg_transport_name(place->at.transport),
@@ -155,7 +110,7 @@ static struct peer *add_peer(struct kg_peers *peers, uint32_t group, const struc
     return peer;
 }
 
-static void retire(struct peer *peer, int64_t now_ms)
+static void retire(struct kg_peer_state *peer, int64_t now_ms)
 {
     peer->wanted = false;
     peer->retired_ms = now_ms;
@@ -199,10 +154,11 @@ static struct kg_reach reach_of(const struct kg_config *config)
 static void settle(struct kg_peers *peers, uint32_t group, unsigned index, const struct kg_place *place,
                    size_t count, int64_t now_ms)
 {
-    struct entry *entry = &peers->group[group].entry[index];
+    struct kg_peer_entry *entry = &peers->group[group].entry[index];
+    bool changed = false;
 
     for (size_t i = 0; i < peers->count; i++) {
-        struct peer *peer = peers->peer[i];
+        struct kg_peer_state *peer = peers->peer[i];
         bool stays = false;
         for (size_t k = 0; k < count; k++)
             stays = stays || (peer->place.at.transport == place[k].at.transport &&
@@ -210,10 +166,11 @@ static void settle(struct kg_peers *peers, uint32_t group, unsigned index, const
         if (peer->group == group && peer->entry == index && peer->wanted && !stays) {
             kg_info("route", "%s is no longer at %s", entry->at.host, peer->name);
             retire(peer, now_ms);
+            changed = true;
         }
     }
     for (size_t i = 0; i < count; i++) {
-        struct peer *peer = find_place(peers, group, &place[i]);
+        struct kg_peer_state *peer = find_place(peers, group, &place[i]);
         bool is_new = peer == NULL;
         if (peer != NULL && peer->wanted && peer->entry != index)
             continue; /* another entry leads there too */
@@ -221,18 +178,22 @@ static void settle(struct kg_peers *peers, uint32_t group, unsigned index, const
             return;
         if (!peer->wanted && !is_new)
             kg_info("route", "%s is at %s again", entry->at.host, peer->name);
+        changed = changed || !peer->wanted || peer->place.priority != place[i].priority ||
+                  peer->place.weight != place[i].weight;
         peer->wanted = true;
         peer->entry = index;
         peer->place = place[i];
         peer->at = entry->at;
         trust(peers, &place[i].at.addr, true);
     }
+    if (changed)
+        kg_remember(peers->server->store, &entry->at, place, count);
 }
 
 static void locate_entry(struct kg_peers *peers, uint32_t group, unsigned index, const struct kg_reach *reach,
                          int64_t now_ms)
 {
-    struct entry *entry = &peers->group[group].entry[index];
+    struct kg_peer_entry *entry = &peers->group[group].entry[index];
     struct question question = {peers, now_ms};
     struct kg_place place[KG_PLACES_MAX];
     size_t count;
@@ -274,6 +235,26 @@ static void locate_all(struct kg_peers *peers, int64_t now_ms)
     tell_media(peers);
 }
 
+/* Where a server was before the restart, until DNS says more. */
+static bool recalled(void *ctx, const char *server, const struct kg_place *place, size_t count)
+{
+    struct kg_peers *peers = ctx;
+    char key[KG_REMEMBER_KEY];
+    bool known = false;
+
+    for (uint32_t group = 0; group < peers->group_count; group++) {
+        for (unsigned i = 0; i < peers->group[group].entry_count; i++) {
+            struct kg_peer_entry *entry = &peers->group[group].entry[i];
+            if (!kg_remember_key(&entry->at, key) || strcmp(key, server) != 0)
+                continue;
+            known = true;
+            entry->located = count > 0;
+            settle(peers, group, i, place, count, kg_mono_ms());
+        }
+    }
+    return known;
+}
+
 static void on_news(void *ctx)
 {
     locate_all(ctx, kg_mono_ms());
@@ -282,7 +263,7 @@ static void on_news(void *ctx)
 /* ---- whether they answer ---- */
 
 /* What a person should know of a change. */
-static void tell(const struct kg_peers *peers, const struct peer *peer, enum kg_health_state before)
+static void tell(const struct kg_peers *peers, const struct kg_peer_state *peer, enum kg_health_state before)
 {
     static const char *const why[] = {
         [KG_CAUSE_NONE] = "",
@@ -304,7 +285,7 @@ static void tell(const struct kg_peers *peers, const struct peer *peer, enum kg_
                 peer->name);
 }
 
-static void probe(struct kg_peers *peers, struct peer *peer)
+static void probe(struct kg_peers *peers, struct kg_peer_state *peer)
 {
     const struct kg_flow *flow = kg_peers_flow(peers, peer->id);
 
@@ -323,7 +304,7 @@ static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *a
     if (now_ms >= peers->locate_ms)
         locate_all(peers, now_ms);
     for (size_t i = 0; i < peers->count; i++) {
-        struct peer *peer = peers->peer[i];
+        struct kg_peer_state *peer = peers->peer[i];
         enum kg_health_state before = peer->health.state;
         if (!peer->wanted)
             continue;
@@ -343,7 +324,7 @@ bool kg_peers_answer(struct kg_peers *peers, const sip_t *sip)
     if (sip == NULL || sip->sip_status == NULL || sip->sip_call_id == NULL || sip->sip_cseq == NULL)
         return false;
     for (size_t i = 0; i < peers->count; i++) {
-        struct peer *peer = peers->peer[i];
+        struct kg_peer_state *peer = peers->peer[i];
         enum kg_health_state before = peer->health.state;
         if (strcmp(peer->call_id, sip->sip_call_id->i_id) != 0)
             continue;
@@ -357,7 +338,7 @@ bool kg_peers_answer(struct kg_peers *peers, const sip_t *sip)
 
 void kg_peers_asked(struct kg_peers *peers, uint32_t id)
 {
-    struct peer *peer = find(peers, id);
+    struct kg_peer_state *peer = find(peers, id);
 
     if (peer != NULL)
         kg_health_asked(&peer->health, kg_mono_ms());
@@ -365,7 +346,7 @@ void kg_peers_asked(struct kg_peers *peers, uint32_t id)
 
 void kg_peers_heard(struct kg_peers *peers, uint32_t id)
 {
-    struct peer *peer = find(peers, id);
+    struct kg_peer_state *peer = find(peers, id);
 
     if (peer != NULL)
         kg_health_heard(&peer->health);
@@ -373,7 +354,7 @@ void kg_peers_heard(struct kg_peers *peers, uint32_t id)
 
 void kg_peers_outcome(struct kg_peers *peers, uint32_t id, enum kg_outcome outcome, uint32_t retry_after_s)
 {
-    struct peer *peer = find(peers, id);
+    struct kg_peer_state *peer = find(peers, id);
     enum kg_health_state before;
 
     if (peer == NULL)
@@ -396,12 +377,12 @@ static uint32_t any_number(void *ctx)
 
 /* One group's peers in the order of RFC 2782: of the configured servers, and of each one's addresses in turn.
  */
-static size_t in_order(const struct kg_peers *peers, uint32_t group, struct peer **out, size_t max)
+static size_t in_order(const struct kg_peers *peers, uint32_t group, struct kg_peer_state **out, size_t max)
 {
-    const struct group *g = &peers->group[group];
+    const struct kg_peer_group *g = &peers->group[group];
     struct kg_weighted entry[KG_WEIGHTED_MAX], place[KG_WEIGHTED_MAX];
     uint8_t order[KG_WEIGHTED_MAX], inner[KG_WEIGHTED_MAX];
-    struct peer *found[KG_WEIGHTED_MAX];
+    struct kg_peer_state *found[KG_WEIGHTED_MAX];
     size_t total = 0;
 
     for (size_t i = 0; i < g->entry_count; i++)
@@ -410,7 +391,7 @@ static size_t in_order(const struct kg_peers *peers, uint32_t group, struct peer
     for (size_t i = 0; i < g->entry_count; i++) {
         size_t count = 0;
         for (size_t k = 0; k < peers->count && count < KG_WEIGHTED_MAX; k++) {
-            struct peer *peer = peers->peer[k];
+            struct kg_peer_state *peer = peers->peer[k];
             if (peer->group != group || peer->entry != order[i] || !peer->wanted)
                 continue;
             place[count] = (struct kg_weighted){peer->place.priority, peer->place.weight};
@@ -425,7 +406,7 @@ static size_t in_order(const struct kg_peers *peers, uint32_t group, struct peer
 
 size_t kg_peers_pick(struct kg_peers *peers, uint32_t group, uint32_t preferred, uint32_t *out, size_t max)
 {
-    struct peer *list[KG_PBX_MAX * KG_PLACES_MAX];
+    struct kg_peer_state *list[KG_PBX_MAX * KG_PLACES_MAX];
     size_t count = 0, total;
     int64_t now_ms = kg_mono_ms();
 
@@ -446,7 +427,7 @@ size_t kg_peers_pick(struct kg_peers *peers, uint32_t group, uint32_t preferred,
 
 const struct kg_flow *kg_peers_flow(struct kg_peers *peers, uint32_t id)
 {
-    struct peer *peer = find(peers, id);
+    struct kg_peer_state *peer = find(peers, id);
 
     if (peer == NULL)
         return NULL;
@@ -468,28 +449,28 @@ uint32_t kg_peers_source(const struct kg_peers *peers, const struct kg_addr *sou
 
 bool kg_peers_is_up(const struct kg_peers *peers, uint32_t id)
 {
-    const struct peer *peer = find(peers, id);
+    const struct kg_peer_state *peer = find(peers, id);
 
     return peer != NULL && peer->wanted && peer->health.state != KG_HEALTH_DOWN;
 }
 
 uint32_t kg_peers_epoch(const struct kg_peers *peers, uint32_t id)
 {
-    const struct peer *peer = find(peers, id);
+    const struct kg_peer_state *peer = find(peers, id);
 
     return peer != NULL ? peer->health.epoch : 0;
 }
 
 const char *kg_peers_name(const struct kg_peers *peers, uint32_t id)
 {
-    const struct peer *peer = find(peers, id);
+    const struct kg_peer_state *peer = find(peers, id);
 
     return peer != NULL ? peer->name : "(gone)";
 }
 
 uint32_t kg_peers_group(const struct kg_peers *peers, uint32_t id)
 {
-    const struct peer *peer = find(peers, id);
+    const struct kg_peer_state *peer = find(peers, id);
 
     return peer != NULL ? peer->group : KG_GROUP_NONE;
 }
@@ -516,7 +497,7 @@ bool kg_peers_may_connect(const struct kg_peers *peers, enum kg_transport transp
                           const struct kg_addr *addr, const char **name, bool *verify)
 {
     for (size_t i = 0; i < peers->count; i++) {
-        const struct peer *peer = peers->peer[i];
+        const struct kg_peer_state *peer = peers->peer[i];
         if (peer->place.at.transport != transport || !kg_addr_equal(&peer->place.at.addr, addr))
             continue;
         *name = peer->at.host;
@@ -528,8 +509,8 @@ bool kg_peers_may_connect(const struct kg_peers *peers, enum kg_transport transp
 
 /* ---- the object ---- */
 
-static void fill_group(struct group *group, const char *name, const struct kg_server_at *at, size_t count,
-                       uint32_t probe_ms)
+static void fill_group(struct kg_peer_group *group, const char *name, const struct kg_server_at *at,
+                       size_t count, uint32_t probe_ms)
 {
     snprintf(group->name, sizeof group->name, "%s", name);
     group->probe_ms = probe_ms;
@@ -558,10 +539,10 @@ static bool same_server(const struct kg_server_at *a, const struct kg_server_at 
 }
 
 /* The peer's place in the groups that were just read; false: its group or its server is gone. */
-static bool move_peer(struct kg_peers *peers, struct peer *peer, const char *group_name)
+static bool move_peer(struct kg_peers *peers, struct kg_peer_state *peer, const char *group_name)
 {
     for (uint32_t g = 0; g < peers->group_count; g++) {
-        struct group *group = &peers->group[g];
+        struct kg_peer_group *group = &peers->group[g];
         if (strcmp(group->name, group_name) != 0)
             continue;
         peer->group = g;
@@ -581,16 +562,16 @@ static bool move_peer(struct kg_peers *peers, struct peer *peer, const char *gro
 
 void kg_peers_reload(struct kg_peers *peers)
 {
-    char name[GROUPS][KG_NAME_MAX];
+    char name[KG_GROUPS][KG_NAME_MAX];
     const struct kg_config *config = &peers->server->config;
     int64_t now_ms = kg_mono_ms();
 
-    for (uint32_t i = 0; i < GROUPS; i++)
+    for (uint32_t i = 0; i < KG_GROUPS; i++)
         memcpy(name[i], peers->group[i].name, sizeof name[i]);
     read_groups(peers);
     kg_resolver_set_servers(peers->resolver, config->dns.server, config->dns.server_count);
     for (size_t i = peers->count; i-- > 0;) {
-        struct peer *peer = peers->peer[i];
+        struct kg_peer_state *peer = peers->peer[i];
         if (!move_peer(peers, peer, name[peer->group]))
             remove_peer(peers, i); /* whoever was taken out of the configuration is a stranger at once */
     }
@@ -612,6 +593,7 @@ struct kg_peers *kg_peers_new(struct kg_server *server)
         kg_peers_free(peers);
         return NULL;
     }
+    kg_recall(server->store, recalled, peers);
     locate_all(peers, kg_mono_ms());
     su_timer_set_for_ever(peers->timer, on_tick, (su_timer_arg_t *)peers);
     return peers;
@@ -627,69 +609,4 @@ void kg_peers_free(struct kg_peers *peers)
     while (peers->count > 0)
         remove_peer(peers, peers->count - 1);
     free(peers);
-}
-
-/* ---- shown ---- */
-
-static int64_t wall(int64_t mono_ms)
-{
-    return kg_wall_ms() - (kg_mono_ms() - mono_ms);
-}
-
-static json_t *peer_json(const struct kg_peers *peers, const struct peer *peer)
-{
-    static const char *const why[] = {
-        [KG_CAUSE_NONE] = "",
-        [KG_CAUSE_SILENCE] = "does not answer OPTIONS",
-        [KG_CAUSE_BREAKER] = "does not answer requests",
-        [KG_CAUSE_REFUSED] = "cannot be reached",
-        [KG_CAUSE_BUSY] = "answers 503",
-        [KG_CAUSE_ASKED] = "asked for a pause",
-    };
-    const struct kg_health *h = &peer->health;
-    char server[KG_SERVER_AT_STR];
-    json_t *json =
-        json_pack("{s:s,s:s,s:s,s:s,s:s,s:I,s:i,s:i,s:i}", "group",
-                  peer->group == KG_GROUP_PBX ? "pbx" : peers->group[peer->group].name, "server",
-                  kg_server_at_format(&peer->at, server), "address", peer->name, "state",
-                  peer->wanted ? kg_health_state_name(h->state) : "gone", "why", why[h->cause], "since",
-                  (json_int_t)wall(peer->wanted ? h->since_ms : peer->retired_ms), "priority",
-                  (int)peer->place.priority, "weight", (int)peer->place.weight, "waiting", (int)h->unheard);
-
-    if (json != NULL && h->error != NULL) {
-        json_object_set_new(json, "error", json_string(h->error));
-        json_object_set_new(json, "error_at", json_integer(wall(h->error_ms)));
-    }
-    return json;
-}
-
-/* A server that DNS has not told the address of. */
-static json_t *unknown_json(const struct kg_peers *peers, uint32_t group, const struct entry *entry)
-{
-    const char *trouble = kg_resolver_trouble(peers->resolver);
-    char server[KG_SERVER_AT_STR];
-
-    return json_pack("{s:s,s:s,s:s,s:s,s:s}", "group",
-                     group == KG_GROUP_PBX ? "pbx" : peers->group[group].name, "server",
-                     kg_server_at_format(&entry->at, server), "address", "-", "state", "unknown", "why",
-                     trouble != NULL    ? trouble
-                     : entry->complains ? "DNS has no address for it"
-                                        : "DNS is being asked");
-}
-
-json_t *kg_peers_json(const struct kg_peers *peers)
-{
-    json_t *list = json_array();
-
-    for (uint32_t group = 0; group < peers->group_count; group++) {
-        for (unsigned i = 0; i < peers->group[group].entry_count; i++) {
-            const struct entry *entry = &peers->group[group].entry[i];
-            for (size_t k = 0; k < peers->count; k++)
-                if (peers->peer[k]->group == group && peers->peer[k]->entry == i)
-                    json_array_append_new(list, peer_json(peers, peers->peer[k]));
-            if (!entry->located)
-                json_array_append_new(list, unknown_json(peers, group, entry));
-        }
-    }
-    return list;
 }

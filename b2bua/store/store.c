@@ -380,9 +380,10 @@ int kg_store_each_account(struct kg_store *store, void (*row)(void *, const stru
     return finish(store, stmt, rc, "accounts cannot be read");
 }
 
-/* Subscriptions are rows of the same table, so that one queue and two statements write both. No token of a
- * contact begins like their keys. */
+/* Subscriptions and servers are rows of the same table, so that one queue and two statements write all. No
+ * token of a contact begins like their keys. */
 #define SUBSCRIPTION "sub:"
+#define SERVER       "srv:"
 
 static int each_row(struct kg_store *store, const char *sql, size_t skip,
                     void (*row)(void *, const struct kg_store_binding *), void *ctx)
@@ -411,7 +412,8 @@ int kg_store_each_binding(struct kg_store *store, void (*row)(void *, const stru
                           void *ctx)
 {
     return each_row(store,
-                    "SELECT key, user, json, expires_ms FROM binding WHERE key NOT GLOB '" SUBSCRIPTION "*'",
+                    "SELECT key, user, json, expires_ms FROM binding WHERE key NOT GLOB '" SUBSCRIPTION
+                    "*' AND key NOT GLOB '" SERVER "*'",
                     0, row, ctx);
 }
 
@@ -421,6 +423,13 @@ int kg_store_each_subscription(struct kg_store *store, void (*row)(void *, const
     return each_row(store,
                     "SELECT key, user, json, expires_ms FROM binding WHERE key GLOB '" SUBSCRIPTION "*'",
                     sizeof SUBSCRIPTION - 1, row, ctx);
+}
+
+int kg_store_each_server(struct kg_store *store, void (*row)(void *, const struct kg_store_binding *),
+                         void *ctx)
+{
+    return each_row(store, "SELECT key, user, json, expires_ms FROM binding WHERE key GLOB '" SERVER "*'",
+                    sizeof SERVER - 1, row, ctx);
 }
 
 int kg_store_secret(struct kg_store *store, uint8_t secret[static 32])
@@ -513,20 +522,33 @@ int kg_store_delete_binding(struct kg_store *store, const char *key)
     return enqueue(store, key, NULL, NULL, 0);
 }
 
+static int enqueue_as(struct kg_store *store, const char *kind, const char *key,
+                      const struct kg_store_binding *row)
+{
+    char full[sizeof row->key + sizeof SUBSCRIPTION];
+
+    snprintf(full, sizeof full, "%s%s", kind, key);
+    return enqueue(store, full, row ? row->user : NULL, row ? row->json : NULL, row ? row->expires_ms : 0);
+}
+
 int kg_store_put_subscription(struct kg_store *store, const struct kg_store_binding *subscription)
 {
-    char key[sizeof subscription->key + sizeof SUBSCRIPTION];
-
-    snprintf(key, sizeof key, SUBSCRIPTION "%s", subscription->key);
-    return enqueue(store, key, subscription->user, subscription->json, subscription->expires_ms);
+    return enqueue_as(store, SUBSCRIPTION, subscription->key, subscription);
 }
 
 int kg_store_delete_subscription(struct kg_store *store, const char *key)
 {
-    char full[sizeof((struct kg_store_binding *)NULL)->key + sizeof SUBSCRIPTION];
+    return enqueue_as(store, SUBSCRIPTION, key, NULL);
+}
 
-    snprintf(full, sizeof full, SUBSCRIPTION "%s", key);
-    return enqueue(store, full, NULL, NULL, 0);
+int kg_store_put_server(struct kg_store *store, const struct kg_store_binding *server)
+{
+    return enqueue_as(store, SERVER, server->key, server);
+}
+
+int kg_store_delete_server(struct kg_store *store, const char *key)
+{
+    return enqueue_as(store, SERVER, key, NULL);
 }
 
 bool kg_store_is_healthy(struct kg_store *store, char *why, size_t size)

@@ -34,6 +34,8 @@ int kg_store_each_account(struct kg_store *store, void (*row)(void *, const stru
                           void *ctx);
 int kg_store_each_binding(struct kg_store *store, void (*row)(void *, const struct kg_store_binding *),
                           void *ctx);
+int kg_store_each_server(struct kg_store *store, void (*row)(void *, const struct kg_store_binding *),
+                         void *ctx);
 /* The same of subscriptions; a row's key and json are request/'s own business. */
 int kg_store_each_subscription(struct kg_store *store, void (*row)(void *, const struct kg_store_binding *),
                                void *ctx);
@@ -48,6 +50,9 @@ int kg_store_remove_account(struct kg_store *store, const char *name);
  * right; the row is written at the next refresh). */
 int kg_store_put_binding(struct kg_store *store, const struct kg_store_binding *binding);
 int kg_store_delete_binding(struct kg_store *store, const char *key);
+/* Where servers were found last; the same, route/'s own business. */
+int kg_store_put_server(struct kg_store *store, const struct kg_store_binding *server);
+int kg_store_delete_server(struct kg_store *store, const char *key);
 int kg_store_put_subscription(struct kg_store *store, const struct kg_store_binding *subscription);
 int kg_store_delete_subscription(struct kg_store *store, const char *key);
 /* False while writes fail (disk full, read-only); why in words. Registrations go on from memory. */

@@ -1,6 +1,9 @@
 """Several PBXes: where DNS says they are, whose turn it is, who stands in when one is dead, slow or busy, and how soon."""
+import os
 import re
+import signal
 import socket
+import sqlite3
 import threading
 import time
 
@@ -342,6 +345,34 @@ def test_dns_is_dead_at_the_start(world):
     dns.mute = False
     world.state(a, "up", 15)
     assert world.call()[0] == 486
+
+
+def test_a_restart_without_dns(world):
+    """kill -9 of signalling, and of everything, while DNS is dead."""
+    a = world.pbx("a", 486)
+    dns = world.stage.add(Dns(world.hosts("dns"), {
+        ("SRV", "_sip._udp.pbx.test"): ["1 0 5060 a.pbx.test"], ("A", "a.pbx.test"): [a.host.addr]}))
+    kedge = world.start("udp:pbx.test", dns=dns)
+    world.state(a, "up")
+    time.sleep(0.3)  # what a kill -9 may lose of the store
+    dns.mute = True
+    before = kedge.role("signalling")
+    os.kill(before, signal.SIGKILL)
+    assert until(lambda: kedge.role("signalling") not in (before, None) and kedge.try_ctl("version").returncode == 0, 10, 0.05)
+    status, seconds = world.call()
+    assert status == 486 and seconds < 1
+    kedge.stop()
+    kedge.start()
+    assert world.call()[0] == 486
+    kedge.rows["pbx"] = ["udp:other.test"]
+    kedge.write_config()
+    kedge.stop()
+    kedge.start()
+    assert world.call()[0] == 503
+    kedge.stop()
+    with sqlite3.connect(kedge.rows["store"]) as db:
+        rows = db.execute("SELECT key FROM binding WHERE key LIKE 'srv:%'").fetchall()
+    assert not rows, "what is not configured any more is forgotten"
 
 
 # ---- reload ----
