@@ -32,6 +32,11 @@ struct kg_privacy kg_privacy_of(const sip_t *sip)
     return asked;
 }
 
+bool kg_identity_is_anonymous(const url_t *from)
+{
+    return from->url_host && strcasecmp(from->url_host, KG_ANONYMOUS_HOST) == 0;
+}
+
 bool kg_privacy_hides_caller(struct kg_privacy privacy, struct kg_peer to)
 {
     return (privacy.user || privacy.header) && !kg_peer_is_trusted(to);

@@ -29,6 +29,9 @@ bool kg_privacy_hides_caller(struct kg_privacy privacy, struct kg_peer to);
 typedef bool kg_identity_number(void *ctx, const char *user, char out[static KG_IDENTITY_USER]);
 bool kg_identity_rewrite(const char *value, kg_identity_number *number, void *ctx, char *out, size_t size);
 
+/* Whether From hides who calls already (RFC 3323 4.1.1.3). */
+bool kg_identity_is_anonymous(const url_t *from);
+
 /* RFC 3323 4.1.1.3 */
 #define KG_ANONYMOUS_DISPLAY "\"Anonymous\""
 #define KG_ANONYMOUS_USER    "anonymous"

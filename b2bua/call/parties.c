@@ -167,7 +167,9 @@ int kg_parties_open(struct kg_leg *leg, const sip_t *sip)
         to_pbx(leg, sip, caller, called, there, from, to);
     else
         to_phone(leg, sip, caller, own, from, to);
-    if (kg_privacy_hides_caller(kg_privacy_of(sip), kg_leg_peer(leg))) {
+    bool as_is = leg->pbx && !leg->trunk; /* a PBX gets what its phone wrote */
+    if (kg_privacy_hides_caller(kg_privacy_of(sip), kg_leg_peer(leg)) ||
+        (kg_identity_is_anonymous(sip->sip_from->a_url) && !as_is)) {
         from->a_display = KG_ANONYMOUS_DISPLAY;
         *from->a_url = plain_url(KG_ANONYMOUS_USER, KG_ANONYMOUS_HOST);
     }

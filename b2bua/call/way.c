@@ -10,6 +10,7 @@
 #include <sofia-sip/url.h>
 
 #include "b2bua/call/dialogs.h"
+#include "b2bua/call/identity.h"
 #include "b2bua/guard/guard.h"
 #include "b2bua/route/numbers.h"
 #include "b2bua/route/peers.h"
@@ -23,7 +24,7 @@ static void copy_user(const url_t *url, char out[128])
     const char *user = url->url_user ? url->url_user : "";
     if (url->url_type == url_tel && url->url_host)
         user = url->url_host;
-    if (strlen(user) >= 128)
+    if (strlen(user) >= 128 || strstr(user, "%00"))
         user = "";
     url_unescape(out, user);
 }
@@ -91,6 +92,8 @@ static int authenticate(struct kg_inquiry *in)
         return EACCES;
     }
     in->facts.auth_user = in->caller;
+    if (kg_identity_is_anonymous(in->sip->sip_from->a_url)) /* it hides its name, not its password */
+        in->facts.from_user = in->caller;
     in->facts.user_exists = kg_registrar_has_account(registrar, in->user);
     return 0;
 }
@@ -241,7 +244,10 @@ static int ask_caps(struct kg_inquiry *in)
     if (server->config.caps_count == 0 || in->facts.source != KG_FROM_PHONE)
         return 0;
     name_payer(in, payer);
-    struct kg_caps_answer answer = kg_caps_ask(server->caps, payer, in->user, kg_mono_ms());
+    /* A user part that is longer than any number, or has a NUL in it, could hide one from the caps. */
+    const char *number =
+        in->user[0] || !in->sip->sip_request->rq_url->url_user ? in->user : KG_CAPS_UNREADABLE;
+    struct kg_caps_answer answer = kg_caps_ask(server->caps, payer, number, kg_mono_ms());
     if (answer.verdict == KG_CAPS_OK) {
         in->cap = answer.user;
         return 0;

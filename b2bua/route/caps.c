@@ -92,7 +92,7 @@ static bool dialled(const char *number, char out[static KG_NUMBER_SIZE])
 static bool may_call(const struct kg_cap *cap, const char *number)
 {
     char plain[KG_NUMBER_SIZE];
-    if (!dialled(number, plain))
+    if (strcmp(number, KG_CAPS_UNREADABLE) == 0 || !dialled(number, plain))
         return cap->allow_count == 0 && cap->deny_count == 0;
     int allowed = longest(cap->allow, cap->allow_count, plain);
     int denied = longest(cap->deny, cap->deny_count, plain);

@@ -40,6 +40,9 @@ struct kg_caps_answer {
 struct kg_caps *kg_caps_new(const struct kg_config *config);
 void kg_caps_free(struct kg_caps *caps);
 
+/* For a number that cannot be read: no list allows it. */
+#define KG_CAPS_UNREADABLE "\x7f"
+
 /* May the user call this number now? On OK the call counts. number: as dialled, unescaped; separators ("-",
  * ".",
  * "(", ")") do not matter. NULL: a user's call that is there already (taken over after a restart): it counts

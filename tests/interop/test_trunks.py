@@ -350,6 +350,24 @@ def test_privacy_toward_an_untrusted_trunk_and_phones(world):
     for privacy, hidden in (("user", True), ("header", True), ("none", False), ("id", False)):
         invite = refused(a, b, "1002", [f"Privacy: {privacy}"])
         assert ("anonymous.invalid" in invite.get("from")) == hidden, privacy
+    # a phone that hides itself: anonymous to all but kedge, which knows its password
+    for callee, number in ((b, "1002"), (itsp, "030126")):
+        result = []
+        def ask(n=number):
+            first = a.request("INVITE", hangs(n), ["Privacy: id"], sdp(a.ip, 4000), auth=False)
+            proof = digest(first.get("Proxy-Authenticate"), "1001", "a-word", "INVITE", hangs(n))
+            text = a.build("INVITE", hangs(n), ["Privacy: id", "Proxy-Authorization: " + proof], sdp(a.ip, 4000))
+            text = re.sub("From: <[^>]*>", 'From: "Anonymous" <sip:anonymous@anonymous.invalid>', text)
+            result.append(a.transact(text))
+            a._ack_refusal(text, result[0])
+        thread = threading.Thread(target=ask)
+        thread.start()
+        invite = callee.expect("INVITE")
+        callee.reply(invite, 486)
+        callee.expect("ACK")
+        thread.join()
+        assert result[0].status == 486
+        assert invite.get("from").startswith('"Anonymous" <sip:anonymous@anonymous.invalid>'), invite.get("from")
     # what kedge cannot do and may not leave out
     assert a.request("INVITE", hangs("1002"), ["Privacy: invisible;critical"], sdp(a.ip, 4000)).status == 500
 
@@ -419,7 +437,8 @@ def test_caps_in_front_of_a_pbx(lab, stage):
     # each call is an INVITE that the PBX challenges, and another one: it counts once
     got = [one.request("INVITE", "sip:nobody@pbx.test", body=sdp(one.ip, 4000)).status for _ in range(4)]
     assert got == [404] * 3 + [503], got
-    assert one.request("INVITE", "sip:0900123@pbx.test", body=sdp(one.ip, 4000), auth=False).status == 403
+    for number in ("0900123", "0900123;isub=" + "1" * 120, "1%000900123", "%30900123"):
+        assert two.request("INVITE", f"sip:{number}@pbx.test", body=sdp(two.ip, 4000), auth=False).status == 403, number
     got = [stranger.request("INVITE", "sip:nobody@pbx.test", body=sdp(stranger.ip, 4000)).status for _ in range(5)]
     assert set(got) <= {403, 407}, got  # the PBX refuses him
     assert two.request("INVITE", "sip:nobody@pbx.test", body=sdp(two.ip, 4000)).status == 404

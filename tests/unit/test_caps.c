@@ -127,6 +127,9 @@ static void test_numbers(void **state)
         {"1001", "1;00883", true},
         {"1001", "00001111111111111111111111111111111111111111111111111111111111111111111", false},
     };
+    assert_false(kg_caps_permit(caps, "1001", KG_CAPS_UNREADABLE));
+    add("free", 1, 0);
+    assert_true(kg_caps_permit(caps, "free", KG_CAPS_UNREADABLE));
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct kg_caps_answer answer = kg_caps_ask(caps, rows[i].user, rows[i].number, 0);
         if ((answer.verdict == KG_CAPS_OK) != rows[i].ok)
