@@ -469,3 +469,51 @@ def test_a_reliable_answer_of_one_phone_is_none_of_the_other(desk, stage, suppor
     d.call.rtp.codec = 8
     d.hears(second)
     d.hang_up(second)
+
+
+def test_late_offer_to_several(desk, stage):
+    """An INVITE without SDP: each phone offers in its 200. The first one gets the answer in its ACK, the other one ACK and BYE."""
+    d = desk(2)
+    d.ring(body="", ack=False)
+    assert not any(i.body for i in d.invites)
+    winner, late = (Dialog(p, stage.rtp(p.host)) for p in d.phones)
+    winner.answer(d.invites[0], ack=False)
+    ok = d.result()
+    assert ok.status == 200 and ok.media()
+    cancel = d.phones[1].expect("CANCEL")
+    d.phones[1].reply(d.invites[1], 200, late.body())
+    d.phones[1].reply(cancel, 200)
+    d.phones[1].expect("ACK")
+    d.phones[1].reply(d.phones[1].expect("BYE"), 200)
+    d.call.request("ACK", body=d.call.body(), send_only=True, cseq=ok.cseq[0])
+    d.call._listen(ok)
+    ack = d.phones[0].expect("ACK")
+    assert ack.media()
+    winner._listen(ack)
+    d.hears(winner)
+    d.hang_up(winner)
+
+
+def test_a_new_offer_after_the_answer_reaches_the_winner_alone(desk, stage):
+    """Hold and resume: re-INVITEs in the dialog of the branch that won, both ways."""
+    d = desk(3, transports=("udp", "tcp", "udp"))
+    d.ring()
+    dialog = d.pick_up(1)
+    d.cancelled(0, ELSEWHERE)
+    d.cancelled(2, ELSEWHERE)
+    assert d.result().status == 200
+    answer = background(d.call.reinvite, direction="sendonly")
+    seen = dialog.agent.expect("INVITE")
+    assert "a=sendonly" in seen.body and seen.get("call-id") == d.invites[1].get("call-id")
+    dialog.answer(seen, direction="recvonly")
+    assert answer().status == 200
+    dialog.cseq = 1
+    answer = background(dialog.reinvite)
+    seen = d.caller.expect("INVITE")
+    d.call.answer(seen)
+    assert answer().status == 200
+    d.hears(dialog)
+    answer = background(dialog.bye)
+    d.caller.reply(d.caller.expect("BYE"), 200)
+    assert answer().status == 200
+    d.kedge.no_calls()
