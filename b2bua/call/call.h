@@ -155,6 +155,7 @@ struct kg_call {
     uint8_t target_count;
     bool stubborn;      /* the answer to our ICE restart did not restart */
     bool restarts;      /* the offer under way restarts ICE between the two sides */
+    uint8_t joining;    /* by a transfer: 1 + the side that hears of the other one's new session; 0: no */
     bool ports_unknown; /* taken over: local is asked of the engine */
     uint8_t stream_count;
     struct kg_media_local *local[2]; /* our ports toward each side, stream_count each */

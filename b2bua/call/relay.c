@@ -66,14 +66,19 @@ static bool has_contact(sip_method_t method)
     return method == sip_method_refer || method == sip_method_notify;
 }
 
-static void close_relay(struct kg_relay *relay)
+static void free_relay(struct kg_relay *relay)
 {
-    DL_DELETE(relay->to->call->relays, relay);
     if (relay->irq)
         nta_incoming_destroy(relay->irq); /* 500 unless it was answered */
     if (relay->orq)
         nta_outgoing_destroy(relay->orq);
     free(relay);
+}
+
+static void close_relay(struct kg_relay *relay)
+{
+    DL_DELETE(relay->to->call->relays, relay);
+    free_relay(relay);
 }
 
 void kg_relay_close_all(struct kg_call *call)
@@ -152,9 +157,10 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
             nta_outgoing_destroy(orq);
             break;
         }
+        DL_DELETE(leg->call->relays, relay); /* what follows may move the legs to other calls */
         if (!is_carried_out(relay, status))
             answer(relay, status, sip);
-        close_relay(relay);
+        free_relay(relay);
         break;
     }
     return 0;

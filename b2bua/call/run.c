@@ -184,6 +184,10 @@ static void do_done(struct kg_call *call, struct kg_leg *leg, const struct kg_fs
     const struct kg_record *record = call->record;
     if (action->ok)
         kg_talk_commit(call);
+    if (action->what == KG_EV_REFRESH && call->joining) {
+        kg_transfer_refreshed(call, leg, action->ok);
+        return;
+    }
     if (action->what == KG_EV_REFRESH) {
         if (!action->ok)
             kg_info("call", "call %s: %s refused to refresh its session (%d); it is tried again", record->id,

@@ -11,6 +11,7 @@
 #include <sofia-sip/sip_status.h>
 #include <sofia-sip/sip_tag.h>
 
+#include "b2bua/call/dialogs.h"
 #include "b2bua/call/inquiry.h"
 #include "b2bua/call/refer.h"
 #include "conf/log.h"
@@ -188,6 +189,69 @@ static struct kg_call *place(struct kg_leg *leg, su_home_t *home, struct order *
     return in.call;
 }
 
+/* ---- dialogs change their calls ---- */
+
+/* Nothing is under way in its dialog that would come back to another call. */
+static bool is_quiet(const struct kg_leg *leg)
+{
+    return leg->dialog && !leg->irq && !leg->arrived && !leg->invite && !leg->update && !leg->bye &&
+           !leg->bye_irq;
+}
+
+static void forget_requests(struct kg_leg *leg)
+{
+    if (leg->refresh)
+        nta_outgoing_destroy(leg->refresh);
+    if (leg->doubt)
+        nta_outgoing_destroy(leg->doubt);
+    leg->refresh = leg->doubt = NULL;
+    if (leg->dialog)
+        nta_leg_bind(leg->dialog, kg_leg_request, leg);
+    kg_session_restored(leg);
+}
+
+#define SWAP(member)                                                                                         \
+    do {                                                                                                     \
+        __typeof__(a->member) swapped = a->member;                                                           \
+        a->member = b->member;                                                                               \
+        b->member = swapped;                                                                                 \
+    } while (0)
+
+/* Each peer goes into the other one's call, with its dialog, its flow and its name. What media was agreed
+ * with the peer before stays, until something else is. */
+static void exchange(struct kg_leg *a, struct kg_leg *b)
+{
+    struct kg_record_leg *of_a = &a->call->record->leg[a->side], *of_b = &b->call->record->leg[b->side];
+    struct kg_record_leg record = *of_a;
+    kg_relay_close_all(a->call);
+    kg_relay_close_all(b->call);
+    *of_a = *of_b;
+    *of_b = record;
+    SWAP(pbx);
+    SWAP(trunk);
+    SWAP(proofs);
+    SWAP(peer);
+    SWAP(rcseq);
+    SWAP(lost);
+    SWAP(dialog);
+    SWAP(flow);
+    SWAP(target);
+    SWAP(local);
+    SWAP(remote);
+    SWAP(origin);
+    SWAP(allows_update);
+    SWAP(refuses_refer);
+    SWAP(trickles);
+    SWAP(options);
+    SWAP(session);
+    SWAP(pace);
+    SWAP(pace_info);
+    SWAP(refers[0]);
+    SWAP(refers[1]);
+    forget_requests(a);
+    forget_requests(b);
+}
+
 /* ---- REFER ---- */
 
 bool kg_transfer_can_pass(const struct kg_leg *to)
@@ -218,6 +282,60 @@ static void say_accepted(struct kg_leg *leg, nta_incoming_t *irq, bool silent)
     nta_incoming_destroy(irq);
 }
 
+/* ---- attended: both calls are there ---- */
+
+/* The leg of the party that Replaces names, if it is in another call of the same phone. */
+static struct kg_leg *find_consulted(const struct kg_leg *leg, const char *replaces)
+{
+    struct kg_dialog_id id;
+    struct kg_leg *found = NULL;
+    if (kg_dialog_parse(replaces, &id) != 0 ||
+        kg_dialog_find(leg->call->calls, &id, &found) != KG_DIALOG_FAR || found->call == leg->call)
+        return NULL;
+    const struct kg_call *call = found->call;
+    const struct kg_leg *mine = &call->leg[kg_other_side(found->side)];
+    const char *user = call->record->leg[mine->side].user, *same = leg->call->record->leg[leg->side].user;
+    return !mine->pbx && user && same && strcmp(user, same) == 0 ? found : NULL;
+}
+
+/* Who is sent on takes the phone's place in its other call, and is offered what the party there agreed to;
+ * then that one hears what came of it. The phone's two dialogs end together. */
+static int join(struct kg_leg *leg, struct kg_leg *consulted, nta_incoming_t *irq, const sip_t *sip)
+{
+    struct kg_call *old = leg->call, *other = consulted->call;
+    struct kg_leg *sent_on = &old->leg[kg_other_side(leg->side)];
+    struct kg_leg *seat = &other->leg[kg_other_side(consulted->side)];
+    su_home_t home[1] = {SU_HOME_INIT(home)};
+    if (!is_idle(other) || !is_quiet(seat) || !is_quiet(sent_on))
+        return 491;
+    su_home_init(home);
+    char *sdp = take_over_sdp(home, consulted->sdp_agreed);
+    char *copy = sdp && other->stream_count > 0 ? strdup(sdp) : NULL;
+    su_home_deinit(home);
+    if (!copy)
+        return 405;
+    struct kg_transfer told = {.old = old, .made = other, .referrer = leg->side, .silent = is_silent(sip)};
+    told.id = leg->refers[0].in ? sip->sip_cseq->cs_seq : 0;
+    kg_info("call", "call %s: %s leaves %s to %s, in call %s", old->record->id,
+            old->record->leg[leg->side].user, old->record->leg[sent_on->side].user,
+            other->record->leg[consulted->side].user, other->record->id);
+    free(consulted->sdp_agreed);
+    consulted->sdp_agreed = copy;
+    memset(seat->told, KG_SDP_ICE_NONE, sizeof seat->told);
+    old->holds++;
+    other->holds++;
+    say_accepted(leg, irq, told.silent);
+    exchange(sent_on, seat);
+    notify(&told, 200, true);
+    other->joining = (uint8_t)(1 + consulted->side);
+    kg_call_event(
+        old, &(struct kg_fsm_event){.type = KG_EV_HANGUP, .why = "its two ends were joined by transfer"});
+    kg_call_event(other, &(struct kg_fsm_event){.type = KG_EV_REFRESH, .side = seat->side});
+    kg_call_unhold(other);
+    kg_call_unhold(old);
+    return 0;
+}
+
 int kg_transfer_begin(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
 {
     struct kg_call *old = leg->call;
@@ -236,7 +354,12 @@ int kg_transfer_begin(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
     /* As it reads for a phone: who takes the call is one. */
     const sip_refer_to_t *refer_to = kg_refer_to_for(&list, sip, leg, sent_on, &status);
     status = refer_to ? read_order(list.home, refer_to, &order) : status;
-    struct kg_call *made = status == 0 ? place(leg, list.home, &order, &status) : NULL;
+    struct kg_leg *consulted = status == 0 && order.replaces ? find_consulted(leg, order.replaces) : NULL;
+    struct kg_call *made = NULL;
+    if (consulted)
+        status = join(leg, consulted, irq, sip);
+    else if (status == 0)
+        made = place(leg, list.home, &order, &status);
     if (made) {
         *transfer = (struct kg_transfer){.old = old, .made = made, .referrer = leg->side};
         transfer->silent = is_silent(sip);
@@ -252,41 +375,10 @@ int kg_transfer_begin(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
         free(transfer);
     }
     kg_list_end(&list);
-    return made ? 0 : status;
+    return status;
 }
 
 /* ---- the end ---- */
-
-/* The dialog with the side that is sent on becomes that of its seat. */
-static void move(struct kg_leg *from, struct kg_leg *to)
-{
-    struct kg_record_leg *a = &from->call->record->leg[from->side], *b = &to->call->record->leg[to->side];
-    to->dialog = from->dialog;
-    from->dialog = NULL;
-    nta_leg_bind(to->dialog, kg_leg_request, to);
-    kg_leg_set_flow(to, &from->flow);
-    kg_leg_set_trunk(to, from->trunk);
-    free(to->local);
-    free(to->remote);
-    to->local = from->local;
-    to->remote = from->remote;
-    from->local = from->remote = NULL;
-    to->origin = from->origin;
-    to->lost = from->lost;
-    to->peer = from->peer;
-    to->allows_update = from->allows_update;
-    to->refuses_refer = from->refuses_refer;
-    to->trickles = from->trickles;
-    to->options = from->options;
-    to->session = from->session;
-    to->rcseq = from->rcseq;
-    to->pace = from->pace;
-    to->pace_info = from->pace_info;
-    free(b->call_id);
-    b->call_id = a->call_id;
-    a->call_id = NULL;
-    b->nat = a->nat;
-}
 
 void kg_transfer_answered(struct kg_call *made)
 {
@@ -296,16 +388,15 @@ void kg_transfer_answered(struct kg_call *made)
     msg_destroy(to->made);
     to->made = NULL;
     /* In the middle of something else with its old peer it cannot be given to another one. */
-    if (!old || old->fsm.state != KG_CALL_TALK || old->fsm.re != KG_RE_NONE || !from->dialog || from->irq ||
-        from->invite || from->arrived) {
+    if (!old || old->fsm.state != KG_CALL_TALK || old->fsm.re != KG_RE_NONE || !is_quiet(from)) {
         kg_call_event(made,
                       &(struct kg_fsm_event){.type = KG_EV_HANGUP, .why = "the transfer came too late"});
         return;
     }
     old->holds++;
     made->holds++;
-    move(from, to);
-    kg_relay_close_all(old);
+    exchange(from, to);
+    made->joining = 1 + KG_SIDE_A;
     notify(transfer, 200, true);
     dissolve(transfer);
     kg_call_event(old, &(struct kg_fsm_event){.type = KG_EV_HANGUP, .why = "its other side was transferred"});
@@ -343,4 +434,17 @@ void kg_transfer_over(struct kg_call *call, int status)
         kg_call_event(old,
                       &(struct kg_fsm_event){.type = KG_EV_HANGUP,
                                              .why = "the transfer failed, and who asked for it had hung up"});
+}
+
+void kg_transfer_refreshed(struct kg_call *call, const struct kg_leg *leg, bool ok)
+{
+    int next = call->joining - 1;
+    if (next < 0)
+        return;
+    call->joining = 0;
+    if (!ok)
+        kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_HANGUP,
+                                                   .why = "who was transferred refused the new session"});
+    else if (next != (int)leg->side)
+        kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_REFRESH, .side = (enum kg_side)next});
 }

@@ -19,6 +19,8 @@ bool kg_transfer_left(struct kg_leg *leg);
 /* Either call is over. status: why. */
 void kg_transfer_over(struct kg_call *call, int status);
 
+/* leg's peer was offered what the other side had agreed to, in a call that was joined. */
+void kg_transfer_refreshed(struct kg_call *call, const struct kg_leg *leg, bool ok);
 /* The call goes without having ended: kedge does. */
 void kg_transfer_forget(struct kg_call *call);
 

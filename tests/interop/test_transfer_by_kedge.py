@@ -143,28 +143,81 @@ def test_who_is_sent_on_hangs_up(kedge, phones, call):
     kedge.no_calls()
 
 
-def test_attended(kedge, phones, call, stage):
-    """alice talks to carol as well: her phone is told to let bob take alice's place."""
+def refer_to(dialog):
+    """Refer-To that names the other end of a call by the Contact that kedge gave."""
+    call_id, to_tag, from_tag = replaces(dialog)
+    return f"Refer-To: <{dialog.target}?Replaces={escape(f'{call_id};to-tag={to_tag};from-tag={from_tag}')}>"
+
+
+def hold(dialog, other):
+    answer = background(dialog.reinvite, direction="sendonly")
+    other.answer(other.agent.expect("INVITE"), direction="recvonly")
+    assert answer().status == 200
+
+
+@pytest.mark.parametrize("held", (False, True))
+@pytest.mark.parametrize("caller", ("alice", "carol"))
+def test_attended(kedge, phones, call, stage, caller, held):
+    """alice talks to carol as well, whoever called: bob takes her place there, and nobody rings. Both hear each other also if alice
+    had put them on hold."""
+    alice, bob, carol = phones
+    da, db = call()
+    if caller == "alice":
+        second, dc = talk(alice, carol, stage.rtp(alice.host), stage.rtp(carol.host))
+    else:
+        dc, second = talk(carol, alice, stage.rtp(carol.host), stage.rtp(alice.host))
+    if held:
+        hold(da, db)
+        hold(second, dc)
+    assert da.request("REFER", [refer_to(second)]).status == 202
+    assert told(da) == ("SIP/2.0 200 OK", "terminated;reason=noresource")
+    offered = bob.expect("INVITE")
+    assert not any(word in offered.body for word in ("sendonly", "recvonly", "inactive")) and carol.ip not in offered.body
+    db.answer(offered)
+    offered = carol.expect("INVITE")
+    assert not offered.get("replaces") and offered.get("call-id") == dc.call_id and bob.ip not in offered.body
+    dc.answer(offered)
+    assert {bye(d).get("call-id") for d in (da, second)} == {da.call_id, second.call_id}
+    since = time.monotonic()
+    assert dc.rtp.got(since, 400) and db.rtp.got(since, 400), "bob and carol hear each other"
+    assert until(lambda: len(kedge.calls()) == 1, 3)
+    users = {leg["user"] for leg in kedge.calls()[0]["legs"]}
+    assert users == {"bob", "carol"}
+    answer = background(dc.request, "INFO", ["Content-Type: application/dtmf-relay"], "Signal=1\r\n")
+    bob.reply(bob.expect("INFO"), 200)
+    assert answer().status == 200
+    closed = background(dc.bye)
+    bye(db)
+    assert closed().status == 200
+    kedge.no_calls()
+
+
+def test_attended_and_refused(kedge, phones, call, stage):
+    """bob does not take the new session: all of it ends, nobody is left in a dead call."""
     alice, bob, carol = phones
     da, db = call()
     second, dc = talk(alice, carol, stage.rtp(alice.host), stage.rtp(carol.host))
-    call_id, to_tag, from_tag = replaces(second)
-    value = escape(f"{call_id};to-tag={to_tag};from-tag={from_tag}")
-    assert da.request("REFER", [f"Refer-To: <{second.target}?Replaces={value}>"]).status == 202
+    assert da.request("REFER", [refer_to(second)]).status == 202
+    bob.reply(bob.expect("INVITE"), 488)
+    for dialog in (da, second, dc, db):
+        if dialog in (da,):
+            told(dialog)
+        bye(dialog)
+    kedge.no_calls()
+
+
+def test_attended_with_somebody_elses_call(kedge, phones, call, stage):
+    """The dialog of another phone's call can be named, but not taken: carol is asked as by any INVITE with Replaces."""
+    alice, bob, carol = phones
+    da, db = call()
+    fake = "x%40y%3Bto-tag%3D1%3Bfrom-tag%3D2"
+    assert da.request("REFER", [f"Refer-To: <sip:carol@kedge.test?Replaces={fake}>"]).status == 202
     told(da)
     invite = carol.expect("INVITE")
-    call_id, remote, local = replaces(dc)
-    assert invite.get("replaces") == f"{call_id};to-tag={local};from-tag={remote}" and invite.get("require") == "replaces"
-    taken = Dialog(carol, stage.rtp(carol.host))
-    answered = background(taken.answer, invite)
-    db.answer(bob.expect("INVITE"))
-    answered()
-    closed = background(dc.bye)
-    ends = [bye(da), bye(second)]
-    assert closed().status == 200 and {e.get("call-id") for e in ends} == {da.call_id, second.call_id}
-    since = time.monotonic()
-    assert taken.rtp.got(since, 400) and db.rtp.got(since, 400)
-    closed = background(taken.bye)
+    assert invite.get("replaces") == "x@y;to-tag=1;from-tag=2"
+    carol.reply(invite, 481)
+    assert told(da)[0].split()[1] in ("481", "500")
+    closed = background(da.bye)
     bye(db)
     assert closed().status == 200
     kedge.no_calls()
@@ -286,5 +339,30 @@ def test_a_colleague_is_sent_outside(office, stage):
     assert out.rtp.got(since, 400) and dc.rtp.got(since, 400)
     closed = background(out.bye)
     bye(dc)
+    assert closed().status == 200
+    kedge.no_calls()
+
+
+def test_two_callers_from_outside_are_joined(office, stage):
+    """Neither of them knows Replaces."""
+    kedge, carrier, desk, _ = office
+    ends = []
+    for _ in range(2):
+        outside, inside = Dialog(carrier, stage.rtp(carrier.host)), Dialog(desk, stage.rtp(desk.host))
+        placed = background(outside.call, "1001")
+        inside.answer(desk.expect("INVITE"))
+        assert placed().status == 200
+        ends.append((outside, inside))
+    (one, first), (other, second) = ends
+    assert first.request("REFER", [refer_to(second)]).status == 202
+    assert told(first)[0] == "SIP/2.0 200 OK"
+    one.answer(carrier.expect("INVITE"))
+    other.answer(carrier.expect("INVITE"))
+    bye(first)
+    bye(second)
+    since = time.monotonic()
+    assert one.rtp.got(since, 400) and other.rtp.got(since, 400)
+    closed = background(one.bye)
+    bye(other)
     assert closed().status == 200
     kedge.no_calls()
