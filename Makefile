@@ -130,6 +130,7 @@ FUZZ_SECONDS ?= 300
 FUZZ_SRC  := $(filter conf/% ice/% b2bua/sdp/% media/% b2bua/guard/% b2bua/nat/% $(addprefix b2bua/,sip/framing.c sip/flow.c sip/uri.c \
              registrar/digest.c registrar/nonces.c registrar/challenge.c registrar/bindings.c registrar/keepalive_learn.c \
              call/dialog_id.c call/identity.c call/headers.c control/path.c request/dialog_info.c \
+             request/dialog_info_parts.c \
              route/dns.c route/locate.c route/numbers.c route/caps.c),$(SRC))
 FUZZ_OBJ  := $(FUZZ_SRC:%.c=$(BUILD)/fuzz/obj/%.o) $(BUILD)/fuzz/obj/gen/control.pb-c.o
 FUZZ_CC    = clang -fsanitize=address,undefined -fno-sanitize-recover=undefined -std=gnu17 -D_GNU_SOURCE -O1 -g -I. \

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include <sofia-sip/msg_header.h>
 #include <sofia-sip/sip_header.h>
 #include <sofia-sip/url.h>
 
@@ -52,14 +53,22 @@ static bool name_target(void *ctx, const char *uri, const char *name, char *out,
     return true;
 }
 
-static bool is_dialog_info(const sip_t *sip)
+static bool is_encoded(const sip_t *sip)
 {
-    const sip_content_type_t *type = sip->sip_content_type;
     const sip_content_encoding_t *encoding = sip->sip_content_encoding;
-    if (encoding && encoding->k_items && encoding->k_items[0] &&
-        strcasecmp(encoding->k_items[0], "identity") != 0)
-        return false;
-    return type && type->c_type && strcasecmp(type->c_type, "application/dialog-info+xml") == 0;
+    return encoding && encoding->k_items && encoding->k_items[0] &&
+           strcasecmp(encoding->k_items[0], "identity") != 0;
+}
+
+/* The boundary of a multipart Content-Type, on home. NULL: none. */
+static const char *boundary_of(su_home_t *home, const sip_content_type_t *type)
+{
+    const char *value = msg_params_find(type->c_params, "boundary=");
+    size_t len = value ? strlen(value) : 0;
+    if (strncasecmp(type->c_type, "multipart/", 10) != 0 || len == 0)
+        return NULL;
+    bool quoted = len >= 2 && value[0] == '"' && value[len - 1] == '"';
+    return quoted ? su_strndup(home, value + 1, (isize_t)len - 2) : value;
 }
 
 const sip_payload_t *kg_body_translate(su_home_t *home, const struct kg_requests *requests, const sip_t *sip,
@@ -68,10 +77,16 @@ const sip_payload_t *kg_body_translate(su_home_t *home, const struct kg_requests
     struct reader reader = {.server = requests->server, .to = to};
     const struct kg_dialog_info_words words = {&reader, translate, name_target};
     const sip_payload_t *body = sip->sip_payload;
+    const sip_content_type_t *type = sip->sip_content_type;
     size_t len = 0;
-    if (!is_dialog_info(sip))
+    char *text = NULL;
+    if (!type || !type->c_type || is_encoded(sip))
         return body;
-    char *text = kg_dialog_info_rewrite(body->pl_data, body->pl_len, &words, &len);
+    const char *boundary = boundary_of(home, type);
+    if (boundary)
+        text = kg_dialog_info_rewrite_parts(body->pl_data, body->pl_len, boundary, &words, &len);
+    else if (strcasecmp(type->c_type, "application/dialog-info+xml") == 0)
+        text = kg_dialog_info_rewrite(body->pl_data, body->pl_len, &words, &len);
     sip_payload_t *made = text ? sip_payload_create(home, text, (isize_t)len) : NULL; /* a copy */
     free(text);
     return made ? made : body;

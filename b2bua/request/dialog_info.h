@@ -30,6 +30,11 @@ struct kg_dialog_info_words {
 char *kg_dialog_info_rewrite(const char *body, size_t len, const struct kg_dialog_info_words *words,
                              size_t *out_len);
 
+/* The same of a multipart body: of each part that is dialog-info. boundary: as in Content-Type, without
+ * quotes. */
+char *kg_dialog_info_rewrite_parts(const char *body, size_t len, const char *boundary,
+                                   const struct kg_dialog_info_words *words, size_t *out_len);
+
 /* One dialog of a document that kedge writes: every text as it is, unescaped. */
 struct kg_dialog_info_entry {
     const char *id, *state; /* "early" */

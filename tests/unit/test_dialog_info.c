@@ -141,6 +141,38 @@ static void too_many(void **state)
     expect(text, NULL);
 }
 
+/* A list of lamps, as a resource list server sends it. */
+static void lists(void **state)
+{
+    (void)state;
+    int dialogs = 0;
+    const struct kg_dialog_info_words words = {&dialogs, translate, name_target};
+#define LIST(ID, ENCODED)                                                                                    \
+    "preamble --b!\r\n--b!\r\nContent-Type: application/rlmi+xml\r\n\r\n<list><dialog "                      \
+    "call-id='pbx-id'/></list>\r\n"                                                                          \
+    "--b!\r\ncontent-type:\tApplication/dialog-info+xml;charset=\"UTF-8\"\r\nContent-ID: <1>\r\n\r\n"        \
+    "<dialog-info>\r\n<dialog call-id='" ID "'/></dialog-info>\r\n--b!\r\n"                                  \
+    "Content-Type: application/dialog-info+xml\r\nContent-Length: 3\r\n\r\n"                                 \
+    "<dialog-info><dialog call-id='" ENCODED "'/></dialog-info>\r\n--b!--\r\n"
+    static const char in[] = LIST("pbx-id", "pbx-id"), wanted[] = LIST("phone-id", "pbx-id");
+    size_t len;
+    char *out = kg_dialog_info_rewrite_parts(in, sizeof in - 1, "b!", &words, &len);
+    assert_non_null(out);
+    assert_string_equal(out, wanted);
+    assert_int_equal(len, sizeof wanted - 1);
+    free(out);
+    assert_null(kg_dialog_info_rewrite_parts(in, sizeof in - 1, "c", &words, &len));
+    assert_null(kg_dialog_info_rewrite_parts(in, sizeof in - 1, "", &words, &len));
+    /* cut anywhere, it is left alone or changed in what is whole */
+    for (size_t cut = 0; cut < sizeof in - 1; cut++) {
+        char *exact = malloc(cut ? cut : 1);
+        assert_non_null(exact);
+        memcpy(exact, in, cut);
+        free(kg_dialog_info_rewrite_parts(exact, cut, "b!", &words, &len));
+        free(exact);
+    }
+}
+
 /* What kedge writes can be read, and its own reader finds every text in it. */
 static bool check_first(void *ctx, struct kg_dialog_info_id *id)
 {
@@ -193,6 +225,7 @@ int main(void)
                                        cmocka_unit_test(what_is_not_understood_passes),
                                        cmocka_unit_test(long_ones),
                                        cmocka_unit_test(too_many),
-                                       cmocka_unit_test(what_kedge_writes)};
+                                       cmocka_unit_test(what_kedge_writes),
+                                       cmocka_unit_test(lists)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
