@@ -35,9 +35,6 @@
 #define KG_RECENT_MAX 1000
 /* Early dialogs of one INVITE that are told apart; a PBX seldom rings more phones that send media at once. */
 #define KG_EARLY_MAX 4
-/* Calls waiting for the first sign of life of the PBX; more are refused at once, since each unanswered INVITE
- * is retransmitted from a list that nta walks (measured: 13,000 of them fill a core). */
-#define KG_UNHEARD_MAX 1000
 
 struct kg_call;
 struct kg_caps_user;
@@ -172,7 +169,7 @@ struct kg_call {
     uint8_t queued;
     bool running;
     bool over;    /* out of the table; only the memory is left */
-    bool unheard; /* counted in calls->unheard, and with this server: */
+    bool unheard; /* counted with this server: */
     uint32_t asked;
     bool listed;    /* by the list being made */
     unsigned holds; /* media replies still to come, callbacks on the stack: the memory stays until 0 */
@@ -194,7 +191,6 @@ struct kg_calls {
     struct kg_call *by_id;
     struct kg_call *by_invite;
     size_t count;
-    size_t unheard;
     struct kg_record *recent[KG_RECENT_MAX]; /* ring */
     size_t recent_next;
     struct kg_ending *endings;

@@ -210,7 +210,7 @@ void kg_calls_invite(struct kg_calls *calls, nta_incoming_t *irq, const sip_t *s
         kg_inquiry_refuse(&in, 500, 0);
         return;
     }
-    if (calls->count >= calls->server->config.limits.calls || calls->unheard >= KG_UNHEARD_MAX) {
+    if (calls->count >= calls->server->config.limits.calls) {
         kg_counters.calls_refused++;
         kg_inquiry_refuse(&in, 503, KG_CALL_RETRY_AFTER);
         return;
@@ -232,7 +232,7 @@ void kg_calls_invite(struct kg_calls *calls, nta_incoming_t *irq, const sip_t *s
 int kg_inquiry_place(struct kg_inquiry *in)
 {
     struct kg_calls *calls = in->calls;
-    if (calls->count >= calls->server->config.limits.calls || calls->unheard >= KG_UNHEARD_MAX)
+    if (calls->count >= calls->server->config.limits.calls)
         return 503;
     finish(in);
     return in->call ? 0 : in->status ? in->status : 500;

@@ -27,7 +27,6 @@ void kg_out_heard(struct kg_call *call)
     if (!call->unheard)
         return;
     call->unheard = false;
-    call->calls->unheard--;
     kg_peers_heard(call->calls->server->peers, call->asked);
 }
 
@@ -361,7 +360,6 @@ static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer o
         return "the stack refused it";
     if (offer == FIRST && leg->pbx && !call->unheard) {
         call->unheard = true;
-        call->calls->unheard++;
         call->asked = leg->peer;
         kg_peers_asked(call->calls->server->peers, leg->peer);
     }

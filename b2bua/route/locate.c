@@ -53,24 +53,27 @@ static void add(struct search *s, enum kg_transport transport, struct kg_addr ad
     s->count++;
 }
 
-/* The addresses of one host. 0 or EAGAIN. IPv4 first: where both work, it is the one that PBXes are tested
- * with. */
+/* The addresses of one host; its weight is the first one's, or a host of two would get two shares. 0 or
+ * EAGAIN. IPv4 first: where both work, it is the one that PBXes are tested with. */
 static int add_host(struct search *s, enum kg_transport transport, const char *host, uint16_t port,
                     const struct kg_dns_srv *srv)
 {
     const struct kg_dns_answer *v4, *v6;
+    struct kg_dns_srv share = {0};
     struct kg_addr numeric;
 
     if (kg_addr_parse_host(host, port, &numeric) == 0) {
         add(s, transport, numeric, port, srv);
         return 0;
     }
+    if (srv != NULL)
+        share = *srv;
     v4 = s->reach->v4 ? s->ask(s->ctx, KG_DNS_A, host) : NULL;
     v6 = s->reach->v6 ? s->ask(s->ctx, KG_DNS_AAAA, host) : NULL;
-    for (size_t i = 0; v4 != NULL && i < v4->count; i++)
-        add(s, transport, v4->addr[i], port, srv);
-    for (size_t i = 0; v6 != NULL && i < v6->count; i++)
-        add(s, transport, v6->addr[i], port, srv);
+    for (size_t i = 0; v4 != NULL && i < v4->count; i++, share.weight = 0)
+        add(s, transport, v4->addr[i], port, &share);
+    for (size_t i = 0; v6 != NULL && i < v6->count; i++, share.weight = 0)
+        add(s, transport, v6->addr[i], port, &share);
     return (s->reach->v4 && v4 == NULL) || (s->reach->v6 && v6 == NULL) ? EAGAIN : 0;
 }
 

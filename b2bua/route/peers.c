@@ -103,10 +103,6 @@ static struct kg_peer_state *add_peer(struct kg_peers *peers, uint32_t group, co
     kg_health_init(&peer->health, peers->group[group].probe_ms, now_ms);
     peers->peer[peers->count++] = peer;
     peers->changed = true;
-    /* A stream needs a transport of its kind, also where no listener has it. */
-    if (place->at.transport != KG_UDP &&
-        kg_sip_provide(peers->server->sip, place->at.transport, &place->at.addr) != 0)
-        kg_warn("route", "%s cannot be reached: there is no transport of that kind", peer->name);
     return peer;
 }
 
@@ -431,6 +427,9 @@ const struct kg_flow *kg_peers_flow(struct kg_peers *peers, uint32_t id)
 
     if (peer == NULL)
         return NULL;
+    /* A stream needs a transport of its kind, also where no listener has it. */
+    if (peer->flow.tport == NULL)
+        kg_sip_provide(peers->server->sip, peer->place.at.transport, &peer->place.at.addr);
     if (peer->flow.tport == NULL && kg_flow_to(kg_sip_agent(peers->server->sip), peer->place.at.transport,
                                                &peer->place.at.addr, &peer->flow) != 0)
         return NULL;

@@ -159,6 +159,18 @@ static void srv_of_the_transport(void **state)
     must(server(KG_UDP, false, "nobody.example", 0), &only_v4, "", zone);
 }
 
+/* Two addresses are not two shares. */
+static void weight_of_a_host(void **state)
+{
+    (void)state;
+    must(server(KG_UDP, false, "pbx.example", 0), &everything,
+         "udp 192.0.2.1:5060 p1 w60, udp 192.0.2.2:5060 p1 w0, udp [2001:db8::1]:5060 p1 w0, udp "
+         "192.0.2.3:5060 p1 w40",
+         ZONE("SRV _sip._udp.pbx.example 1 60 5060 a.example",
+              "SRV _sip._udp.pbx.example 1 40 5060 b.example", "A a.example 192.0.2.1",
+              "A a.example 192.0.2.2", "AAAA a.example 2001:db8::1", "A b.example 192.0.2.3"));
+}
+
 /* RFC 2782: a target of "." says that the service is decidedly not there */
 static void a_service_that_is_not_there(void **state)
 {
@@ -443,6 +455,7 @@ int main(void)
         cmocka_unit_test(numeric_needs_no_dns),
         cmocka_unit_test(with_a_port_only_addresses_count),
         cmocka_unit_test(srv_of_the_transport),
+        cmocka_unit_test(weight_of_a_host),
         cmocka_unit_test(a_service_that_is_not_there),
         cmocka_unit_test(naptr_by_order_and_what_we_can),
         cmocka_unit_test(naptr_that_leads_nowhere),
