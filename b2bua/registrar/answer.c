@@ -74,16 +74,18 @@ void kg_register_ok(const struct kg_registrar *registrar, struct kg_exchange *x,
 {
     const struct kg_learn_bounds bounds = kg_keepalive_bounds(registrar, x->flow);
     bool outbound = r->outbound && r->count > 0 && r->wish[0].reg_id > 0;
+    bool asks = r->outbound || r->gruu || r->knows_path;
     char contacts[8192], timer[40];
 
     write_contacts(registrar, r, now_ms, contacts, sizeof contacts);
     kg_counters.registers_ok++;
     /* RFC 5626 4.4: the phone sends its own keepalives within this time; ours go on all the same. */
-    snprintf(timer, sizeof timer, "Flow-Timer: %u", bounds.start_ms / 1000);
+    if (outbound)
+        snprintf(timer, sizeof timer, "Flow-Timer: %u", bounds.start_ms / 1000);
     kg_exchange_reply(x, SIP_200_OK, TAG_IF(contacts[0], SIPTAG_CONTACT_STR(contacts)),
                       TAG_IF(outbound, SIPTAG_REQUIRE_STR("outbound")),
                       TAG_IF(outbound && bounds.start_ms >= 1000, SIPTAG_HEADER_STR(timer)),
                       TAG_IF(r->knows_path && x->sip->sip_path, SIPTAG_PATH(x->sip->sip_path)),
-                      SIPTAG_SUPPORTED_STR(KG_SIP_REGISTER_OPTIONS), SIPTAG_AUTHENTICATION_INFO(info),
-                      TAG_END());
+                      TAG_IF(asks, SIPTAG_SUPPORTED_STR(KG_SIP_REGISTER_OPTIONS)),
+                      SIPTAG_AUTHENTICATION_INFO(info), TAG_END());
 }

@@ -25,12 +25,14 @@ void kg_standing_wrong(struct kg_registrar *registrar, const struct kg_flow *flo
 
 bool kg_standing_is_blocked(struct kg_registrar *registrar, const struct kg_flow *flow, const char *user)
 {
+    if (!registrar->server->guard ||
+        !kg_guard_is_blocked(registrar->server->guard, &flow->remote, user, kg_mono_ms()))
+        return false;
     /* Who works from there goes on: a neighbour, or somebody who forges the address, must not lock it out. */
     for (const struct kg_binding *b = kg_bindings_on_flow(registrar->bindings, flow); b; b = b->flow_next)
         if (strcmp(b->user, user) == 0 || (b->auth_user && strcmp(b->auth_user, user) == 0))
             return false;
-    return registrar->server->guard &&
-           kg_guard_is_blocked(registrar->server->guard, &flow->remote, user, kg_mono_ms());
+    return true;
 }
 
 bool kg_standing_is_proven(struct kg_registrar *registrar, const struct kg_flow *flow)
