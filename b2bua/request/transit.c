@@ -28,12 +28,15 @@ static int on_response(struct kg_transit *t, nta_outgoing_t *orq, const sip_t *s
 
 /* ---- life ---- */
 
+/* Takes request over. */
 static struct kg_transit *transit_new(struct kg_requests *requests, nta_incoming_t *irq, msg_t *request,
                                       const struct kg_flow *flow)
 {
     struct kg_transit *t = calloc(1, sizeof *t);
-    if (!t)
+    if (!t) {
+        msg_destroy(request);
         return NULL;
+    }
     t->requests = requests;
     t->irq = irq;
     t->request = request;
@@ -57,8 +60,7 @@ void kg_transit_free(struct kg_transit *t)
     if (t->irq)
         nta_incoming_destroy(t->irq); /* 500 unless it was answered */
     msg_destroy(t->best);
-    if (t->request)
-        msg_destroy(t->request);
+    msg_destroy(t->request);
     kg_way_clear(&t->way);
     kg_flow_clear(&t->flow);
     free(t);

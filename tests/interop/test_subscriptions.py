@@ -148,6 +148,18 @@ def test_notify_before_the_answer(front):
     assert response.status == 200 and response.tag("to") == got.tag("from"), "one dialog"
 
 
+def test_route_set(front, hosts):
+    """Record-Route of the PBX's proxy becomes the Route of all that follows, also after NOTIFYs (RFC 3261 12.2)."""
+    watch = Watch(front.phone(), front.pbx, "sip:alice@pbx.test")
+    proxy = f"<sip:{hosts[3].addr}:5060;lr;x=1>"
+    assert watch.accept(watch.subscribe(), headers=[f"Record-Route: {proxy}", "Record-Route: <sip:inner.pbx.test;lr>"]).status == 200
+    watch.notify()
+    assert watch.accept(watch.subscribe()).status == 200
+    routes = ", ".join(watch.request.all("route"))
+    assert routes.replace(" ", "") == f"<sip:inner.pbx.test;lr>,{proxy}"
+    assert watch.request.uri == front.pbx.contact.strip("<>"), "the notifier's Contact"
+
+
 def test_fetch(front):
     """RFC 6665 4.4.3: Expires: 0 asks once."""
     phone = front.phone()

@@ -112,6 +112,31 @@ static void bindings_survive(void **state)
     kg_store_close(store);
 }
 
+/* They are rows of the same table, and neither sees the other's. */
+static void subscriptions_beside_bindings(void **state)
+{
+    struct kg_store *store = open_store(*state);
+    struct kg_store_binding b = binding(1, "{}"), s = binding(1, "{\"s\":1}");
+    struct rows rows = {0}, subscriptions = {0};
+
+    assert_int_equal(kg_store_put_binding(store, &b), 0);
+    assert_int_equal(kg_store_put_subscription(store, &s), 0);
+    s = binding(2, "{\"s\":2}");
+    assert_int_equal(kg_store_put_subscription(store, &s), 0);
+    assert_int_equal(kg_store_delete_subscription(store, "key1"), 0);
+    kg_store_close(store);
+
+    store = open_store(*state);
+    assert_int_equal(kg_store_each_binding(store, on_binding, &rows), 0);
+    assert_int_equal(kg_store_each_subscription(store, on_binding, &subscriptions), 0);
+    assert_int_equal(rows.count, 1);
+    assert_string_equal(rows.last.json, "{}");
+    assert_int_equal(subscriptions.count, 1);
+    assert_string_equal(subscriptions.last.key, "key2");
+    assert_string_equal(subscriptions.last.json, "{\"s\":2}");
+    kg_store_close(store);
+}
+
 static void many_bindings(void **state)
 {
     enum { N = 5000 };
@@ -309,6 +334,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(bindings_survive, setup, teardown),
+        cmocka_unit_test_setup_teardown(subscriptions_beside_bindings, setup, teardown),
         cmocka_unit_test_setup_teardown(many_bindings, setup, teardown),
         cmocka_unit_test_setup_teardown(accounts, setup, teardown),
         cmocka_unit_test_setup_teardown(secret_stays, setup, teardown),
