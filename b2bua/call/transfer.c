@@ -256,7 +256,8 @@ static void exchange(struct kg_leg *a, struct kg_leg *b)
 
 bool kg_transfer_can_pass(const struct kg_leg *to)
 {
-    return !to->trunk && !to->refuses_refer;
+    bool ours = to->call->calls->server->config.pbx_count == 0; /* else it could not be done here anyway */
+    return !ours || (!to->trunk && !to->refuses_refer);
 }
 
 /* Refer-Sub: false (RFC 4488 4) */
@@ -351,8 +352,8 @@ int kg_transfer_begin(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
     if (!transfer)
         return 500;
     kg_list_begin(&list);
-    /* As it reads for a phone: who takes the call is one. */
-    const sip_refer_to_t *refer_to = kg_refer_to_for(&list, sip, leg, sent_on, &status);
+    /* As it reads for the phone itself, which could dial it. */
+    const sip_refer_to_t *refer_to = kg_refer_to_for(&list, sip, leg, leg, &status);
     status = refer_to ? read_order(list.home, refer_to, &order) : status;
     struct kg_leg *consulted = status == 0 && order.replaces ? find_consulted(leg, order.replaces) : NULL;
     struct kg_call *made = NULL;
