@@ -1,4 +1,4 @@
-"""Three real phones of one account, of every kind, behind NATs of their own: all ring, each of them may answer, and both sides hear."""
+"""Four real phones of one account, of every kind, behind NATs of their own: all ring, each of them may answer, and both sides hear."""
 import pytest
 
 from interop.phone import Phone
@@ -6,7 +6,7 @@ from natlab import stun
 
 SERVER6 = "2001:db8:0:1::99"
 # name: how its phone is; the callee's are all registered as bob
-CALLEES = {"ice": {"ice": True}, "tcp": {"transport": "tcp"}, "six": {"six": True}}
+CALLEES = {"ice": {"ice": True}, "ice2": {"ice": True}, "tcp": {"transport": "tcp"}, "six": {"six": True}}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def world(lab, long_stage):
 
 @pytest.mark.parametrize("winner", CALLEES)
 @pytest.mark.parametrize("caller", ("old", "ice"))
-def test_one_of_three_answers(world, caller, winner):
+def test_one_of_four_answers(world, caller, winner):
     kedge, callers, callees = world
     a, b = callers[caller], callees[winner]
     marks = {name: p.mark() for name, p in callees.items()}
