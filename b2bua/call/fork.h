@@ -17,8 +17,8 @@ enum kg_branch_state {
 };
 
 struct kg_fork_contact {
-    uint16_t q;      /* thousandths (RFC 3261 20.10) */
     uint32_t device; /* contacts of one number are ways to the same phone: one at a time (RFC 5626 5.3) */
+    uint16_t q;      /* thousandths (RFC 3261 20.10) */
     bool taken;      /* it has been called, or another way to its phone was good enough */
 };
 

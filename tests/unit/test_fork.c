@@ -22,7 +22,7 @@ static void call(struct kg_fork_contact *contact, unsigned count, bool parallel,
 static void test_rounds_by_q(void **state)
 {
     (void)state;
-    struct kg_fork_contact contact[] = {{1000, 1, 0}, {0, 4, 0}, {500, 3, 0}, {1000, 2, 0}, {0, 5, 0}},
+    struct kg_fork_contact contact[] = {{1, 1000, 0}, {4, 0, 0}, {3, 500, 0}, {2, 1000, 0}, {5, 0, 0}},
                            again[5];
     memcpy(again, contact, sizeof contact);
     assert_int_equal(kg_fork_rounds(contact, 5, true), 3);
@@ -40,7 +40,7 @@ static void test_rounds_by_q(void **state)
 static void test_ways_to_one_phone(void **state)
 {
     (void)state;
-    struct kg_fork_contact contact[] = {{1000, 1, 0}, {1000, 2, 0}, {1000, 1, 0}, {500, 1, 0}, {500, 2, 0}};
+    struct kg_fork_contact contact[] = {{1, 1000, 0}, {2, 1000, 0}, {1, 1000, 0}, {1, 500, 0}, {2, 500, 0}};
     assert_int_equal(kg_fork_rounds(contact, 5, true), 1);
     assert_int_equal(kg_fork_rounds(contact, 5, false), 2);
     call(contact, 5, true, "ab");
