@@ -109,7 +109,11 @@ static bool is_wanted(const struct kg_binding *b)
 
 static void set_due(struct kg_registrar *registrar, struct kg_binding *b, int64_t due_ms)
 {
-    b->keepalive_ms = is_wanted(b) ? due_ms : KG_DUE_NEVER;
+    if (!is_wanted(b))
+        due_ms = KG_DUE_NEVER;
+    if (b->keepalive_ms == due_ms)
+        return;
+    b->keepalive_ms = due_ms;
     kg_bindings_moved(registrar->bindings, b);
 }
 

@@ -85,7 +85,8 @@ void kg_persist_put(struct kg_registrar *registrar, const struct kg_binding *b)
     put_number(&t, "nat", b->nat);
     put_number(&t, "reg_id", b->reg_id);
     put_number(&t, "cseq", b->cseq);
-    put_number(&t, "q", b->q);
+    if (b->q != KG_Q_DEFAULT)
+        put_number(&t, "q", b->q);
     put_number(&t, "registered", b->registered_ms);
     if (b->learn.proven_ms > 0 || b->learn.broken_ms > 0) {
         put_number(&t, "alive_interval", b->learn.interval_ms);
