@@ -495,15 +495,19 @@ size_t kg_peers_addresses(const struct kg_peers *peers, struct kg_addr *out, siz
 bool kg_peers_may_connect(const struct kg_peers *peers, enum kg_transport transport,
                           const struct kg_addr *addr, const char **name, bool *verify)
 {
+    bool found = false;
+
+    *verify = false;
     for (size_t i = 0; i < peers->count; i++) {
         const struct kg_peer_state *peer = peers->peer[i];
-        if (peer->place.at.transport != transport || !kg_addr_equal(&peer->place.at.addr, addr))
+        /* Of several at one address the one that asks for more decides. */
+        if (peer->place.at.transport != transport || !kg_addr_equal(&peer->place.at.addr, addr) || *verify)
             continue;
+        found = true;
         *name = peer->at.host;
         *verify = !peer->at.unverified;
-        return true;
     }
-    return false;
+    return found;
 }
 
 /* ---- the object ---- */

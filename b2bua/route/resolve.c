@@ -18,7 +18,7 @@
 #define QUERY_TRIES 2
 /* A failed query is repeated after this, and each time after twice as long. */
 #define RETRY_MIN_MS 1000
-#define RETRY_MAX_MS 30000
+#define RETRY_MAX_MS 10000
 /* Sockets of c-ares: UDP and TCP to a few servers. */
 #define SOCKETS_MAX 16
 /* RFC 1035 3.2.4 */
@@ -244,13 +244,26 @@ static uint32_t believed_s(const struct kg_dns_answer *answer)
     return answer->ttl_s < KG_DNS_TTL_MIN_S ? KG_DNS_TTL_MIN_S : answer->ttl_s > most ? most : answer->ttl_s;
 }
 
+/* Whatever failed before need not wait any longer. */
+static void recover(struct kg_resolver *r)
+{
+    struct entry *e, *next;
+
+    kg_info("dns", "DNS answers again");
+    r->trouble = NULL;
+    HASH_ITER(hh, r->entries, e, next)
+    {
+        if (e->retry_ms != 0)
+            e->renew_ms = 0;
+    }
+}
+
 static void take_answer(struct entry *e, const struct kg_dns_answer *answer, int64_t now_ms)
 {
     struct kg_resolver *r = e->resolver;
 
     if (r->trouble != NULL)
-        kg_info("dns", "DNS answers again");
-    r->trouble = NULL;
+        recover(r);
     e->answer = *answer;
     e->known = true;
     e->retry_ms = 0;
@@ -356,7 +369,8 @@ static void start(struct entry *e, int64_t now_ms)
 
 /* ---- the cache ---- */
 
-static struct entry *new_entry(struct kg_resolver *r, const struct key *key)
+/* NULL: everything that is known is wanted now. */
+static struct entry *new_entry(struct kg_resolver *r, const struct key *key, int64_t now_ms)
 {
     struct entry *e, *next, *oldest = NULL;
 
@@ -366,6 +380,8 @@ static struct entry *new_entry(struct kg_resolver *r, const struct key *key)
             if (oldest == NULL || e->wanted_ms < oldest->wanted_ms)
                 oldest = e;
         }
+        if (oldest->wanted_ms >= now_ms)
+            return NULL; /* somebody may be reading it */
         forget(r, oldest);
     }
     e = calloc(1, sizeof *e);
@@ -391,7 +407,7 @@ const struct kg_dns_answer *kg_resolver_ask(struct kg_resolver *r, enum kg_dns_t
     for (size_t i = 0; i < len; i++)
         key.name[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] | 0x20 : name[i]);
     HASH_FIND(hh, r->entries, &key, sizeof key, e);
-    if (e == NULL && (e = new_entry(r, &key)) == NULL)
+    if (e == NULL && (e = new_entry(r, &key, now_ms)) == NULL)
         return NULL;
     e->wanted_ms = now_ms;
     if (!e->asking && now_ms >= e->renew_ms)

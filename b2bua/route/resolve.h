@@ -10,8 +10,9 @@
 
 struct kg_resolver;
 
-/* Names and types that are known or asked for at once; the one not wanted for longest makes room. */
-#define KG_RESOLVER_NAMES_MAX 256
+/* Names and types that are known or asked for at once (some 4 KB each); the one not wanted for longest makes
+ * room. */
+#define KG_RESOLVER_NAMES_MAX 1024
 /* An answer is believed at least and at most so long, whatever its TTL says. */
 #define KG_DNS_TTL_MIN_S 5
 #define KG_DNS_TTL_MAX_S 3600
@@ -26,7 +27,8 @@ void kg_resolver_free(struct kg_resolver *resolver);
 void kg_resolver_set_servers(struct kg_resolver *resolver, const struct kg_addr *servers,
                              size_t server_count);
 
-/* What is known, an old answer too while DNS gives no new one; NULL: nothing yet. Valid until the next call.
+/* What is known, an old answer too while DNS gives no new one; NULL: nothing yet. Valid until the next call with
+ * another now_ms.
  * /etc/hosts goes before DNS. Names that nobody asks for any more are not renewed. */
 const struct kg_dns_answer *kg_resolver_ask(struct kg_resolver *resolver, enum kg_dns_type type,
                                             const char *name, int64_t now_ms);

@@ -4,6 +4,8 @@ import re
 import signal
 import socket
 import sqlite3
+import ssl
+import subprocess
 import threading
 import time
 
@@ -22,10 +24,12 @@ class Pbx:
     """A SIP server that refuses each INVITE with a status of its own, so that the caller knows who was asked. mode: "up",
     "busy" (503 to INVITE), "silent" (reads nothing), "deaf" (answers OPTIONS only)."""
 
-    def __init__(self, host, status, port=5060, mode="up", transport="udp", headers=""):
+    def __init__(self, host, status, port=5060, mode="up", transport="udp", headers="", tls=None):
         self.host, self.status, self.port, self.mode, self.headers = host, status, port, mode, headers
+        self.tls = tls  # an ssl.SSLContext
         self.transport = transport
         self.invites = []  # when
+        self.streams = []
         self.options = 0
         self.open()
 
@@ -72,6 +76,12 @@ class Pbx:
 
     def _stream(self, stream):
         text = ""
+        if self.tls:
+            try:
+                stream = self.tls.wrap_socket(stream, server_side=True)
+            except (OSError, ssl.SSLError):
+                return
+        self.streams.append(stream)
         while not self.closed:
             try:
                 data = stream.recv(65536)
@@ -152,6 +162,13 @@ class World:
         assert answer is not None, "no final answer"
         self.answer = answer
         return answer.status, time.monotonic() - began
+
+    @staticmethod
+    def reconnect(pbx):
+        """Closes the connections that are open: the next request makes a new one."""
+        for stream in pbx.streams:
+            stream.shutdown(socket.SHUT_RDWR)
+        pbx.streams.clear()
 
     def peers(self):
         return {p["address"]: p["state"] for p in self.kedge.json("peers")}
@@ -278,6 +295,43 @@ def test_probes_notice_death_and_return(world):
     a.mode = "up"
     world.state(a, "up", 5)
     assert world.call()[0] == 486
+
+
+# ---- TLS ----
+
+def certificates(folder, name):
+    """A CA of our own and a server's certificate by it: (file of the CA, ssl context)."""
+    def openssl(*args):
+        subprocess.run(["openssl", *args], cwd=folder, check=True, capture_output=True)
+
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key", "-out", "ca.pem",
+            "-subj", "/CN=test CA", "-days", "2")
+    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "pbx.key", "-out", "pbx.csr", "-subj",
+            f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}")
+    openssl("x509", "-req", "-in", "pbx.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", "pbx.pem", "-days", "2",
+            "-copy_extensions", "copyall")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "pbx.pem", folder / "pbx.key")
+    return str(folder / "ca.pem"), context
+
+
+def test_the_certificate_of_a_pbx(world, tmp_path):
+    """It must be for the name in the configuration, not one that DNS gives; then ;verify=no takes it all the same."""
+    ca, context = certificates(tmp_path, "pbx.test")
+    a = world.pbx("a", 486, transport="tls", port=5061, tls=context)
+    dns = world.stage.add(Dns(world.hosts("dns"), {
+        ("A", "pbx.test"): [a.host.addr], ("A", "other.test"): [a.host.addr],
+        ("SRV", "_sips._tcp.domain.test"): ["1 1 5061 pbx.test"]}))
+    kedge = world.start("tls:pbx.test:5061", dns=dns, tls={"ca": ca})
+    assert world.call()[0] == 486
+    for server, status in (("tls:other.test:5061", 503), ("sips:domain.test", 503), ("tls:other.test:5061;verify=no", 486)):
+        kedge.rows["pbx"] = [server]
+        kedge.write_config()
+        kedge.ctl("reload")
+        assert until(lambda: len(world.peers()) == 1 and "-" not in world.peers(), 5, 0.1)
+        world.reconnect(a)
+        assert world.call()[0] == status, server
+    assert "the certificate of other.test" in kedge.log() and "tls.ca" in kedge.log()
 
 
 # ---- DNS ----
