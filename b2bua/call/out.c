@@ -12,6 +12,7 @@
 
 #include "b2bua/call/refer.h"
 #include "b2bua/nat/assess.h"
+#include "b2bua/registrar/registrar.h"
 #include "b2bua/route/trunks.h"
 #include "b2bua/sip/sip.h"
 #include "conf/log.h"
@@ -49,6 +50,15 @@ static void judge_response(struct kg_leg *leg, const sip_t *sip, int status)
         kg_out_judge(leg, KG_OUTCOME_BUSY, retry_after_s);
     else if (status > 100) /* 100 is said by the stack of a server that has not looked at it yet */
         kg_out_judge(leg, KG_OUTCOME_GOOD, 0);
+}
+
+/* A PBX checks the password of who calls. */
+static void judge_caller(struct kg_call *call, const struct kg_leg *leg, const sip_t *sip, int status)
+{
+    const struct kg_leg *caller = &call->leg[KG_SIDE_A];
+    if (status >= 200 && sip && !nta_sip_is_internal(sip) && leg->side == KG_SIDE_B && leg->pbx &&
+        !leg->trunk && caller->irq && !caller->pbx && nta_incoming_method(caller->irq) == sip_method_invite)
+        kg_registrar_judge(call->calls->server->registrar, &caller->flow, caller->irq, sip);
 }
 
 /* ---- responses to our INVITE or UPDATE ---- */
@@ -140,6 +150,7 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
     if (leg->peer == call->asked)
         kg_out_heard(call);
     judge_response(leg, sip, status);
+    judge_caller(call, leg, sip, status);
     kg_branch_heard(leg);
     if (is_proof_wanted(leg, sip)) {
         nta_outgoing_t *proven = kg_out_prove(leg, orq, sip, on_response);

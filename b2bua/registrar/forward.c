@@ -318,7 +318,7 @@ static void pass_ok(struct kg_forward *f, const sip_t *answer)
         kg_forward_refuse(&x);
         return;
     }
-    kg_standing_good(f->front->registrar, &f->flow, f->auth_user);
+    kg_standing_judge(f->front->registrar, &f->flow, f->sip, answer);
     kg_register_ok(f->front->registrar, &x, &f->wanted, answer->sip_authentication_info, now_ms);
 }
 
@@ -366,19 +366,6 @@ static void ask_again(struct kg_forward *f)
     kg_forward_free(f);
 }
 
-/* What a PBX says to wrong credentials: 403, or the challenge once more without "stale" (RFC 7616 3.3). A
- * phone whose nonce has become old gets that once, too, and then its 200: only a row counts. */
-static bool is_wrong_password(const sip_t *answer)
-{
-    const sip_www_authenticate_t *challenge =
-        answer->sip_www_authenticate ? answer->sip_www_authenticate : answer->sip_proxy_authenticate;
-    const char *stale = challenge ? msg_params_find(challenge->au_params, "stale=") : NULL;
-    int status = answer->sip_status->st_status;
-
-    return status == 403 || ((status == 401 || status == 407) &&
-                             (!stale || strncasecmp(stale + (*stale == '"'), "true", 4) != 0));
-}
-
 /* Refusals go back as they are: challenges unchanged, or the digest would not fit; nothing that names the
  * PBX's host. */
 static void pass_back(struct kg_forward *f, const sip_t *answer)
@@ -389,10 +376,7 @@ static void pass_back(struct kg_forward *f, const sip_t *answer)
 
     if (status == 401 || status == 407)
         kg_counters.challenges++;
-    if (f->auth_user[0] && is_wrong_password(answer)) {
-        kg_counters.auth_failures++;
-        kg_standing_wrong(front->registrar, &f->flow, f->auth_user);
-    }
+    kg_standing_judge(front->registrar, &f->flow, f->sip, answer);
     /* 10.3 step 7: our time was too short for the PBX. The phone, told so, asks again, and then we ask for
      * more. */
     if (status == 423 && answer->sip_min_expires && answer->sip_min_expires->me_delta > front->expires_s)

@@ -74,6 +74,9 @@ void kg_registrar_tell_new(struct kg_registrar *registrar, const struct kg_bindi
 void kg_standing_registered(struct kg_registrar *registrar, const struct kg_binding *binding);
 void kg_standing_good(struct kg_registrar *registrar, const struct kg_flow *flow, const char *user);
 void kg_standing_wrong(struct kg_registrar *registrar, const struct kg_flow *flow, const char *user);
+/* Right or wrong, by what a PBX answered. */
+void kg_standing_judge(struct kg_registrar *registrar, const struct kg_flow *flow, const sip_t *asked,
+                       const sip_t *answer);
 /* It is where it says it is. */
 bool kg_standing_is_proven(struct kg_registrar *registrar, const struct kg_flow *flow);
 /* Too many wrong passwords of this user from there: it gets no answer, right or wrong. */

@@ -302,7 +302,7 @@ bool kg_registrar_answer(struct kg_registrar *registrar, msg_t *msg, const sip_t
     if (sip->sip_request->rq_method == sip_method_options) /* kedge is asked, see request/ */
         return false;
     if (registrar->front)
-        return refuse_stranger(registrar, &x);
+        return kg_front_is_blocked(registrar->front, &x) || refuse_stranger(registrar, &x);
     /* A 407 with a transaction would be sent again and again until its ACK: to whoever the source address
      * names. */
     check = kg_authorize_check(registrar, sip->sip_proxy_authorization, sip, flow, false, &cred);

@@ -25,6 +25,9 @@ void kg_registrar_register(struct kg_registrar *registrar, nta_incoming_t *irq, 
  * is gone. False: untouched; make a transaction and go on. */
 bool kg_registrar_answer(struct kg_registrar *registrar, msg_t *msg, const sip_t *sip,
                          const struct kg_flow *flow);
+/* In front of a PBX: what it answered to a phone's INVITE tells whether the phone's password was right. */
+void kg_registrar_judge(struct kg_registrar *registrar, const struct kg_flow *flow, nta_incoming_t *irq,
+                        const sip_t *answer);
 /* kg_sip_handlers.on_flow_lost: contacts that were reachable only over it go. */
 void kg_registrar_flow_lost(struct kg_registrar *registrar, tport_t *tport);
 

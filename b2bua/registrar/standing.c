@@ -1,8 +1,11 @@
 /* What registrations and passwords say of where they come from, to the guard (b2bua/guard/guard.h). */
+#include <sofia-sip/msg_header.h>
+#include <sofia-sip/sip_protos.h>
 #include <string.h>
+#include <strings.h>
 
 #include "b2bua/guard/guard.h"
-#include "b2bua/registrar/inside.h"
+#include "b2bua/registrar/front.h"
 #include "conf/clock.h"
 
 void kg_standing_registered(struct kg_registrar *registrar, const struct kg_binding *b)
@@ -39,4 +42,43 @@ bool kg_standing_is_proven(struct kg_registrar *registrar, const struct kg_flow 
 {
     return registrar->server->guard &&
            kg_guard_is_open(registrar->server->guard, &flow->remote, kg_mono_ms());
+}
+
+/* The challenge once more, without "stale" (RFC 7616 3.3). A phone whose nonce has become old gets that once,
+ * too, and then its 200: only a row counts. */
+static bool is_challenged_again(const sip_t *answer)
+{
+    const sip_www_authenticate_t *challenge =
+        answer->sip_www_authenticate ? answer->sip_www_authenticate : answer->sip_proxy_authenticate;
+    const char *stale = challenge ? msg_params_find(challenge->au_params, "stale=") : NULL;
+    int status = answer->sip_status->st_status;
+    return (status == 401 || status == 407) &&
+           (!stale || strncasecmp(stale + (*stale == '"'), "true", 4) != 0);
+}
+
+void kg_standing_judge(struct kg_registrar *registrar, const struct kg_flow *flow, const sip_t *asked,
+                       const sip_t *answer)
+{
+    int status = answer->sip_status->st_status;
+    bool is_register = asked->sip_request->rq_method == sip_method_register;
+    char user[128];
+    kg_front_auth_user(asked, user, sizeof user);
+    if (!user[0])
+        return;
+    /* To a call, 403 may also mean "not that number". */
+    if (is_challenged_again(answer) || (is_register && status == 403)) {
+        kg_counters.auth_failures++;
+        kg_standing_wrong(registrar, flow, user);
+    } else if (status < 300) {
+        kg_standing_good(registrar, flow, user);
+    }
+}
+
+void kg_registrar_judge(struct kg_registrar *registrar, const struct kg_flow *flow, nta_incoming_t *irq,
+                        const sip_t *answer)
+{
+    msg_t *msg = registrar->front ? nta_incoming_getrequest(irq) : NULL;
+    if (msg)
+        kg_standing_judge(registrar, flow, sip_object(msg), answer);
+    msg_destroy(msg);
 }

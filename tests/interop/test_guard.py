@@ -88,6 +88,18 @@ def test_five_wrong_passwords_ban_an_address(world, transport):
         assert kedge.try_ctl("unban", wrong).returncode == 1
 
 
+def test_passwords_are_not_guessed_by_calling_either(world):
+    kedge, phone, _, evil = world
+    thief = phone(evil, "alice", "wrong")
+    answers = []
+    for _ in range(5):
+        answer = thief.request("INVITE", f"sip:bob@{thief.domain}", body=SDP.format(evil.addr), timeout=3)
+        answers.append(answer and answer.status)
+    assert set(answers) <= {403, 407, 401}
+    assert until(lambda: (evil.addr, "") in bans(kedge), 3, 0.1), answers
+    assert bans(kedge)[evil.addr, ""]["proven"]
+
+
 def closed(s):
     try:
         return s.recv(100) == b""
