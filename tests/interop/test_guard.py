@@ -266,3 +266,20 @@ def test_blocked_users_are_silent_whether_they_exist_or_not(hosts, stage):
     for user in ("real", "fake"):
         assert guess(stage.agent(office, user, "wrong", (server.addr, 5060)), 6) == [403] * 5 + [None]
     assert set(bans(kedge)) == {(office.addr, "real"), (office.addr, "fake")}
+
+
+@pytest.mark.parametrize("method", ("INVITE", "MESSAGE", "SUBSCRIBE", "PUBLISH", "REFER", "NOTIFY", "INFO", "UPDATE", "BYE", "PRACK"))
+def test_nothing_is_served_without_a_password(hosts, stage, method):
+    """Outside of dialogs, alone: challenged, or refused as what only lives inside of one; never served, nothing reaches a phone."""
+    server, office, evil, _ = hosts
+    stage.kedge(server, accounts={"alice": "pw-alice"})
+    alice = stage.agent(office, "alice", "pw-alice", (server.addr, 5060))
+    assert alice.register().status == 200
+    headers = ["Event: presence", "Subscription-State: active", "Refer-To: <sip:x@kedge.test>", f"Contact: <sip:x@{evil.addr}>"]
+    for user in ("alice", "nobody"):
+        stranger = stage.agent(evil, user, "", (server.addr, 5060))
+        answer = stranger.request(method, "sip:alice@kedge.test", headers, "" if method != "INVITE" else SDP.format(evil.addr), auth=False, timeout=4)
+        assert answer is not None and answer.status in (401, 403, 405, 407, 481), answer
+        if method in ("INVITE", "MESSAGE", "SUBSCRIBE", "PUBLISH"):
+            assert answer.status == 407
+    assert alice.requests.empty()
