@@ -160,10 +160,10 @@ static void start(struct kg_inquiry *in)
     call->parallel = !call->leg[KG_SIDE_B].pbx && in->calls->server->config.calls.fork == KG_FORK_PARALLEL;
     kg_fsm_init(&call->fsm, count_rounds(call), call->leg[KG_SIDE_B].pbx);
     call->fsm.reliable = kg_reliable_of(in->calls, in->sip);
-    /* A PBX that forks sends INVITEs with one Call-ID, From tag and CSeq, and nta takes their PRACKs for
-     * those of one of them. Where it insists it has to do. */
     /* Of several contacts the one that sends early media need not be the one that answers, and the
-     * description in a reliable response is final (RFC 3262 5). */
+     * description in a reliable response is final (RFC 3262 5). A PBX that forks sends INVITEs with one
+     * Call-ID, From tag and CSeq, and nta takes their PRACKs for those of one of them. Who insists gets what
+     * it wants. */
     if ((a->pbx || call->target_count > 1) && call->fsm.reliable == KG_RELIABLE_SDP)
         call->fsm.reliable = KG_RELIABLE_NONE;
     kg_call_event(call,

@@ -58,6 +58,18 @@ static unsigned hops(const struct kg_call *call, unsigned n)
     return count;
 }
 
+/* How often it had been diverted before it came here: a circle may lead through a provider and back. Who lies
+ * about it loses a diversion. */
+static unsigned came_diverted(const struct kg_call *call)
+{
+    msg_t *msg = kg_leg_invite(&call->leg[KG_SIDE_A]);
+    unsigned count = 0;
+    for (const sip_unknown_t *h = msg ? sip_object(msg)->sip_unknown : NULL; h; h = h->un_next)
+        count += strcasecmp(h->un_name, "Diversion") == 0;
+    msg_destroy(msg);
+    return count;
+}
+
 /* A PBX may send the call elsewhere on itself, by an address of its own or by the name that was called. */
 static bool is_of_pbx(const struct kg_leg *leg, const url_t *url)
 {
@@ -190,7 +202,7 @@ static int follow_one(struct diversion *d, const sip_contact_t *contact)
         d->refused = "it names no user";
     else if (was_called(call, user))
         d->refused = "that user was called already";
-    else if (hops(call, d->by) + 2 > KG_DIVERT_STEPS_MAX)
+    else if (hops(call, d->by) + came_diverted(call) + 2 > KG_DIVERT_STEPS_MAX)
         d->refused = "the call was diverted too often";
     if (d->refused)
         return EPERM;

@@ -141,6 +141,19 @@ def test_five_hops_are_enough(desk):
     d.kedge.no_calls()
 
 
+@pytest.mark.parametrize("before,status", ((4, 486), (5, 480)))
+def test_hops_before_kedge_count(desk, before, status):
+    """A circle may lead through a provider and back: Diversion remembers."""
+    d = desk()
+    alice, bob, carol = d.phone("alice"), d.phone("bob", 2), d.phone("carol", 3)
+    result = d.call(alice, "bob", headers=["Diversion: <sip:x@elsewhere.test>;reason=unknown;counter=1"] * before)
+    moved(bob, bob.expect("INVITE"), "sip:carol@kedge.test")
+    if status == 486:
+        carol.reply(carol.expect("INVITE"), 486)
+    assert result().status == status
+    d.kedge.no_calls()
+
+
 def test_several_contacts_ring_and_one_answers(desk):
     d = desk()
     alice, bob, carol, dave = d.phone("alice"), d.phone("bob", 2), d.phone("carol", 3), d.phone("dave", 3)
