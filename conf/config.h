@@ -112,6 +112,8 @@ struct kg_trunk_config {
     enum kg_caller_id from;
     uint32_t calls; /* at once, both directions; 0: no limit */
     enum kg_policy policy;
+    char pbx_user[64]; /* what calls from it prove themselves to the PBX with; "": they cannot */
+    char pbx_password[KG_SECRET_MAX];
     char ring[KG_NUMBER_SIZE]; /* embedded registrar: who is called where no route says; "": the number */
 };
 

@@ -75,6 +75,10 @@ static const struct kg_conf_row trunk_rows[] = {
      .doc = "Calls at once, both directions. 0: no limit."},
     {"policy", &kg_conf_own_policy, "default", TRUNK(policy),
      .doc = "As media.policy, for calls over this trunk. Its own servers seldom do ICE."},
+    {"pbx_user", &kg_conf_text, "", TRUNK(pbx_user),
+     .doc = "With a PBX that asks for a password of calls from the trunk too: the account there, and"},
+    {"pbx_password", &kg_conf_secret, "", TRUNK(pbx_password), .doc = "its password,"},
+    {"pbx_password_file", &kg_conf_secret_file, "", TRUNK(pbx_password), .doc = "or a file that holds it."},
     {"ring", &kg_conf_text, "", TRUNK(ring),
      .doc = "Embedded registrar: the account that rings where no route says so. Without it the account named "
             "as the called "
@@ -90,6 +94,9 @@ static int check_trunk(const void *element, char *why, size_t size)
     else if (strpbrk(trunk->user, "\"\\<>@;: ") != NULL || strpbrk(trunk->auth_user, "\"\\") != NULL)
         snprintf(why, size, "trunk %s: user and auth_user are plain names, without quotes, @ or a domain",
                  trunk->name);
+    else if ((trunk->pbx_password[0] != '\0') != (trunk->pbx_user[0] != '\0') ||
+             strpbrk(trunk->pbx_user, "\"\\") != NULL)
+        snprintf(why, size, "trunk %s needs both pbx_user and pbx_password, without quotes", trunk->name);
     else if (trunk->password[0] != '\0' && trunk->user[0] == '\0' && trunk->auth_user[0] == '\0')
         snprintf(why, size, "trunk %s has a password but no user", trunk->name);
     else

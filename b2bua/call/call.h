@@ -302,8 +302,8 @@ const char *kg_out_first(struct kg_leg *leg, const sip_t *sip, unsigned n);
 void kg_out_invite(struct kg_leg *leg);
 void kg_out_update(struct kg_leg *leg); /* a re-INVITE if the peer does not know UPDATE */
 void kg_out_ask(struct kg_leg *leg);    /* re-INVITE without SDP */
-/* response is the one to orq, a request of ours on a trunk's leg: if it is a 401 or 407 that the trunk's
- * password answers, the request is sent once more with the proof. NULL: there is no more to be done about it.
+/* response is the one to orq, a request of ours on this leg: if it is a 401 or 407 that a password of a
+ * trunk's answers, the request is sent once more with the proof. NULL: there is no more to be done about it.
  */
 nta_outgoing_t *kg_out_prove(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *response,
                              nta_response_f *on_answer);

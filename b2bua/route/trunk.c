@@ -33,17 +33,33 @@ static uint16_t chance(void)
 
 /* ---- proofs ---- */
 
-/* The realm is the trunk's: the one of the configuration, else the first that asked. */
-static bool is_our_realm(struct kg_trunk *trunk, const char *realm)
+/* What is proven with. */
+struct account {
+    const char *user, *password;
+    const char *wanted; /* realm; "*": any; "": the first that asks ... */
+    char *learnt;       /* ... which is kept here */
+    size_t size;
+};
+
+static struct account account_of(struct kg_trunk *trunk, enum kg_trunk_account which)
 {
     const struct kg_trunk_config *config = &trunk->config;
-    if (strcmp(config->realm, "*") == 0)
+    if (which == KG_ACCOUNT_PBX)
+        return (struct account){config->pbx_user, config->pbx_password, "", trunk->pbx_realm,
+                                sizeof trunk->pbx_realm};
+    return (struct account){config->auth_user[0] ? config->auth_user : config->user, config->password,
+                            config->realm, trunk->realm, sizeof trunk->realm};
+}
+
+static bool is_its_realm(const struct account *account, const char *realm)
+{
+    if (strcmp(account->wanted, "*") == 0)
         return true;
-    if (config->realm[0])
-        return strcmp(config->realm, realm) == 0;
-    if (!trunk->realm[0])
-        snprintf(trunk->realm, sizeof trunk->realm, "%s", realm);
-    return strcmp(trunk->realm, realm) == 0;
+    if (account->wanted[0])
+        return strcmp(account->wanted, realm) == 0;
+    if (!account->learnt[0])
+        snprintf(account->learnt, account->size, "%s", realm);
+    return strcmp(account->learnt, realm) == 0;
 }
 
 /* The first one that kedge can answer: servers list what they like best first (RFC 8760 2.4). */
@@ -63,13 +79,14 @@ static bool challenge_of(const sip_t *response, struct kg_challenge *out)
 }
 
 /* Whether an answer to the challenge may be given, and has not been given in vain. */
-static bool is_provable(struct kg_trunk *trunk, const struct kg_challenge *challenge, const sip_t *request)
+static bool is_provable(const struct kg_trunk *trunk, const struct account *account,
+                        const struct kg_challenge *challenge, const sip_t *request)
 {
     const sip_authorization_t *said =
         request->sip_authorization ? request->sip_authorization : request->sip_proxy_authorization;
-    if (!trunk->config.password[0])
+    if (!account->password[0])
         return false;
-    if (!is_our_realm(trunk, challenge->realm)) {
+    if (!is_its_realm(account, challenge->realm)) {
         kg_warn("trunk",
                 "trunk %s: a server of it asks for the password of the realm \"%s\", which is not the "
                 "trunk's; it is not "
@@ -80,13 +97,12 @@ static bool is_provable(struct kg_trunk *trunk, const struct kg_challenge *chall
     return !said || challenge->stale;
 }
 
-static msg_t *copy_with_proof(struct kg_trunk *trunk, nta_outgoing_t *orq,
+static msg_t *copy_with_proof(struct kg_digest *digest, const struct account *account, nta_outgoing_t *orq,
                               const struct kg_challenge *challenge, bool proxy)
 {
     char cnonce[33], value[2048], *uri;
     msg_t *sent = nta_outgoing_getrequest(orq), *msg = sent ? msg_copy(sent) : NULL;
     sip_t *sip = msg ? sip_object(msg) : NULL;
-    const char *user = trunk->config.auth_user[0] ? trunk->config.auth_user : trunk->config.user;
     msg_destroy(sent);
     if (!sip || !sip->sip_request || !sip->sip_via) {
         msg_destroy(msg);
@@ -99,7 +115,7 @@ static msg_t *copy_with_proof(struct kg_trunk *trunk, nta_outgoing_t *orq,
     if (old)
         msg_header_remove(msg, (msg_pub_t *)sip, (msg_header_t *)old);
     if (!uri ||
-        kg_challenge_answer(trunk->trunks->digest, challenge, user, trunk->config.password,
+        kg_challenge_answer(digest, challenge, account->user, account->password,
                             sip->sip_request->rq_method_name, uri, cnonce, value, sizeof value) != 0 ||
         msg_header_add_make(msg, (msg_pub_t *)sip,
                             proxy ? sip_proxy_authorization_class : sip_authorization_class, value) != 0) {
@@ -123,16 +139,17 @@ static bool count_on(msg_t *msg, nta_leg_t *dialog)
     return nta_msg_request_complete(msg, dialog, rq->rq_method, rq->rq_method_name, NULL) == 0;
 }
 
-msg_t *kg_trunk_prove(struct kg_trunk *trunk, nta_leg_t *dialog, nta_outgoing_t *orq, const sip_t *response,
-                      unsigned proofs)
+msg_t *kg_trunk_prove(struct kg_trunk *trunk, enum kg_trunk_account which, nta_leg_t *dialog,
+                      nta_outgoing_t *orq, const sip_t *response, unsigned proofs)
 {
+    const struct account account = account_of(trunk, which);
     struct kg_challenge challenge;
     bool proxy = response->sip_status->st_status == 407;
     msg_t *sent = proofs < KG_TRUNK_PROOFS_MAX && challenge_of(response, &challenge)
                       ? nta_outgoing_getrequest(orq)
                       : NULL;
-    bool may = sent && is_provable(trunk, &challenge, sip_object(sent));
-    msg_t *msg = may ? copy_with_proof(trunk, orq, &challenge, proxy) : NULL;
+    bool may = sent && is_provable(trunk, &account, &challenge, sip_object(sent));
+    msg_t *msg = may ? copy_with_proof(trunk->trunks->digest, &account, orq, &challenge, proxy) : NULL;
     msg_destroy(sent);
     if (msg && !count_on(msg, dialog)) {
         msg_destroy(msg);
@@ -320,7 +337,7 @@ static void take_answer(struct kg_trunk *trunk, nta_outgoing_t *orq, const sip_t
     struct kg_challenge challenge = {.stale = false};
     msg_t *proof = NULL;
     if (answer.status == 401 || answer.status == 407) {
-        proof = kg_trunk_prove(trunk, NULL, orq, sip, trunk->enrol.proofs);
+        proof = kg_trunk_prove(trunk, KG_ACCOUNT_PROVIDER, NULL, orq, sip, trunk->enrol.proofs);
         answer.provable = proof != NULL;
         answer.stale = challenge_of(sip, &challenge) && challenge.stale;
         if (proof)

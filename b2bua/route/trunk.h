@@ -33,6 +33,7 @@ struct kg_trunk {
     bool unheard;                            /* peers.h waits to hear of it */
     char domain[KG_DOMAIN_MAX + 2], port[8]; /* of URIs of its own */
     char realm[256];                         /* the first one that asked, where none is configured */
+    char pbx_realm[256];                     /* likewise at the PBX */
     char *service_route;                     /* of the last 200 */
     uint32_t calls;
     int said; /* the status that the log has last told of */

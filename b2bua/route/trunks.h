@@ -53,12 +53,14 @@ void kg_trunk_end_call(struct kg_trunk *trunk);
 
 /* Proofs in a row to one request; a server whose every nonce is stale gets no more. */
 #define KG_TRUNK_PROOFS_MAX 3
-/* response is the 401 or 407 to orq, a request of ours to the trunk's server. Returns the same request once
- * more with the proof, for nta_outgoing_mcreate: with the dialog's next CSeq, or by its own if dialog is
- * NULL. NULL: there is nothing to prove with, it was not enough, or another realm asks. proofs: how many were
- * given in a row. */
-msg_t *kg_trunk_prove(struct kg_trunk *trunk, nta_leg_t *dialog, nta_outgoing_t *orq, const sip_t *response,
-                      unsigned proofs);
+/* Which of a trunk's two accounts: its own at the provider, and that of its calls at the PBX. */
+enum kg_trunk_account { KG_ACCOUNT_PROVIDER, KG_ACCOUNT_PBX };
+/* response is the 401 or 407 to orq, a request of ours to a server where the account is. Returns the same
+ * request once more with the proof, for nta_outgoing_mcreate: with the dialog's next CSeq, or by its own if
+ * dialog is NULL. NULL: there is nothing to prove with, it was not enough, or another realm asks. proofs: how
+ * many were given in a row. */
+msg_t *kg_trunk_prove(struct kg_trunk *trunk, enum kg_trunk_account account, nta_leg_t *dialog,
+                      nta_outgoing_t *orq, const sip_t *response, unsigned proofs);
 
 /* [{name, state, server, expires_in, next_in, failures, status, calls, calls_limit, trusted}] */
 json_t *kg_trunks_json(const struct kg_trunks *trunks);

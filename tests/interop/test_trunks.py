@@ -634,3 +634,27 @@ def test_between_pbx_and_trunk(lab, stage):
     thread.join()
     assert result[0].status == 403
     kedge.no_calls()
+
+
+def test_the_pbx_may_ask_for_a_password_too(lab, stage):
+    """Calls from the trunk prove themselves to Kamailio, which challenges whoever calls; the password goes nowhere else."""
+    host = lab.public_host("qp")
+    words = {"u1": "w-u1", "from-itsp": "pbx-word"}
+    stage.add(Kamailio(stage.folder / "qp", words, host, domain="pbx.test")).start()
+    itsp = stage.add(Itsp(lab.public_host("qi"), {"kedge": "trunk-word"}, proofs=("INVITE", "BYE")))
+    rows = {"pbx": [f"udp:{host.addr}:5060"], "trunks": [trunk(itsp)],
+            "numbers": [{"where": "to-pbx", "match": "+49301", "becomes": "u1"}]}
+    kedge = stage.kedge(lab.public_host("qk"), config=rows)
+    itsp.server = (kedge.host.addr, 5060)
+    registered(kedge)
+    phone = stage.agent(lab.public_host("qu"), "u1", "w-u1", itsp.server, "pbx.test")
+    assert phone.register().status == 200
+    line = itsp.bindings["kedge"]
+    assert inbound(itsp, line, "+4940555", to="<sip:+49301@itsp.test>")[0].status == 503
+    assert "pbx_user" in kedge.log()
+    kedge.write_config({**kedge.rows, "trunks": [trunk(itsp, pbx_user="from-itsp", pbx_password="pbx-word")]})
+    kedge.ctl("reload")
+    response, invite = inbound(itsp, line, "+4940555", to="<sip:+49301@itsp.test>", callee=phone)
+    assert response.status == 486 and "+4940555" in invite.get("from")
+    assert not [m for m in itsp.log + phone.log if "from-itsp" in str(m.headers)]
+    kedge.no_calls()
