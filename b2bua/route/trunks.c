@@ -203,10 +203,12 @@ static bool is_same_account(const struct kg_trunk_config *a, const struct kg_tru
 static void remove_trunk(struct kg_trunk *trunk, bool unregister)
 {
     trunk->index = SIZE_MAX;
-    if (unregister)
+    if (unregister) {
         kg_trunk_leave(trunk);
-    else
+    } else { /* a call may hold it still */
+        kg_trunk_drop(trunk);
         trunk->enrol.state = KG_ENROL_OFF;
+    }
     if (trunk->enrol.state == KG_ENROL_LEAVING)
         trunk->leaving = true; /* its own reference goes with the answer */
     else
