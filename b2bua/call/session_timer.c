@@ -45,12 +45,17 @@ void kg_session_accept(struct kg_session_timer *timer, const struct kg_session_s
 
 /* ---- as a UAC ---- */
 
-/* RFC 4028 7.2: without Session-Expires in the 2xx the session does not expire. A peer that would have us
+/* RFC 4028 7.2: without Session-Expires in the 2xx the session does not expire; but where we refresh already,
+ * for a peer that knows nothing of timers, that it answers is all we want to know. A peer that would have us
  * refresh every second has to do with less. */
 void kg_session_accepted(struct kg_session_timer *timer, const struct kg_session_said *answer,
                          const struct kg_session_rules *rules, int64_t now_ms)
 {
     uint32_t expires_s = answer->expires_s;
+    if (expires_s == 0 && timer->ours) {
+        agree(timer, timer->expires_s, true, now_ms);
+        return;
+    }
     if (expires_s > 0)
         expires_s = within(expires_s, least(rules), KG_SESSION_MOST_S);
     agree(timer, expires_s, answer->refresher != KG_REFRESHER_UAS, now_ms);

@@ -83,6 +83,25 @@ static void test_as_uac(void **state)
     assert_string_equal(out, "600;refresher=uac");
 }
 
+/* Its Supported does not name timer: it answers, and that is enough. */
+static void test_a_peer_without_timers(void **state)
+{
+    (void)state;
+    struct kg_session_timer timer = {0};
+    const struct kg_session_said nothing = {0};
+    kg_session_accepted(&timer, &nothing, &usual, 0);
+    assert_int_equal(timer.expires_s, 0); /* as a UAS it is left alone */
+    kg_session_accept(&timer, &nothing, &usual, 0);
+    assert_true(timer.ours);
+    kg_session_accepted(&timer, &nothing, &usual, 900000);
+    assert_int_equal(timer.expires_s, 1800);
+    assert_int_equal(kg_session_due_ms(&timer), 1800000);
+    /* who refreshed and says so no more has switched it off */
+    kg_session_accept(&timer, &(struct kg_session_said){600, 0, KG_REFRESHER_UAC, true}, &usual, 0);
+    kg_session_accepted(&timer, &nothing, &usual, 0);
+    assert_int_equal(timer.expires_s, 0);
+}
+
 static void test_422(void **state)
 {
     (void)state;
@@ -141,9 +160,10 @@ static void test_tries(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_as_uas), cmocka_unit_test(test_too_short), cmocka_unit_test(test_as_uac),
-        cmocka_unit_test(test_422),    cmocka_unit_test(test_ours),      cmocka_unit_test(test_the_peers),
-        cmocka_unit_test(test_tries),
+        cmocka_unit_test(test_as_uas),    cmocka_unit_test(test_too_short),
+        cmocka_unit_test(test_as_uac),    cmocka_unit_test(test_a_peer_without_timers),
+        cmocka_unit_test(test_422),       cmocka_unit_test(test_ours),
+        cmocka_unit_test(test_the_peers), cmocka_unit_test(test_tries),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
