@@ -104,9 +104,10 @@ void kg_body_pass(struct kg_body *body, const sip_t *sip)
     if (!has_body(sip) || !sip->sip_content_type)
         return;
     const msg_header_t *const headers[] = {
-        (const msg_header_t *)sip->sip_content_type, (const msg_header_t *)sip->sip_content_disposition,
-        (const msg_header_t *)sip->sip_content_language, (const msg_header_t *)sip->sip_mime_version,
-        (const msg_header_t *)sip->sip_payload};
+        (const msg_header_t *)sip->sip_content_type,     (const msg_header_t *)sip->sip_content_disposition,
+        (const msg_header_t *)sip->sip_content_encoding, (const msg_header_t *)sip->sip_content_language,
+        (const msg_header_t *)sip->sip_mime_version,     (const msg_header_t *)sip->sip_payload};
+    body->payload->pl_len = sip->sip_payload->pl_len;
     for (size_t i = 0; i < sizeof headers / sizeof headers[0]; i++)
         if (headers[i])
             body->tag[n++] = (tagi_t){siptag_header, (tag_value_t)headers[i]};

@@ -289,7 +289,7 @@ static void offer(struct kg_leg *leg, const sip_t *sip, const struct kg_addr *mo
 
 void kg_leg_pre_offer(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
 {
-    struct kg_flow flow;
+    struct kg_flow flow = {0};
     bool near = kg_flow_of_incoming(leg->call->calls->agent, irq, &flow) == 0 &&
                 kg_addr_same_host(&flow.remote, &leg->flow.remote);
     kg_flow_clear(&flow);
