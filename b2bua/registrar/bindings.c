@@ -445,11 +445,11 @@ struct kg_binding *kg_bindings_by_token(const struct kg_bindings *t, const char 
     return b;
 }
 
-struct kg_binding *kg_bindings_of_device(const struct kg_bindings *t, const char *name)
+struct kg_binding *kg_bindings_of_device(const struct kg_bindings *t, const char *device)
 {
-    struct device *device = find_device(t, name);
+    struct device *found = find_device(t, device);
 
-    return device ? device->list : NULL;
+    return found ? found->list : NULL;
 }
 
 struct kg_binding *kg_bindings_on_flow(const struct kg_bindings *t, const struct kg_flow *flow)

@@ -46,17 +46,16 @@ static struct finding start(const struct kg_registrar *registrar, struct kg_targ
 
 static void note(struct finding *f, const struct kg_binding *b)
 {
-    size_t at = f->count;
+    size_t at;
 
-    if (!kg_registrar_is_reachable(b))
+    if (!kg_registrar_is_reachable(b) || f->max == 0)
         return;
-    while (at > 0 && f->found[at - 1]->q < b->q)
-        at--;
-    if (at >= f->max)
-        return;
-    if (f->count < f->max)
+    if (f->count == f->max && f->found[--f->count]->q >= b->q) {
         f->count++;
-    memmove(&f->found[at + 1], &f->found[at], (f->count - 1 - at) * sizeof f->found[0]);
+        return;
+    }
+    for (at = f->count++; at > 0 && f->found[at - 1]->q < b->q; at--)
+        f->found[at] = f->found[at - 1];
     f->found[at] = b;
 }
 
