@@ -517,3 +517,35 @@ def test_a_new_offer_after_the_answer_reaches_the_winner_alone(desk, stage):
     d.caller.reply(d.caller.expect("BYE"), 200)
     assert answer().status == 200
     d.kedge.no_calls()
+
+
+@pytest.mark.parametrize("winner", (0, 1))
+def test_contacts_that_reach_kedge_at_different_addresses(lab, stage, hosts, winner):
+    """Each is offered the same ports at the address that it knows; the one that answers is heard there."""
+    host = lab.public_host(f"two-homes-{winner}", ip4=[f"203.0.113.{120 + 2 * winner}", f"203.0.113.{121 + 2 * winner}"])
+    homes = [f"203.0.113.{120 + 2 * winner + i}" for i in range(2)]
+    kedge = stage.kedge(host, accounts={u: "pw-" + u for u in USERS},
+                        config={"sip": {"listen": [f"udp:{ip}:5060" for ip in homes]}, "media": {"address": "auto"}})
+    alice = stage.agent(hosts[1], "alice", "pw-alice", (homes[0], 5060))
+    phones = [stage.agent(hosts[2 + i], "bob", "pw-bob", (homes[i], 5060)) for i in range(2)]
+    for phone in (alice, *phones):
+        assert phone.register().status == 200
+    call = Dialog(alice, stage.rtp(alice.host))
+    result = background(call.call, "bob")
+    invites = [phone.expect("INVITE") for phone in phones]
+    assert [i.media()[0] for i in invites] == homes and invites[0].media()[1] == invites[1].media()[1]
+    other = 1 - winner
+    phones[other].reply(invites[other], 183, Dialog(phones[other], stage.rtp(phones[other].host)).body())
+    assert until(lambda: any(m.status == 183 for m in alice.log), 3)
+    dialog = Dialog(phones[winner], stage.rtp(phones[winner].host))
+    dialog.answer(invites[winner])
+    assert result().status == 200
+    since = time.monotonic()
+    assert call.rtp.got(since, 200) and dialog.rtp.got(since, 200)
+    assert {source[0] for at, source, _ in dialog.rtp.received if at > since} == {homes[winner]}
+    phones[other].reply(phones[other].expect("CANCEL"), 200)
+    phones[other].reply(invites[other], 487)
+    answer = background(call.bye)
+    phones[winner].reply(phones[winner].expect("BYE"), 200)
+    assert answer().status == 200
+    kedge.no_calls()
