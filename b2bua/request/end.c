@@ -88,7 +88,7 @@ int kg_end_open(struct kg_end *end, const sip_t *sip, struct kg_peer from, const
         kg_compose_uri(home, requests, sip->sip_request->rq_url, NULL, from, end->peer, &end->flow);
     char *text = target->contact[0] ? strdup(target->contact) : where ? kg_compose_text(where) : NULL;
     int failed = ENOMEM;
-    if (us && peer && set(&end->target, text) == 0 &&
+    if (set(&end->target, text) == 0 && us && peer &&
         set(&end->local, copy_name(home, sip->sip_from->a_display, us)) == 0 &&
         set(&end->remote, copy_name(home, sip->sip_to->a_display, peer)) == 0)
         failed = make_dialog(end, home, call_id, tag, NULL, FIRST_CSEQ, 0);

@@ -20,9 +20,9 @@ void kg_requests_serve(struct kg_requests *requests, nta_incoming_t *irq, const 
 /* kg_sip_handlers.pass_options: whether an OPTIONS goes further than kedge. A stranger's never does, so that
  * a scanner learns nothing of who is there. */
 bool kg_requests_pass_options(struct kg_requests *requests, const sip_t *sip, const struct kg_flow *flow);
-/* A contact of the user has registered over `after`; `before`: the flow it was on, all zero: it is new. What
- * the phone subscribed to, or is asked about, follows it there. */
-void kg_requests_moved(struct kg_requests *requests, const char *user, const struct kg_flow *before,
+/* A contact of the user of this name has registered over `after`; `before`: the flow it was on, all zero: it
+ * is new. What the phone subscribed to, or is asked about, follows it there. */
+void kg_requests_moved(struct kg_requests *requests, const char *name, const struct kg_flow *before,
                        const struct kg_flow *after);
 /* [{id, event, by, of, state, expires_in, waiting, remote, transport}] */
 json_t *kg_requests_subscriptions_json(const struct kg_requests *requests);

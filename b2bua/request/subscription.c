@@ -261,7 +261,7 @@ int kg_subscription_answered(struct kg_subscription *s, struct kg_transit *t, in
         keep(s, t->request);
         return 200;
     }
-    if (status < 300) {
+    if (sip && status < 300) {
         nta_leg_client_reroute(end->dialog, NULL, sip->sip_contact, 0);
         end->away = false;
         s->retry_after_ms = 0;

@@ -107,7 +107,7 @@ void kg_end_close(struct kg_end *end);
 int kg_end_restore(struct kg_end *end, const char *call_id, const char *tag, const char *remote_tag,
                    uint32_t cseq, uint32_t remote_cseq, const char *routes, const char *target);
 /* Which user's phone it is. 0, ENOMEM; EDQUOT: it has too many. */
-int kg_end_belongs(struct kg_end *end, const char *user);
+int kg_end_belongs(struct kg_end *end, const char *name);
 const char *kg_end_route_url(const struct kg_end *end, char buf[static KG_HOP_URL]);
 void kg_end_contact(const struct kg_end *end, sip_contact_t contact[1], char buf[static KG_CONTACT_URL]);
 /* True if a request can be sent to it now. */

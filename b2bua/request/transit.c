@@ -417,7 +417,7 @@ int kg_transit_inside(struct kg_subscription *subscription, unsigned to_end, nta
         requests->transit_count >= KG_TRANSITS_MAX)
         return 503;
     struct kg_transit *t = transit_new(requests, NULL, msg_ref(request), flow);
-    if (!t)
+    if (!t || !t->sip) /* the second never */
         return 503;
     t->subscription = subscription;
     subscription->transits++;
