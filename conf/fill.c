@@ -164,26 +164,26 @@ static void unknown_key(struct kg_conf_fill *fill, const struct kg_conf_scope *s
 static int read_password(const char *path, char *out, size_t out_size, char *why, size_t size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hold us up */
-    struct stat status;
-    ssize_t got;
+    struct stat status = {0};
+    ssize_t got = -1;
+    int error = EINVAL;
 
-    if (fd < 0 || fstat(fd, &status) != 0) {
-        snprintf(why, size, "names %.80s, which cannot be read: %s", path, strerror(errno));
-    } else if (!S_ISREG(status.st_mode)) {
+    if (fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode))
+        got = read(fd, out, out_size - 1);
+    if (fd >= 0 && !S_ISREG(status.st_mode)) {
         snprintf(why, size, "names %.80s, which is not a file", path);
+    } else if (got < 0) {
+        snprintf(why, size, "names %.80s, which cannot be read: %s", path, strerror(errno));
     } else if ((status.st_mode & S_IROTH) != 0) {
         snprintf(why, size, "names %.80s, which everybody can read: chmod o= that file", path);
-    } else if ((got = read(fd, out, out_size - 1)) < 0) {
-        snprintf(why, size, "names %.80s, which cannot be read: %s", path, strerror(errno));
     } else {
         out[got] = '\0';
         out[strcspn(out, "\r\n")] = '\0';
-        close(fd);
-        return 0;
+        error = 0;
     }
     if (fd >= 0)
         close(fd);
-    return EINVAL;
+    return error;
 }
 
 static int set_from_file(const struct kg_conf_fill *fill, const struct kg_conf_row *row, void *base,

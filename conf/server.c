@@ -115,7 +115,7 @@ static int parse(const char *text, struct kg_server_at *out, char *why, size_t s
     memset(out, 0, sizeof *out);
     while (i < SCHEMES && (len != strlen(schemes[i].text) || memcmp(text, schemes[i].text, len) != 0))
         i++;
-    if (i == SCHEMES)
+    if (colon == NULL || i == SCHEMES)
         return refuse(why, size, text,
                       "must begin with udp:, tcp:, tls: or sip:, as in udp:192.0.2.10:5060 or "
                       "sip:example.org");

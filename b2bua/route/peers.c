@@ -21,7 +21,8 @@
  */
 #define LINGER_MS 600000
 
-_Static_assert(KG_WEIGHTED_MAX >= KG_PBX_MAX && KG_WEIGHTED_MAX >= KG_PLACES_MAX, "kg_order takes them all");
+_Static_assert(KG_WEIGHTED_MAX >= KG_PBX_MAX + KG_PLACES_MAX,
+               "kg_order takes the servers of a group, and the addresses of one");
 
 static struct kg_peer_state *find(const struct kg_peers *peers, uint32_t id)
 {
@@ -263,8 +264,7 @@ static void tell(const struct kg_peers *peers, const struct kg_peer_state *peer,
 {
     static const char *const why[] = {
         [KG_CAUSE_NONE] = "",
-        [KG_CAUSE_SILENCE] = "it does not answer OPTIONS. Check that it runs, and that it accepts SIP from "
-                             "kedge's address",
+        [KG_CAUSE_SILENCE] = "it does not answer OPTIONS; is it up, and does it take SIP from kedge?",
         [KG_CAUSE_BREAKER] = "it does not answer requests",
         [KG_CAUSE_REFUSED] =
             "nothing can be sent to it: the connection is refused or lost, or there is no way",

@@ -31,23 +31,23 @@ void kg_peers_reload(struct kg_peers *peers);
  * asking. */
 size_t kg_peers_pick(struct kg_peers *peers, uint32_t group, uint32_t preferred, uint32_t *out, size_t max);
 /* The way to it, to be copied; NULL if there is none. */
-const struct kg_flow *kg_peers_flow(struct kg_peers *peers, uint32_t peer);
+const struct kg_flow *kg_peers_flow(struct kg_peers *peers, uint32_t id);
 /* What the caller tells of each request: it was sent; the first response of any kind came, or it is given up
  * or not wanted any more (each asked has one heard); and what became of it. retry_after_s: of a 503, 0: it
  * had none. */
-void kg_peers_asked(struct kg_peers *peers, uint32_t peer);
-void kg_peers_heard(struct kg_peers *peers, uint32_t peer);
-void kg_peers_outcome(struct kg_peers *peers, uint32_t peer, enum kg_outcome outcome, uint32_t retry_after_s);
+void kg_peers_asked(struct kg_peers *peers, uint32_t id);
+void kg_peers_heard(struct kg_peers *peers, uint32_t id);
+void kg_peers_outcome(struct kg_peers *peers, uint32_t id, enum kg_outcome outcome, uint32_t retry_after_s);
 
 /* Whose server sends from this address (its port does not count); KG_GROUP_NONE: nobody's. */
 uint32_t kg_peers_source(const struct kg_peers *peers, const struct kg_addr *source);
-bool kg_peers_is_up(const struct kg_peers *peers, uint32_t peer);
+bool kg_peers_is_up(const struct kg_peers *peers, uint32_t id);
 /* Grows whenever the server may have been restarted: what it knew before is in doubt. */
-uint32_t kg_peers_epoch(const struct kg_peers *peers, uint32_t peer);
+uint32_t kg_peers_epoch(const struct kg_peers *peers, uint32_t id);
 /* "udp 192.0.2.10:5060", "(gone)" */
-const char *kg_peers_name(const struct kg_peers *peers, uint32_t peer);
+const char *kg_peers_name(const struct kg_peers *peers, uint32_t id);
 /* The group it is in, or KG_GROUP_NONE. */
-uint32_t kg_peers_group(const struct kg_peers *peers, uint32_t peer);
+uint32_t kg_peers_group(const struct kg_peers *peers, uint32_t id);
 /* The server that a flow leads to, or KG_PEER_NONE. */
 uint32_t kg_peers_of_flow(const struct kg_peers *peers, const struct kg_flow *flow);
 /* The addresses of every server, for those who must know them. Returns how many. */

@@ -27,9 +27,8 @@ void kg_resolver_free(struct kg_resolver *resolver);
 void kg_resolver_set_servers(struct kg_resolver *resolver, const struct kg_addr *servers,
                              size_t server_count);
 
-/* What is known, an old answer too while DNS gives no new one; NULL: nothing yet. Valid until the next call with
- * another now_ms.
- * /etc/hosts goes before DNS. Names that nobody asks for any more are not renewed. */
+/* What is known, an old answer too while DNS gives no new one; NULL: nothing yet. Valid until the next call
+ * with another now_ms. /etc/hosts goes before DNS. Names that nobody asks for any more are not renewed. */
 const struct kg_dns_answer *kg_resolver_ask(struct kg_resolver *resolver, enum kg_dns_type type,
                                             const char *name, int64_t now_ms);
 /* Why the last query that failed did, a constant; NULL: the last one was answered. */
