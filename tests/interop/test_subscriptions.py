@@ -1,9 +1,11 @@
 """Subscriptions (RFC 6665) by the message: what passes in their two dialogs, phones that move or are away, who is not let in.
 The PBX is an agent; test_events.py has the real one."""
 import os
+import queue
 import re
 import signal
 import sqlite3
+import threading
 import time
 import xml.etree.ElementTree as tree
 
@@ -517,3 +519,38 @@ def test_lamps_of_kedge_itself_after_a_restart(stage, hosts):
     assert lamp_state(answered(carol, "NOTIFY"))[0][0] in ("trying", "early")
     bob.reply(invite, 486)
     assert result().status == 486
+
+
+def test_loss_and_reorder(lab, stage, hosts):
+    """Behind a NAT whose line loses and reorders 5 % of the packets: every state that the PBX tells arrives, in the end the newest."""
+    front = Front(stage, hosts)
+    home = lab.natted_host("lossy", nat="symmetric", loss=5, reorder=5, seed=11)
+    phone = stage.agent(home, "alice", "pw-alice", (front.kedge.host.addr, 5060), domain="pbx.test")
+    front.register(phone)
+    watch = Watch(phone, front.pbx, "sip:alice@pbx.test")
+    assert watch.accept(watch.subscribe(timeout=20)).status == 200
+    told, stop = [], threading.Event()
+
+    def answer_all():
+        while not stop.is_set():
+            try:
+                got = phone.requests.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if got.method == "NOTIFY":
+                told.append(got.body)
+                phone.reply(got, 200)
+
+    thread = threading.Thread(target=answer_all)
+    thread.start()
+    try:
+        for i in range(40):
+            answer = front.pbx.transact(watch.notification(body=f"n{i}"), 15)
+            assert answer is not None and answer.status == 200, i
+        assert until(lambda: {f"n{i}" for i in range(40)} <= set(told), 5), sorted(set(told))
+        take = watch.subscribe(500, timeout=20)
+        assert watch.accept(take, 500).status == 200
+    finally:
+        stop.set()
+        thread.join()
+    assert front.kedge.json("subscriptions")[0]["state"] == "active"
