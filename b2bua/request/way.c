@@ -202,6 +202,11 @@ static int between_phones(struct kg_requests *requests, nta_incoming_t *irq, con
         way->manner = KG_MANNER_OWN;
         return 0;
     }
+    if (way->manner == KG_MANNER_DIALOG && strcmp(way->of, way->by) == 0) {
+        /* Its mailbox, its profile: of its server, and kedge has none (RFC 6665 4.2.1.1). */
+        kg_request_refuse(irq, SIP_489_BAD_EVENT, 0);
+        return EACCES;
+    }
     way->count = kg_registrar_find(registrar, sip->sip_request->rq_url, NULL, way->target, KG_WAY_MAX);
     if (way->manner != KG_MANNER_ALL)
         keep_one_phone(way);

@@ -495,6 +495,15 @@ def test_who_may_watch(stage, hosts):
     assert answered(carol, "NOTIFY").get("subscription-state").startswith("terminated") and gone(office.kedge)
 
 
+def test_phone_that_asks_for_its_own_mailbox(stage, hosts):
+    """Many do by default. Without a PBX there is none, and the phone is not asked about itself."""
+    office = Office(stage, hosts)
+    alice = office.phones[0]
+    response = alice.request("SUBSCRIBE", "sip:alice@kedge.test", ["Event: message-summary", f"Contact: {alice.contact}"])
+    assert response.status == 489 and "dialog" in response.get("allow-events")
+    assert alice.quiet("SUBSCRIBE", 0.5)
+
+
 def test_lamps_can_be_forbidden(stage, hosts):
     office = Office(stage, hosts, sip={"lamps": "no"})
     _, bob, carol = office.phones
