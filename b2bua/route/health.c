@@ -19,7 +19,16 @@ void kg_health_init(struct kg_health *h, uint32_t probe_ms, int64_t now_ms)
 {
     memset(h, 0, sizeof *h);
     h->since_ms = h->probe_due_ms = now_ms;
-    h->probe_ms = probe_ms != 0 && probe_ms < KG_PROBE_MIN_MS ? KG_PROBE_MIN_MS : probe_ms;
+    kg_health_set_probe(h, probe_ms, now_ms);
+}
+
+void kg_health_set_probe(struct kg_health *h, uint32_t probe_ms, int64_t now_ms)
+{
+    if (probe_ms != 0 && probe_ms < KG_PROBE_MIN_MS)
+        probe_ms = KG_PROBE_MIN_MS;
+    if (probe_ms != h->probe_ms)
+        h->probe_due_ms = now_ms;
+    h->probe_ms = probe_ms;
 }
 
 static void become(struct kg_health *h, enum kg_health_state state, enum kg_health_cause cause,

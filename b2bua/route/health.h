@@ -82,6 +82,8 @@ struct kg_health {
 };
 
 void kg_health_init(struct kg_health *health, uint32_t probe_ms, int64_t now_ms);
+/* Another interval, from now on. */
+void kg_health_set_probe(struct kg_health *health, uint32_t probe_ms, int64_t now_ms);
 /* Notes probes that were not answered. True: one is to be sent now, with the number health->cseq. */
 bool kg_health_tick(struct kg_health *health, int64_t now_ms);
 void kg_health_probe_answered(struct kg_health *health, uint32_t cseq, int status, uint32_t retry_after_s,

@@ -549,7 +549,7 @@ static bool move_peer(struct kg_peers *peers, struct kg_peer_state *peer, const 
         if (strcmp(group->name, group_name) != 0)
             continue;
         peer->group = g;
-        peer->health.probe_ms = group->probe_ms;
+        kg_health_set_probe(&peer->health, group->probe_ms, kg_mono_ms());
         for (unsigned i = 0; i < group->entry_count; i++) {
             if (!same_server(&group->entry[i].at, &peer->at))
                 continue;

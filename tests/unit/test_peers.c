@@ -126,6 +126,21 @@ static void no_probes(void **state)
     assert_int_equal(pass(1000, 200), 4); /* not more often than KG_PROBE_MIN_MS */
 }
 
+static void another_interval_holds_at_once(void **state)
+{
+    (void)state;
+    kg_health_init(&h, 3600000, now);
+    assert_int_equal(pass(60000, 200), 1);
+    kg_health_set_probe(&h, 3600000, now);
+    assert_int_equal(pass(60000, 200), 0);
+    kg_health_set_probe(&h, PROBE_MS, now);
+    assert_int_equal(pass(5000, 200), 10);
+    pass(5000, 0);
+    assert_int_equal(kg_health_use(&h, now), KG_USE_NOT);
+    kg_health_set_probe(&h, 0, now); /* nobody but a request can tell any more */
+    assert_int_equal(kg_health_use(&h, now), KG_USE_NOW);
+}
+
 static void a_503_to_a_probe(void **state)
 {
     (void)state;
@@ -310,6 +325,7 @@ int main(void)
         TEST(late_answers_count),
         TEST(slow_probes_become_fast),
         TEST(no_probes),
+        TEST(another_interval_holds_at_once),
         TEST(a_503_to_a_probe),
         TEST(the_breaker_opens_and_closes),
         TEST(the_breaker_stays_open_longer_each_time),
