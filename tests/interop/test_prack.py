@@ -361,6 +361,23 @@ def test_signalling_of_a_callee_that_vanishes(ring):
     call.kedge.no_calls()
 
 
+@pytest.mark.parametrize("transport", ("tcp", "tls"))
+def test_a_caller_whose_connection_breaks_before_prack(ring, stage, hosts, transport):
+    """The call ends as any that rings does; its PRACK from elsewhere is about nothing, and kedge is there still."""
+    call = ring(REQUIRED, transport)
+    call.bob(183, body=call.b.body())
+    call.bob(180)
+    first = call.heard(183)
+    before = call.a.agent
+    before.close()
+    call.b.agent.reply(call.b.agent.expect("CANCEL"), 200)
+    call.bob(487)
+    call.a.agent = stage.agent(hosts[1], "alice", "pw-alice", before.server, transport=transport)
+    assert call.prack(first).status == 481
+    call.kedge.no_calls()
+    assert call.kedge.deaths() == 0
+
+
 # Offers before the answer
 
 
