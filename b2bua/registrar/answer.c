@@ -43,8 +43,8 @@ static int write_contact(const struct kg_registrar *registrar, const struct kg_b
     return snprintf(out, size, "<%s>;expires=%lld%s%s", b->uri, (long long)left_s, flow, names);
 }
 
-/* The user's contacts and their remaining seconds, as far as they fit; first is one whose REGISTER this
- * answers. */
+/* The user's contacts and their remaining seconds, as far as they fit: first those of the REGISTER that this
+ * answers, which are the newest. */
 static void write_contacts(const struct kg_registrar *registrar, const struct kg_register *r, int64_t now_ms,
                            char *out, size_t size)
 {

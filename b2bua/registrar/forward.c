@@ -110,6 +110,28 @@ static bool has_other_flow(const struct kg_forward *f, unsigned i)
     return false;
 }
 
+/* What this PBX did with a Path so far. */
+static enum kg_path_at *path_at(struct kg_front *front, uint32_t pbx)
+{
+    unsigned i = 0;
+
+    while (i < KG_PBX_MAX && front->path_at[i].pbx != pbx)
+        i++;
+    if (i == KG_PBX_MAX) {
+        i = front->path_next++ % KG_PBX_MAX;
+        front->path_at[i].pbx = pbx;
+        front->path_at[i].at = KG_PATH_UNKNOWN;
+    }
+    return &front->path_at[i].at;
+}
+
+/* A PBX that ignores Path may hold the phone's own Contact, from before that was known. */
+static bool takes_back(const struct kg_forward *f)
+{
+    return f->front->registrar->server->config.registration.path == KG_PATH_YES && f->wanted.count == 1 &&
+           *path_at(f->front, f->pbx) == KG_PATH_IGNORED;
+}
+
 static void write_contacts(const struct kg_forward *f, const struct kg_flow *flow, char *out, size_t size)
 {
     const struct kg_front *front = f->front;
@@ -129,24 +151,9 @@ static void write_contacts(const struct kg_forward *f, const struct kg_flow *flo
                                  wish->expires_s == 0 && !has_other_flow(f, i) ? 0 : front->expires_s);
         if (gruu && used < size)
             used += (size_t)snprintf(out + used, size - used, ";+sip.instance=\"%s\"", wish->instance);
-        if (f->again && used < size)
+        if (takes_back(f) && used < size)
             used += (size_t)snprintf(out + used, size - used, ", <%s>;expires=0", wish->uri);
     }
-}
-
-/* What this PBX did with a Path so far. */
-static enum kg_path_at *path_at(struct kg_front *front, uint32_t pbx)
-{
-    unsigned i = 0;
-
-    while (i < KG_PBX_MAX && front->path_at[i].pbx != pbx)
-        i++;
-    if (i == KG_PBX_MAX) {
-        i = front->path_next++ % KG_PBX_MAX;
-        front->path_at[i].pbx = pbx;
-        front->path_at[i].at = KG_PATH_UNKNOWN;
-    }
-    return &front->path_at[i].at;
 }
 
 /* See registration.path. Only where there is one contact: one Path cannot name several. */
@@ -328,7 +335,8 @@ static bool names_path(const msg_list_t *list)
 }
 
 /* RFC 3327 5.3: a registrar that has kept the Path says so in its 200. True: it has not, while the contact it
- * keeps is the phone's own, at which it would reach nobody; it is asked again with one of ours. */
+ * keeps is the phone's own, at which it would reach nobody; or it wants no Path. It is asked again without.
+ */
 static bool look_at_path(struct kg_forward *f, const sip_t *answer)
 {
     enum kg_path_at *at = path_at(f->front, f->pbx);
@@ -342,12 +350,13 @@ static bool look_at_path(struct kg_forward *f, const sip_t *answer)
             "registrar",
             "the PBX at %s ignores Path (RFC 3327): phones are registered there with a Contact of kedge's",
             kg_peers_name(peers_of(f), f->pbx));
-        f->again = true;
         return true;
     }
-    if (status == 420 && answer->sip_unsupported && names_path(answer->sip_unsupported))
+    if (status == 420 && names_path(answer->sip_unsupported) && *at != KG_PATH_IGNORED) {
         *at = KG_PATH_IGNORED;
-    else if (*at == KG_PATH_UNKNOWN && (names_path(answer->sip_supported) || names_path(answer->sip_require)))
+        return true;
+    }
+    if (*at == KG_PATH_UNKNOWN && (names_path(answer->sip_supported) || names_path(answer->sip_require)))
         *at = KG_PATH_TAKEN;
     return false;
 }
@@ -359,8 +368,11 @@ static void ask_again(struct kg_forward *f)
 
     nta_outgoing_destroy(f->orq);
     f->orq = flow ? send_to(f, flow) : NULL;
-    if (f->orq)
+    if (f->orq) {
+        f->waits = true;
+        kg_peers_asked(peers_of(f), f->pbx);
         return;
+    }
     x = exchange_of(f);
     kg_forward_refuse(&x);
     kg_forward_free(f);

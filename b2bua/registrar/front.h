@@ -37,7 +37,6 @@ struct kg_forward {
     struct kg_register wanted;
     struct kg_names names[KG_WISHES_MAX]; /* of each wish */
     bool own_contact;                     /* the PBX gets the phone's own Contact, and us in the Path */
-    bool again;                           /* it ignored that, and is asked anew */
     char auth_user[128];
     uint32_t pbx; /* the one asked now */
     uint32_t choice[KG_FAILOVER_SERVERS];

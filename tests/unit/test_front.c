@@ -475,9 +475,25 @@ static void rfc3327_5_3_pbx_without_path_is_asked_again(void **state)
     register_with(s, &b, "replaces", "");
     assert_int_equal(status_of(phone_receive(&b, PATIENCE_MS)), 200);
     assert_null(strstr(s->seen, "Path:"));
-    assert_null(strstr(s->seen, b.contact));
+    snprintf(own, sizeof own, "%s;expires=0", b.contact);
+    assert_non_null(strstr(s->seen, own));
     close(a.fd);
     close(b.fd);
+}
+
+static void pbx_that_refuses_path_is_asked_without(void **state)
+{
+    struct scene *s = *state;
+    struct phone a = phone_new(s->w, "alice", "secret");
+
+    s->w->server.config.registration.path = KG_PATH_YES;
+    phone_send(&a, phone_request(&a, "REGISTER", "alice", 3600, ""));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "420 Bad Extension", "Unsupported: path\r\n"));
+    assert_non_null(strstr(s->seen, "Path:"));
+    assert_true(pbx_serve(s, 0, PATIENCE_MS, "420 Bad Extension", "Unsupported: path\r\n"));
+    assert_null(strstr(s->seen, "Path:"));
+    assert_int_equal(status_of(phone_receive(&a, PATIENCE_MS)), 420); /* not a third time */
+    close(a.fd);
 }
 
 static void path_where_the_pbx_says_so(void **state)
@@ -764,6 +780,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(refresh_goes_through_when_the_pbx_expires, setup, teardown),
         cmocka_unit_test_setup_teardown(rfc3327_own_contact_with_path, setup, teardown),
         cmocka_unit_test_setup_teardown(rfc3327_5_3_pbx_without_path_is_asked_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(pbx_that_refuses_path_is_asked_without, setup, teardown),
         cmocka_unit_test_setup_teardown(path_where_the_pbx_says_so, setup, teardown),
         cmocka_unit_test_setup_teardown(rfc3608_service_route, setup, teardown),
         cmocka_unit_test_setup_teardown(rfc5627_gruu_of_the_pbx, setup, teardown),
