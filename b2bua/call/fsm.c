@@ -269,10 +269,11 @@ static void on_media_ok(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *o
         if (fsm->late_18x == KG_18X_OFFER) {
             fsm->late_18x = KG_18X_TOLD;
             progress(fsm, out, fsm->progress_status, true);
-        } else if (fsm->late)
+        } else if (fsm->late) {
             answered(fsm, out, now_ms);
-        else
+        } else {
             invite_b(fsm, out, now_ms);
+        }
         break;
     case KG_APPLY_PROGRESS:
         if (fsm->late_18x == KG_18X_ANSWER)
@@ -342,7 +343,7 @@ static void on_provisional(struct kg_fsm *fsm, const struct kg_fsm_event *ev, in
         fsm->late_18x = KG_18X_OFFER;
         fsm->progress_status = ev->status;
         kg_fsm_apply(fsm, out, KG_APPLY_OFFER, KG_SIDE_B);
-    } else if (ev->sdp && !fsm->late && fsm->pre == KG_PRE_NONE) {
+    } else if (ev->sdp && !fsm->late && fsm->late_18x == KG_18X_NONE && fsm->pre == KG_PRE_NONE) {
         fsm->progress_status = ev->status;
         fsm->settled[KG_SIDE_B] = ev->reliable;
         kg_fsm_apply(fsm, out, KG_APPLY_PROGRESS, KG_SIDE_B);

@@ -163,8 +163,8 @@ struct kg_fsm {
     enum kg_pre_state pre;
     enum kg_side pre_from;   /* who offers */
     int64_t pre_deadline_ms; /* INT64_MAX: none */
-    bool unacked_sdp;        /* ... it has a description */
     bool unacked;            /* a reliable response waits for A's PRACK: what would follow it is held */
+    bool unacked_sdp;        /* ... and it has a description */
     int held_status;         /* the newest provisional response; 0: none */
     bool held_sdp;           /* ... and there is a description that A was not told */
     bool held_answer;        /* the 200 */
@@ -177,7 +177,7 @@ struct kg_fsm {
 enum kg_fsm_event_type {
     KG_EV_INVITE,      /* A: sdp; without, B makes the offer */
     KG_EV_MEDIA,       /* seq, ok; not ok: why, status if the description is to blame */
-    KG_EV_PROVISIONAL, /* side, status, sdp */
+    KG_EV_PROVISIONAL, /* side, status, sdp, reliable */
     KG_EV_ANSWER,      /* side, sdp: 2xx to an INVITE we sent */
     KG_EV_REJECT, /* side, status, why: 3xx-6xx, also made up by nta; of several contacts, the best of all */
     KG_EV_ACK,    /* side, sdp: the answer, where kg_fsm_awaits_answer */
@@ -189,7 +189,7 @@ enum kg_fsm_event_type {
     KG_EV_PRE_OVER,      /* the INVITE has a final response: no change before the answer any more */
     KG_EV_CANCEL,        /* side */
     KG_EV_REINVITE,      /* side, sdp, absorb, same */
-    KG_EV_UPDATE,        /* side, absorb, same: with SDP; one without is no business of the machine */
+    KG_EV_UPDATE,        /* side, absorb, same, passes: with SDP; one without is no business of the machine */
     KG_EV_BYE,           /* side; the request itself is always answered 200 */
     KG_EV_BYE_DONE,      /* side: final response to our BYE, or none in time */
     KG_EV_FLOW_LOST,     /* side */
