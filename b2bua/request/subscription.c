@@ -111,6 +111,24 @@ static const char *event_of(const sip_t *sip)
     return sip->sip_event && sip->sip_event->o_type ? sip->sip_event->o_type : "refer";
 }
 
+/* A phone that was restarted has forgotten its subscriptions and makes them again. When the user has as many
+ * as he may, the one that is asked for once more goes, the oldest first; the notifier hears 481 with its next
+ * NOTIFY. */
+static bool make_room(struct kg_subscription *s)
+{
+    struct kg_subscriber *user = NULL;
+    struct kg_end *end;
+    HASH_FIND_STR(s->requests->subscribers, s->by, user);
+    for (end = user ? user->ends : NULL; end; end = end->next) {
+        struct kg_subscription *old = end->subscription;
+        if (end->index == KG_SUBSCRIBER && strcmp(old->event, s->event) == 0 && strcmp(old->of, s->of) == 0) {
+            kg_subscription_free(old);
+            return true;
+        }
+    }
+    return false;
+}
+
 static int fill(struct kg_subscription *s, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow,
                 const struct kg_way *way)
 {
@@ -118,6 +136,8 @@ static int fill(struct kg_subscription *s, nta_incoming_t *irq, const sip_t *sip
                      ? ENOMEM
                      : kg_end_accept(&s->end[KG_SUBSCRIBER], irq, sip, flow);
     if (!failed && way->from.kind == KG_PEER_PHONE)
+        failed = kg_end_belongs(&s->end[KG_SUBSCRIBER], way->by);
+    if (failed == EDQUOT && make_room(s))
         failed = kg_end_belongs(&s->end[KG_SUBSCRIBER], way->by);
     if (!failed && way->to.kind == KG_PEER_PHONE)
         failed = kg_end_belongs(&s->end[KG_NOTIFIER], way->of);

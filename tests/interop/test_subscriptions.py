@@ -245,12 +245,18 @@ def test_stranger_cannot_notify(front, stage, hosts):
 def test_flood_of_subscriptions(stage, hosts):
     front = Front(stage, hosts, config={"limits": {"subscriptions_per_user": 5, "subscriptions": 8}})
     phone, other = front.phone(), front.phone("bob", 2)
-    statuses = []
+    statuses, first = [], None
     for i in range(8):
         watch = Watch(phone, front.pbx, f"sip:n{i}@pbx.test", "dialog")
+        first = watch if i == 0 else first
         take = watch.subscribe()
         statuses.append(watch.accept(take).status if i < 5 else take().status)
     assert statuses == [200] * 5 + [403] * 3
+    # a phone that was restarted takes the place of its own past
+    again = Watch(phone, front.pbx, "sip:n0@pbx.test", "dialog")
+    assert again.accept(again.subscribe()).status == 200
+    assert front.pbx.transact(first.notification()).status == 481
+    assert again.notify()[1].status == 200
     for i in range(4):
         watch = Watch(other, front.pbx, f"sip:n{i}@pbx.test", "dialog")
         take = watch.subscribe()
