@@ -192,7 +192,7 @@ static void get_bans(struct kg_exchange *exchange, const struct kg_api_request *
         json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:I, s:i, s:b}", "address", address,
                                               "user", bans[i].user, "why", kg_guard_why(bans[i].why), "since",
                                               (json_int_t)(wall_ms - now_ms + bans[i].since_ms), "left_s",
-                                              (json_int_t)((bans[i].until_ms - now_ms + 999) / 1000), "times",
+                                              (json_int_t)(bans[i].until_ms - now_ms + 999) / 1000, "times",
                                               (int)bans[i].times, "proven", bans[i].proven));
     }
     free(bans);

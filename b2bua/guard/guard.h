@@ -92,20 +92,20 @@ enum kg_guard_verdict kg_guard_request(struct kg_guard *guard, const struct kg_a
 
 /* A PBX's or a trunk's address, as b2bua/route/ finds it; false takes it back. What trunks[].match and
  * guard.trusted name is trusted without this. */
-void kg_guard_trust(struct kg_guard *guard, const struct kg_addr *source, bool trusted, int64_t now_ms);
+void kg_guard_trust(struct kg_guard *guard, const struct kg_addr *addr, bool trusted, int64_t now_ms);
 /* A phone is registered from there until then. */
-void kg_guard_registered(struct kg_guard *guard, const struct kg_addr *source, int64_t until_ms,
+void kg_guard_registered(struct kg_guard *guard, const struct kg_addr *addr, int64_t until_ms,
                          int64_t now_ms);
 /* It sent this nonce: if it is the one of the last challenge that kg_guard_send saw go there, the source is
  * proven. */
-void kg_guard_echoed(struct kg_guard *guard, const struct kg_addr *source, const char *nonce, int64_t now_ms);
+void kg_guard_echoed(struct kg_guard *guard, const struct kg_addr *addr, const char *nonce, int64_t now_ms);
 /* It is proven by something else that nobody can guess: a request inside of a dialog. */
-void kg_guard_proved(struct kg_guard *guard, const struct kg_addr *source, int64_t now_ms);
+void kg_guard_proved(struct kg_guard *guard, const struct kg_addr *addr, int64_t now_ms);
 /* Right credentials: what went wrong before is forgotten, and a ban that rested on a forged source is lifted.
  */
-void kg_guard_good(struct kg_guard *guard, const struct kg_addr *source, const char *user, int64_t now_ms);
+void kg_guard_good(struct kg_guard *guard, const struct kg_addr *addr, const char *user, int64_t now_ms);
 /* Something is wrong with what came from there. user: who it said it was, or "". May ban. */
-void kg_guard_fault(struct kg_guard *guard, const struct kg_addr *source, const char *user,
+void kg_guard_fault(struct kg_guard *guard, const struct kg_addr *addr, const char *user,
                     enum kg_guard_fault fault, int64_t now_ms);
 
 /* --- bans -------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ bool kg_guard_is_blocked(struct kg_guard *guard, const struct kg_addr *source, c
 /* The bans in force, in no order. Returns how many were written. */
 size_t kg_guard_bans(const struct kg_guard *guard, int64_t now_ms, struct kg_guard_ban *out, size_t max);
 /* Lifts every ban of the source and forgets what led to it. Returns how many there were. */
-size_t kg_guard_unban(struct kg_guard *guard, const struct kg_addr *source, int64_t now_ms);
+size_t kg_guard_unban(struct kg_guard *guard, const struct kg_addr *addr, int64_t now_ms);
 /* One watcher: told of each ban that is made (lifted false) or lifted before its time. */
 typedef void kg_guard_watcher(void *ctx, const struct kg_guard_ban *ban, bool lifted);
 void kg_guard_watch(struct kg_guard *guard, kg_guard_watcher *watcher, void *ctx);

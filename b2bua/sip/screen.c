@@ -173,7 +173,7 @@ static bool may_send(const su_iovec_t *iov, size_t count, const struct sockaddr 
 
 /* The library's one function that sends. What is held back counts as sent: a datagram may get lost. */
 INTERPOSED issize_t su_vsend(su_socket_t socket, su_iovec_t const iov[], isize_t iov_len, int flags,
-                             su_sockaddr_t const *su, socklen_t to_len)
+                             su_sockaddr_t const *su, socklen_t sulen)
 {
     if (su && guard && !may_send(iov, (size_t)iov_len, &su->su_sa)) {
         size_t len = 0;
@@ -182,7 +182,7 @@ INTERPOSED issize_t su_vsend(su_socket_t socket, su_iovec_t const iov[], isize_t
         return (issize_t)len;
     }
     struct msghdr message = {.msg_name = (void *)su,
-                             .msg_namelen = su ? to_len : 0,
+                             .msg_namelen = su ? sulen : 0,
                              .msg_iov = (struct iovec *)iov,
                              .msg_iovlen = (size_t)iov_len};
     return sendmsg(socket, &message, flags);

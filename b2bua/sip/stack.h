@@ -47,7 +47,7 @@ int kg_sip_admit_udp(void);
 /* The same, for messages of streams: the deliver function of their type. */
 void kg_sip_admit_stream(tport_t *tport, msg_t *msg, su_time_t now);
 /* Whose refusals admit.c sends from now on; NULL: nobody's. */
-void kg_sip_admit_for(nta_agent_t *agent);
+void kg_sip_admit_for(nta_agent_t *used);
 /* nta's message callback: everything that belongs to no dialog and no transaction. */
 int kg_sip_dispatch(nta_agent_magic_t *magic, nta_agent_t *agent, msg_t *msg, sip_t *sip);
 

@@ -20,7 +20,7 @@ bool kg_uri_is_sound(const url_t *url)
  * whose last parameter has a longer name than the one that is looked for. As it documents: 0 without the
  * parameter, else the length of its value plus 1; value is written if that fits. */
 __attribute__((visibility("default"))) isize_t url_param(char const *params, char const *tag, char value[],
-                                                         isize_t size)
+                                                         isize_t vlen)
 {
     size_t name = strlen(tag), n;
     if (name > 0 && tag[name - 1] == '=')
@@ -30,7 +30,7 @@ __attribute__((visibility("default"))) isize_t url_param(char const *params, cha
         if (n < name || strncasecmp(p, tag, name) != 0 || (n > name && p[name] != '='))
             continue;
         size_t len = n > name ? n - name - 1 : 0;
-        if (size > 0 && len < (size_t)size) {
+        if (vlen > 0 && len < (size_t)vlen) {
             memcpy(value, p + n - len, len);
             value[len] = '\0';
         }

@@ -16,7 +16,9 @@ from natlab.netns import ip
 
 RATE, SECONDS = 5000, 15   # of the flood
 CALLS, CALL_RATE = 1000, 80
-MEMORY_CAP = 192 << 20     # of the signalling process (PSS), with what 1,000 calls leave for 32 s (RFC 3261 timers)
+# Of the signalling process (PSS): what 1,000 calls leave for 32 s (RFC 3261 timers; twice that through a PBX on both sides), 2,500 REGISTERs and
+# 50 other requests a second of strangers on their way to the PBX, 20 KB each for as long.
+MEMORY_CAP = 224 << 20
 SOURCES = "198.18.0.0/15"
 
 UAC_HEAD = ("From: <sip:alice@[domain]>;tag=a[pid]-[call_number]\nTo: <sip:bob@[domain]>{to}\nCall-ID: [call_id]\n"
