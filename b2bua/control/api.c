@@ -247,5 +247,6 @@ int kg_api_find(const char *method, const char *path, kg_api_fn **fn, char name[
         *fn = routes[i].fn;
         return 0;
     }
+    name[0] = '\0';
     return error;
 }
