@@ -99,7 +99,8 @@ def test_crowd_in_front_of_a_pbx(stage, place):
     asked = pbx.registers
     for _ in range(2):
         crowd.register(1, 30)
-        assert crowd.done == phones and not crowd.failed and 503 not in crowd.count, crowd.count
-        assert pbx.registers == asked
+        assert crowd.done == phones and not crowd.failed and 503 not in crowd.count, \
+            (crowd.done, crowd.failed[:3], crowd.count, kedge.log()[-1500:])
+        assert pbx.registers == asked, (pbx.registers, asked, crowd.count, kedge.log()[-1500:])
         kedge.stop()  # the store is written; what a kill leaves of it is test_registrar.py's
         kedge.spawn().ready()
