@@ -336,7 +336,10 @@ enum kg_guard_verdict kg_guard_request(struct kg_guard *guard, const struct kg_a
         kg_guard_fault(guard, from, "", KG_FAULT_SCANNER, now_ms);
         return KG_GUARD_DROP;
     }
-    if (stream && kg_guard_is_banned(guard, from, now_ms)) {
+    /* What may be forged is said of datagrams only: a connection is no part of it. */
+    const struct kg_ban_slot *ban =
+        stream ? kg_bans_find(guard, kg_guard_name_of(guard, from, NULL), now_ms) : NULL;
+    if (ban && ban->ban.proven) {
         guard->counts.banned++;
         return KG_GUARD_DROP;
     }
@@ -446,7 +449,8 @@ void kg_guard_fault(struct kg_guard *guard, const struct kg_addr *addr, const ch
     }
     unsigned points = source->points + points_of(guard, fault);
     source->points = (uint16_t)(points < POINTS ? points : POINTS);
-    if (points < POINTS || kg_bans_find(guard, name, now_ms))
+    const struct kg_ban_slot *ban = kg_bans_find(guard, name, now_ms);
+    if (points < POINTS || (ban && (ban->ban.proven || standing == STRANGER)))
         return;
     source->points = 0;
     kg_bans_make(guard, name, addr, standing == KNOWN ? user : "", fault, standing != STRANGER, now_ms);

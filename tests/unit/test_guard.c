@@ -332,6 +332,7 @@ static void a_forged_source_is_not_banned_for_good(void **state)
     assert_int_equal(received(guard, &victim, 10), 2); /* a little passes ... */
     now += 3000;
     assert_int_equal(received(guard, &victim, 10), 2);
+    assert_int_equal(kg_guard_request(guard, &victim, true, "Yealink", NULL, now), KG_GUARD_PASS);
     kg_guard_good(guard, &victim, "100", now); /* ... enough for a phone to show itself */
     assert_int_equal(lifted, 1);
     kg_guard_registered(guard, &victim, now + 60000, now);
@@ -340,6 +341,21 @@ static void a_forged_source_is_not_banned_for_good(void **state)
                          KG_GUARD_DROP);
     assert_int_equal(made, 1);
     assert_int_equal(received(guard, &victim, 100), 100);
+}
+
+/* Who is banned on suspicion and then proves to be where he is, and guesses on, is banned for good. */
+static void suspicion_becomes_certainty(void **state)
+{
+    struct kg_guard *guard = *state;
+    struct kg_addr one = at("192.0.2.1:5060");
+    kg_guard_request(guard, &one, false, "friendly-scanner", NULL, now);
+    assert_false(last.proven);
+    kg_guard_proved(guard, &one, now);
+    for (int i = 0; i < 5; i++)
+        kg_guard_fault(guard, &one, "100", KG_FAULT_PASSWORD, now);
+    assert_int_equal(made, 2);
+    assert_true(last.proven);
+    assert_int_equal(received(guard, &one, 100), 0);
 }
 
 static void scanners_are_banned_and_can_be_let_in(void **state)
@@ -413,6 +429,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_office_is_never_banned, setup, teardown),
         cmocka_unit_test_setup_teardown(power_returns_to_an_office, setup, teardown),
         cmocka_unit_test_setup_teardown(a_forged_source_is_not_banned_for_good, setup, teardown),
+        cmocka_unit_test_setup_teardown(suspicion_becomes_certainty, setup, teardown),
         cmocka_unit_test_setup_teardown(scanners_are_banned_and_can_be_let_in, setup, teardown),
         cmocka_unit_test_setup_teardown(a_flood_does_not_push_out_phones, setup, teardown),
         cmocka_unit_test_setup_teardown(bans_are_bounded, setup, teardown),
