@@ -5,9 +5,6 @@
 #ifndef KG_LINK_H
 #define KG_LINK_H
 
-#include <stddef.h>
-#include <sys/types.h>
-
 #include "conf/config.h"
 
 enum kg_link_kind {

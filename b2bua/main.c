@@ -1,6 +1,5 @@
 /* kedge: one binary. As `kedge` it supervises (or plays one child's role), as `kedgectl` it is the control
  * client. */
-#include <errno.h>
 #include <getopt.h>
 #include <libgen.h>
 #include <stdio.h>

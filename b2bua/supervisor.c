@@ -17,7 +17,6 @@
 #include <unistd.h>
 
 #include "b2bua/link.h"
-#include "b2bua/roles.h"
 #include "b2bua/runtime.h"
 #include "conf/clock.h"
 #include "conf/log.h"

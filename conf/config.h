@@ -71,6 +71,8 @@ struct kg_server_at {
 #define KG_SERVER_AT_STR (KG_DOMAIN_MAX + 64)
 /* As it could stand in the file. Returns out. */
 char *kg_server_at_format(const struct kg_server_at *at, char out[static KG_SERVER_AT_STR]);
+/* The same server, whatever its priority and the like. */
+bool kg_server_at_same(const struct kg_server_at *a, const struct kg_server_at *b);
 
 #define KG_NAME_MAX          32
 #define KG_SECRET_MAX        128

@@ -69,6 +69,8 @@ static inline size_t *kg_conf_list_count(const struct kg_conf_row *row, void *ba
 {
     return (size_t *)((char *)base + row->count_offset);
 }
+/* A value that `set` does not take: "MUST, not TEXT" in why. Returns EINVAL. */
+int kg_conf_refuse(char *why, size_t size, const char *text, const char *must);
 /* RFC 1123 2.1 as far as characters go; "192.0.2.1" passes too. */
 bool kg_conf_is_host_name(const char *text);
 /* What the lists of records must agree on: names that exist. Says what does not, at the lines given. */

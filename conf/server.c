@@ -21,12 +21,6 @@ static const struct scheme {
 };
 #define SCHEMES (sizeof schemes / sizeof schemes[0])
 
-static int refuse(char *why, size_t size, const char *text, const char *must)
-{
-    snprintf(why, size, "%s, not \"%.60s\"", must, text);
-    return EINVAL;
-}
-
 /* "5060" up to `most`; anything else is false. */
 static bool number(const char *text, size_t len, uint32_t most, uint16_t *out)
 {
@@ -90,10 +84,10 @@ static int check_host(const char *text, const struct kg_server_at *at, bool brac
 
     if (kg_addr_parse_host(at->host, 1, &addr) == 0) {
         if (kg_addr_family(&addr) == AF_INET6 && !bracket)
-            return refuse(why, size, text,
-                          "needs brackets around an IPv6 address, as in udp:[2001:db8::1]:5060");
+            return kg_conf_refuse(why, size, text,
+                                  "needs brackets around an IPv6 address, as in udp:[2001:db8::1]:5060");
         if (!kg_addr_is_usable(&addr))
-            return refuse(why, size, text, "must be the address of one machine");
+            return kg_conf_refuse(why, size, text, "must be the address of one machine");
         return 0;
     }
     /* A name whose last label is digits would be taken for a mistyped address by half of all software. */
@@ -101,9 +95,9 @@ static int check_host(const char *text, const struct kg_server_at *at, bool brac
     last = last != NULL ? last + 1 : at->host;
     if (bracket || !kg_conf_is_host_name(at->host) || strstr(at->host, "..") != NULL ||
         (last[0] != '\0' && last[strspn(last, "0123456789")] == '\0'))
-        return refuse(why, size, text,
-                      "needs a host name or an address, as in udp:192.0.2.10:5060 or "
-                      "tls:pbx.example.org");
+        return kg_conf_refuse(why, size, text,
+                              "needs a host name or an address, as in udp:192.0.2.10:5060 or "
+                              "tls:pbx.example.org");
     return 0;
 }
 
@@ -116,28 +110,29 @@ static int parse(const char *text, struct kg_server_at *out, char *why, size_t s
     while (i < SCHEMES && (len != strlen(schemes[i].text) || memcmp(text, schemes[i].text, len) != 0))
         i++;
     if (colon == NULL || i == SCHEMES)
-        return refuse(why, size, text,
-                      "must begin with udp:, tcp:, tls: or sip:, as in udp:192.0.2.10:5060 or "
-                      "sip:example.org");
+        return kg_conf_refuse(why, size, text,
+                              "must begin with udp:, tcp:, tls: or sip:, as in udp:192.0.2.10:5060 or "
+                              "sip:example.org");
     out->transport = schemes[i].transport;
     out->located = schemes[i].located;
     const char *host = colon + 1;
     len = strcspn(host, ";");
     if (!parse_host(host, len, out))
-        return refuse(why, size, text,
-                      "needs a host and perhaps a port, as in udp:192.0.2.10:5060 or "
-                      "sip:example.org");
+        return kg_conf_refuse(why, size, text,
+                              "needs a host and perhaps a port, as in udp:192.0.2.10:5060 or "
+                              "sip:example.org");
     for (const char *at = host + len; *at != '\0'; at += len) {
         len = strcspn(++at, ";");
         if (!parse_parameter(at, len, out))
-            return refuse(why, size, text,
-                          "knows only ;priority= and ;weight= (0 to 65535) behind the host, and ;verify=no "
-                          "with tls: and sips:");
+            return kg_conf_refuse(
+                why, size, text,
+                "knows only ;priority= and ;weight= (0 to 65535) behind the host, and ;verify=no "
+                "with tls: and sips:");
     }
     return check_host(text, out, host[0] == '[', why, size);
 }
 
-static bool same(const struct kg_server_at *a, const struct kg_server_at *b)
+bool kg_server_at_same(const struct kg_server_at *a, const struct kg_server_at *b)
 {
     return a->transport == b->transport && a->located == b->located && a->port == b->port &&
            strcasecmp(a->host, b->host) == 0;
@@ -152,7 +147,7 @@ static int set(const struct kg_conf_row *row, void *base, const char *text, char
     if (error != 0)
         return error;
     for (size_t i = 0; i < *count; i++) {
-        if (same(&list[i], &one)) {
+        if (kg_server_at_same(&list[i], &one)) {
             snprintf(why, size, "names \"%.60s\" twice", text);
             return EINVAL;
         }

@@ -62,7 +62,7 @@ bool kg_conf_is_host_name(const char *text)
     return text[0] != '\0' && text[0] != '-' && text[0] != '.' && text[strspn(text, allowed)] == '\0';
 }
 
-static int refuse(char *why, size_t size, const char *text, const char *must)
+int kg_conf_refuse(char *why, size_t size, const char *text, const char *must)
 {
     snprintf(why, size, "%s, not \"%.60s\"", must, text);
     return EINVAL;
@@ -81,11 +81,11 @@ static int address_set(const struct kg_conf_row *row, void *base, const char *te
 
     if (strcmp(text, "auto") != 0) {
         if (kg_addr_parse_host(text, 0, &addr) != 0)
-            return refuse(why, size, text, "must be auto or a numeric address such as 192.0.2.1");
+            return kg_conf_refuse(why, size, text, "must be auto or a numeric address such as 192.0.2.1");
         probe = addr;
         kg_addr_set_port(&probe, 1);
         if (!kg_addr_is_usable(&probe))
-            return refuse(why, size, text, "must be auto or one address of this machine or its NAT");
+            return kg_conf_refuse(why, size, text, "must be auto or one address of this machine or its NAT");
     }
     memcpy(kg_conf_field(row, base), &addr, sizeof addr);
     return 0;
@@ -111,7 +111,8 @@ static int place_set(const struct kg_conf_row *row, void *base, const char *text
     struct kg_addr addr = {0};
 
     if (strcmp(text, "off") != 0 && (kg_addr_parse(text, &addr) != 0 || !kg_addr_is_usable(&addr)))
-        return refuse(why, size, text, "must be off or a numeric address and a port such as 192.0.2.1:9060");
+        return kg_conf_refuse(why, size, text,
+                              "must be off or a numeric address and a port such as 192.0.2.1:9060");
     memcpy(kg_conf_field(row, base), &addr, sizeof addr);
     return 0;
 }
@@ -140,9 +141,10 @@ static int parse_endpoint(const char *text, struct kg_endpoint *out, char *why, 
         if (len == strlen(transports[transport]) && memcmp(text, transports[transport], len) == 0)
             break;
     if (transport == COUNT(transports))
-        return refuse(why, size, text, "must begin with udp:, tcp: or tls:, as in udp:192.0.2.10:5060");
+        return kg_conf_refuse(why, size, text,
+                              "must begin with udp:, tcp: or tls:, as in udp:192.0.2.10:5060");
     if (kg_addr_parse(colon + 1, &out->addr) != 0)
-        return refuse(
+        return kg_conf_refuse(
             why, size, text,
             "needs a numeric address and a port, as in udp:192.0.2.10:5060 or tls:[2001:db8::1]:5061");
     out->transport = (enum kg_transport)transport;
@@ -177,7 +179,7 @@ static int listen_set(const struct kg_conf_row *row, void *base, const char *tex
     int error = parse_endpoint(text, &endpoint, why, size);
 
     if (error == 0 && kg_addr_is_multicast(&endpoint.addr))
-        error = refuse(why, size, text, "must be an address of this machine");
+        error = kg_conf_refuse(why, size, text, "must be an address of this machine");
     return error != 0 ? error : endpoint_append(row, base, &endpoint, text, why, size);
 }
 
@@ -206,11 +208,12 @@ static int dns_servers_set(const struct kg_conf_row *row, void *base, const char
     size_t *count = kg_conf_list_count(row, base);
 
     if (kg_addr_parse(text, &addr) != 0 && kg_addr_parse_host(text, 0, &addr) != 0)
-        return refuse(why, size, text, "must be numeric addresses, as 192.0.2.53 or [2001:db8::53]:5353");
+        return kg_conf_refuse(why, size, text,
+                              "must be numeric addresses, as 192.0.2.53 or [2001:db8::53]:5353");
     if (kg_addr_port(&addr) == 0)
         kg_addr_set_port(&addr, DNS_PORT);
     if (!kg_addr_is_usable(&addr))
-        return refuse(why, size, text, "must be the address of one machine");
+        return kg_conf_refuse(why, size, text, "must be the address of one machine");
     if (*count >= row->max) {
         snprintf(why, size, "has more than %u entries", row->max);
         return EINVAL;
@@ -263,7 +266,7 @@ static int domain_set(const struct kg_conf_row *row, void *base, const char *tex
     struct kg_addr addr;
 
     if (!kg_conf_is_host_name(text) && (text[0] != '[' || kg_addr_parse_host(text, 0, &addr) != 0))
-        return refuse(why, size, text, "must be a domain such as example.org or an address");
+        return kg_conf_refuse(why, size, text, "must be a domain such as example.org or an address");
     return text_set(row, base, text, why, size);
 }
 
@@ -292,7 +295,7 @@ static int texts_set(const struct kg_conf_row *row, void *base, const char *text
 
     for (size_t i = 0; i < *count; i++)
         if (strcmp(list + i * each, text) == 0)
-            return refuse(why, size, text, "must name each only once");
+            return kg_conf_refuse(why, size, text, "must name each only once");
     if (*count >= row->max) {
         snprintf(why, size, "has more than %u entries", row->max);
         return EINVAL;
@@ -323,7 +326,8 @@ static int name_set(const struct kg_conf_row *row, void *base, const char *text,
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
 
     if (text[0] == '\0' || text[strspn(text, allowed)] != '\0')
-        return refuse(why, size, text, "must be a name of letters, digits, dots, dashes and underscores");
+        return kg_conf_refuse(why, size, text,
+                              "must be a name of letters, digits, dots, dashes and underscores");
     return text_set(row, base, text, why, size);
 }
 
@@ -357,7 +361,7 @@ const struct kg_conf_type kg_conf_secret_file = {
 static int path_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
 {
     if (text[0] != '/' || text[strlen(text) - 1] == '/')
-        return refuse(why, size, text, "must be the whole path of a file, beginning with /");
+        return kg_conf_refuse(why, size, text, "must be the whole path of a file, beginning with /");
     return text_set(row, base, text, why, size);
 }
 
@@ -369,7 +373,8 @@ static int socket_set(const struct kg_conf_row *row, void *base, const char *tex
     struct sockaddr_un un;
 
     if (strncmp(text, scheme, strlen(scheme)) != 0)
-        return refuse(why, size, text, "must be unix: and a path, as in unix:/run/kedge/control.sock");
+        return kg_conf_refuse(why, size, text,
+                              "must be unix: and a path, as in unix:/run/kedge/control.sock");
     if (strlen(text + strlen(scheme)) >= sizeof un.sun_path) {
         snprintf(why, size, "is longer than the %zu bytes that a socket's path may have",
                  sizeof un.sun_path - 1);
@@ -392,7 +397,7 @@ const struct kg_conf_type kg_conf_socket = {.name = "unix:/path", .set = socket_
 static int level_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
 {
     if (find(log_levels, COUNT(log_levels), text) == COUNT(log_levels))
-        return refuse(why, size, text, "must be error, warn, info or debug");
+        return kg_conf_refuse(why, size, text, "must be error, warn, info or debug");
     return text_set(row, base, text, why, size);
 }
 
@@ -410,7 +415,7 @@ static int enum_set(const struct kg_conf_row *row, void *base, const char *text,
         value++;
     snprintf(must, sizeof must, "must be %s", row->type->name);
     if (names[value] == NULL)
-        return refuse(why, size, text, must);
+        return kg_conf_refuse(why, size, text, must);
     *(unsigned *)kg_conf_field(row, base) = value;
     return 0;
 }
@@ -453,7 +458,7 @@ static int yes_set(const struct kg_conf_row *row, void *base, const char *text, 
     else if (value == COUNT(no_yes) && strcmp(text, "false") == 0)
         value = 0;
     if (value == COUNT(no_yes))
-        return refuse(why, size, text, "must be yes or no");
+        return kg_conf_refuse(why, size, text, "must be yes or no");
     *(bool *)kg_conf_field(row, base) = value == 1;
     return 0;
 }
@@ -476,9 +481,9 @@ static int headers_set(const struct kg_conf_row *row, void *base, const char *te
     size_t *count = kg_conf_list_count(row, base), len = strspn(text, token);
 
     if (len == 0 || (text[len] != '\0' && strcmp(text + len, "*") != 0))
-        return refuse(why, size, text, "must be names of headers, or beginnings such as X-*");
+        return kg_conf_refuse(why, size, text, "must be names of headers, or beginnings such as X-*");
     if (strlen(text) >= sizeof list->text)
-        return refuse(why, size, text, "must be shorter names");
+        return kg_conf_refuse(why, size, text, "must be shorter names");
     if (*count >= row->max) {
         snprintf(why, size, "has more than %u entries", row->max);
         return EINVAL;
@@ -513,7 +518,7 @@ static int nets_set(const struct kg_conf_row *row, void *base, const char *text,
         return EINVAL;
     }
     if (kg_net_parse(text, &list[*count]) != 0)
-        return refuse(why, size, text, "must be addresses or networks such as 198.51.100.0/24");
+        return kg_conf_refuse(why, size, text, "must be addresses or networks such as 198.51.100.0/24");
     ++*count;
     return 0;
 }
@@ -535,7 +540,7 @@ const struct kg_conf_type kg_conf_nets = {
 static int methods_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
 {
     if (strchr(text, '*'))
-        return refuse(why, size, text, "must be names of methods");
+        return kg_conf_refuse(why, size, text, "must be names of methods");
     return headers_set(row, base, text, why, size);
 }
 
@@ -568,17 +573,18 @@ static int ports_set(const struct kg_conf_row *row, void *base, const char *text
     while (*at == ' ')
         at++;
     if (got_low == 0 || *at++ != '-')
-        return refuse(why, size, text, "must be a range of ports such as 30000-39999");
+        return kg_conf_refuse(why, size, text, "must be a range of ports such as 30000-39999");
     while (*at == ' ')
         at++;
     if (digits(&at, 5, &high) == 0 || *at != '\0')
-        return refuse(why, size, text, "must be a range of ports such as 30000-39999");
+        return kg_conf_refuse(why, size, text, "must be a range of ports such as 30000-39999");
     if (low < 1024 || high > UINT16_MAX || low > high)
-        return refuse(why, size, text, "must lie between 1024 and 65535, the lower port first");
+        return kg_conf_refuse(why, size, text, "must lie between 1024 and 65535, the lower port first");
     /* RTP on an even port and RTCP on the next (RFC 3550 11); two sides a call. */
     if ((high + 1) / 2 - (low + 1) / 2 < 2)
-        return refuse(why, size, text,
-                      "must hold at least two pairs of an even port and the next, enough for one call");
+        return kg_conf_refuse(
+            why, size, text,
+            "must hold at least two pairs of an even port and the next, enough for one call");
     range[0] = (uint16_t)low;
     range[1] = (uint16_t)high;
     return 0;
@@ -616,7 +622,7 @@ static int seconds_set(const struct kg_conf_row *row, void *base, const char *te
     if (*at == 's')
         at++;
     if (!good || *at != '\0')
-        return refuse(why, size, text, "must be a time in seconds such as 60 or 60 s");
+        return kg_conf_refuse(why, size, text, "must be a time in seconds such as 60 or 60 s");
     whole = whole * 1000 + part;
     if (whole < (uint64_t)row->min * 1000 || whole > (uint64_t)row->max * 1000) {
         snprintf(why, size, "must lie between %u and %u seconds, not \"%.60s\"", row->min, row->max, text);
@@ -646,7 +652,7 @@ static int count_set(const struct kg_conf_row *row, void *base, const char *text
     uint64_t value;
 
     if (digits(&at, 9, &value) == 0 || *at != '\0')
-        return refuse(why, size, text, "must be a whole number");
+        return kg_conf_refuse(why, size, text, "must be a whole number");
     if (value < row->min || value > row->max) {
         snprintf(why, size, "must lie between %u and %u, not %.60s", row->min, row->max, text);
         return EINVAL;

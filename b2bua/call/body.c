@@ -57,6 +57,13 @@ enum kg_sdp_found kg_body_find(const sip_t *sip, struct kg_multipart *at, char *
     return KG_SDP_BAD;
 }
 
+bool kg_body_has_sdp(const sip_t *sip)
+{
+    char error[160];
+    struct kg_multipart at;
+    return kg_body_find(sip, &at, error, sizeof error) != KG_SDP_NONE;
+}
+
 int kg_body_keep(const sip_t *sip, const struct kg_multipart *at, struct kg_frame **out)
 {
     size_t len = sip->sip_payload->pl_len;

@@ -226,6 +226,8 @@ enum kg_policy kg_call_policy(const struct kg_call *call);
 /* ---- run.c ---- */
 /* Feeds one event and carries the actions out. The call may be gone afterwards. */
 void kg_call_event(struct kg_call *call, const struct kg_fsm_event *event);
+/* An event of this leg. */
+void kg_leg_tell(struct kg_leg *leg, enum kg_fsm_event_type type, int status, bool sdp);
 
 /* ---- leg.c ---- */
 int kg_leg_accept(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow);
@@ -413,6 +415,8 @@ bool kg_trickle_is_announced(const sip_t *sip);
 enum kg_sdp_found { KG_SDP_NONE, KG_SDP_BAD, KG_SDP_OK };
 /* Where the SDP of a message is in its payload. BAD: a sentence in error. */
 enum kg_sdp_found kg_body_find(const sip_t *sip, struct kg_multipart *at, char *error, size_t size);
+/* One that can be read or not. */
+bool kg_body_has_sdp(const sip_t *sip);
 /* *out: a copy of the multipart around it, for the message that the other side gets; NULL: it stands alone. 0
  * or ENOMEM. */
 int kg_body_keep(const sip_t *sip, const struct kg_multipart *at, struct kg_frame **out);

@@ -89,8 +89,11 @@ void kg_calls_free(struct kg_calls *calls)
     {
         kg_call_end(call);
     }
-    while (calls->endings) /* the engine did not answer in time */
-        kg_calls_file(calls->endings);
+    struct kg_ending *ending, *later;
+    DL_FOREACH_SAFE(calls->endings, ending, later) /* the engine did not answer in time */
+    {
+        kg_calls_file(ending);
+    }
     for (size_t i = 0; i < KG_RECENT_MAX; i++)
         kg_record_free(calls->recent[i]);
     if (calls->timer)

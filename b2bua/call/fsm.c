@@ -1,4 +1,5 @@
 #include "b2bua/call/fsm_inside.h"
+#include "b2bua/route/failover.h"
 
 const char *kg_call_state_name(enum kg_call_state state)
 {
@@ -46,6 +47,12 @@ void kg_fsm_refuse(struct kg_fsm_out *out, enum kg_side side, int status, int re
     action->status = status;
     action->retry_after = retry_after;
     action->why = why;
+}
+
+void kg_fsm_turn_away(struct kg_fsm_out *out, enum kg_side side, int status, int retry_after, const char *why)
+{
+    kg_fsm_refuse(out, side, status, retry_after, why);
+    out->action[out->count - 1].type = KG_DO_TURN_AWAY;
 }
 
 void kg_fsm_apply(struct kg_fsm *fsm, struct kg_fsm_out *out, enum kg_apply purpose, enum kg_side side)

@@ -3,7 +3,6 @@
 #define KG_CALL_FSM_INSIDE_H
 
 #include "b2bua/call/fsm.h"
-#include "b2bua/route/failover.h"
 
 /* Where the actions of one event are collected. */
 struct kg_fsm_out {
@@ -13,6 +12,9 @@ struct kg_fsm_out {
 
 struct kg_fsm_action *kg_fsm_add(struct kg_fsm_out *out, enum kg_fsm_action_type type, enum kg_side side);
 void kg_fsm_refuse(struct kg_fsm_out *out, enum kg_side side, int status, int retry_after, const char *why);
+/* The same to an offer in talk or before the answer. */
+void kg_fsm_turn_away(struct kg_fsm_out *out, enum kg_side side, int status, int retry_after,
+                      const char *why);
 void kg_fsm_apply(struct kg_fsm *fsm, struct kg_fsm_out *out, enum kg_apply purpose, enum kg_side side);
 /* The call is over: status is for a caller that has no answer yet, why for people and the Reason header. */
 void kg_fsm_finish(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms, int status, int retry_after,

@@ -2,7 +2,6 @@
 #include "b2bua/call/call.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +16,6 @@
 #include "b2bua/registrar/registrar.h"
 #include "b2bua/sip/methods.h"
 #include "b2bua/sip/sip.h"
-#include "conf/clock.h"
 #include "conf/log.h"
 
 /* ---- opening and closing ---- */

@@ -17,12 +17,6 @@
 #include "b2bua/sip/sip.h"
 #include "conf/log.h"
 
-static void tell(struct kg_leg *leg, enum kg_fsm_event_type type, int status, bool sdp)
-{
-    kg_call_event(leg->call,
-                  &(struct kg_fsm_event){.type = type, .side = leg->side, .status = status, .sdp = sdp});
-}
-
 void kg_out_heard(struct kg_call *call)
 {
     if (!call->unheard)
@@ -197,7 +191,7 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
     call->cause = sip;
     call->holds++; /* keeps the memory for the lines after the event */
     if (status >= 200 && call->fsm.pre != KG_PRE_NONE)
-        tell(leg, KG_EV_PRE_OVER, 0, false);
+        kg_leg_tell(leg, KG_EV_PRE_OVER, 0, false);
     /* A callee that is being cancelled has nothing to say that anybody would hear. */
     bool wanted = call->fsm.leg[leg->side] != KG_LEG_CANCELLING && call->fsm.state != KG_CALL_ENDING &&
                   call->fsm.re != KG_RE_WITHDRAWN;
@@ -220,7 +214,7 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
         on_answered(leg, sip);
         kg_session_heard(leg, sip);
         kg_early_forget(leg);
-        tell(leg, KG_EV_ANSWER, status, sdp);
+        kg_leg_tell(leg, KG_EV_ANSWER, status, sdp);
     } else {
         leg->invite = NULL;
         leg->asked = leg->fork && leg->asked; /* so are the others */
@@ -555,7 +549,7 @@ static int on_bye_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t 
     nta_outgoing_destroy(orq);
     if (leg->bye)
         return 0;
-    tell(leg, KG_EV_BYE_DONE, 0, false);
+    kg_leg_tell(leg, KG_EV_BYE_DONE, 0, false);
     return 0;
 }
 
@@ -565,7 +559,7 @@ void kg_out_bye(struct kg_leg *leg, int status, const char *why)
     if (leg->bye) /* passed on from the other side: its answer is awaited already */
         return;
     if (leg->bye_answered || !kg_leg_is_reachable(leg)) {
-        tell(leg, KG_EV_BYE_DONE, 0, false);
+        kg_leg_tell(leg, KG_EV_BYE_DONE, 0, false);
         return;
     }
     const sip_t *cause = leg->call->cause;
@@ -577,7 +571,7 @@ void kg_out_bye(struct kg_leg *leg, int status, const char *why)
         NTATAG_TPORT(leg->flow.tport), TAG_IF(reason[0], SIPTAG_REASON_STR(reason)),
         TAG_IF(passed, SIPTAG_REASON(passed)), TAG_END());
     if (!leg->bye)
-        tell(leg, KG_EV_BYE_DONE, 0, false);
+        kg_leg_tell(leg, KG_EV_BYE_DONE, 0, false);
 }
 
 /* ---- a peer that has moved ---- */

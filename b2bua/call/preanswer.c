@@ -3,12 +3,6 @@
  * responses. It goes to the other side as an UPDATE. Pure. */
 #include "b2bua/call/fsm_inside.h"
 
-static void turn_away(struct kg_fsm_out *out, enum kg_side side, int status, int retry_after, const char *why)
-{
-    kg_fsm_refuse(out, side, status, retry_after, why);
-    out->action[out->count - 1].type = KG_DO_TURN_AWAY;
-}
-
 static void set_state(struct kg_fsm *fsm, enum kg_pre_state pre)
 {
     fsm->pre = pre;
@@ -18,7 +12,7 @@ static void set_state(struct kg_fsm *fsm, enum kg_pre_state pre)
 
 static void refuse(struct kg_fsm *fsm, struct kg_fsm_out *out, int status, int retry_after, const char *why)
 {
-    turn_away(out, fsm->pre_from, status, retry_after, why);
+    kg_fsm_turn_away(out, fsm->pre_from, status, retry_after, why);
     kg_fsm_add(out, KG_DO_RESTORE, fsm->pre_from);
     set_state(fsm, KG_PRE_NONE);
 }
@@ -35,7 +29,7 @@ void kg_pre_on_offer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, struct k
         /* RFC 3311 5.2: of A an offer has no answer yet, or its last change has not; of B that is kedge's. */
         bool own = ev->side == KG_SIDE_A ? fsm->pre == KG_PRE_NONE || fsm->pre_from == KG_SIDE_A
                                          : fsm->pre != KG_PRE_NONE && fsm->pre_from == KG_SIDE_B;
-        turn_away(out, ev->side, own ? 500 : 491, own ? 1 : 0, NULL);
+        kg_fsm_turn_away(out, ev->side, own ? 500 : 491, own ? 1 : 0, NULL);
         return;
     }
     fsm->pre_from = ev->side;

@@ -12,12 +12,6 @@
 
 #include "conf/log.h"
 
-static void tell(struct kg_leg *leg, enum kg_fsm_event_type type, int status, bool sdp)
-{
-    kg_call_event(leg->call,
-                  &(struct kg_fsm_event){.type = type, .side = leg->side, .status = status, .sdp = sdp});
-}
-
 bool kg_pre_can_pass(const struct kg_leg *from)
 {
     const struct kg_call *call = from->call;
@@ -44,9 +38,9 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
         if (found == KG_SDP_BAD)
             kg_warn("call", "call %s: the SDP of %s's answer cannot be understood: %s", call->record->id,
                     call->record->leg[leg->side].user, error);
-        tell(leg, KG_EV_PRE_ANSWER, status, found == KG_SDP_OK);
+        kg_leg_tell(leg, KG_EV_PRE_ANSWER, status, found == KG_SDP_OK);
     } else {
-        tell(leg, KG_EV_PRE_REJECT, status, false);
+        kg_leg_tell(leg, KG_EV_PRE_REJECT, status, false);
     }
     nta_outgoing_destroy(orq);
     kg_call_unhold(call);
@@ -68,7 +62,7 @@ void kg_pre_update(struct kg_leg *leg)
         nta_outgoing_destroy(leg->update);
     leg->update = NULL;
     if (!text) {
-        tell(leg, KG_EV_PRE_REJECT, 480, false);
+        kg_leg_tell(leg, KG_EV_PRE_REJECT, 480, false);
         return;
     }
     su_home_init(home);
@@ -85,7 +79,7 @@ void kg_pre_update(struct kg_leg *leg)
     kg_body_end(&body);
     su_home_deinit(home);
     if (!leg->update)
-        tell(leg, KG_EV_PRE_REJECT, 500, false);
+        kg_leg_tell(leg, KG_EV_PRE_REJECT, 500, false);
 }
 
 void kg_pre_answer(struct kg_leg *leg)

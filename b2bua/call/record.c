@@ -104,7 +104,7 @@ static json_t *time_json(int64_t ms)
     return json_string(text);
 }
 
-static json_t *addr_json(const struct kg_addr *addr)
+json_t *kg_record_addr_json(const struct kg_addr *addr)
 {
     char text[KG_ADDR_STR];
     return kg_addr_is_set(addr) ? json_string(kg_addr_format(addr, text)) : json_null();
@@ -116,7 +116,7 @@ static json_t *figure_json(double value)
     return json_real(round(value * 100) / 100);
 }
 
-static json_t *ms_json(int64_t ms)
+json_t *kg_record_ms_json(int64_t ms)
 {
     return ms < 0 ? json_null() : json_integer((json_int_t)ms);
 }
@@ -125,8 +125,8 @@ static json_t *medium_json(const struct kg_media_stats *stats)
 {
     json_t *json = json_object();
     json_object_set_new(json, "kind", text_json(stats->kind));
-    json_object_set_new(json, "local", addr_json(&stats->local));
-    json_object_set_new(json, "remote", addr_json(&stats->remote));
+    json_object_set_new(json, "local", kg_record_addr_json(&stats->local));
+    json_object_set_new(json, "remote", kg_record_addr_json(&stats->remote));
     json_object_set_new(json, "proof", json_string(kg_proof_name(stats->proof)));
     json_object_set_new(json, "codec", text_json(stats->codec));
     json_object_set_new(json, "packets_in", json_integer((json_int_t)stats->packets_in));
@@ -137,15 +137,16 @@ static json_t *medium_json(const struct kg_media_stats *stats)
     json_object_set_new(json, "lost", json_integer((json_int_t)stats->lost));
     json_object_set_new(json, "jitter_ms", figure_json(stats->jitter_ms));
     json_object_set_new(json, "rtt_ms", stats->rtt_ms < 0 ? json_null() : figure_json(stats->rtt_ms));
-    json_object_set_new(json, "first_packet_ms", ms_json(stats->packets_in ? stats->first_packet_ms : -1));
+    json_object_set_new(json, "first_packet_ms",
+                        kg_record_ms_json(stats->packets_in ? stats->first_packet_ms : -1));
     json_object_set_new(json, "ice", json_string(kg_ice_use_name((enum kg_ice_use)stats->ice_use)));
     json_object_set_new(json, "ice_state",
                         stats->ice_use == KG_ICE_AGENT
                             ? json_string(kg_ice_state_name((enum kg_ice_state)stats->ice_state))
                             : json_null());
-    json_object_set_new(json, "ice_connected_ms", ms_json(stats->ice_connected_ms));
+    json_object_set_new(json, "ice_connected_ms", kg_record_ms_json(stats->ice_connected_ms));
     json_object_set_new(json, "moves", json_integer(stats->moves));
-    json_object_set_new(json, "move_gap_ms", ms_json(stats->moves ? stats->move_gap_ms : -1));
+    json_object_set_new(json, "move_gap_ms", kg_record_ms_json(stats->moves ? stats->move_gap_ms : -1));
     json_object_set_new(json, "mos", stats->mos > 0 ? figure_json(stats->mos) : json_null());
     return json;
 }
@@ -169,7 +170,7 @@ static json_t *leg_json(const struct kg_record *record, enum kg_side side)
     json_object_set_new(json, "user", text_json(leg->user));
     json_object_set_new(json, "call_id", text_json(leg->call_id));
     json_object_set_new(json, "transport", json_string(kg_transport_name(leg->transport)));
-    json_object_set_new(json, "remote", addr_json(&leg->remote));
+    json_object_set_new(json, "remote", kg_record_addr_json(&leg->remote));
     json_object_set_new(json, "nat", json_boolean(leg->nat));
     json_object_set_new(json, "nat_reasons", reasons_json(leg->nat_reasons));
     json_object_set_new(json, "session_ends", time_json(leg->session_end_ms)); /* RFC 4028 */
@@ -195,7 +196,7 @@ static json_t *diversions_json(const struct kg_record *record)
         json_object_set_new(one, "from", text_json(d->from));
         json_object_set_new(one, "to", text_json(d->to));
         json_object_set_new(one, "status", json_integer(d->status));
-        json_object_set_new(one, "after_ms", ms_json(d->after_ms));
+        json_object_set_new(one, "after_ms", kg_record_ms_json(d->after_ms));
         json_array_append_new(json, one);
     }
     return json;
@@ -204,7 +205,7 @@ static json_t *diversions_json(const struct kg_record *record)
 /* ms after the INVITE; null for what did not happen. */
 static json_t *after_json(const struct kg_record *record, int64_t at_ms)
 {
-    return at_ms ? ms_json(at_ms - record->started_ms) : json_null();
+    return at_ms ? kg_record_ms_json(at_ms - record->started_ms) : json_null();
 }
 
 /* Of the call as a whole. The engine counts from its own start, which is the INVITE's but for the way there.
@@ -221,7 +222,7 @@ static void add_media_sums(json_t *json, const struct kg_record *record)
                 (first < 0 || stats->first_packet_ms < first))
                 first = stats->first_packet_ms;
         }
-    json_object_set_new(json, "first_media_ms", ms_json(first));
+    json_object_set_new(json, "first_media_ms", kg_record_ms_json(first));
     json_object_set_new(json, "bytes_relayed", json_integer((json_int_t)bytes));
 }
 

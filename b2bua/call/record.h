@@ -143,7 +143,9 @@ enum kg_mapping {
 enum kg_mapping kg_record_mapping(const struct kg_record *record, enum kg_side side);
 const char *kg_mapping_name(enum kg_mapping mapping); /* "unknown", "none", "cone", "symmetric" */
 const char *kg_note_name(enum kg_note note);          /* "connected", "consent-lost" ... */
-/* For the JSON of a leg and of a call. */
+/* For the JSON of a leg and of a call. An address that is not set, and a time below 0, are null. */
+json_t *kg_record_addr_json(const struct kg_addr *addr);
+json_t *kg_record_ms_json(int64_t ms);
 void kg_record_add_leg_ice(json_t *json, const struct kg_record *record, enum kg_side side);
 void kg_record_add_ice(json_t *json, const struct kg_record *record);
 void kg_record_set_pairs(struct kg_record *record, const struct kg_media_session_info *info);

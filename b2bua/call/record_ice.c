@@ -157,17 +157,6 @@ const char *kg_note_name(enum kg_note note)
 
 /* ---- as JSON ---- */
 
-static json_t *addr_json(const struct kg_addr *addr)
-{
-    char text[KG_ADDR_STR];
-    return kg_addr_is_set(addr) ? json_string(kg_addr_format(addr, text)) : json_null();
-}
-
-static json_t *ms_json(int64_t ms)
-{
-    return ms < 0 ? json_null() : json_integer((json_int_t)ms);
-}
-
 static json_t *side_json(uint8_t side)
 {
     return json_string(side == KG_SIDE_A ? "caller" : "callee");
@@ -183,7 +172,7 @@ void kg_record_add_leg_ice(json_t *json, const struct kg_record *record, enum kg
                               json_pack("{s:s, s:i, s:i, s:o}", "type",
                                         kg_candidate_type_name((enum kg_candidate_type)candidate->type),
                                         "component", (int)candidate->component, "line", (int)candidate->line,
-                                        "address", addr_json(&candidate->addr)));
+                                        "address", kg_record_addr_json(&candidate->addr)));
     }
     for (size_t i = 0; i < KG_RECORD_UNUSED_MAX && leg->unused[i].reason; i++)
         json_array_append_new(unused, json_pack("{s:i, s:s}", "count", (int)leg->unused[i].count, "reason",
@@ -203,14 +192,14 @@ static json_t *pair_json(const struct kg_record_pair *pair)
     json_object_set_new(json, "line", json_integer(pair->stream));
     json_object_set_new(json, "component", json_integer(pair->component));
     json_object_set_new(json, "state", json_string(kg_pair_state_name((enum kg_pair_state)pair->state)));
-    json_object_set_new(json, "local", addr_json(&pair->local));
-    json_object_set_new(json, "remote", addr_json(&pair->remote));
+    json_object_set_new(json, "local", kg_record_addr_json(&pair->local));
+    json_object_set_new(json, "remote", kg_record_addr_json(&pair->remote));
     json_object_set_new(json, "remote_type",
                         json_string(kg_candidate_type_name((enum kg_candidate_type)pair->remote_type)));
     json_object_set_new(json, "nominated", json_boolean(pair->nominated));
     json_object_set_new(json, "selected", json_boolean(pair->selected));
-    json_object_set_new(json, "rtt_ms", ms_json(pair->rtt_ms));
-    json_object_set_new(json, "won_ms", ms_json(pair->won_ms));
+    json_object_set_new(json, "rtt_ms", kg_record_ms_json(pair->rtt_ms));
+    json_object_set_new(json, "won_ms", kg_record_ms_json(pair->won_ms));
     json_object_set_new(json, "reason", json_string(pair->reason));
     return json;
 }
@@ -225,11 +214,11 @@ void kg_record_add_ice(json_t *json, const struct kg_record *record)
         json_array_append_new(
             events, json_pack("{s:s, s:o, s:I, s:o}", "what", kg_note_name((enum kg_note)event->note), "side",
                               side_json(event->side), "after_ms", (json_int_t)event->after_ms, "address",
-                              addr_json(&event->addr)));
+                              kg_record_addr_json(&event->addr)));
     }
     if (kg_addr_is_set(&record->told[KG_SIDE_A]))
-        told = json_pack("{s:o, s:o}", "caller", addr_json(&record->told[KG_SIDE_A]), "callee",
-                         addr_json(&record->told[KG_SIDE_B]));
+        told = json_pack("{s:o, s:o}", "caller", kg_record_addr_json(&record->told[KG_SIDE_A]), "callee",
+                         kg_record_addr_json(&record->told[KG_SIDE_B]));
     json_object_set_new(json, "pairs", pairs);
     json_object_set_new(json, "selected_by_phones", told);
     json_object_set_new(json, "events", events);

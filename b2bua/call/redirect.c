@@ -3,7 +3,6 @@
 #include "b2bua/call/call.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

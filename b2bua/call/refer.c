@@ -1,6 +1,5 @@
 #include "b2bua/call/refer.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -4,7 +4,6 @@
 #include "b2bua/call/call.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include <sofia-sip/sip_header.h>
 #include <sofia-sip/sip_protos.h>
@@ -23,13 +22,6 @@ enum kg_reliable kg_reliable_of(const struct kg_calls *calls, const sip_t *sip)
     bool known = sip_has_feature(sip->sip_supported, "100rel");
     return known && calls->server->config.calls.reliable == KG_RELIABLE_AUTO ? KG_RELIABLE_SDP
                                                                              : KG_RELIABLE_NONE;
-}
-
-static bool has_sdp(const sip_t *sip)
-{
-    char error[160];
-    struct kg_multipart at;
-    return kg_body_find(sip, &at, error, sizeof error) != KG_SDP_NONE;
 }
 
 static bool take_answer(struct kg_leg *leg, const sip_t *sip)
@@ -54,7 +46,7 @@ static int on_prack(struct kg_leg *leg, nta_reliable_t *response, nta_incoming_t
     call->holds++;
     bool awaited = kg_fsm_awaits_prack(&call->fsm), taken = awaited && take_answer(leg, sip);
     bool offers =
-        !awaited && has_sdp(sip); /* RFC 3262 5: the INVITE's offer has its answer, or waits for it */
+        !awaited && kg_body_has_sdp(sip); /* RFC 3262 5: the INVITE's offer has its answer, or waits for it */
     if (!offers) {
         nta_incoming_treply(prack, SIP_200_OK, TAG_END());
         nta_incoming_destroy(prack);
@@ -182,7 +174,7 @@ bool kg_reliable_take(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
         return true;
     if (!is_in_order(leg, dialog_of(sip), sip->sip_rseq->rs_response))
         return false;
-    bool offers = leg->call->fsm.late && has_sdp(sip);
+    bool offers = leg->call->fsm.late && kg_body_has_sdp(sip);
     if (offers && kg_fsm_takes_18x(&leg->call->fsm) && !leg->offer_18x) {
         leg->offer_18x = nta_outgoing_getresponse(orq);
         return true;

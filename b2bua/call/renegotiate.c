@@ -167,12 +167,6 @@ void kg_re_settle(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *out)
 
 /* ---- offers of the peers ---- */
 
-static void turn_away(struct kg_fsm_out *out, enum kg_side side, int status, int retry_after, const char *why)
-{
-    kg_fsm_refuse(out, side, status, retry_after, why);
-    out->action[out->count - 1].type = KG_DO_TURN_AWAY;
-}
-
 static void answer(struct kg_fsm *fsm, struct kg_fsm_out *out)
 {
     kg_fsm_add(out, KG_DO_ANSWER, fsm->re_from)->sdp = true;
@@ -187,18 +181,18 @@ void kg_re_on_offer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t n
                      (fsm->deferred && ev->side == KG_SIDE_B);
     bool early = fsm->state == KG_CALL_ANSWERING || fsm->state == KG_CALL_CONFIRMING;
     if (fsm->state == KG_CALL_ENDING || fsm->state == KG_CALL_ENDED || fsm->state == KG_CALL_NEW) {
-        turn_away(out, ev->side, 481, 0, NULL);
+        kg_fsm_turn_away(out, ev->side, 481, 0, NULL);
     } else if (update && fsm->state == KG_CALL_CALLING) {
         kg_pre_on_offer(fsm, ev, out);
     } else if (same_side || (fsm->state != KG_CALL_TALK && ev->side == KG_SIDE_A)) {
         /* RFC 3261 14.2, RFC 3311 5.2: a second offer before the first has its answer */
-        turn_away(out, ev->side, 500, 1, NULL);
+        kg_fsm_turn_away(out, ev->side, 500, 1, NULL);
     } else if (early && !update) {
         /* B was ACKed at once and may go on; for A the call does not stand before its ACK. */
         fsm->deferred = true;
         kg_fsm_add(out, KG_DO_DEFER, ev->side);
     } else if (fsm->re != KG_RE_NONE || fsm->state != KG_CALL_TALK) {
-        turn_away(out, ev->side, 491, 0, NULL); /* RFC 3261 14.2, RFC 3311 5.2: glare */
+        kg_fsm_turn_away(out, ev->side, 491, 0, NULL); /* RFC 3261 14.2, RFC 3311 5.2: glare */
     } else if (!update && !ev->sdp) {
         begin(fsm, KG_RE_LATE, kg_other_side(ev->side), false);
         kg_fsm_add(out, KG_DO_ASK, fsm->re_from);

@@ -22,13 +22,6 @@ static void pass(struct kg_leg *leg, struct kg_passed *passed)
         kg_leg_pass(leg, cause, passed);
 }
 
-static bool has_sdp(const sip_t *sip)
-{
-    char error[160];
-    struct kg_multipart at;
-    return kg_body_find(sip, &at, error, sizeof error) != KG_SDP_NONE;
-}
-
 /* sdp is taken over; NULL: none, then a body of the response that this one follows from passes. */
 static void reply(struct kg_leg *leg, int status, char *sdp, size_t len, bool reliable)
 {
@@ -44,7 +37,7 @@ static void reply(struct kg_leg *leg, int status, char *sdp, size_t len, bool re
     kg_body_begin(&body);
     if (sdp)
         kg_body_sdp(&body, leg, sdp, len);
-    else if (leg->call->cause && leg->call->cause->sip_status && !has_sdp(leg->call->cause))
+    else if (leg->call->cause && leg->call->cause->sip_status && !kg_body_has_sdp(leg->call->cause))
         kg_body_pass(&body, leg->call->cause);
     tagi_t tags[] = {{SIPTAG_CONTACT(contact)},
                      {TAG_IF(status >= 200 || reliable, SIPTAG_ALLOW(calls->allow))},

@@ -295,3 +295,9 @@ void kg_call_event(struct kg_call *call, const struct kg_fsm_event *event)
         kg_path_tick(call);
     kg_call_unhold(call);
 }
+
+void kg_leg_tell(struct kg_leg *leg, enum kg_fsm_event_type type, int status, bool sdp)
+{
+    kg_call_event(leg->call,
+                  &(struct kg_fsm_event){.type = type, .side = leg->side, .status = status, .sdp = sdp});
+}

@@ -4,7 +4,6 @@
 #define KG_CALL_SESSION_TIMER_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 /* s; RFC 4028 4: no Min-SE may be smaller. */

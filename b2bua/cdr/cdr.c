@@ -1,7 +1,6 @@
 #include "b2bua/cdr/cdr.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>

@@ -3,7 +3,6 @@
 #ifndef KG_CDR_FILE_H
 #define KG_CDR_FILE_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "conf/config.h"

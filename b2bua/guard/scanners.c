@@ -2,7 +2,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 /* Parts of names, in lower case. Only what no phone calls itself: a name here is refused whoever it is. */
 static const char *const scanners[] = {

@@ -1,7 +1,6 @@
 /* The embedded registrar: REGISTER in the step order of RFC 3261 10.3. */
 #include <sofia-sip/sip_status.h>
 #include <sofia-sip/sip_tag.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "b2bua/registrar/inside.h"

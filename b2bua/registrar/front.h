@@ -5,6 +5,7 @@
 
 #include "b2bua/registrar/gate.h"
 #include "b2bua/registrar/inside.h"
+#include "b2bua/route/failover.h"
 #include "b2bua/route/peers.h"
 
 /* More REGISTERs than this wait for the PBX: the next one is told to come back (503). */

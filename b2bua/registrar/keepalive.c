@@ -14,7 +14,6 @@
 #include "b2bua/registrar/inside.h"
 #include "b2bua/sip/sip.h"
 #include "conf/clock.h"
-#include "conf/log.h"
 
 #define CALL_ID_PREFIX "alive-"
 

@@ -1,7 +1,6 @@
 #include "b2bua/registrar/keepalive_learn.h"
 
 #include <stdio.h>
-#include <string.h>
 
 /* The next length tried: longer by a quarter, so that one too long is little too long. */
 #define GROWTH_NUM 5

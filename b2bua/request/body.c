@@ -53,13 +53,6 @@ static bool name_target(void *ctx, const char *uri, const char *name, char *out,
     return true;
 }
 
-static bool is_encoded(const sip_t *sip)
-{
-    const sip_content_encoding_t *encoding = sip->sip_content_encoding;
-    return encoding && encoding->k_items && encoding->k_items[0] &&
-           strcasecmp(encoding->k_items[0], "identity") != 0;
-}
-
 /* The boundary of a multipart Content-Type, on home. NULL: none. */
 static const char *boundary_of(su_home_t *home, const sip_content_type_t *type)
 {
@@ -80,7 +73,7 @@ const sip_payload_t *kg_body_translate(su_home_t *home, const struct kg_requests
     const sip_content_type_t *type = sip->sip_content_type;
     size_t len = 0;
     char *text = NULL;
-    if (!type || !type->c_type || is_encoded(sip))
+    if (!type || !type->c_type || kg_sip_is_encoded(sip))
         return body;
     const char *boundary = boundary_of(home, type);
     if (boundary)

@@ -1,7 +1,6 @@
 /* dialog-info of kedge's own calls. */
 #include "b2bua/request/dialog_info.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 

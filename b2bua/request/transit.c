@@ -1,10 +1,8 @@
 /* A request on its way: sent on, perhaps to several places, until one answer goes back. */
 #include "b2bua/request/inside.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include <sofia-sip/sip_header.h>
 #include <sofia-sip/sip_protos.h>
@@ -17,7 +15,6 @@
 #include "b2bua/sip/methods.h"
 #include "b2bua/sip/sip.h"
 #include "conf/clock.h"
-#include "conf/log.h"
 
 /* RFC 3261 16.6 step 3: where the request has none. */
 #define MAX_FORWARDS 70

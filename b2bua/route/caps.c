@@ -1,6 +1,5 @@
 #include "b2bua/route/caps.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,7 +1,5 @@
 #include "b2bua/route/enrol.h"
 
-#include <stddef.h>
-
 /* The whole of a start is spread over this. */
 #define START_SPREAD_MS 500
 

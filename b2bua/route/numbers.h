@@ -3,7 +3,6 @@
 #define KG_ROUTE_NUMBERS_H
 
 #include <stdbool.h>
-#include <stddef.h>
 
 #include "conf/config.h"
 

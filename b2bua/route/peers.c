@@ -1,10 +1,8 @@
 #include "b2bua/route/peers_state.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "b2bua/guard/guard.h"
 #include "b2bua/route/remember.h"
@@ -535,12 +533,6 @@ static void read_groups(struct kg_peers *peers)
     peers->group_count = (uint32_t)config->trunk_count + 1;
 }
 
-static bool same_server(const struct kg_server_at *a, const struct kg_server_at *b)
-{
-    return a->transport == b->transport && a->located == b->located && a->port == b->port &&
-           strcasecmp(a->host, b->host) == 0;
-}
-
 /* The peer's place in the groups that were just read; false: its group or its server is gone. */
 static bool move_peer(struct kg_peers *peers, struct kg_peer_state *peer, const char *group_name)
 {
@@ -551,7 +543,7 @@ static bool move_peer(struct kg_peers *peers, struct kg_peer_state *peer, const 
         peer->group = g;
         kg_health_set_probe(&peer->health, group->probe_ms, kg_mono_ms());
         for (unsigned i = 0; i < group->entry_count; i++) {
-            if (!same_server(&group->entry[i].at, &peer->at))
+            if (!kg_server_at_same(&group->entry[i].at, &peer->at))
                 continue;
             peer->entry = i;
             peer->at = group->entry[i].at;

@@ -7,7 +7,6 @@
 #include <jansson.h>
 #include <sofia-sip/sip.h>
 
-#include "b2bua/route/failover.h"
 #include "b2bua/route/health.h"
 #include "b2bua/sip/flow.h"
 

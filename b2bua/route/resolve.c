@@ -6,7 +6,6 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 #include <uthash.h>
 
@@ -25,7 +24,6 @@
 #define CLASS_IN 1
 /* Servers beyond this are not asked. */
 #define SERVERS_MAX 8
-#define HOSTS_FILE  "/etc/hosts"
 #define CONF_FILE   "/etc/resolv.conf"
 
 struct key {

@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "conf/addr.h"
 #include "conf/config.h"
 
 enum kg_route_source { KG_FROM_PHONE, KG_FROM_PBX, KG_FROM_TRUNK };

@@ -1,7 +1,6 @@
 /* The REGISTERs of one trunk, and the proofs that its provider asks for. */
 #include "b2bua/route/trunk.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -165,8 +165,11 @@ void kg_trunks_free(struct kg_trunks *trunks)
 {
     if (!trunks)
         return;
-    while (trunks->list)
-        trunk_free(trunks->list);
+    struct kg_trunk *trunk, *next;
+    DL_FOREACH_SAFE(trunks->list, trunk, next)
+    {
+        trunk_free(trunk);
+    }
     if (trunks->timer)
         su_timer_destroy(trunks->timer);
     kg_digest_free(trunks->digest);
@@ -191,13 +194,24 @@ struct kg_trunk *kg_trunks_named(struct kg_trunks *trunks, const char *name)
     return NULL;
 }
 
+static bool are_same_servers(const struct kg_trunk_config *a, const struct kg_trunk_config *b)
+{
+    bool same = a->server_count == b->server_count;
+    for (size_t i = 0; same && i < a->server_count; i++) {
+        const struct kg_server_at *one = &a->server[i], *other = &b->server[i];
+        same = kg_server_at_same(one, other) && one->unverified == other->unverified &&
+               one->priority == other->priority && one->weight == other->weight;
+    }
+    return same;
+}
+
 /* What a registration depends on. The rest of a trunk may change under it. */
 static bool is_same_account(const struct kg_trunk_config *a, const struct kg_trunk_config *b)
 {
-    return a->server_count == b->server_count && memcmp(a->server, b->server, sizeof a->server) == 0 &&
-           strcmp(a->user, b->user) == 0 && strcmp(a->auth_user, b->auth_user) == 0 &&
-           strcmp(a->password, b->password) == 0 && strcmp(a->domain, b->domain) == 0 &&
-           strcmp(a->realm, b->realm) == 0 && a->registers == b->registers && a->expires_ms == b->expires_ms;
+    return are_same_servers(a, b) && strcmp(a->user, b->user) == 0 &&
+           strcmp(a->auth_user, b->auth_user) == 0 && strcmp(a->password, b->password) == 0 &&
+           strcmp(a->domain, b->domain) == 0 && strcmp(a->realm, b->realm) == 0 &&
+           a->registers == b->registers && a->expires_ms == b->expires_ms;
 }
 
 static void remove_trunk(struct kg_trunk *trunk, bool unregister)

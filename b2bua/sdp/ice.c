@@ -1,7 +1,6 @@
 /* What a description says of ICE (RFC 8839). Nothing here refuses a description: an m-line whose ICE cannot
  * be used does none, and `problem` says why. */
 #include <string.h>
-#include <strings.h>
 
 #include "b2bua/sdp/model.h"
 

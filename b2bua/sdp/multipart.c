@@ -1,6 +1,5 @@
 #include "b2bua/sdp/multipart.h"
 
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

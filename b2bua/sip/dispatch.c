@@ -46,7 +46,7 @@ static bool is_loop(const struct kg_sip *stack, const msg_t *msg, const sip_t *s
     return false;
 }
 
-static bool has_encoding(const sip_t *sip)
+bool kg_sip_is_encoded(const sip_t *sip)
 {
     const sip_content_encoding_t *encoding = sip->sip_content_encoding;
     return encoding && encoding->k_items && encoding->k_items[0] &&
@@ -106,7 +106,8 @@ static bool refuse_by_headers(struct kg_sip *stack, msg_t *msg, const sip_t *sip
         refuse(stack, msg, SIP_416_UNSUPPORTED_URI);
     } else if (unsupported) { /* 8.2.2.3 */
         refuse(stack, msg, SIP_420_BAD_EXTENSION, SIPTAG_UNSUPPORTED(unsupported));
-    } else if ((is_call || is_register) && has_encoding(sip)) { /* 8.2.3; other bodies pass as they are */
+    } else if ((is_call || is_register) &&
+               kg_sip_is_encoded(sip)) { /* 8.2.3; other bodies pass as they are */
         refuse(stack, msg, SIP_415_UNSUPPORTED_MEDIA, SIPTAG_ACCEPT_ENCODING_STR("identity"));
     } else if (sip->sip_max_forwards && sip->sip_max_forwards->mf_count == 0 &&
                request->rq_method != sip_method_options) { /* 16.3 step 3 */

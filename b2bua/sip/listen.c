@@ -10,7 +10,6 @@
 
 #include "b2bua/sip/stack.h"
 #include "b2bua/sip/streams.h"
-#include "conf/log.h"
 
 #define UDP_BUFFER_BYTES (4 * 1024 * 1024)
 #define SEND_QUEUE       1024

@@ -1,6 +1,5 @@
 #include "b2bua/sip/screen.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>

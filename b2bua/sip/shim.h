@@ -3,7 +3,6 @@
 #define KG_SIP_SHIM_H
 
 #include <stdbool.h>
-#include <stddef.h>
 
 /* The longest SIP message that kedge parses, on any transport. */
 #define KG_SIP_MESSAGE_MAX 65535

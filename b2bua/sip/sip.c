@@ -15,7 +15,6 @@
 #include "b2bua/sip/shim.h"
 #include "b2bua/sip/stack.h"
 #include "b2bua/sip/streams.h"
-#include "conf/log.h"
 
 /* Counters kept by nta and by the edge thread are copied into kg_counters this often. */
 #define TICK_MS 1000

@@ -71,6 +71,8 @@ sip_unsupported_t *kg_sip_unsupported(su_home_t *home, const sip_t *sip, bool ic
 /* A request inside of a dialog came from the peer of this flow: it got our tag, so it is where it says it is
  * (b2bua/guard/guard.h). */
 void kg_sip_proved(const struct kg_flow *flow);
+/* Its body has a Content-Encoding other than identity. */
+bool kg_sip_is_encoded(const sip_t *sip);
 /* True for one of our own addresses or the configured domain. */
 bool kg_sip_is_us(const struct kg_sip *sip, const url_t *url);
 

@@ -2,7 +2,6 @@
  * answer. Everything else of that kind is dropped unseen: the library's own STUN server would print lines
  * about it, one for each datagram of a stranger. */
 #include <errno.h>
-#include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
