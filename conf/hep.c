@@ -31,6 +31,8 @@ enum {
 #define IPV4 2
 #define IPV6 10
 
+static const uint8_t magic[] = {'H', 'E', 'P', '3'};
+
 struct writer {
     uint8_t *out;
     size_t len;
@@ -93,7 +95,7 @@ size_t kg_hep_encode(const struct kg_hep_packet *packet, uint32_t agent, uint8_t
         put(&w, CORRELATION, packet->correlation, strnlen(packet->correlation, KG_HEP_CORRELATION_MAX));
     size_t room = (size < KG_HEP_MAX ? size : KG_HEP_MAX) - w.len - CHUNK;
     put(&w, PAYLOAD, packet->payload, packet->len < room ? packet->len : room);
-    memcpy(out, "HEP3", 4);
+    memcpy(out, magic, sizeof magic);
     kg_write16(out + 4, (uint16_t)w.len);
     return w.len;
 }

@@ -11,7 +11,7 @@
 #define ROUTE(member)         IN(struct kg_route_config, member)
 #define NUMBER(member)        IN(struct kg_number_config, member)
 #define CAP(member)           IN(struct kg_cap, member)
-#define ROWS(rows)            rows, sizeof rows / sizeof rows[0]
+#define ROWS(rows)            (rows), sizeof(rows) / sizeof(rows)[0]
 
 #define DAY 86400u /* s */
 

@@ -189,11 +189,11 @@ static void get_bans(struct kg_exchange *exchange, const struct kg_api_request *
     for (size_t i = 0; i < count; i++) {
         char address[KG_ADDR_STR];
         json_int_t since_ms = wall_ms - now_ms + bans[i].since_ms;
-        json_int_t left_ms = bans[i].until_ms - now_ms;
+        json_int_t left_s = (bans[i].until_ms - now_ms + 999) / 1000;
         kg_addr_format_host(&bans[i].source, address);
         json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:I, s:i, s:b}", "address", address,
                                               "user", bans[i].user, "why", kg_guard_why(bans[i].why), "since",
-                                              since_ms, "left_s", (left_ms + 999) / 1000, "times",
+                                              since_ms, "left_s", left_s, "times",
                                               (int)bans[i].times, "proven", bans[i].proven));
     }
     free(bans);

@@ -59,7 +59,7 @@ enum kg_trunk_account { KG_ACCOUNT_PROVIDER, KG_ACCOUNT_PBX };
  * request once more with the proof, for nta_outgoing_mcreate: with the dialog's next CSeq, or by its own if
  * dialog is NULL. NULL: there is nothing to prove with, it was not enough, or another realm asks. proofs: how
  * many were given in a row. */
-msg_t *kg_trunk_prove(struct kg_trunk *trunk, enum kg_trunk_account account, nta_leg_t *dialog,
+msg_t *kg_trunk_prove(struct kg_trunk *trunk, enum kg_trunk_account which, nta_leg_t *dialog,
                       nta_outgoing_t *orq, const sip_t *response, unsigned proofs);
 
 /* [{name, state, server, expires_in, next_in, failures, status, calls, calls_limit, trusted}] */
