@@ -322,15 +322,21 @@ static int on_response(struct kg_transit *t, nta_outgoing_t *orq, const sip_t *s
     return 0;
 }
 
+/* What ends a subscription ends what else is under way in it. */
+static bool is_alone(const struct kg_transit *t)
+{
+    return !t->subscription || t->subscription->transits == 1;
+}
+
 void kg_transits_tick(struct kg_requests *requests, int64_t now_ms)
 {
-    struct kg_transit *t, *next;
-    DL_FOREACH_SAFE(requests->transits, t, next)
-    {
+    struct kg_transit *t = requests->transits, *next;
+    for (; t; t = next) {
+        next = t->next;
         if (now_ms < t->give_up_ms)
             continue;
         uint32_t silent = 0;
-        bool goes_on = false;
+        bool goes_on = false, alone = is_alone(t);
         for (size_t i = 0; i < KG_WAY_MAX; i++) {
             if (!t->orq[i])
                 continue;
@@ -340,8 +346,11 @@ void kg_transits_tick(struct kg_requests *requests, int64_t now_ms)
         }
         for (size_t i = 0; i < KG_WAY_MAX; i++)
             goes_on |= (silent >> i & 1) && send_other_flow(t, i);
-        if (!goes_on && (t->way.to.kind == KG_PEER_PHONE || !send_next(t)))
-            give_up(t);
+        if (goes_on || (t->way.to.kind != KG_PEER_PHONE && send_next(t)))
+            continue;
+        give_up(t);
+        if (!alone) /* next may be gone with it */
+            next = requests->transits;
     }
 }
 
