@@ -171,8 +171,9 @@ struct kg_call {
     bool over;    /* out of the table; only the memory is left */
     bool unheard; /* counted with this server: */
     uint32_t asked;
-    bool listed;    /* by the list being made */
-    unsigned holds; /* media replies still to come, callbacks on the stack: the memory stays until 0 */
+    bool listed;       /* by the list being made */
+    int64_t handed_ms; /* until then whoever calls with its name may take it over (replaces.c) */
+    unsigned holds;    /* media replies still to come, callbacks on the stack: the memory stays until 0 */
     struct kg_transfer *transfer; /* that it is part of; NULL: none */
     struct kg_relay *relays;      /* in-dialog requests passing through */
 };
@@ -327,6 +328,14 @@ void kg_out_bye(struct kg_leg *leg, int status, const char *why);
 /* Bytes that the headers of an INVITE on this leg take, about: what its SDP must leave room for (RFC 3261
  * 18.1.1). sip: the message whose headers pass; NULL: the other side's INVITE, if there is one. */
 size_t kg_out_header_estimate(const struct kg_leg *leg, const sip_t *sip);
+
+/* ---- replaces.c ---- */
+/* False: user (NULL: the trunk, or a PBX) may not do with a call what Replaces or Join of its INVITE says. */
+bool kg_replaces_permits(struct kg_calls *calls, const sip_t *sip, const char *user,
+                         const struct kg_trunk *trunk);
+/* from's peer sends somebody on by a Refer-To with these headers: whom he calls may find him in its own
+ * call's stead. */
+void kg_replaces_hand_over(const struct kg_leg *from, const char *headers);
 
 /* ---- stranger.c: whether a request of leg's peer is looked at; true: no, it is answered ---- */
 bool kg_leg_is_too_fast(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip); /* 500 */

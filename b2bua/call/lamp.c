@@ -9,8 +9,8 @@ static enum kg_lamp_state state_of(const struct kg_fsm *fsm)
     return fsm->leg[KG_SIDE_B] == KG_LEG_RINGING ? KG_LAMP_EARLY : KG_LAMP_TRYING;
 }
 
-/* Who picks a call up replaces the other party's dialog with kedge (RFC 5359 2.17): it is on the other leg.
- */
+/* Who picks a call up replaces the other party's dialog with kedge (RFC 5359 2.17): it is on the other leg. A
+ * call that is answered nobody picks up, and its names are its own. */
 void kg_calls_each_lamp(struct kg_calls *calls, void (*tell)(void *ctx, const struct kg_lamp *lamp),
                         void *ctx)
 {
@@ -28,7 +28,8 @@ void kg_calls_each_lamp(struct kg_calls *calls, void (*tell)(void *ctx, const st
                                    .state = state_of(&call->fsm)};
             if (!lamp.user || !lamp.other || call->leg[side].pbx)
                 continue;
-            lamp.named = kg_dialog_name(other, KG_DIALOG_FAR, &lamp.dialog) == 0;
+            lamp.named =
+                lamp.state != KG_LAMP_CONFIRMED && kg_dialog_name(other, KG_DIALOG_FAR, &lamp.dialog) == 0;
             tell(ctx, &lamp);
         }
     }

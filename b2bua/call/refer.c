@@ -185,6 +185,7 @@ static int read_refer_to(struct kg_list *list, const sip_t *sip, const struct kg
                 from->call->record->leg[from->side].user);
         return 403;
     }
+    kg_replaces_hand_over(from, asked->url_headers);
     out->r_url->url_headers = *headers ? headers : NULL;
     *result = out;
     return 0;

@@ -331,6 +331,11 @@ int kg_inquiry_route(struct kg_inquiry *in)
             return EACCES;
     }
     in->policy = way.policy;
+    if (way.verdict != KG_ROUTE_REFUSE &&
+        !kg_replaces_permits(in->calls, in->sip, in->facts.auth_user, in->trunk)) {
+        kg_inquiry_refuse(in, 403, 0); /* RFC 3891 3 */
+        return EPERM;
+    }
     if (ask_caps(in) != 0)
         return EPERM;
     if (way.verdict == KG_ROUTE_SERVERS)
