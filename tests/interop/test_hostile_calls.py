@@ -116,9 +116,9 @@ def test_who_watches_a_lamp_cannot_take_the_call(stage, hosts, header):
                                  "tel:0900123;phone-context=" + "x" * 140, "sip:0900123@kedge.test;user=phone"))
 def test_caps_read_what_a_gateway_would_dial(site, hosts, stage, uri):
     itsp = stage.add(Itsp(hosts[4], {}, proofs=()))
-    s = site(trunks=[{"name": "itsp", "server": [f"udp:{hosts[4].addr}:5060"], "register": "no"}],
-             caps=[{"user": "*", "deny": ["0900"]}], routes=[{"prefix": "0", "to": ["itsp"]}])
+    s = site(trunks=[{"name": "itsp", "server": f"udp:{hosts[4].addr}:5060", "register": False, "probe": 0}],
+             caps=[{"user": "*", "deny": ["0900"]}], routes=[{"number": "*", "to": "itsp"}])
     mallory = s.phone("mallory")
-    answer = Dialog(mallory, s.rtp(mallory)).call(uri, timeout=4)
-    assert answer is not None and 400 <= answer.status < 500, answer
+    answer = mallory.request("INVITE", uri, body=sdp(mallory.ip, 30000), to="<sip:x@kedge.test>", timeout=4)
+    assert answer is not None and 400 <= answer.status < 500, itsp.requests.get().start if answer is None else answer
     assert itsp.quiet("INVITE", 0.3)
