@@ -209,12 +209,45 @@ static const struct kg_conf_row cap_rows[] = {
     {"calls", &kg_conf_count, "0", CAP(calls), .max = 100000, .doc = "Calls at once. 0: no limit."},
     {"rate", &kg_conf_count, "0", CAP(rate), .max = 60000, .doc = "New calls a minute. 0: no limit."},
     {"allow", &kg_conf_texts, "", CAP(allow), COUNTED(struct kg_cap, allow_count), .max = KG_PREFIXES_MAX,
-     .doc = "Beginnings of numbers that may be called. Without deny, no others."},
+     .doc = "Beginnings of numbers, such as `+49`, that may be called. Without deny, no others."},
     {"deny", &kg_conf_texts, "", CAP(deny), COUNTED(struct kg_cap, deny_count), .max = KG_PREFIXES_MAX,
-     .doc = "Beginnings of numbers that may not be called. The longest of both lists decides."},
+     .doc = "Beginnings of numbers that may not be called; \"\": all. The longest of both lists decides."},
 };
 
-const struct kg_conf_record kg_conf_cap = {ROWS(cap_rows), sizeof(struct kg_cap), .key = "user"};
+/* What can stand in a number as caps compare it: without separators (b2bua/route/caps.c). "" begins them all.
+ * A "*" at the end, as routes have it, would be the key of a telephone here, and the entry would deny
+ * nothing. */
+static bool is_beginning(const char *text)
+{
+    size_t len = strlen(text);
+
+    return len == 0 || (is_pattern(text) && text[strcspn(text, "-.")] == '\0' && text[len - 1] != '*');
+}
+
+static int check_cap(const void *element, char *why, size_t size)
+{
+    const struct kg_cap *cap = element;
+
+    if (cap->user[0] == '\0') {
+        snprintf(why, size, "user is empty; \"*\" is each one that has no entry of its own");
+        return EINVAL;
+    }
+    for (size_t i = 0; i < cap->allow_count + cap->deny_count; i++) {
+        bool allow = i < cap->allow_count;
+        const char *text = allow ? cap->allow[i].text : cap->deny[i - cap->allow_count].text;
+        if (is_beginning(text))
+            continue;
+        snprintf(why, size,
+                 "caps.%s takes beginnings of numbers such as 0900 or +49, without * and separators, not "
+                 "\"%.60s\"",
+                 allow ? "allow" : "deny", text);
+        return EINVAL;
+    }
+    return 0;
+}
+
+const struct kg_conf_record kg_conf_cap = {ROWS(cap_rows), sizeof(struct kg_cap), .key = "user",
+                                           .check = check_cap};
 
 /* ---- together ---- */
 

@@ -100,6 +100,10 @@ static void errors_have_lines(void **state)
     must_fail("numbers:\n- { where: from-phone, match: \"1\\\" <\", becomes: \"2\" }\n", 2, "match must be");
     must_fail("caps:\n- { user: a }\n- { user: a }\n", 3, "a second entry of caps");
     must_fail("caps:\n- { user: a, allow: [ \"0123456789012345678901234567\" ] }\n", 2, "longer");
+    must_fail("caps:\n- { user: a, deny: [ \"0900*\" ] }\n", 2, "without *");
+    must_fail("caps:\n- { user: a, deny: [ \"00\", \"+49-900\" ] }\n", 2, "caps.deny");
+    must_fail("caps:\n- { user: a, allow: [ \"+49 900\" ], deny: [ \"\" ] }\n", 2, "caps.allow");
+    must_fail("caps:\n- { user: \"\" }\n", 2, "user is empty");
 }
 
 static bool has(const char *net, const char *host)
