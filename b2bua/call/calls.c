@@ -182,7 +182,7 @@ void kg_calls_file(struct kg_ending *ending)
     if (!ending)
         return;
     struct kg_cdr *cdr = ending->calls->server->cdr;
-    if (kg_cdr_is_on(cdr)) {
+    if (kg_cdr_is_on(cdr) && !kg_record_challenged(ending->record)) {
         kg_cdr_write(cdr, kg_record_json(ending->record, kg_call_state_name(KG_CALL_ENDED)));
         kg_counters.cdr_lost = kg_cdr_lost(cdr);
     }
@@ -222,12 +222,6 @@ static void free_memory(struct kg_call *call)
     free(call);
 }
 
-/* The INVITE with the answer to it is the call that counts. */
-static bool is_challenged(const struct kg_call *call)
-{
-    return !call->record->answered_ms && (call->record->status == 401 || call->record->status == 407);
-}
-
 void kg_call_end(struct kg_call *call)
 {
     struct kg_calls *calls = call->calls;
@@ -244,7 +238,7 @@ void kg_call_end(struct kg_call *call)
     kg_call_free_targets(call);
     free(call->called_number);
     free(call->caller_number);
-    kg_caps_done(calls->server->caps, call->cap, is_challenged(call));
+    kg_caps_done(calls->server->caps, call->cap, kg_record_challenged(call->record));
     kg_caps_done(calls->server->caps, call->divert_cap, false);
     for (int side = 0; side < 2; side++) {
         struct kg_leg *leg = &call->leg[side];
@@ -257,7 +251,7 @@ void kg_call_end(struct kg_call *call)
         free(leg->sdp_agreed);
         free(call->local[side]);
     }
-    if (call->record->ended_ms) {
+    if (call->record->ended_ms && !kg_record_challenged(call->record)) {
         remember(calls, call->record);
         call->record = NULL;
     }

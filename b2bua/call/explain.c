@@ -38,6 +38,7 @@ const char *kg_record_name(const struct kg_record *record, enum kg_side side)
 
 static void explain_fate(const struct kg_record *record, const char *state, json_t *list)
 {
+    char why[KG_RECORD_WHY_SIZE];
     kg_say(list, "%s called %s (%s to %s).", kg_record_name(record, KG_SIDE_A),
            kg_record_name(record, KG_SIDE_B), record->from ? record->from : "?",
            record->to ? record->to : "?");
@@ -48,12 +49,11 @@ static void explain_fate(const struct kg_record *record, const char *state, json
     else if (record->answered_ms)
         kg_say(list, "It was answered after %.1f s and lasted %.1f s; it ended because %s.",
                (double)(record->answered_ms - record->started_ms) / 1000,
-               (double)(record->ended_ms - record->answered_ms) / 1000,
-               record->why ? record->why : "the other side failed");
+               (double)(record->ended_ms - record->answered_ms) / 1000, kg_record_why(record, why));
     else if (record->why)
         kg_say(list, "It failed with status %d: %s.", record->status, record->why);
     else
-        kg_say(list, "It failed: the callee's side answered %d.", record->status);
+        kg_say(list, "It failed: %s.", kg_record_why(record, why));
 }
 
 static void explain_session(const struct kg_record *record, enum kg_side side, json_t *list)

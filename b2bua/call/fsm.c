@@ -580,7 +580,7 @@ static void on_hangup(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t
 {
     (void)ev;
     if (fsm->state != KG_CALL_NEW)
-        kg_fsm_finish(fsm, out, now_ms, 480, 0, ev->why ? ev->why : "ended by the administrator");
+        kg_fsm_finish(fsm, out, now_ms, 480, 0, ev->why ? ev->why : "the administrator ended it");
 }
 
 static void on_shutdown(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t now_ms,

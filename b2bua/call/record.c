@@ -25,6 +25,28 @@ struct kg_record *kg_record_use(struct kg_record *record)
     return record;
 }
 
+bool kg_record_challenged(const struct kg_record *record)
+{
+    return !record->answered_ms && !record->why && (record->status == 401 || record->status == 407);
+}
+
+const char *kg_record_why(const struct kg_record *record, char out[static KG_RECORD_WHY_SIZE])
+{
+    const struct kg_record_leg *callee = &record->leg[KG_SIDE_B];
+
+    if (record->why)
+        return record->why;
+    if (record->answered_ms)
+        return "the other side failed";
+    if (callee->trunk)
+        snprintf(out, KG_RECORD_WHY_SIZE, "the trunk %s answered %d", callee->trunk, record->status);
+    else if (callee->pbx)
+        snprintf(out, KG_RECORD_WHY_SIZE, "the PBX answered %d", record->status);
+    else
+        snprintf(out, KG_RECORD_WHY_SIZE, "the callee's side answered %d", record->status);
+    return out;
+}
+
 void kg_record_free(struct kg_record *record)
 {
     if (!record || --record->uses > 0)
@@ -228,6 +250,7 @@ static void add_media_sums(json_t *json, const struct kg_record *record)
 
 json_t *kg_record_json(const struct kg_record *record, const char *state)
 {
+    char why[KG_RECORD_WHY_SIZE];
     json_t *json = json_object();
     json_t *legs = json_array();
     json_object_set_new(json, "id", json_string(record->id));
@@ -245,8 +268,7 @@ json_t *kg_record_json(const struct kg_record *record, const char *state)
     json_object_set_new(json, "reason", text_json(record->reason));
     if (record->status) {
         json_object_set_new(json, "status", json_integer(record->status));
-        json_object_set_new(json, "why",
-                            text_json(record->why ? record->why : "that is what the callee's side said"));
+        json_object_set_new(json, "why", text_json(kg_record_why(record, why)));
     }
     json_array_append_new(legs, leg_json(record, KG_SIDE_A));
     json_array_append_new(legs, leg_json(record, KG_SIDE_B));

@@ -121,6 +121,11 @@ struct kg_record *kg_record_new(const char *id); /* used once */
 struct kg_record *kg_record_use(struct kg_record *record);
 /* One use less; frees it with the last. NULL is fine. */
 void kg_record_free(struct kg_record *record);
+/* The PBX has asked for the phone's password: no call yet. The INVITE that brings it is the one that counts. */
+bool kg_record_challenged(const struct kg_record *record);
+/* Why an ended call ended, as the rest of a sentence: "the PBX answered 404". Returns `why` or `out`. */
+#define KG_RECORD_WHY_SIZE 120
+const char *kg_record_why(const struct kg_record *record, char out[static KG_RECORD_WHY_SIZE]);
 void kg_record_divert(struct kg_record *record, const char *from, const char *to, int status);
 /* Keeps a copy of the engine's figures. */
 void kg_record_set_stats(struct kg_record *record, const struct kg_media_session_info *info);

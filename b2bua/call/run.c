@@ -204,6 +204,7 @@ static void do_release(struct kg_call *call, struct kg_leg *leg, const struct kg
 {
     (void)leg;
     struct kg_record *record = call->record;
+    char why[KG_RECORD_WHY_SIZE];
     record->ended_ms = kg_wall_ms();
     record->status = action->status;
     record->why = action->why;
@@ -214,14 +215,16 @@ static void do_release(struct kg_call *call, struct kg_leg *leg, const struct kg
         record->reason = record->why ? record->why : "the call ended before it was answered";
     if (record->answered_ms) {
         kg_info("call", "call %s: ended after %.1f s of talk: %s", record->id,
-                (double)(record->ended_ms - record->answered_ms) / 1000,
-                record->why ? record->why : "the other side failed");
+                (double)(record->ended_ms - record->answered_ms) / 1000, kg_record_why(record, why));
+    } else if (kg_record_challenged(record)) {
+        kg_info("call", "call %s: the PBX wants %s's password (%d): the phone calls again with it",
+                record->id, record->leg[KG_SIDE_A].user, record->status);
     } else {
         kg_counters.calls_failed++;
         if (action->status == 503)
             kg_counters.calls_refused++;
         kg_info("call", "call %s: ended with %d before an answer: %s", record->id, record->status,
-                record->why ? record->why : "that is what the callee's side said");
+                kg_record_why(record, why));
     }
 }
 

@@ -56,6 +56,22 @@ def hang_up(a, b):
     b.agent.reply(b.agent.expect("BYE"), 200)
 
 
+def test_a_challenge_is_no_call_that_failed(lab, stage, world):
+    """The INVITE that the PBX answers by 407 is in no list and no counter of failures; what the PBX says after it is."""
+    kedge, _, _ = world
+    a = agent(stage, kedge, lab.public_host("asker"))
+    assert a.register().status == 200
+    before, known = kedge.stats(), {c["id"] for c in kedge.json("calls", "--recent")}
+    assert Dialog(a, stage.rtp(a.host)).call("nobody-there").status == 404
+    kedge.no_calls()
+    after = kedge.stats()
+    new = [c for c in kedge.json("calls", "--recent") if c["id"] not in known]
+    assert after["calls_started"] - before["calls_started"] == 2
+    assert after["calls_failed"] - before["calls_failed"] == 1
+    assert [(c["status"], c["why"]) for c in new] == [(404, "the PBX answered 404")]
+    assert a.register(expires=0).status == 200
+
+
 def test_refresh_is_answered_locally_only_on_the_authenticated_flow(lab, stage, world):
     kedge, _, _ = world
     phone = agent(stage, kedge, lab.public_host("refresher"))
