@@ -407,6 +407,10 @@ int kg_relay_request(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip);
  * What it answers is its own: kedge has made use of it. */
 int kg_relay_info(struct kg_leg *to, nta_incoming_t *irq, const char *package, const sip_content_type_t *type,
                   const char *body, size_t len);
+/* A request of kedge's own on this leg, made with the callback below, whose answer matters to nobody, but
+ * that a trunk may challenge it. orq NULL is fine. */
+void kg_relay_keep(struct kg_leg *leg, nta_outgoing_t *orq);
+int kg_relay_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip);
 void kg_relay_close_all(struct kg_call *call);
 /* leg's peer is in another place: what it has not answered is sent there. */
 void kg_relay_follow(struct kg_leg *leg);

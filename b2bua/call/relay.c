@@ -27,7 +27,8 @@
 struct kg_relay {
     struct kg_relay *prev, *next;
     struct kg_leg *to;
-    nta_incoming_t *irq;
+    const nta_leg_t *dialog; /* that orq is in: to's, or that of a branch of it. To compare only */
+    nta_incoming_t *irq;     /* NULL: kedge's own request, nobody waits for the answer */
     nta_outgoing_t *orq;
     bool taken; /* kedge has made use of it: 200 whatever the other side says */
 };
@@ -109,6 +110,8 @@ static void answer(struct kg_relay *relay, int status, const sip_t *sip)
     struct kg_list list;
     sip_contact_t contact[1];
     char buf[KG_CONTACT_URL];
+    if (!relay->irq)
+        return;
     if (relay->taken || !sip) {
         nta_incoming_treply(relay->irq, relay->taken ? 200 : map_status(relay, status), NULL, TAG_END());
         return;
@@ -140,8 +143,18 @@ static bool is_carried_out(struct kg_relay *relay, int status)
     return done;
 }
 
+/* Of whichever branch it is. NULL: as kg_out_prove, or the branch is not there any more. */
+static nta_outgoing_t *prove(const struct kg_relay *relay, const sip_t *sip)
+{
+    nta_outgoing_t *proven = kg_branch_turn_dialog(relay->to, relay->dialog)
+                                 ? kg_out_prove(relay->to, relay->orq, sip, kg_relay_response)
+                                 : NULL;
+    kg_branch_settle(relay->to);
+    return proven;
+}
+
 /* nta hands the leg that was asked; the relay is found by its transaction. */
-static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
+int kg_relay_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
 {
     struct kg_relay *relay;
     int status = sip ? sip->sip_status->st_status : 408;
@@ -151,7 +164,7 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
     {
         if (relay->orq != orq)
             continue;
-        nta_outgoing_t *proven = kg_out_prove(leg, orq, sip, on_response);
+        nta_outgoing_t *proven = prove(relay, sip);
         if (proven) {
             relay->orq = proven;
             nta_outgoing_destroy(orq);
@@ -171,8 +184,8 @@ void kg_relay_follow(struct kg_leg *leg)
     struct kg_relay *relay;
     DL_FOREACH(leg->call->relays, relay)
     {
-        if (relay->to == leg && nta_outgoing_status(relay->orq) < 100)
-            relay->orq = kg_out_again(leg, relay->orq, on_response);
+        if (relay->to == leg && relay->dialog == leg->dialog && nta_outgoing_status(relay->orq) < 100)
+            relay->orq = kg_out_again(leg, relay->orq, kg_relay_response);
     }
 }
 
@@ -197,7 +210,7 @@ static nta_outgoing_t *send_early(struct kg_leg *to, const sip_t *early, tagi_t 
     su_home_init(home);
     sip_route_t *routes = sip_route_reverse(home, early->sip_record_route);
     nta_outgoing_t *orq = nta_outgoing_tcreate(
-        to->dialog, on_response, to, (url_string_t *)kg_leg_route_url(to, route), SIP_METHOD_INFO,
+        to->dialog, kg_relay_response, to, (url_string_t *)kg_leg_route_url(to, route), SIP_METHOD_INFO,
         early->sip_contact ? (url_string_t *)early->sip_contact->m_url : (url_string_t *)to->target,
         NTATAG_TPORT(to->flow.tport), SIPTAG_TO(early->sip_to), TAG_IF(routes, SIPTAG_ROUTE(routes)),
         TAG_NEXT(tags));
@@ -212,8 +225,9 @@ static nta_outgoing_t *send_it(struct kg_leg *to, sip_method_t method, const cha
         const sip_t *early = kg_early_newest(to);
         return early ? send_early(to, early, tags) : NULL; /* only INFO comes here before the answer */
     }
-    return nta_outgoing_tcreate(to->dialog, on_response, to, (url_string_t *)kg_leg_route_url(to, route),
-                                method, name, NULL, NTATAG_TPORT(to->flow.tport), TAG_NEXT(tags));
+    return nta_outgoing_tcreate(to->dialog, kg_relay_response, to,
+                                (url_string_t *)kg_leg_route_url(to, route), method, name, NULL,
+                                NTATAG_TPORT(to->flow.tport), TAG_NEXT(tags));
 }
 
 /* 0: irq is answered when the other side's answer comes; else a status. */
@@ -228,6 +242,7 @@ static int begin(struct kg_leg *to, nta_incoming_t *irq, sip_method_t method, co
     if (!relay)
         return 500;
     relay->to = to;
+    relay->dialog = to->dialog;
     relay->taken = taken;
     relay->orq = send_it(to, method, name, tags);
     if (!relay->orq) {
@@ -239,6 +254,18 @@ static int begin(struct kg_leg *to, nta_incoming_t *irq, sip_method_t method, co
         *cseq = nta_outgoing_cseq(relay->orq);
     DL_APPEND(to->call->relays, relay);
     return 0;
+}
+
+void kg_relay_keep(struct kg_leg *leg, nta_outgoing_t *orq)
+{
+    struct kg_relay *relay = orq && waiting(leg->call) < RELAYS_MAX ? calloc(1, sizeof *relay) : NULL;
+    if (!relay) {
+        if (orq)
+            nta_outgoing_destroy(orq); /* nta sends it to its end all the same */
+        return;
+    }
+    *relay = (struct kg_relay){.to = leg, .dialog = leg->dialog, .orq = orq};
+    DL_APPEND(leg->call->relays, relay);
 }
 
 int kg_relay_info(struct kg_leg *to, nta_incoming_t *irq, const char *package, const sip_content_type_t *type,

@@ -127,7 +127,7 @@ static bool is_in_order(struct kg_leg *leg, uint64_t dialog, uint32_t rseq)
     return true;
 }
 
-/* Nobody waits for its answer: nta sends it again until there is one. */
+/* Nobody waits for its answer: nta sends it again until there is one; a trunk may want a proof. */
 static void send_prack(struct kg_leg *leg, const sip_t *sip, char *sdp, size_t len)
 {
     struct kg_body body;
@@ -152,11 +152,10 @@ static void send_prack(struct kg_leg *leg, const sip_t *sip, char *sdp, size_t l
                               : sip->sip_contact ? (url_string_t *)sip->sip_contact->m_url
                                                  : (url_string_t *)leg->target;
     nta_outgoing_t *orq = nta_outgoing_tcreate(
-        leg->dialog, NULL, NULL, (url_string_t *)kg_leg_route_url(leg, route), SIP_METHOD_PRACK, url,
-        NTATAG_TPORT(leg->flow.tport), SIPTAG_RACK(rack), SIPTAG_TO(sip->sip_to),
+        leg->dialog, kg_relay_response, leg, (url_string_t *)kg_leg_route_url(leg, route), SIP_METHOD_PRACK,
+        url, NTATAG_TPORT(leg->flow.tport), SIPTAG_RACK(rack), SIPTAG_TO(sip->sip_to),
         TAG_IF(routes, SIPTAG_ROUTE(routes)), TAG_NEXT(kg_body_tags(&body, NULL)));
-    if (orq)
-        nta_outgoing_destroy(orq);
+    kg_relay_keep(leg, orq);
     kg_body_end(&body);
     su_home_deinit(home);
 }

@@ -38,14 +38,6 @@ void kg_transfer_forget(struct kg_call *call)
 
 /* ---- what who refers is told ---- */
 
-static int on_notified(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
-{
-    (void)leg;
-    if (!sip || sip->sip_status->st_status >= 200)
-        nta_outgoing_destroy(orq);
-    return 0;
-}
-
 static void notify(struct kg_transfer *transfer, int status, bool final)
 {
     struct kg_leg *leg = &transfer->old->leg[transfer->referrer];
@@ -58,12 +50,12 @@ static void notify(struct kg_transfer *transfer, int status, bool final)
     const char *phrase = sip_status_phrase(status);
     snprintf(body, sizeof body, "SIP/2.0 %d %s\r\n", status, phrase ? phrase : "Failed");
     kg_leg_contact(leg, contact, buf);
-    /* nta keeps it to its end without us; the callback has nothing to do but that. */
-    nta_outgoing_tcreate(
-        leg->dialog, on_notified, leg, (url_string_t *)kg_leg_route_url(leg, route), SIP_METHOD_NOTIFY, NULL,
-        NTATAG_TPORT(leg->flow.tport), SIPTAG_CONTACT(contact), SIPTAG_EVENT_STR(event),
+    nta_outgoing_t *orq = nta_outgoing_tcreate(
+        leg->dialog, kg_relay_response, leg, (url_string_t *)kg_leg_route_url(leg, route), SIP_METHOD_NOTIFY,
+        NULL, NTATAG_TPORT(leg->flow.tport), SIPTAG_CONTACT(contact), SIPTAG_EVENT_STR(event),
         SIPTAG_SUBSCRIPTION_STATE_STR(final ? "terminated;reason=noresource" : "active;expires=180"),
         SIPTAG_CONTENT_TYPE_STR("message/sipfrag;version=2.0"), SIPTAG_PAYLOAD_STR(body), TAG_END());
+    kg_relay_keep(leg, orq);
 }
 
 /* ---- the call to the target ---- */

@@ -56,7 +56,7 @@ def world(lab, long_stage):
     """kedge with accounts and three trunks: itsp takes proofs and is not trusted; carrier is trusted and knows kedge by its
     address; thief asks for the proof that is itsp's."""
     server = lab.public_host("kedge")
-    itsp = long_stage.add(Itsp(lab.public_host("itsp"), {"kedge": "trunk-word"}, proofs=("INVITE", "BYE", "UPDATE", "INFO")))
+    itsp = long_stage.add(Itsp(lab.public_host("itsp"), {"kedge": "trunk-word"}, proofs=("INVITE", "BYE", "UPDATE", "INFO", "PRACK")))
     carrier = long_stage.agent(lab.public_host("carrier"), "carrier", server=(server.addr, 5060), domain="carrier.test", port=5060)
     thief = long_stage.add(Itsp(lab.public_host("thief"), {}, proofs=("INVITE",)))
     rows = {"trunks": [trunk(itsp),
@@ -183,6 +183,27 @@ def test_outbound_call_is_proven_and_rewritten(world, stage):
     itsp.reply(itsp.log[-1], 200)
     kedge.no_calls()
     assert trunks(kedge)["itsp"]["calls"] == 0
+
+
+def test_prack_is_proven(world, stage):
+    """RFC 3262 4 with a provider that asks for a proof even there: the same RAck, the next CSeq."""
+    kedge, itsp, _, _, a, _ = world
+    one, other, result = Dialog(a, stage.rtp(a.host)), Dialog(itsp, stage.rtp(itsp.host)), []
+    thread = threading.Thread(target=lambda: result.append(one.call(hangs("030126"))))
+    thread.start()
+    invite = itsp.expect("INVITE")
+    itsp.reply(invite, 183, other.body(), ["RSeq: 7", "Require: 100rel"], tag="early")
+    prack = itsp.expect("PRACK")
+    tries = [m for m in itsp.log if m.method == "PRACK" and m.get("call-id") == invite.get("call-id")]
+    assert [bool(m.get("proxy-authorization")) for m in tries] == [False, True]
+    assert {m.get("rack") for m in tries} == {f"7 {invite.cseq[0]} INVITE"} and tries[1].cseq[0] == tries[0].cseq[0] + 1
+    assert {m.tag("to") for m in tries} == {"early"}
+    itsp.reply(prack, 200)
+    other.answer(invite)
+    thread.join()
+    assert result[0].status == 200
+    finish(one, other)
+    kedge.no_calls()
 
 
 def test_a_trunk_call_outlives_signalling(world, stage):
