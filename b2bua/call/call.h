@@ -469,7 +469,6 @@ bool kg_talk_are_apart(const struct kg_leg *a, const struct kg_leg *b);
 bool kg_talk_take_agreed(struct kg_leg *leg);
 /* The offer/answer under way is done, or came to nothing. */
 void kg_talk_commit(struct kg_call *call);
-void kg_talk_abandon(struct kg_call *call);
 void kg_talk_forget(struct kg_leg *leg); /* what it says in the offer/answer under way */
 void kg_talk_release(struct kg_call *call);
 /* Tells the engine once more what the leg said last, as it was decided. */
@@ -484,6 +483,8 @@ void kg_talk_save(struct kg_call *call);
 int kg_talk_send(struct kg_call *call, struct kg_media_change *change, unsigned seq);
 
 /* ---- talk_ice.c: what ICE adds to that ---- */
+/* What the leg says now comes with other ICE credentials than what it said before. */
+bool kg_talk_is_restart(const struct kg_leg *leg);
 /* Parsed sdp of what the leg said last: pending, else agreed (then *made is to be freed). NULL: nothing. */
 const struct kg_sdp *kg_talk_said(const struct kg_leg *leg, struct kg_sdp **made);
 /* Decides for each m-line of both sides what ICE means for it, now that `leg` has made an offer or an answer

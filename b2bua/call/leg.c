@@ -236,18 +236,6 @@ void kg_leg_serve(struct kg_leg *leg)
         nta_incoming_bind(leg->irq, kg_leg_ack_or_cancel, leg);
 }
 
-/* The offer just taken comes with new ICE credentials. */
-static bool is_restart(const struct kg_leg *leg)
-{
-    char error[160];
-    struct kg_sdp *agreed = leg->sdp_agreed && leg->sdp
-                                ? kg_sdp_parse(leg->sdp_agreed, strlen(leg->sdp_agreed), error, sizeof error)
-                                : NULL;
-    bool restart = agreed && kg_sdp_is_ice_restart(agreed, leg->sdp);
-    kg_sdp_free(agreed);
-    return restart;
-}
-
 /* Hands leg->arrived, whose message is sip, to the state machine. moved_from NULL: it did not move. */
 static void offer(struct kg_leg *leg, const sip_t *sip, const struct kg_addr *moved_from)
 {
@@ -277,7 +265,7 @@ static void offer(struct kg_leg *leg, const sip_t *sip, const struct kg_addr *mo
                                  .sdp = found == KG_SDP_OK,
                                  .passes = kg_pre_can_pass(leg),
                                  .absorb = found == KG_SDP_OK && kg_talk_is_absorbed(leg)};
-    bool restarted = moved_from && found == KG_SDP_OK && is_restart(leg);
+    bool restarted = moved_from && found == KG_SDP_OK && kg_talk_is_restart(leg);
     leg->call->holds++;
     kg_call_event(leg->call, &event);
     if (moved_from && !leg->call->over)

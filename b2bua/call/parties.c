@@ -2,7 +2,6 @@
  * mean something there, and no name where privacy is asked for. */
 #include "b2bua/call/call.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,25 +14,9 @@
 #include "b2bua/call/identity.h"
 #include "b2bua/route/numbers.h"
 #include "b2bua/route/trunks.h"
+#include "b2bua/sip/uri.h"
 
 #define USER_SIZE KG_IDENTITY_USER
-
-/* RFC 3261 25.1, user. */
-static void escape(const char *user, char out[static USER_SIZE])
-{
-    static const char hex[] = "0123456789ABCDEF";
-    size_t n = 0;
-    for (const unsigned char *c = (const unsigned char *)user; *c && n + 4 < USER_SIZE; c++) {
-        if (isalnum(*c) || strchr("-_.!~*'()&=+$,", *c)) {
-            out[n++] = (char)*c;
-        } else {
-            out[n++] = '%';
-            out[n++] = hex[*c >> 4];
-            out[n++] = hex[*c & 15];
-        }
-    }
-    out[n] = '\0';
-}
 
 static const char *side_of(const struct kg_leg *leg)
 {
@@ -56,13 +39,13 @@ static const char *user_for(const struct kg_leg *leg, enum kg_number_of of, cons
         else
             url_unescape(plain, came);
         if (kg_number_rewrite(config, KG_NUMBER_TO, side_of(leg), of, plain, written)) {
-            escape(written, out);
+            kg_uri_escape_user(written, out, USER_SIZE);
             return out;
         }
     }
     if (!own)
         return came;
-    escape(own, out);
+    kg_uri_escape_user(own, out, USER_SIZE);
     return out;
 }
 
@@ -217,7 +200,7 @@ static bool write_caller(void *ctx, const char *user, char out[static USER_SIZE]
     if (goes_so)
         now = goes;
     if (came_so || goes_so)
-        escape(now, out);
+        kg_uri_escape_user(now, out, USER_SIZE);
     return came_so || goes_so;
 }
 
@@ -250,7 +233,7 @@ static void assert_identity(struct passage *p, const sip_t *sip, struct kg_passe
         passed->texts == KG_PASSED_TEXTS)
         return;
     if (!write_caller(p, user, written))
-        escape(user, written);
+        kg_uri_escape_user(user, written, USER_SIZE);
     int len = snprintf(text, KG_PASSED_TEXT_SIZE, "<sip:%s@%s>", written, domain);
     if (len < 0 || len >= KG_PASSED_TEXT_SIZE)
         return;

@@ -86,7 +86,8 @@ void kg_record_set_stats(struct kg_record *record, const struct kg_media_session
     kg_record_set_pairs(record, info);
 }
 
-char *kg_record_text(const char *text)
+/* Without control characters and quotes: for header texts that go into sentences. Returns malloc'd. */
+static char *copy_text(const char *text)
 {
     size_t len = strlen(text);
     char *out = malloc(len + 1);
@@ -290,8 +291,8 @@ void kg_record_divert(struct kg_record *record, const char *from, const char *to
     if (!list)
         return;
     record->diversion = list;
-    struct kg_record_diversion d = {.from = kg_record_text(from),
-                                    .to = kg_record_text(to),
+    struct kg_record_diversion d = {.from = copy_text(from),
+                                    .to = copy_text(to),
                                     .status = status,
                                     .after_ms = kg_wall_ms() - record->started_ms};
     if (d.from && d.to) {

@@ -121,7 +121,8 @@ struct kg_record *kg_record_new(const char *id); /* used once */
 struct kg_record *kg_record_use(struct kg_record *record);
 /* One use less; frees it with the last. NULL is fine. */
 void kg_record_free(struct kg_record *record);
-/* The PBX has asked for the phone's password: no call yet. The INVITE that brings it is the one that counts. */
+/* The PBX has asked for the phone's password: no call yet. The INVITE that brings it is the one that counts.
+ */
 bool kg_record_challenged(const struct kg_record *record);
 /* Why an ended call ended, as the rest of a sentence: "the PBX answered 404". Returns `why` or `out`. */
 #define KG_RECORD_WHY_SIZE 120
@@ -146,8 +147,6 @@ enum kg_mapping {
     KG_MAPPING_SYMMETRIC,
 };
 enum kg_mapping kg_record_mapping(const struct kg_record *record, enum kg_side side);
-const char *kg_mapping_name(enum kg_mapping mapping); /* "unknown", "none", "cone", "symmetric" */
-const char *kg_note_name(enum kg_note note);          /* "connected", "consent-lost" ... */
 /* For the JSON of a leg and of a call. An address that is not set, and a time below 0, are null. */
 json_t *kg_record_addr_json(const struct kg_addr *addr);
 json_t *kg_record_ms_json(int64_t ms);
@@ -160,9 +159,5 @@ json_t *kg_record_json(const struct kg_record *record, const char *state);
 /* Plain sentences: who called whom, over what, which media path and why, who hears whom and if not, why not.
  */
 json_t *kg_record_explain(const struct kg_record *record, const char *state);
-
-/* Copies text without control characters and quotes: for header texts that go into sentences. Returns
- * malloc'd. */
-char *kg_record_text(const char *text);
 
 #endif

@@ -122,13 +122,13 @@ enum kg_mapping kg_record_mapping(const struct kg_record *record, enum kg_side s
     return mapping;
 }
 
-const char *kg_mapping_name(enum kg_mapping mapping)
+static const char *mapping_name(enum kg_mapping mapping)
 {
     static const char *const name[] = {"unknown", "none", "cone", "symmetric"};
     return name[mapping];
 }
 
-const char *kg_note_name(enum kg_note note)
+static const char *note_name(enum kg_note note)
 {
     static const char *const name[KG_NOTE_COUNT] = {
         [KG_NOTE_TCP] = "tcp-line-rejected",
@@ -182,7 +182,7 @@ void kg_record_add_leg_ice(json_t *json, const struct kg_record *record, enum kg
     json_object_set_new(json, "useless", json_integer(leg->useless));
     json_object_set_new(json, "left_out", json_integer(leg->pruned));
     json_object_set_new(json, "too_big", json_boolean(leg->too_big));
-    json_object_set_new(json, "nat_mapping", json_string(kg_mapping_name(kg_record_mapping(record, side))));
+    json_object_set_new(json, "nat_mapping", json_string(mapping_name(kg_record_mapping(record, side))));
 }
 
 static json_t *pair_json(const struct kg_record_pair *pair)
@@ -212,7 +212,7 @@ void kg_record_add_ice(json_t *json, const struct kg_record *record)
     for (uint8_t i = 0; i < record->event_count; i++) {
         const struct kg_record_event *event = &record->event[i];
         json_array_append_new(
-            events, json_pack("{s:s, s:o, s:I, s:o}", "what", kg_note_name((enum kg_note)event->note), "side",
+            events, json_pack("{s:s, s:o, s:I, s:o}", "what", note_name((enum kg_note)event->note), "side",
                               side_json(event->side), "after_ms", (json_int_t)event->after_ms, "address",
                               kg_record_addr_json(&event->addr)));
     }

@@ -15,22 +15,13 @@
 #include "b2bua/registrar/registrar.h"
 #include "b2bua/route/trunks.h"
 #include "b2bua/sip/sip.h"
+#include "b2bua/sip/uri.h"
 #include "conf/log.h"
 
 /* Contacts of one 3xx that are looked at, in the order in which they stand. */
 #define CONTACTS_MAX 4
 /* Of a user part, with NUL; longer ones are nobody's. */
 #define USER_SIZE 128
-
-static void copy_user(const url_t *url, char out[USER_SIZE])
-{
-    const char *user = url->url_user ? url->url_user : "";
-    if (url->url_type == url_tel && url->url_host)
-        user = url->url_host;
-    if (strlen(user) >= USER_SIZE)
-        user = "";
-    url_unescape(out, user);
-}
 
 static const char *user_of(const struct kg_call *call, unsigned n)
 {
@@ -195,7 +186,7 @@ static int follow_one(struct diversion *d, const sip_contact_t *contact)
 {
     struct kg_call *call = d->leg->call;
     char user[USER_SIZE];
-    copy_user(contact->m_url, user);
+    kg_uri_user(contact->m_url, user, sizeof user);
     d->refused = NULL;
     if (!user[0])
         d->refused = "it names no user";

@@ -132,7 +132,7 @@ void kg_talk_commit(struct kg_call *call)
     kg_path_agreed(call);
 }
 
-void kg_talk_abandon(struct kg_call *call)
+static void abandon(struct kg_call *call)
 {
     for (int side = 0; side < 2; side++) {
         kg_talk_forget(&call->leg[side]);
@@ -390,7 +390,7 @@ void kg_talk_restore(struct kg_call *call)
     struct kg_media_change change = {.answered = call->fsm.state != KG_CALL_CALLING};
     struct kg_sdp *made[2];
     kg_talk_keep_restart(call);
-    kg_talk_abandon(call);
+    abandon(call);
     memset(side, 0, sizeof side);
     for (int i = 0; i < 2; i++) {
         struct kg_leg *leg = &call->leg[i];
@@ -437,7 +437,7 @@ static void on_deleted(void *ctx, const struct kg_media_reply *reply)
 
 void kg_talk_release(struct kg_call *call)
 {
-    kg_talk_abandon(call);
+    abandon(call);
     if (call->record->answered_ms && !call->path.steered)
         kg_counters.calls_anchored++;
     else if (call->record->answered_ms && call->path.relayed)

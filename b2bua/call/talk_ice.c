@@ -97,12 +97,12 @@ static void take_role(struct kg_leg *leg, bool we_offer)
         kg_talk_credentials(leg, true, we_offer);
 }
 
-/* What the leg says now comes with other ICE credentials than what it said before. */
-static bool is_restart(const struct kg_leg *leg)
+bool kg_talk_is_restart(const struct kg_leg *leg)
 {
     char error[160];
-    struct kg_sdp *before =
-        leg->sdp_agreed ? kg_sdp_parse(leg->sdp_agreed, strlen(leg->sdp_agreed), error, sizeof error) : NULL;
+    struct kg_sdp *before = leg->sdp_agreed && leg->sdp
+                                ? kg_sdp_parse(leg->sdp_agreed, strlen(leg->sdp_agreed), error, sizeof error)
+                                : NULL;
     bool restart = before && kg_sdp_is_ice_restart(before, leg->sdp);
     kg_sdp_free(before);
     return restart;
@@ -111,7 +111,7 @@ static bool is_restart(const struct kg_leg *leg)
 /* The peer's ICE restart wants one of ours (RFC 8839 4.4.1.1.1). */
 static bool look_for_restart(struct kg_leg *leg)
 {
-    bool restart = is_restart(leg);
+    bool restart = kg_talk_is_restart(leg);
     if (restart)
         kg_path_restarted(leg);
     if (restart && is_agent(leg))
@@ -160,7 +160,7 @@ bool kg_talk_decide(struct kg_leg *leg, enum kg_apply purpose)
         if (purpose != KG_APPLY_ABSORBED)
             take_role(other, true);
     } else if (purpose == KG_APPLY_RENEWED) {
-        call->stubborn = !is_restart(leg);
+        call->stubborn = !kg_talk_is_restart(leg);
     } else {
         take_role(other, false);
     }

@@ -16,18 +16,9 @@
 #include "b2bua/route/peers.h"
 #include "b2bua/route/trunks.h"
 #include "b2bua/sip/sip.h"
+#include "b2bua/sip/uri.h"
 #include "conf/clock.h"
 #include "conf/log.h"
-
-static void copy_user(const url_t *url, char out[128])
-{
-    const char *user = url->url_user ? url->url_user : "";
-    if (url->url_type == url_tel && url->url_host)
-        user = url->url_host;
-    if (strlen(user) >= 128 || strstr(user, "%00"))
-        user = "";
-    url_unescape(out, user);
-}
 
 /* ---- who ---- */
 
@@ -43,11 +34,11 @@ static void take_names(struct kg_inquiry *in)
 {
     const struct kg_config *config = &in->calls->server->config;
     char written[KG_NUMBER_SIZE];
-    copy_user(in->sip->sip_request->rq_url, in->user);
-    copy_user(in->sip->sip_from->a_url, in->from_user);
+    kg_uri_user(in->sip->sip_request->rq_url, in->user, sizeof in->user);
+    kg_uri_user(in->sip->sip_from->a_url, in->from_user, sizeof in->from_user);
     if (in->trunk &&
         kg_trunk_is_line(in->trunk, in->user)) { /* the Contact that was registered: To says who */
-        copy_user(in->sip->sip_to->a_url, in->user);
+        kg_uri_user(in->sip->sip_to->a_url, in->user, sizeof in->user);
         in->rewritten = true;
     }
     if (kg_number_rewrite(config, KG_NUMBER_FROM, side_of(in), KG_NUMBER_CALLED, in->user, written)) {

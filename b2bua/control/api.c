@@ -193,8 +193,8 @@ static void get_bans(struct kg_exchange *exchange, const struct kg_api_request *
         kg_addr_format_host(&bans[i].source, address);
         json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:I, s:i, s:b}", "address", address,
                                               "user", bans[i].user, "why", kg_guard_why(bans[i].why), "since",
-                                              since_ms, "left_s", left_s, "times",
-                                              (int)bans[i].times, "proven", bans[i].proven));
+                                              since_ms, "left_s", left_s, "times", (int)bans[i].times,
+                                              "proven", bans[i].proven));
     }
     free(bans);
     kg_exchange_answer(exchange, 200, list);

@@ -29,7 +29,8 @@ void kg_forward_put_off(struct kg_exchange *x, uint32_t seconds)
     kg_exchange_reply(x, SIP_503_SERVICE_UNAVAILABLE, SIPTAG_RETRY_AFTER_STR(text), TAG_END());
 }
 
-void kg_forward_refuse(struct kg_exchange *x)
+/* 503 with a time to come back, spread. */
+static void refuse(struct kg_exchange *x)
 {
     kg_forward_put_off(x, RETRY_AFTER_MIN + kg_random_u32() % (RETRY_AFTER_MAX - RETRY_AFTER_MIN + 1));
 }
@@ -258,7 +259,7 @@ static void ask(struct kg_forward *f)
         kg_peers_outcome(peers_of(f), f->pbx, KG_OUTCOME_UNREACHABLE, 0);
     }
     x = exchange_of(f);
-    kg_forward_refuse(&x);
+    refuse(&x);
     kg_forward_free(f);
 }
 
@@ -269,7 +270,7 @@ void kg_forward_start(struct kg_front *front, struct kg_exchange *x, const struc
     struct kg_forward *f = front->forward_count < KG_FORWARDS_MAX ? calloc(1, sizeof *f) : NULL;
 
     if (!f) {
-        kg_forward_refuse(x);
+        refuse(x);
         return;
     }
     if (front->expires_s < configured_s)
@@ -321,7 +322,7 @@ static void pass_ok(struct kg_forward *f, const sip_t *answer)
     struct kg_exchange x = exchange_of(f);
 
     if (!ok) {
-        kg_forward_refuse(&x);
+        refuse(&x);
         return;
     }
     kg_standing_judge(f->front->registrar, &f->flow, f->sip, answer);
@@ -373,7 +374,7 @@ static void ask_again(struct kg_forward *f)
         return;
     }
     x = exchange_of(f);
-    kg_forward_refuse(&x);
+    refuse(&x);
     kg_forward_free(f);
 }
 

@@ -63,8 +63,7 @@ struct kg_front {
 /* forward.c. Takes x over. names as in struct kg_forward. */
 void kg_forward_start(struct kg_front *front, struct kg_exchange *x, const struct kg_register *wanted,
                       const struct kg_names names[KG_WISHES_MAX], uint32_t preferred_pbx);
-/* 503 with a time to come back, spread; or then. */
-void kg_forward_refuse(struct kg_exchange *x);
+/* 503 with that time to come back. */
 void kg_forward_put_off(struct kg_exchange *x, uint32_t seconds);
 void kg_forward_tick(struct kg_front *front, int64_t now_ms);
 void kg_forward_free(struct kg_forward *forward);

@@ -206,6 +206,8 @@ static bool is_without_notify(const sip_t *sip)
     return false;
 }
 
+static void follow(struct kg_end *end, const struct kg_flow *flow);
+
 /* 2xx to SUBSCRIBE or REFER. */
 static void granted(struct kg_subscription *s, const struct kg_transit *t, const sip_t *sip)
 {
@@ -231,7 +233,7 @@ static void granted(struct kg_subscription *s, const struct kg_transit *t, const
         expire_in(s, !refer && expires ? expires->ex_delta : DEFAULT_EXPIRES);
     /* Whom the notifier believes is at the place that the request came from. */
     if (s->end[KG_SUBSCRIBER].peer.kind == KG_PEER_PHONE && kg_addr_is_set(&t->flow.remote))
-        kg_subscription_follow(&s->end[KG_SUBSCRIBER], &t->flow);
+        follow(&s->end[KG_SUBSCRIBER], &t->flow);
     if (s->state == KG_SUBSCRIPTION_UP) {
         s->stored = true;
         kg_subscription_save(s);
@@ -310,7 +312,8 @@ static void deliver(struct kg_subscription *s)
     msg_destroy(kept);
 }
 
-void kg_subscription_follow(struct kg_end *end, const struct kg_flow *flow)
+/* The end's phone is at another place: what was kept for it is sent there. */
+static void follow(struct kg_end *end, const struct kg_flow *flow)
 {
     struct kg_subscription *s = end->subscription;
     if (!kg_flow_same(&end->flow, flow)) {
@@ -358,7 +361,7 @@ void kg_requests_moved(struct kg_requests *requests, const char *name, const str
             continue;
         bool was_there = kg_addr_is_set(&before->remote) && kg_flow_same(&end->flow, before);
         if (was_there || is_back(requests, end, after))
-            kg_subscription_follow(end, after);
+            follow(end, after);
     }
 }
 
@@ -442,7 +445,7 @@ static int on_subscribe(struct kg_end *end, nta_incoming_t *irq, const sip_t *si
     if (!s->own)
         return kg_transit_inside(s, KG_NOTIFIER, irq, msg, flow);
     if (!kg_flow_same(&end->flow, flow))
-        kg_subscription_follow(end, flow);
+        follow(end, flow);
     return kg_lamp_subscribed(s, irq, sip);
 }
 

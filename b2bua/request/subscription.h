@@ -78,8 +78,6 @@ void kg_subscriptions_tick(struct kg_requests *requests, int64_t now_ms);
 
 /* nta's callback for requests in one of the dialogs. */
 int kg_end_request(struct kg_end *end, nta_leg_t *dialog, nta_incoming_t *irq, const sip_t *sip);
-/* The end's phone is at another place: what was kept for it is sent there. */
-void kg_subscription_follow(struct kg_end *end, const struct kg_flow *flow);
 
 /* ---- lamp.c: kedge's own event package `dialog`, where there is no PBX ---- */
 /* A new subscription, or a refresh: answers irq; 0, or a status to refuse it with. */

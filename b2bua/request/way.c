@@ -15,6 +15,7 @@
 #include "b2bua/route/peers.h"
 #include "b2bua/sip/methods.h"
 #include "b2bua/sip/sip.h"
+#include "b2bua/sip/uri.h"
 #include "conf/log.h"
 
 /* RFC 3261 21.5.4: when to come back after a 503. Seconds. */
@@ -86,14 +87,6 @@ void kg_request_refuse(nta_incoming_t *irq, int status, const char *phrase, unsi
     nta_incoming_destroy(irq);
 }
 
-static void copy_user(const url_t *url, char *out, size_t size)
-{
-    const char *user = url->url_user ? url->url_user : "";
-    if (strlen(user) >= size)
-        user = "";
-    url_unescape(out, user);
-}
-
 /* ---- in front of a PBX ---- */
 
 static int to_pbx(struct kg_requests *requests, nta_incoming_t *irq, const sip_t *sip,
@@ -107,7 +100,7 @@ static int to_pbx(struct kg_requests *requests, nta_incoming_t *irq, const sip_t
     way->from.kind = KG_PEER_PHONE;
     way->to.kind = KG_PEER_PBX;
     way->manner = rule_of(sip)->to_pbx;
-    copy_user(sip->sip_from->a_url, named, sizeof named);
+    kg_uri_user(sip->sip_from->a_url, named, sizeof named);
     if (kg_registrar_by_flow(registrar, flow, named, &sender) == 0) {
         snprintf(way->by, sizeof way->by, "%s", sender.user);
         kg_flow_clear(&sender.flow);
@@ -189,7 +182,7 @@ static int between_phones(struct kg_requests *requests, nta_incoming_t *irq, con
         nta_incoming_destroy(irq);
         return EACCES;
     }
-    copy_user(sip->sip_from->a_url, way->by, sizeof way->by);
+    kg_uri_user(sip->sip_from->a_url, way->by, sizeof way->by);
     if (strcmp(account, way->by) != 0 || !kg_sip_is_us(requests->server->sip, sip->sip_request->rq_url)) {
         kg_request_refuse(irq, SIP_403_FORBIDDEN, 0);
         return EACCES;
@@ -225,7 +218,7 @@ int kg_way_find(struct kg_requests *requests, nta_incoming_t *irq, const sip_t *
     const struct kg_config *config = &requests->server->config;
     int failed;
     memset(way, 0, sizeof *way);
-    copy_user(sip->sip_request->rq_url, way->of, sizeof way->of);
+    kg_uri_user(sip->sip_request->rq_url, way->of, sizeof way->of);
     uint32_t source = kg_peers_source(requests->server->peers, &flow->remote);
     if (source != KG_GROUP_NONE && source != KG_GROUP_PBX) { /* of a trunk: nothing that anybody waits for */
         kg_request_refuse(irq, SIP_403_FORBIDDEN, 0);
@@ -252,8 +245,8 @@ bool kg_requests_pass_options(struct kg_requests *requests, const sip_t *sip, co
     struct kg_target target;
     char user[128], named[128];
     bool passes;
-    copy_user(sip->sip_request->rq_url, user, sizeof user);
-    copy_user(sip->sip_from->a_url, named, sizeof named);
+    kg_uri_user(sip->sip_request->rq_url, user, sizeof user);
+    kg_uri_user(sip->sip_from->a_url, named, sizeof named);
     if (!user[0])
         return false;
     if (server->config.pbx_count > 0 && kg_peers_source(server->peers, &flow->remote) == KG_GROUP_PBX)

@@ -44,8 +44,8 @@ void kg_caps_free(struct kg_caps *caps);
 #define KG_CAPS_UNREADABLE "\x7f"
 
 /* May the user call this number now? On OK the call counts. number: as dialled, unescaped; separators ("-",
- * ".", "(", ")") do not matter. NULL: a user's call that is there already (taken over after a restart): it counts
- * whatever the caps say. */
+ * ".", "(", ")") do not matter. NULL: a user's call that is there already (taken over after a restart): it
+ * counts whatever the caps say. */
 struct kg_caps_answer kg_caps_ask(struct kg_caps *caps, const char *name, const char *number, int64_t now_ms);
 /* The call has ended. refund: it never was one (challenged), and does not count for the rate. */
 void kg_caps_done(struct kg_caps *caps, struct kg_caps_user *user, bool refund);

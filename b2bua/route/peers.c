@@ -208,13 +208,23 @@ static void locate_entry(struct kg_peers *peers, uint32_t group, unsigned index,
     settle(peers, group, index, place, count, now_ms);
 }
 
+/* Of every server. Returns how many. */
+static size_t addresses(const struct kg_peers *peers, struct kg_addr *out, size_t max)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < peers->count && count < max; i++)
+        out[count++] = peers->peer[i]->place.at.addr;
+    return count;
+}
+
 /* Whatever candidate a phone names, the engine sends no ICE check to a server. */
 static void tell_media(struct kg_peers *peers)
 {
     struct kg_addr addr[KG_MEDIA_AVOID_MAX];
 
     if (peers->changed && peers->server->media != NULL)
-        kg_media_avoid(peers->server->media, addr, kg_peers_addresses(peers, addr, KG_MEDIA_AVOID_MAX));
+        kg_media_avoid(peers->server->media, addr, addresses(peers, addr, KG_MEDIA_AVOID_MAX));
     peers->changed = false;
 }
 
@@ -465,13 +475,6 @@ const char *kg_peers_name(const struct kg_peers *peers, uint32_t id)
     return peer != NULL ? peer->name : "(gone)";
 }
 
-uint32_t kg_peers_group(const struct kg_peers *peers, uint32_t id)
-{
-    const struct kg_peer_state *peer = find(peers, id);
-
-    return peer != NULL ? peer->group : KG_GROUP_NONE;
-}
-
 uint32_t kg_peers_of_flow(const struct kg_peers *peers, const struct kg_flow *flow)
 {
     for (size_t i = 0; i < peers->count; i++)
@@ -479,15 +482,6 @@ uint32_t kg_peers_of_flow(const struct kg_peers *peers, const struct kg_flow *fl
             kg_addr_equal(&peers->peer[i]->place.at.addr, &flow->remote))
             return peers->peer[i]->id;
     return KG_PEER_NONE;
-}
-
-size_t kg_peers_addresses(const struct kg_peers *peers, struct kg_addr *out, size_t max)
-{
-    size_t count = 0;
-
-    for (size_t i = 0; i < peers->count && count < max; i++)
-        out[count++] = peers->peer[i]->place.at.addr;
-    return count;
 }
 
 bool kg_peers_may_connect(const struct kg_peers *peers, enum kg_transport transport,

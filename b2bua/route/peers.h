@@ -45,12 +45,8 @@ bool kg_peers_is_up(const struct kg_peers *peers, uint32_t id);
 uint32_t kg_peers_epoch(const struct kg_peers *peers, uint32_t id);
 /* "udp 192.0.2.10:5060", "(gone)" */
 const char *kg_peers_name(const struct kg_peers *peers, uint32_t id);
-/* The group it is in, or KG_GROUP_NONE. */
-uint32_t kg_peers_group(const struct kg_peers *peers, uint32_t id);
 /* The server that a flow leads to, or KG_PEER_NONE. */
 uint32_t kg_peers_of_flow(const struct kg_peers *peers, const struct kg_flow *flow);
-/* The addresses of every server, for those who must know them. Returns how many. */
-size_t kg_peers_addresses(const struct kg_peers *peers, struct kg_addr *out, size_t max);
 
 /* An answer without a transaction; true if it was to a probe. */
 bool kg_peers_answer(struct kg_peers *peers, const sip_t *sip);

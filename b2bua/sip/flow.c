@@ -1,6 +1,5 @@
 #include "b2bua/sip/flow.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <ifaddrs.h>
 #include <stdio.h>
@@ -10,6 +9,7 @@
 
 #include <sofia-sip/msg_addr.h>
 
+#include "b2bua/sip/uri.h"
 #include "conf/clock.h"
 
 /* How long a look at the interfaces holds. */
@@ -223,23 +223,6 @@ static bool is_on_link(const struct kg_addr *remote)
     return false;
 }
 
-static size_t put_user(const char *user, char *out, size_t size)
-{
-    static const char hex[] = "0123456789ABCDEF";
-    size_t n = 0;
-    for (const unsigned char *c = (const unsigned char *)user; *c && n + 4 < size; c++) {
-        if (isalnum(*c) || strchr("-_.!~*'()&=+$,", *c)) { /* RFC 3261 25.1 user */
-            out[n++] = (char)*c;
-        } else {
-            out[n++] = '%';
-            out[n++] = hex[*c >> 4];
-            out[n++] = hex[*c & 15];
-        }
-    }
-    out[n] = '\0';
-    return n;
-}
-
 char *kg_flow_contact_url(const struct kg_config *config, const struct kg_flow *flow, const char *user,
                           char buf[static KG_CONTACT_URL])
 {
@@ -252,7 +235,7 @@ char *kg_flow_contact_url(const struct kg_config *config, const struct kg_flow *
         kg_addr_set_port(&host, kg_addr_port(&flow->local));
     }
     if (user)
-        put_user(user, name, sizeof name);
+        kg_uri_escape_user(user, name, sizeof name);
     snprintf(buf, KG_CONTACT_URL, "sip:%s%s%s%s%s", name, name[0] ? "@" : "", kg_addr_format(&host, text),
              flow->transport == KG_UDP ? "" : ";transport=",
              flow->transport == KG_UDP ? "" : kg_transport_name(flow->transport));

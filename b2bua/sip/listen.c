@@ -43,7 +43,8 @@ static void bind_url(const struct kg_sip *sip, enum kg_transport transport, cons
              transport == KG_UDP ? "udp" : "tcp");
 }
 
-int kg_sip_add_local(struct kg_sip *sip, enum kg_transport transport, const struct kg_addr *addr)
+/* Creates an nta transport on addr (port set) and appends it to locals. 0 or an errno. */
+static int add_local(struct kg_sip *sip, enum kg_transport transport, const struct kg_addr *addr)
 {
     if (sip->local_count == KG_SIP_LOCALS_MAX)
         return ENOSPC;
@@ -139,7 +140,7 @@ static int add_all(struct kg_sip *sip, const struct kg_endpoint *at, const struc
         kg_addr_set_port(&addr, kg_addr_port(&at->addr));
         if (!is_offered(&addr) || have_local(sip, at->transport, &addr))
             continue;
-        int failed = kg_sip_add_local(sip, at->transport, &addr);
+        int failed = add_local(sip, at->transport, &addr);
         if (failed)
             return failed;
         added++;
@@ -166,7 +167,7 @@ static int add_listener(struct kg_sip *sip, const struct kg_endpoint *configured
     if (!failed)
         failed = kg_addr_is_any(&at.addr)                  ? add_all(sip, &at, interfaces)
                  : have_local(sip, at.transport, &at.addr) ? 0
-                                                           : kg_sip_add_local(sip, at.transport, &at.addr);
+                                                           : add_local(sip, at.transport, &at.addr);
     return failed ? explain(&at, failed, error, size) : 0;
 }
 
@@ -188,7 +189,7 @@ int kg_sip_provide(struct kg_sip *sip, enum kg_transport transport, const struct
     if (kg_addr_local_for(remote, &local) != 0)
         return 0; /* no route now: calls will say so */
     kg_addr_set_port(&local, transport == KG_TLS ? 5061 : 5060);
-    int failed = kg_sip_add_local(sip, transport, &local);
+    int failed = add_local(sip, transport, &local);
     hide_idents(sip);
     return failed;
 }

@@ -35,8 +35,6 @@ struct kg_sip {
     bool overloaded;
 };
 
-/* Creates an nta transport on `addr` (port set) and appends it to locals. 0 or an errno. */
-int kg_sip_add_local(struct kg_sip *sip, enum kg_transport transport, const struct kg_addr *addr);
 /* All listeners of the configuration. 0 or an errno and a sentence. */
 int kg_sip_listen(struct kg_sip *sip, char *error, size_t size);
 /* The transport for this local address, else one of the same family; NULL if there is none. */

@@ -1,5 +1,6 @@
 #include "b2bua/sip/uri.h"
 
+#include <ctype.h>
 #include <string.h>
 #include <strings.h>
 
@@ -14,6 +15,32 @@ bool kg_uri_is_sound(const url_t *url)
     if (url_d(&copy, read) != 0)
         return false;
     return url_e(again, sizeof again, &copy) == len && memcmp(text, again, (size_t)len) == 0;
+}
+
+void kg_uri_user(const url_t *url, char *out, size_t size)
+{
+    const char *user = url->url_user ? url->url_user : "";
+    if (url->url_type == url_tel && url->url_host)
+        user = url->url_host;
+    if (strlen(user) >= size || strstr(user, "%00"))
+        user = "";
+    url_unescape(out, user);
+}
+
+void kg_uri_escape_user(const char *user, char *out, size_t size)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    size_t n = 0;
+    for (const unsigned char *c = (const unsigned char *)user; *c && n + 4 < size; c++) {
+        if (isalnum(*c) || strchr("-_.!~*'()&=+$,", *c)) {
+            out[n++] = (char)*c;
+        } else {
+            out[n++] = '%';
+            out[n++] = hex[*c >> 4];
+            out[n++] = hex[*c & 15];
+        }
+    }
+    out[n] = '\0';
 }
 
 /* Found before libsofia's, by libsofia too (README.md, "The shim"): its own reads on behind the end of a text
