@@ -14,6 +14,7 @@
 #include "b2bua/call/identity.h"
 #include "b2bua/route/numbers.h"
 #include "b2bua/route/trunks.h"
+#include "b2bua/sip/sip.h"
 #include "b2bua/sip/uri.h"
 
 #define USER_SIZE KG_IDENTITY_USER
@@ -105,11 +106,16 @@ static url_t as_it_came(const url_t *url)
 
 /* What a phone wrote, it wrote for the PBX; what a trunk wrote means kedge. */
 static void to_pbx(const struct kg_leg *leg, const sip_t *sip, const char *caller, const char *called,
-                   const char *there, sip_from_t *from, sip_to_t *to)
+                   const char *there, struct kg_sip_host text[static 2], sip_from_t *from, sip_to_t *to)
 {
     bool rewritten = called != sip->sip_request->rq_url->url_user;
+    const struct kg_sip *stack = leg->call->calls->server->sip;
     *from->a_url = as_it_came(sip->sip_from->a_url);
     *to->a_url = as_it_came(sip->sip_to->a_url);
+    if (!leg->call->leg[KG_SIDE_A].pbx) {
+        kg_sip_mean_server(stack, from->a_url, &leg->flow.remote, &text[0]);
+        kg_sip_mean_server(stack, to->a_url, &leg->flow.remote, &text[1]);
+    }
     if (from->a_url->url_type != url_tel)
         from->a_url->url_user = caller;
     if (leg->call->leg[KG_SIDE_A].trunk)
@@ -132,6 +138,7 @@ int kg_parties_open(struct kg_leg *leg, const sip_t *sip)
 {
     const struct kg_call *call = leg->call;
     char caller_text[USER_SIZE], called_text[USER_SIZE], own[KG_ADDR_STR + 2], there[KG_ADDR_STR + 2];
+    struct kg_sip_host text[2];
     sip_from_t from[1];
     sip_to_t to[1];
     sip_from_init(from);
@@ -147,7 +154,7 @@ int kg_parties_open(struct kg_leg *leg, const sip_t *sip)
     if (leg->trunk)
         to_trunk(leg, sip, caller, called, from, to);
     else if (leg->pbx)
-        to_pbx(leg, sip, caller, called, there, from, to);
+        to_pbx(leg, sip, caller, called, there, text, from, to);
     else
         to_phone(leg, sip, caller, own, from, to);
     bool as_is = leg->pbx && !leg->trunk; /* a PBX gets what its phone wrote */
@@ -159,14 +166,14 @@ int kg_parties_open(struct kg_leg *leg, const sip_t *sip)
     return kg_leg_open(leg, from, to);
 }
 
-/* To a server whose numeric address a phone or a trunk does not write: the trunk's domain, the PBX's address.
- */
+/* To a server whose numeric address nobody else writes: the trunk's domain, the PBX's address. */
 char *kg_parties_target(const struct kg_leg *leg, const sip_t *sip)
 {
     const struct kg_call *call = leg->call;
     const url_t *came = sip->sip_request->rq_url;
     char text[USER_SIZE], there[KG_ADDR_STR + 2];
     const char *called = user_for(leg, KG_NUMBER_CALLED, called_by(leg), came, text);
+    struct kg_sip_host host;
     char port[8];
     url_t url = *came;
     if (leg->trunk) {
@@ -179,6 +186,7 @@ char *kg_parties_target(const struct kg_leg *leg, const sip_t *sip)
         url.url_port = port;
     } else if (came->url_type != url_tel) {
         url.url_user = called;
+        kg_sip_mean_server(call->calls->server->sip, &url, &leg->flow.remote, &host);
     }
     return kg_url_text(&url);
 }

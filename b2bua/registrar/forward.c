@@ -78,24 +78,13 @@ void kg_forward_free(struct kg_forward *f)
 /* One of the phone's URIs, with a host that may have become longer. */
 #define URI_SIZE (KG_SIP_URI_MAX + KG_ADDR_STR + 32)
 
-/* A URI of the phone's request as the PBX shall see it. A phone that knows kedge by an address means the PBX
- * by it; a name stays, it is the PBX's domain. */
+/* A URI of the phone's request as the PBX shall see it. */
 static void write_uri(const struct kg_front *front, const url_t *url, const struct kg_flow *flow,
                       char out[static URI_SIZE])
 {
-    char host[KG_ADDR_STR], bracketed[KG_ADDR_STR + 2], port[16];
-    struct kg_addr numeric;
+    struct kg_sip_host text;
     url_t copy = *url;
-
-    if (url->url_host && kg_addr_parse_host(url->url_host, 0, &numeric) == 0 &&
-        kg_sip_is_us(front->registrar->server->sip, url)) {
-        kg_addr_format_host(&flow->remote, host);
-        snprintf(bracketed, sizeof bracketed, strchr(host, ':') ? "[%s]" : "%s", host);
-        snprintf(port, sizeof port, "%u", kg_addr_port(&flow->remote));
-        copy.url_host = bracketed;
-        copy.url_port = url->url_user ? NULL : port;
-        copy.url_params = NULL;
-    }
+    kg_sip_mean_server(front->registrar->server->sip, &copy, &flow->remote, &text);
     url_e(out, URI_SIZE, &copy);
 }
 

@@ -175,28 +175,18 @@ static url_t *with_host(su_home_t *home, const url_t *url, const char *user, con
     return url_hdup(home, &made);
 }
 
-/* An address of kedge in a phone's request means the PBX: as in REGISTER (registrar/forward.c). */
-static url_t *toward_server(su_home_t *home, const struct kg_requests *requests, const url_t *url,
-                            const struct kg_flow *flow)
-{
-    char host[KG_ADDR_STR];
-    struct kg_addr numeric;
-    if (!url->url_host || kg_addr_parse_host(url->url_host, 0, &numeric) != 0 ||
-        !kg_sip_is_us(requests->server->sip, url))
-        return url_hdup(home, url);
-    kg_addr_format_host(&flow->remote, host);
-    return with_host(home, url, NULL, su_sprintf(home, strchr(host, ':') ? "[%s]" : "%s", host),
-                     url->url_user ? NULL : su_sprintf(home, "%u", kg_addr_port(&flow->remote)));
-}
-
 url_t *kg_compose_uri(su_home_t *home, const struct kg_requests *requests, const url_t *url, const char *user,
                       struct kg_peer from, struct kg_peer to, const struct kg_flow *flow)
 {
     const char *domain = requests->server->config.sip.domain;
     struct kg_addr numeric;
     char own[KG_ADDR_STR];
-    if (to.kind != KG_PEER_PHONE)
-        return toward_server(home, requests, url, flow);
+    if (to.kind != KG_PEER_PHONE) {
+        struct kg_sip_host text;
+        url_t made = *url;
+        kg_sip_mean_server(requests->server->sip, &made, &flow->remote, &text);
+        return url_hdup(home, &made);
+    }
     if (from.kind != KG_PEER_PHONE && url->url_host && kg_addr_parse_host(url->url_host, 0, &numeric))
         return with_host(home, url, user, url->url_host, NULL); /* the PBX's domain */
     kg_addr_format_host(&flow->local, own);

@@ -195,3 +195,18 @@ bool kg_sip_is_us(const struct kg_sip *sip, const url_t *url)
             return true;
     return false;
 }
+
+void kg_sip_mean_server(const struct kg_sip *sip, url_t *url, const struct kg_addr *server,
+                        struct kg_sip_host *text)
+{
+    char host[KG_ADDR_STR];
+    struct kg_addr numeric;
+    if (!url->url_host || kg_addr_parse_host(url->url_host, 0, &numeric) != 0 || !kg_sip_is_us(sip, url))
+        return;
+    kg_addr_format_host(server, host);
+    snprintf(text->host, sizeof text->host, strchr(host, ':') ? "[%s]" : "%s", host);
+    snprintf(text->port, sizeof text->port, "%u", (unsigned)kg_addr_port(server));
+    url->url_host = text->host;
+    url->url_port = url->url_user ? NULL : text->port;
+    url->url_params = NULL;
+}

@@ -75,5 +75,12 @@ void kg_sip_proved(const struct kg_flow *flow);
 bool kg_sip_is_encoded(const sip_t *sip);
 /* True for one of our own addresses or the configured domain. */
 bool kg_sip_is_us(const struct kg_sip *sip, const url_t *url);
+/* A phone that knows kedge by an address means by it the server that its request goes to; a name stays, it is
+ * that server's domain. Changes url, which then has no parameters and lives as long as text does. */
+struct kg_sip_host {
+    char host[KG_ADDR_STR + 2], port[8];
+};
+void kg_sip_mean_server(const struct kg_sip *sip, url_t *url, const struct kg_addr *server,
+                        struct kg_sip_host *text);
 
 #endif

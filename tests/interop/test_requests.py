@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from interop.agent import Message, token
+from interop.agent import Message, sdp, token
 from interop.hosts import background, until
 
 USERS = ("alice", "bob", "carol")
@@ -230,6 +230,13 @@ def test_address_of_kedge_means_the_pbx(front, hosts):
     take = background(phone.request, "MESSAGE", f"sip:bob@{front.kedge.host.addr}", TEXT, "hello")
     got = answered(front.pbx, "MESSAGE", 200)
     assert take().status == 200 and got.uri == f"sip:bob@{hosts[3].addr}"
+    take = background(phone.request, "INVITE", f"sip:bob@{front.kedge.host.addr}:{phone.server[1]}", body=sdp(phone.ip, 4000))
+    got = answered(front.pbx, "INVITE", 486)
+    assert take().status == 486 and got.uri == f"sip:bob@{hosts[3].addr}" and f"<sip:bob@{hosts[3].addr}>" in got.get("to")
+    is_clean(got, front.kedge.host.addr + ">", hosts[1].addr)
+    take = background(phone.request, "INVITE", "sip:bob@pbx.test", body=sdp(phone.ip, 4000))
+    got = answered(front.pbx, "INVITE", 486)
+    assert take().status == 486 and got.uri == "sip:bob@pbx.test", "a name is the PBX's own"
 
 
 def test_pbx_that_does_not_answer(stage, hosts):
