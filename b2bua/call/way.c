@@ -236,8 +236,9 @@ static int ask_caps(struct kg_inquiry *in)
         return 0;
     name_payer(in, payer);
     /* A user part that is longer than any number, or has a NUL in it, could hide one from the caps. */
-    const char *number =
-        in->user[0] || !in->sip->sip_request->rq_url->url_user ? in->user : KG_CAPS_UNREADABLE;
+    const url_t *url = in->sip->sip_request->rq_url;
+    bool says = url->url_type == url_tel || url->url_user;
+    const char *number = in->user[0] || !says ? in->user : KG_CAPS_UNREADABLE;
     struct kg_caps_answer answer = kg_caps_ask(server->caps, payer, number, kg_mono_ms());
     if (answer.verdict == KG_CAPS_OK) {
         in->cap = answer.user;

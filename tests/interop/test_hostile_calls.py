@@ -114,11 +114,17 @@ def test_who_watches_a_lamp_cannot_take_the_call(stage, hosts, header):
                                  "sip:0900" + "-" * 130 + "123@kedge.test", "sip:0900123%00@kedge.test",
                                  "sip:%30900123@kedge.test", "sip:0-9.0(0)123@kedge.test", "sip:0900123;phone-context=x@kedge.test",
                                  "tel:0900123;phone-context=" + "x" * 140, "sip:0900123@kedge.test;user=phone"))
-def test_caps_read_what_a_gateway_would_dial(site, hosts, stage, uri):
+@pytest.mark.parametrize("front", (False, True))
+def test_caps_read_what_a_gateway_would_dial(site, hosts, stage, uri, front):
     itsp = stage.add(Itsp(hosts[4], {}, proofs=()))
-    s = site(trunks=[{"name": "itsp", "server": f"udp:{hosts[4].addr}:5060", "register": False, "probe": 0}],
-             caps=[{"user": "*", "deny": ["0900"]}], routes=[{"number": "*", "to": "itsp"}])
-    mallory = s.phone("mallory")
+    caps = [{"user": "*", "deny": ["0900"]}]
+    if front:
+        kedge = stage.kedge(hosts[0], config={"pbx": [f"udp:{hosts[4].addr}:5060"], "caps": caps})
+        mallory = stage.agent(hosts[1], "mallory", "pw", (kedge.host.addr, 5060))
+    else:
+        s = site(trunks=[{"name": "itsp", "server": f"udp:{hosts[4].addr}:5060", "register": False, "probe": 0}], caps=caps,
+                 routes=[{"number": "*", "to": "itsp"}])
+        mallory = s.phone("mallory")
     answer = mallory.request("INVITE", uri, body=sdp(mallory.ip, 30000), to="<sip:x@kedge.test>", timeout=4)
     assert answer is not None and 400 <= answer.status < 500, itsp.requests.get().start if answer is None else answer
     assert itsp.quiet("INVITE", 0.3)
