@@ -174,6 +174,7 @@ struct kg_call {
     bool listed;       /* by the list being made */
     int64_t handed_ms; /* until then whoever calls with its name may take it over (replaces.c) */
     unsigned holds;    /* media replies still to come, callbacks on the stack: the memory stays until 0 */
+    struct kg_call *dead_next;
     struct kg_transfer *transfer; /* that it is part of; NULL: none */
     struct kg_relay *relays;      /* in-dialog requests passing through */
 };
@@ -192,6 +193,8 @@ struct kg_calls {
     struct kg_call *by_id;
     struct kg_call *by_invite;
     size_t count;
+    unsigned walks;                          /* through by_id, under way */
+    struct kg_call *dead;                    /* freed after the last of them */
     struct kg_record *recent[KG_RECENT_MAX]; /* ring */
     size_t recent_next;
     struct kg_ending *endings;

@@ -28,6 +28,55 @@
 
 #define ALLOW "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REFER, NOTIFY, MESSAGE"
 
+static void free_memory(struct kg_call *call)
+{
+    struct kg_calls *calls = call->calls;
+    if (calls->walks > 0) {
+        call->dead_next = calls->dead;
+        calls->dead = call;
+        return;
+    }
+    kg_record_free(call->record);
+    free(call);
+}
+
+/* While all calls are walked through, what happens to one may end another, as a transfer's two, and that one
+ * may be next: the memory stays until the walk is over. */
+static void begin_walk(struct kg_calls *calls)
+{
+    calls->walks++;
+}
+
+static void end_walk(struct kg_calls *calls)
+{
+    if (--calls->walks > 0)
+        return;
+    while (calls->dead) {
+        struct kg_call *call = calls->dead;
+        calls->dead = call->dead_next;
+        free_memory(call);
+    }
+}
+
+static void tick_one(struct kg_call *call, int64_t now, unsigned *asked)
+{
+    struct kg_leg *b = &call->leg[KG_SIDE_B];
+    if (b->fork && kg_branch_tick(b, now)) /* it knows better than the state machine who is unheard */
+        return;
+    if (call->doubt_ms && now >= call->doubt_ms)
+        kg_leg_doubt_tick(call, now);
+    else if (call->bye_due_ms && now >= call->bye_due_ms)
+        kg_bye_tick(call, now);
+    else if (now >= call->fsm.deadline_ms)
+        kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_TIMER});
+    else if (now >= call->path.deadline_ms)
+        kg_path_tick(call);
+    else if (now >= call->session_due_ms)
+        kg_session_tick(call);
+    else if (call->ports_unknown && (*asked)++ < PORTS_A_TICK)
+        kg_talk_ask_ports(call);
+}
+
 static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *arg)
 {
     (void)magic;
@@ -35,24 +84,13 @@ static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *a
     int64_t now = kg_mono_ms();
     struct kg_call *call, *next;
     unsigned asked = 0;
+    begin_walk(calls);
     HASH_ITER(hh, calls->by_id, call, next)
     {
-        struct kg_leg *b = &call->leg[KG_SIDE_B];
-        if (b->fork && kg_branch_tick(b, now)) /* it knows better than the state machine who is unheard */
-            continue;
-        if (call->doubt_ms && now >= call->doubt_ms)
-            kg_leg_doubt_tick(call, now);
-        else if (call->bye_due_ms && now >= call->bye_due_ms)
-            kg_bye_tick(call, now);
-        else if (now >= call->fsm.deadline_ms)
-            kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_TIMER});
-        else if (now >= call->path.deadline_ms)
-            kg_path_tick(call);
-        else if (now >= call->session_due_ms)
-            kg_session_tick(call);
-        else if (call->ports_unknown && asked++ < PORTS_A_TICK)
-            kg_talk_ask_ports(call);
+        if (!call->over)
+            tick_one(call, now, &asked);
     }
+    end_walk(calls);
     su_timer_set_interval(timer, on_tick, arg, TICK_MS);
 }
 
@@ -216,12 +254,6 @@ void kg_call_free_targets(struct kg_call *call)
     call->called = NULL;
 }
 
-static void free_memory(struct kg_call *call)
-{
-    kg_record_free(call->record);
-    free(call);
-}
-
 void kg_call_end(struct kg_call *call)
 {
     struct kg_calls *calls = call->calls;
@@ -289,6 +321,7 @@ static void lose(struct kg_leg *leg)
 void kg_calls_flow_lost(struct kg_calls *calls, tport_t *tport)
 {
     struct kg_call *call, *next;
+    begin_walk(calls);
     HASH_ITER(hh, calls->by_id, call, next)
     {
         call->holds++;
@@ -301,6 +334,7 @@ void kg_calls_flow_lost(struct kg_calls *calls, tport_t *tport)
         }
         kg_call_unhold(call);
     }
+    end_walk(calls);
 }
 
 /* A phone in a call has registered from another place: everything follows it there, as after a request of its
@@ -311,6 +345,7 @@ void kg_calls_moved(struct kg_calls *calls, const char *user, const struct kg_fl
                     const struct kg_flow *after)
 {
     struct kg_call *call, *next;
+    begin_walk(calls);
     HASH_ITER(hh, calls->by_id, call, next)
     {
         call->holds++;
@@ -326,6 +361,7 @@ void kg_calls_moved(struct kg_calls *calls, const char *user, const struct kg_fl
         }
         kg_call_unhold(call);
     }
+    end_walk(calls);
 }
 
 static void recover(struct kg_calls *calls, const struct kg_media_session_info *info)
@@ -395,10 +431,13 @@ void kg_calls_media_event(struct kg_calls *calls, const struct kg_media_event *e
 void kg_calls_shutdown(struct kg_calls *calls)
 {
     struct kg_call *call, *next;
+    begin_walk(calls);
     HASH_ITER(hh, calls->by_id, call, next)
     {
-        kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_SHUTDOWN});
+        if (!call->over)
+            kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_SHUTDOWN});
     }
+    end_walk(calls);
 }
 
 bool kg_calls_are_done(const struct kg_calls *calls)

@@ -162,6 +162,25 @@ char *kg_flow_route_url(const struct kg_flow *flow, char buf[static KG_FLOW_URL]
     return buf;
 }
 
+static bool is_link_local(const struct kg_addr *addr)
+{
+    if (kg_addr_family(addr) == AF_INET6)
+        return IN6_IS_ADDR_LINKLOCAL(&addr->in6.sin6_addr);
+    return ntohl(addr->in4.sin_addr.s_addr) >> 16 == 0xa9fe; /* 169.254/16 */
+}
+
+/* Record-Route is not signed, and who answers behind a proxy may write into it what he likes: it does not
+ * lead from a server on the Internet into the network that kedge is in, nor to this machine or its link. */
+static bool may_follow(const struct kg_addr *server, const struct kg_addr *hop)
+{
+    if (kg_addr_same_host(server, hop))
+        return true;
+    if (!kg_addr_is_usable(hop) || (kg_addr_is_loopback(hop) && !kg_addr_is_loopback(server)) ||
+        is_link_local(hop))
+        return false;
+    return !kg_addr_is_private(hop) || kg_addr_is_private(server);
+}
+
 char *kg_flow_hop_url(const struct kg_flow *flow, nta_leg_t *dialog, char buf[static KG_HOP_URL])
 {
     const sip_route_t *route = NULL;
@@ -173,7 +192,8 @@ char *kg_flow_hop_url(const struct kg_flow *flow, nta_leg_t *dialog, char buf[st
     const url_t *url = route->r_url;
     unsigned long port = url->url_port && *url->url_port ? strtoul(url->url_port, NULL, 10) : 5060;
     if (port == 0 || port > 65535 ||
-        kg_addr_parse_host(url->url_host ? url->url_host : "", (uint16_t)port, &hop))
+        kg_addr_parse_host(url->url_host ? url->url_host : "", (uint16_t)port, &hop) ||
+        !may_follow(&flow->remote, &hop) || kg_addr_equal(&hop, &flow->local))
         return buf;
     snprintf(buf, KG_HOP_URL, "sip:%s;transport=%s", kg_addr_format(&hop, text),
              kg_transport_name(flow->transport));

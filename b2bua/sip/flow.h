@@ -43,7 +43,8 @@ bool kg_flow_is_up(const struct kg_flow *flow);
 #define KG_FLOW_URL (KG_ADDR_STR + 32)
 char *kg_flow_route_url(const struct kg_flow *flow, char buf[static KG_FLOW_URL]);
 /* The same for a request in a dialog with a server: a proxy of its own that it put in between by Record-Route
- * is used where its address is numeric. Not for phones, which could point us anywhere. Returns buf. */
+ * is used where its address is numeric, and not one of this machine or, for a server on the Internet, of a
+ * private network. Not for phones, which could point us anywhere. Returns buf. */
 #define KG_HOP_URL (KG_FLOW_URL + 16)
 char *kg_flow_hop_url(const struct kg_flow *flow, nta_leg_t *dialog, char buf[static KG_HOP_URL]);
 /* Our own Contact toward the peer of this flow: "sip:user@advertised-or-local:port;transport=tcp" without

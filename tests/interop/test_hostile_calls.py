@@ -1,11 +1,12 @@
 """Phones with valid passwords, providers and PBXes that mean harm: calls, transfers, subscriptions."""
 import re
+import socket
 import time
 
 import pytest
 
 from interop.agent import Dialog, Message, digest, sdp, talk, token
-from interop.hosts import background, until
+from interop.hosts import background, socket_in, until
 from interop.itsp import Itsp
 from interop.test_subscriptions import Office, answered, lamp_state
 
@@ -128,3 +129,40 @@ def test_caps_read_what_a_gateway_would_dial(site, hosts, stage, uri, front):
     answer = mallory.request("INVITE", uri, body=sdp(mallory.ip, 30000), to="<sip:x@kedge.test>", timeout=4)
     assert answer is not None and 400 <= answer.status < 500, itsp.requests.get().start if answer is None else answer
     assert itsp.quiet("INVITE", 0.3)
+
+
+# ---- where kedge can be made to send something ----
+
+def ear_at(host, ip, port):
+    """What arrives at an address of kedge's own machine."""
+    s = socket_in(host, socket.AF_INET)
+    s.bind((ip, port))
+    s.settimeout(0.3)
+    return s
+
+
+def silent(s):
+    try:
+        return not s.recv(65536)
+    except TimeoutError:
+        return True
+
+
+def test_record_route_of_a_provider_leads_nowhere_inside(site, hosts, stage):
+    """What its far end wrote into Record-Route does not make kedge talk to itself or to its own network."""
+    itsp = stage.add(Itsp(hosts[4], {}, proofs=()))
+    s = site(trunks=[{"name": "itsp", "server": f"udp:{hosts[4].addr}:5060", "register": False, "probe": 0}],
+             routes=[{"number": "*", "to": "itsp"}])
+    alice = s.phone("alice")
+    ear = ear_at(hosts[0], "127.0.0.1", 5099)
+    for route in ("127.0.0.1:5099", "169.254.169.254:80", "10.0.0.1:5060", "0.0.0.0:5099", "224.0.0.1:5060", hosts[0].addr + ":5060"):
+        call, far = Dialog(alice, s.rtp(alice)), Dialog(itsp, stage.rtp(itsp.host))
+        result = background(call.call, "0301234")
+        invite = itsp.expect("INVITE")
+        ack = far.answer(invite, headers=[f"Record-Route: <sip:{route};lr>"])
+        assert result().status == 200 and ack is not None
+        end = background(call.bye)
+        itsp.reply(itsp.expect("BYE"), 200)
+        assert end().status == 200
+        assert silent(ear)
+    s.kedge.no_calls()
