@@ -245,10 +245,13 @@ static int ask_caps(struct kg_inquiry *in)
         return 0;
     }
     kg_counters.calls_capped++;
+    char more[80] = "";
+    if (answer.held_back > 0)
+        snprintf(more, sizeof more, "; %u more of its calls were refused since the last such line",
+                 answer.held_back);
     if (answer.say)
-        kg_warn("call",
-                "%s cannot call %s: %s (caps; %u more of its calls were refused since the last such line)",
-                payer, in->user, kg_caps_why(answer.verdict), answer.held_back);
+        kg_warn("call", "%s cannot call %s: %d, %s (caps%s)", payer, in->user, (int)answer.status,
+                kg_caps_why(answer.verdict), more);
     kg_inquiry_refuse(in, (int)answer.status, (int)answer.retry_after_s);
     return EPERM;
 }
@@ -304,9 +307,19 @@ size_t kg_way_out(struct kg_call *call, const char *account, const char *number,
 
 /* ---- all of it ---- */
 
+/* sought: the account that was looked for, where a route or a trunk's `ring` named it; else NULL. */
+static void say_refused(const struct kg_inquiry *in, const struct kg_route_decision *way, const char *sought)
+{
+    bool renamed = sought && strcmp(sought, in->user) != 0;
+    kg_info("call", "%s cannot call %s%s%s: %d, %s%s%s", in->caller, in->user,
+            in->trunk ? " over the trunk " : "", in->trunk ? side_of(in) : "", way->status, way->why,
+            renamed ? ": " : "", renamed ? sought : "");
+}
+
 int kg_inquiry_route(struct kg_inquiry *in)
 {
     struct kg_route_decision way;
+    const char *sought = NULL;
     take_facts(in);
     if (in->trunk && kg_trunk_is_full(in->trunk)) {
         kg_info("call", "%s cannot call %s: the trunk %s has as many calls as it may have", in->caller,
@@ -317,9 +330,10 @@ int kg_inquiry_route(struct kg_inquiry *in)
     for (way = kg_route_decide(&in->facts);
          way.verdict == KG_ROUTE_AUTHENTICATE || way.verdict == KG_ROUTE_LOOK_UP;
          way = kg_route_decide(&in->facts)) {
-        if (way.verdict == KG_ROUTE_LOOK_UP)
+        if (way.verdict == KG_ROUTE_LOOK_UP) {
+            sought = way.look_by == KG_LOOKED_BY_USER ? way.user : NULL;
             look_up(in, &way);
-        else if (authenticate(in) != 0)
+        } else if (authenticate(in) != 0)
             return EACCES;
     }
     in->policy = way.policy;
@@ -334,7 +348,7 @@ int kg_inquiry_route(struct kg_inquiry *in)
         collect_servers(in, &way);
     if (way.verdict != KG_ROUTE_REFUSE)
         return 0;
-    kg_info("call", "%s cannot call %s: %d, %s", in->caller, in->user, way.status, way.why);
+    say_refused(in, &way, sought);
     kg_inquiry_refuse(in, way.status, way.status == 503 ? KG_CALL_RETRY_AFTER : 0);
     return EHOSTUNREACH;
 }

@@ -20,6 +20,13 @@ void kg_show_accounts(const json_t *answer)
                    "No accounts. Make one: kedgectl account add NAME --generate");
 }
 
+/* 0 means that there is none: "-" in a table. */
+static void blank_zero(json_t *row, const char *key)
+{
+    if (json_integer_value(json_object_get(row, key)) == 0)
+        json_object_del(row, key);
+}
+
 void kg_show_registrations(const json_t *answer)
 {
     static const struct kg_column columns[] = {
@@ -41,6 +48,7 @@ void kg_show_registrations(const json_t *answer)
     {
         json_t *row = json_copy(phone);
         json_object_set(row, "learnt", json_object_get(json_object_get(phone, "keepalive"), "state"));
+        blank_zero(row, "keepalive_s");
         json_array_append_new(rows, row);
     }
     kg_table_print(rows, columns, COUNT(columns), "No phone is registered.");
@@ -71,7 +79,12 @@ void kg_show_trunks(const json_t *answer)
         {"CALLS", "calls", KG_SHOW_TEXT},
     };
 
-    kg_table_print(answer, columns, COUNT(columns), "No trunks are configured.");
+    json_t *rows = json_deep_copy(answer), *trunk;
+    size_t index;
+
+    json_array_foreach(rows, index, trunk) blank_zero(trunk, "status");
+    kg_table_print(rows, columns, COUNT(columns), "No trunks are configured.");
+    json_decref(rows);
 }
 
 void kg_show_bans(const json_t *answer)

@@ -154,6 +154,8 @@ struct kg_route_decision kg_route_decide(const struct kg_route_facts *facts)
     }
     if (way.verdict != KG_ROUTE_LOOK_UP || way.look_by != facts->looked)
         return way;
+    if (embedded && !facts->account_exists && facts->source == KG_FROM_TRUNK && way.user == facts->user)
+        return refuse(404, "no route is for it, the trunk has no `ring`, and no account has this name");
     if (embedded && !facts->account_exists)
         return refuse(404, "no account has this name");
     return refuse(480, "the called user has no phone registered at the moment");

@@ -289,16 +289,28 @@ static const char *reason_of(int status)
 static void tell(struct kg_trunk *trunk)
 {
     const struct kg_enrol *e = &trunk->enrol;
+    int status = trunk->unasked ? KG_TRUNK_UNASKED : e->state == KG_ENROL_REGISTERED ? 200 : e->status;
     int64_t wait_s = (e->due_ms - kg_mono_ms() + 999) / 1000;
-    if (e->state == KG_ENROL_REGISTERED && trunk->said != 200)
+    if (trunk->said == status)
+        return;
+    if (e->state == KG_ENROL_REGISTERED)
         kg_info("trunk", "trunk %s is registered for %u s", trunk->config.name, e->granted_s);
-    else if (e->state == KG_ENROL_REFUSED && trunk->said != e->status)
-        kg_error("trunk", "trunk %s: the provider answers %d to its registration: %s. Tried again in %lld s.",
+    else if (e->state == KG_ENROL_REFUSED)
+        kg_error("trunk",
+                 "trunk %s: the provider answers %d to its registration: %s. Tried again in %lld s, or when "
+                 "what was wrong is corrected and reloaded.",
                  trunk->config.name, e->status, reason_of(e->status), (long long)wait_s);
-    else if (e->state == KG_ENROL_WAITING && trunk->said != e->status)
+    else if (e->state == KG_ENROL_WAITING && trunk->unasked)
+        kg_warn("trunk",
+                "trunk %s cannot be registered: no server of it is up, has an address and can be reached "
+                "(kedgectl peers). Tried again in %lld s, and so on.",
+                trunk->config.name, (long long)wait_s);
+    else if (e->state == KG_ENROL_WAITING)
         kg_warn("trunk", "trunk %s: registration failed with %d: %s. Tried again in %lld s, and so on.",
                 trunk->config.name, e->status, reason_of(e->status), (long long)wait_s);
-    trunk->said = e->state == KG_ENROL_REGISTERED ? 200 : e->status;
+    else
+        return;
+    trunk->said = status;
 }
 
 /* What of our Contact the 200 says; else its Expires; 0: nothing. */
@@ -335,6 +347,7 @@ static void take_answer(struct kg_trunk *trunk, nta_outgoing_t *orq, const sip_t
     struct kg_enrol_answer answer = {.status = sip ? sip->sip_status->st_status : 408};
     struct kg_challenge challenge = {.stale = false};
     msg_t *proof = NULL;
+    trunk->unasked = sip && nta_sip_is_internal(sip); /* nta's words for what it could not send */
     if (answer.status == 401 || answer.status == 407) {
         proof = kg_trunk_prove(trunk, KG_ACCOUNT_PROVIDER, NULL, orq, sip, trunk->enrol.proofs);
         answer.provable = proof != NULL;
@@ -393,9 +406,11 @@ static int on_answer(nta_outgoing_magic_t *magic, nta_outgoing_t *orq, const sip
 
 /* ---- acting ---- */
 
-static void fail(struct kg_trunk *trunk, int status)
+/* Nothing was sent, or nothing came. */
+static void fail(struct kg_trunk *trunk, bool asked)
 {
-    struct kg_enrol_answer answer = {.status = status};
+    struct kg_enrol_answer answer = {.status = asked ? 408 : 503};
+    trunk->unasked = !asked;
     kg_enrol_answered(&trunk->enrol, &answer, kg_mono_ms(), chance());
     if (trunk->enrol.state != KG_ENROL_LEAVING)
         tell(trunk);
@@ -406,11 +421,11 @@ static void act(struct kg_trunk *trunk, enum kg_enrol_act what, msg_t *proof)
     if (what != KG_ENROL_PROVE)
         msg_destroy(proof);
     if (what == KG_ENROL_PROVE && !send_out(trunk, proof))
-        fail(trunk, 503);
+        fail(trunk, false);
     if (what == KG_ENROL_SEND)
         trunk->tried_count = 0;
     if (what == KG_ENROL_SEND && (!find_flow(trunk) || !send_out(trunk, make_register(trunk))))
-        fail(trunk, 503);
+        fail(trunk, false);
 }
 
 /* The server fell silent and is back: if it was restarted, it may have forgotten us. */
@@ -432,7 +447,7 @@ void kg_trunk_tick(struct kg_trunk *trunk, int64_t now_ms)
         trunk->orq = NULL;
         judge(trunk, NULL);
         if (!try_next(trunk, NULL))
-            fail(trunk, 408);
+            fail(trunk, true);
     }
     enum kg_enrol_act what = kg_enrol_tick(&trunk->enrol, now_ms);
     act(trunk, what, NULL);

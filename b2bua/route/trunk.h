@@ -11,6 +11,8 @@
 /* A server that says nothing at all for so long gives way to the next one: nobody waits for this as for a
  * call. */
 #define KG_TRUNK_ANSWER_MS 4000
+/* In place of a status: nobody could be asked. */
+#define KG_TRUNK_UNASKED (-1)
 
 struct kg_trunk {
     struct kg_trunk *prev, *next;
@@ -36,7 +38,8 @@ struct kg_trunk {
     char pbx_realm[256];                     /* likewise at the PBX */
     char *service_route;                     /* of the last 200 */
     uint32_t calls;
-    int said; /* the status that the log has last told of */
+    int said;     /* the status that the log has last told of, or KG_TRUNK_UNASKED; 0: none */
+    bool unasked; /* no REGISTER went out: no server has an address, or each is down */
 };
 
 struct kg_trunks {

@@ -352,15 +352,16 @@ json_t *kg_trunks_json(const struct kg_trunks *trunks)
         if (trunk->index == SIZE_MAX)
             continue;
         json_array_append_new(
-            list, json_pack("{s:s, s:s, s:s, s:s?, s:o, s:o, s:i, s:i, s:i, s:i, s:b}", "name",
-                            trunk->config.name, "state", kg_enrol_state_name(e->state), "server",
-                            kg_server_at_format(&trunk->config.server[0], at), "remote",
-                            kg_addr_is_set(&trunk->flow.remote) ? kg_addr_format(&trunk->flow.remote, remote)
-                                                                : NULL,
-                            "expires_in", seconds_until(e->expires_ms, now_ms), "next_in",
-                            seconds_until(e->state == KG_ENROL_OFF ? 0 : e->due_ms, now_ms), "failures",
-                            (int)e->failures, "status", e->status, "calls", (int)trunk->calls, "calls_limit",
-                            (int)trunk->config.calls, "trusted", trunk->config.trusted));
+            list,
+            json_pack("{s:s, s:s, s:s, s:s?, s:o, s:o, s:i, s:i, s:i, s:i, s:b}", "name", trunk->config.name,
+                      "state", kg_enrol_state_name(e->state), "server",
+                      kg_server_at_format(&trunk->config.server[0], at), "remote",
+                      kg_addr_is_set(&trunk->flow.remote) ? kg_addr_format(&trunk->flow.remote, remote)
+                                                          : NULL,
+                      "expires_in", seconds_until(e->expires_ms, now_ms), "next_in",
+                      seconds_until(e->state == KG_ENROL_OFF ? 0 : e->due_ms, now_ms), "failures",
+                      (int)e->failures, "status", trunk->unasked ? 0 : e->status, "calls", (int)trunk->calls,
+                      "calls_limit", (int)trunk->config.calls, "trusted", trunk->config.trusted));
     }
     return list;
 }

@@ -132,6 +132,16 @@ def test_wrong_password_is_said_and_not_tried_again_and_again(lab, stage):
     registered(kedge)
 
 
+def test_a_provider_that_cannot_be_asked_is_not_blamed(lab, stage):
+    """Nobody is there, and nobody refused anything."""
+    at = {"name": "itsp", "server": ["udp:127.0.0.1:9"], "user": "kedge", "password": "trunk-word"}
+    kedge = stage.kedge(lab.public_host("nk"), config={"trunks": [at]})
+    said = until(lambda: [x for x in kedge.log().splitlines() if "trunk itsp cannot be registered" in x], 12, 0.1)
+    assert said and "kedgectl peers" in said[0] and "503" not in kedge.log(), kedge.log()
+    assert trunks(kedge)["itsp"]["status"] == 0
+    assert [x for x in kedge.ctl("trunks").splitlines() if x.startswith("itsp")][0].split()[-2:] == ["-", "0"]
+
+
 def test_tries_again_after_503_and_423(lab, stage):
     itsp = stage.add(Itsp(lab.public_host("ti"), {"kedge": "trunk-word"}))
     itsp.refuse = (503, ["Retry-After: 1"])
@@ -295,6 +305,7 @@ def test_inbound_by_address_and_by_line(world, lab, stage):
         assert inbound(gateway, uri, "+4940557")[0].status == 407
     # numbers that are nobody's
     assert inbound(itsp, f"sip:+4977@{at}", "+4940555")[0].status == 404
+    assert "over the trunk itsp: 404, no route is for it, the trunk has no `ring`" in kedge.log()
     # from a trunk out through another one: only where a route says so
     assert inbound(itsp, f"sip:0815@{at}", "+4940555")[0].status == 404
     assert inbound(itsp, f"sip:8123@{at}", "+4940555")[0].status == 404
