@@ -245,7 +245,7 @@ def test_signalling_dies_in_talk(ends, kedge):
 
 @pytest.fixture
 def trunk(hosts, stage, tmp_path):
-    kedge = stage.kedge(hosts[0], name="trunk", config={"pbx": [f"udp:{hosts[2].addr}:5060"], "limits": {"unregistered_calls": 100000}})
+    kedge = stage.kedge(hosts[0], name="trunk", config={"pbx": [f"udp:{hosts[2].addr}:5060"], "pbx_probe": 0, "limits": {"unregistered_calls": 100000}})
     tool = stage.add(Sipp(tmp_path))
     return kedge, lambda caller, callee, **kw: tool.run(hosts[1], hosts[2], f"{kedge.host.addr}:5060", caller, callee, **kw)
 

@@ -508,7 +508,7 @@ def test_update_before_the_first_exchange_is_complete(ring):
 
 def test_many_on_both_legs(hosts, stage, tmp_path):
     """Both sides use it, each with kedge: the caller's numbers are kedge's, the callee's are its own."""
-    kedge = stage.kedge(hosts[0], config={"pbx": [f"udp:{hosts[2].addr}:5060"], "limits": {"unregistered_calls": 100000}})
+    kedge = stage.kedge(hosts[0], config={"pbx": [f"udp:{hosts[2].addr}:5060"], "pbx_probe": 0, "limits": {"unregistered_calls": 100000}})
     tool = stage.add(Sipp(tmp_path))
     rseq = '><action><ereg regexp="[0-9]+" search_in="hdr" header="RSeq:" assign_to="via"/></action></recv>'
     caller = [invite().replace("CSeq: 1 INVITE\n", "CSeq: 1 INVITE\nRequire: 100rel\n"), maybe("100"),
