@@ -154,6 +154,7 @@ static void invite_b(struct kg_fsm *fsm, struct kg_fsm_out *out, int64_t now_ms)
     fsm->late_18x = KG_18X_NONE;
     fsm->held_status = 0; /* it was of the contacts before */
     fsm->held_sdp = false;
+    fsm->next_status = 0;
     fsm->leg[KG_SIDE_B] = KG_LEG_INVITING;
     fsm->state = KG_CALL_CALLING;
     if (fsm->asked_ms == 0)
@@ -259,6 +260,28 @@ static void say_held(struct kg_fsm *fsm, struct kg_fsm_out *out)
         progress(fsm, out, status, sdp);
 }
 
+/* The engine takes a moment for a description: a 18x without one waits, or the caller would hear a state that
+ * is over as the last one. */
+static bool is_behind(const struct kg_fsm *fsm)
+{
+    return fsm->applying && fsm->pre == KG_PRE_NONE;
+}
+
+static void apply_18x(struct kg_fsm *fsm, struct kg_fsm_out *out, int status, enum kg_apply purpose)
+{
+    fsm->progress_status = status;
+    fsm->next_status = 0;
+    kg_fsm_apply(fsm, out, purpose, KG_SIDE_B);
+}
+
+static void say_next(struct kg_fsm *fsm, struct kg_fsm_out *out)
+{
+    int status = fsm->next_status;
+    fsm->next_status = 0;
+    if (fsm->state == KG_CALL_CALLING && status)
+        progress(fsm, out, status, false);
+}
+
 static void settle_18x(struct kg_fsm *fsm, struct kg_fsm_out *out)
 {
     kg_fsm_add(out, KG_DO_PRACK, KG_SIDE_B);
@@ -276,6 +299,7 @@ static void on_media_ok(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *o
         if (fsm->late_18x == KG_18X_OFFER) {
             fsm->late_18x = KG_18X_TOLD;
             progress(fsm, out, fsm->progress_status, true);
+            say_next(fsm, out);
         } else if (fsm->late) {
             answered(fsm, out, now_ms);
         } else {
@@ -287,6 +311,7 @@ static void on_media_ok(struct kg_fsm *fsm, int64_t now_ms, struct kg_fsm_out *o
             settle_18x(fsm, out);
         else
             progress(fsm, out, fsm->progress_status, true);
+        say_next(fsm, out);
         break;
     case KG_APPLY_ANSWER:
         if (!fsm->late) {
@@ -348,12 +373,12 @@ static void on_provisional(struct kg_fsm *fsm, const struct kg_fsm_event *ev, in
         return;
     if (ev->sdp && ev->reliable && kg_fsm_takes_18x(fsm)) {
         fsm->late_18x = KG_18X_OFFER;
-        fsm->progress_status = ev->status;
-        kg_fsm_apply(fsm, out, KG_APPLY_OFFER, KG_SIDE_B);
+        apply_18x(fsm, out, ev->status, KG_APPLY_OFFER);
     } else if (ev->sdp && !fsm->late && fsm->late_18x == KG_18X_NONE && fsm->pre == KG_PRE_NONE) {
-        fsm->progress_status = ev->status;
         fsm->settled[KG_SIDE_B] = ev->reliable;
-        kg_fsm_apply(fsm, out, KG_APPLY_PROGRESS, KG_SIDE_B);
+        apply_18x(fsm, out, ev->status, KG_APPLY_PROGRESS);
+    } else if (is_behind(fsm)) {
+        fsm->next_status = ev->status;
     } else {
         progress(fsm, out, ev->status, false);
     }

@@ -169,6 +169,7 @@ struct kg_fsm {
     bool held_sdp;           /* ... and there is a description that A was not told */
     bool held_answer;        /* the 200 */
     int progress_status;     /* of the provisional response whose SDP is being applied */
+    int next_status;         /* of the newest that came after that one, without SDP; 0: none */
     int64_t invited_ms;      /* when A's INVITE came */
     int64_t asked_ms;        /* when B was first sent one; 0: not yet */
     int64_t deadline_ms;     /* INT64_MAX: none */

@@ -218,6 +218,21 @@ def test_a_callee_that_sends_them(ring, transport):
     call.end()
 
 
+def test_ringing_right_behind_early_media(ring):
+    """The engine takes a moment for the 183's description: the 180 does not overtake it."""
+    call = ring()
+    tag = token()
+    for _ in range(5):
+        call.bob(183, body=call.b.body(), tag=tag)
+        call.bob(180, tag=tag)
+        count = len(call.of(180))
+        call.heard(180, count + 1)
+    said = [m.status for m in call.said if m.status > 100]
+    assert said[0] == 183 and said[-1] == 180 and (180, 180) not in zip(said, said[1:]), said
+    call.answer()
+    call.end()
+
+
 def test_gaps_are_not_acknowledged(ring):
     """RFC 3262 4: what does not follow the one before is neither PRACKed nor used."""
     call = ring()

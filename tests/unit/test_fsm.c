@@ -43,6 +43,30 @@ static void test_early_media_then_changed_answer(void **state)
     STEP("A ack", "talk");
 }
 
+/* The engine still works on the 183: what rings after it is told after it, the newest of it once. */
+static void test_ringing_does_not_overtake_early_media(void **state)
+{
+    (void)state;
+    struct run run = start(1, false);
+    STEP("A invite sdp", "apply A");
+    STEP("media", "INVITE B");
+    STEP("B 1xx 183 sdp", "apply B");
+    STEP("B 1xx 180", "");
+    STEP("B 1xx 182", "");
+    STEP("media", "progress A 183 sdp, progress A 182");
+    STEP("B 1xx 183 sdp", "apply B");
+    STEP("B 1xx 180", "");
+    STEP("B 1xx 183 sdp", "apply B"); /* newer than that */
+    STEP("media old", "");
+    STEP("media", "progress A 183 sdp");
+    STEP("B 1xx 180", "progress A 180");
+    STEP("B 1xx 183 sdp", "apply B");
+    STEP("B 1xx 180", "");
+    STEP("B 2xx sdp", "ACK B, apply B"); /* it rings no more */
+    STEP("media", "200 A");
+    STEP("A ack", "talk");
+}
+
 /* The 200 comes while the engine still works on the 183: only the 200's reply counts. */
 static void test_answer_overtakes_early_media(void **state)
 {
@@ -669,6 +693,7 @@ int main(void)
         cmocka_unit_test(test_call_and_bye_by_caller),
         cmocka_unit_test(test_call_and_bye_by_callee),
         cmocka_unit_test(test_early_media_then_changed_answer),
+        cmocka_unit_test(test_ringing_does_not_overtake_early_media),
         cmocka_unit_test(test_answer_overtakes_early_media),
         cmocka_unit_test(test_late_offer),
         cmocka_unit_test(test_late_offer_without_answer),
