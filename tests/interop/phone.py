@@ -94,7 +94,8 @@ class Phone:
             elif stun:
                 account += f';stunserver="stun:{stun}"'
         with open(os.path.join(self.folder, "accounts"), "w", encoding="ascii") as f:
-            f.write(account + account_extra + "\n")
+            self.account = account + account_extra
+            f.write(self.account + "\n")
         open(os.path.join(self.folder, "contacts"), "w", encoding="ascii").close()
 
     # Life

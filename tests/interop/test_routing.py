@@ -324,14 +324,17 @@ def test_the_certificate_of_a_pbx(world, tmp_path):
         ("SRV", "_sips._tcp.domain.test"): ["1 1 5061 pbx.test"]}))
     kedge = world.start("tls:pbx.test:5061", dns=dns, tls={"ca": ca})
     assert world.call()[0] == 486
-    for server, status in (("tls:other.test:5061", 503), ("sips:domain.test", 503), ("tls:other.test:5061;verify=no", 486)):
+    warning = "the certificate of other.test"
+    for server, status, said in (("tls:other.test:5061", 503, warning), ("sips:domain.test", 503, ""),
+                                 ("tls:other.test:5061;verify=no", 486, "")):
         kedge.rows["pbx"] = [server]
         kedge.write_config()
         kedge.ctl("reload")
         assert until(lambda: len(world.peers()) == 1 and "-" not in world.peers(), 5, 0.1)
         world.reconnect(a)
-        assert world.call()[0] == status, server
-    assert "the certificate of other.test" in kedge.log() and "tls.ca" in kedge.log()
+        # again, for an INVITE can meet a connection of before, of whose end kedge has not heard yet
+        assert until(lambda: world.call()[0] == status and said in kedge.log(), 8, 0.2), server
+    assert "tls.ca" in kedge.log()
 
 
 # ---- DNS ----
