@@ -18,6 +18,7 @@ static void agree(struct kg_session_timer *timer, uint32_t expires_s, bool ours,
     timer->ours = ours && expires_s > 0;
     timer->since_ms = now_ms;
     timer->retry_ms = 0;
+    timer->raised = 0;
 }
 
 /* ---- as a UAS ---- */
@@ -70,8 +71,10 @@ static uint32_t asked_s(const struct kg_session_timer *timer, const struct kg_se
 bool kg_session_raise(struct kg_session_timer *timer, const struct kg_session_said *answer,
                       const struct kg_session_rules *rules)
 {
-    if (answer->min_s > KG_SESSION_MOST_S || answer->min_s <= asked_s(timer, rules))
+    if (answer->min_s > KG_SESSION_MOST_S || answer->min_s <= asked_s(timer, rules) ||
+        timer->raised >= KG_SESSION_RAISES_MAX)
         return false;
+    timer->raised++;
     timer->min_s = answer->min_s;
     return true;
 }

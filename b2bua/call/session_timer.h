@@ -13,6 +13,10 @@
 
 enum kg_refresher { KG_REFRESHER_UNSAID, KG_REFRESHER_UAC, KG_REFRESHER_UAS };
 
+/* 422s in a row that are followed: one tells all, but several contacts of a callee may each want another
+ * time. */
+#define KG_SESSION_RAISES_MAX 5
+
 /* What a message says: Session-Expires, Min-SE, and timer in Supported or Require. 0: nothing. */
 struct kg_session_said {
     uint32_t expires_s, min_s;
@@ -29,6 +33,7 @@ struct kg_session_timer {
     uint32_t expires_s; /* agreed; 0: the session does not expire */
     uint32_t min_s;     /* the highest Min-SE that was asked of us in a 422 or a request; 0: none */
     bool ours;          /* we refresh; else the peer */
+    uint8_t raised;     /* how often the peer asked for more by 422, since there was an agreement */
     int64_t since_ms;   /* of the last refresh */
     int64_t retry_ms;   /* no refresh of ours before */
 };

@@ -13,6 +13,7 @@
 #include <sofia-sip/sip_tag.h>
 
 #include "b2bua/route/peers.h"
+#include "b2bua/sip/hush.h"
 #include "b2bua/sip/methods.h"
 #include "b2bua/sip/sip.h"
 #include "conf/clock.h"
@@ -25,7 +26,13 @@
 /* A kept NOTIFY is tried again after this, then after twice as long; a phone that comes back tells before. */
 #define RETRY_MS     30000
 #define RETRY_MAX_MS 480000
-#define RETRY_AFTER  30 /* seconds, RFC 3261 21.5.4 */
+/* Requests of one phone in one dialog: at once, and then one every so many ms; refused ones likewise. A lamp
+ * changes a few times a call, a typist's presence some times a minute. */
+#define BURST         20
+#define EVERY_MS      200
+#define REFUSED_BURST 10
+#define HUSH_MS       1000
+#define RETRY_AFTER   30 /* seconds, RFC 3261 21.5.4 */
 
 /* ---- life ---- */
 
@@ -468,10 +475,24 @@ static int serve(struct kg_end *end, nta_incoming_t *irq, const sip_t *sip, cons
     return status;
 }
 
+/* True: it was answered, and the rest of what comes so fast is not heard for a while. */
+static bool is_too_fast(struct kg_end *end, nta_incoming_t *irq, const sip_t *sip)
+{
+    int64_t now_ms = kg_mono_ms();
+    if (end->peer.kind != KG_PEER_PHONE || kg_pace_take(&end->pace, now_ms, EVERY_MS, BURST))
+        return false;
+    if (!kg_pace_take(&end->pace_refused, now_ms, HUSH_MS, REFUSED_BURST))
+        kg_hush(sip->sip_call_id, now_ms + HUSH_MS);
+    nta_incoming_treply(irq, SIP_500_INTERNAL_SERVER_ERROR, SIPTAG_RETRY_AFTER_STR("1"), TAG_END());
+    return true;
+}
+
 int kg_end_request(struct kg_end *end, nta_leg_t *dialog, nta_incoming_t *irq, const sip_t *sip)
 {
     struct kg_flow flow;
     (void)dialog;
+    if (is_too_fast(end, irq, sip))
+        return 500;
     if (kg_flow_of_incoming(end->subscription->requests->agent, irq, &flow) != 0)
         return 500;
     int status = serve(end, irq, sip, &flow);

@@ -3,6 +3,7 @@
 #ifndef KG_REQUEST_SUBSCRIPTION_H
 #define KG_REQUEST_SUBSCRIPTION_H
 
+#include "b2bua/call/pace.h"
 #include "b2bua/request/inside.h"
 
 enum { KG_SUBSCRIBER, KG_NOTIFIER }; /* indices of end[] */
@@ -34,8 +35,9 @@ struct kg_end {
     char *target;         /* Request-URI of the request that made the dialog */
     char *local, *remote; /* name-addr of our side and the peer's, without tags */
     char *call_id;
-    struct kg_subscriber *user; /* of a phone */
-    struct kg_end *prev, *next; /* in user->ends */
+    struct kg_subscriber *user;        /* of a phone */
+    struct kg_pace pace, pace_refused; /* of a phone's requests in the dialog */
+    struct kg_end *prev, *next;        /* in user->ends */
 };
 
 struct kg_subscription {

@@ -166,3 +166,136 @@ def test_record_route_of_a_provider_leads_nowhere_inside(site, hosts, stage):
         assert end().status == 200
         assert silent(ear)
     s.kedge.no_calls()
+
+
+# ---- what a callee can make kedge do ----
+
+def test_session_interval_that_grows_without_end(site):
+    """422 with a Min-SE that is a second longer each time (RFC 4028 7.4): kedge does not go on for ever."""
+    s = site()
+    alice, bob = s.phone("alice"), s.phone("bob", 2)
+    result = background(Dialog(alice, s.rtp(alice)).call, "bob", timeout=20)
+    for n in range(40):
+        try:
+            invite = bob.expect("INVITE", 2)
+        except AssertionError:
+            break
+        bob.reply(invite, 422, headers=[f"Min-SE: {2000 + n}"])
+    assert n < 10, "asked again for ever"
+    assert result().status >= 400
+    s.kedge.no_calls()
+
+
+@pytest.mark.parametrize("headers", (["Session-Expires: 0"], ["Session-Expires: 4294967295", "Min-SE: 4294967295"],
+                                     ["Session-Expires: 99999999999999999999"], ["Session-Expires: 90;refresher=uac", "Min-SE: 0"],
+                                     ["Session-Expires: -1"], ["Min-SE: 18446744073709551615", "Session-Expires: 1800"]))
+def test_odd_session_timers(site, headers):
+    s = site()
+    alice, bob = s.phone("alice"), s.phone("bob", 2)
+    call, far = Dialog(alice, s.rtp(alice)), Dialog(bob, s.rtp(bob))
+    result = background(call.call, "bob", headers=["Supported: timer", *headers])
+    try:
+        invite = bob.expect("INVITE", 1)
+    except AssertionError:
+        assert result().status in (400, 422)
+        return
+    far.answer(invite, headers=["Require: timer", *[h for h in headers if "Session" in h]])
+    assert result().status == 200
+    for d in (call, far):
+        answer = d.request("UPDATE", ["Supported: timer", *headers])
+        assert answer.status in (200, 400, 422)
+    s.kedge.alive()
+    end = background(call.bye)
+    bob.reply(bob.expect("BYE"), 200)
+    assert end().status == 200
+    s.kedge.no_calls()
+
+
+INSIDE = ("sip:x@127.0.0.1", "sip:x@169.254.169.254:80", "sip:bob@10.0.0.1;maddr=127.0.0.1", "sip:bob@kedge.test;maddr=10.0.0.1",
+          "sip:bob@203.0.113.14:5060;transport=tcp", "sips:bob@[::1]", "tel:110", "mailto:bob@kedge.test", "sip:%00@kedge.test",
+          "sip:dave@kedge.test?Replaces=x%3Bto-tag%3D1%3Bfrom-tag%3D2", "sip:" + "b" * 300 + "@kedge.test")
+
+
+def test_diversions_to_everywhere(site, hosts):
+    s = site()
+    alice, bob = s.phone("alice"), s.phone("bob", 2)
+    ear = ear_at(hosts[0], "127.0.0.1", 5060)
+    result = background(Dialog(alice, s.rtp(alice)).call, "bob", timeout=20)
+    invite = bob.expect("INVITE")
+    bob.reply(invite, 302, headers=[f"Contact: <{c}>" for c in INSIDE])
+    assert result().status in (480, 302, 403, 404)
+    assert silent(ear)
+    for contact in INSIDE:
+        result = background(Dialog(alice, s.rtp(alice)).call, "bob", timeout=20)
+        bob.reply(bob.expect("INVITE"), 302, headers=[f"Contact: <{contact}>"])
+        answer = result()
+        assert answer.status >= 400 and not answer.get("contact"), answer
+    s.kedge.no_calls()
+
+
+def test_forking_bomb(stage, hosts):
+    """Ten contacts, each of which diverts to ten accounts: each is called once, and what is called in all is bounded."""
+    users = ["alice", "bob", *(f"u{i}" for i in range(12))]
+    s = Site(stage, hosts, users)
+    alice = s.phone("alice")
+    bobs = [s.phone("bob", 1 + i % 3) for i in range(8)]
+    others = [s.phone(f"u{i}", 1 + i % 3) for i in range(12)]
+    result = background(Dialog(alice, s.rtp(alice)).call, "bob", timeout=20)
+    invites = 0
+    end = time.monotonic() + 6
+    while time.monotonic() < end:
+        for n, phone in enumerate((*bobs, *others)):
+            while not phone.requests.empty():
+                request = phone.requests.get()
+                if request.method == "INVITE":
+                    invites += 1
+                    phone.reply(request, 302, headers=[f"Contact: <sip:u{(n + k) % 12}@kedge.test>" for k in range(10)])
+                elif request.method == "CANCEL":
+                    phone.reply(request, 200)
+        time.sleep(0.01)
+    assert result().status >= 400 and invites < 60, invites
+    s.kedge.no_calls()
+
+
+def test_provisional_responses_without_end(site):
+    """100 reliable ringing tones, in and out of order, with and without a description, from 30 early dialogs."""
+    s = site()
+    alice, bob = s.phone("alice"), s.phone("bob", 2)
+    call = Dialog(alice, s.rtp(alice))
+    result = background(call.call, "bob", timeout=20)
+    invite = bob.expect("INVITE")
+    far = Dialog(bob, s.rtp(bob))
+    for n in range(300):
+        rseq = (1, 2, 2, 4294967295, 0, 3, n, 1 << 40)[n % 8]
+        bob.reply(invite, (180, 183, 199)[n % 3], far.body() if n % 2 else "", tag=f"t{n % 30}",
+                  headers=["Require: 100rel", f"RSeq: {rseq}", f"Contact: {bob.contact}"])
+        invite.our_tag = None
+    far.answer(invite)
+    assert result().status == 200
+    end = background(call.bye)
+    bob.reply(bob.expect("BYE"), 200)
+    assert end().status == 200
+    s.kedge.no_calls()
+
+
+def test_notifications_without_end(site):
+    """Who is subscribed to can send as much as it likes: the subscriber gets what any phone would send."""
+    s = site()
+    alice, bob = s.phone("alice"), s.phone("bob", 2)
+    asked = background(alice.request, "SUBSCRIBE", "sip:bob@kedge.test",
+                       ["Event: presence", "Expires: 600", f"Contact: {alice.contact}"])
+    seen = bob.expect("SUBSCRIBE")
+    sent = Message(bob.reply(seen, 200, headers=["Expires: 600", f"Contact: {bob.contact}"]))
+    assert asked().status == 200
+    end, cseq, got = time.monotonic() + 3, 1, 0
+    while time.monotonic() < end:
+        for _ in range(10):
+            cseq += 1
+            bob.send(bob.build("NOTIFY", seen.contact(), ["Event: presence", "Subscription-State: active", f"Contact: {bob.contact}"],
+                               "", call_id=seen.get("call-id"), from_tag=sent.tag("to"), to=seen.get("from"), cseq=cseq))
+        while not alice.requests.empty():
+            alice.reply(alice.requests.get(), 200)
+            got += 1
+        time.sleep(0.01)
+    assert cseq > 1000 and 5 < got < 100, (cseq, got)
+    s.kedge.alive()

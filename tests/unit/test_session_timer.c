@@ -114,6 +114,11 @@ static void test_422(void **state)
     assert_false(kg_session_raise(&timer, &(struct kg_session_said){.min_s = 3600}, &usual));
     assert_false(kg_session_raise(&timer, &(struct kg_session_said){.min_s = 0}, &usual));
     assert_false(kg_session_raise(&timer, &(struct kg_session_said){.min_s = UINT32_MAX}, &usual));
+    /* one that never has enough */
+    unsigned times = 1;
+    while (times < 100 && kg_session_raise(&timer, &(struct kg_session_said){.min_s = 3600 + times}, &usual))
+        times++;
+    assert_int_equal(times, KG_SESSION_RAISES_MAX);
 }
 
 static void test_ours(void **state)
