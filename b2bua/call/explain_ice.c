@@ -249,6 +249,7 @@ static void explain_event(const struct kg_record *record, const struct kg_record
         [KG_NOTE_DIRECT] = "the phones' media left kedge's relay ports for a path of their own",
         [KG_NOTE_NO_PATH] = "no path to %s was left",
         [KG_NOTE_TAKEN_OVER] = "a restarted signalling process took the call over",
+        [KG_NOTE_REFERRED] = "%s transferred the other side (REFER)",
         [KG_NOTE_ENGINE_LOST] = "the media process went away; its successor counts anew",
     };
     char text[300] = "", addr[KG_ADDR_STR];

@@ -55,6 +55,7 @@ enum kg_note {
     KG_NOTE_DIRECT,
     KG_NOTE_NO_PATH,     /* side */
     KG_NOTE_TAKEN_OVER,  /* by a restarted signalling process */
+    KG_NOTE_REFERRED,    /* side: asks the other one to call somebody else */
     KG_NOTE_ENGINE_LOST, /* the media process; its successor makes the session again */
     KG_NOTE_COUNT
 };

@@ -150,6 +150,7 @@ static const char *note_name(enum kg_note note)
         [KG_NOTE_DIRECT] = "direct",
         [KG_NOTE_NO_PATH] = "no-path",
         [KG_NOTE_TAKEN_OVER] = "taken-over",
+        [KG_NOTE_REFERRED] = "referred",
         [KG_NOTE_ENGINE_LOST] = "media-restarted",
     };
     return name[note];

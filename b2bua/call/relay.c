@@ -15,8 +15,10 @@
 #include <sofia-sip/sip_util.h>
 #include <utlist.h>
 
+#include "b2bua/call/explain.h"
 #include "b2bua/call/refer.h"
 #include "b2bua/call/transfer.h"
+#include "conf/log.h"
 
 /* A key press is tens of bytes, a message a few hundred (RFC 3428 8: 1300 where nothing controls
  * congestion). */
@@ -284,6 +286,17 @@ int kg_relay_info(struct kg_leg *to, nta_incoming_t *irq, const char *package, c
     return begin(to, irq, SIP_METHOD_INFO, true, tags, NULL);
 }
 
+/* What an admin looks for when a phone suddenly talks to somebody else. */
+static void say_referred(const struct kg_leg *leg, const sip_t *sip)
+{
+    struct kg_record *record = leg->call->record;
+    const sip_refer_to_t *to = sip->sip_refer_to;
+    kg_record_note(record, KG_NOTE_REFERRED, leg->side, NULL);
+    kg_info("call", "call %s: %s asks %s to call %s instead (REFER)", record->id,
+            kg_record_name(record, leg->side), kg_record_name(record, kg_other_side(leg->side)),
+            to && to->r_url->url_user ? to->r_url->url_user : "somebody else");
+}
+
 int kg_relay_request(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
 {
     struct kg_call *call = leg->call;
@@ -313,8 +326,10 @@ int kg_relay_request(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
         status = kg_transfer_begin(leg, irq, sip);
     else if (status == 0)
         status = begin(to, irq, request->rq_method, request->rq_method_name, false, list.tag, &cseq);
-    if (status == 0 && refer && cseq)
+    if (status == 0 && refer && cseq) {
         kg_refer_sent(leg, sip->sip_cseq->cs_seq, cseq);
+        say_referred(leg, sip);
+    }
     kg_list_end(&list);
     return status;
 }

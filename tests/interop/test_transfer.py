@@ -80,6 +80,9 @@ def test_blind(phones, kedge, stage):
     da, db = talk(alice, bob, stage.rtp(alice.host), stage.rtp(bob.host))
     seen, answer = ask(da, db, "<sip:carol@kedge.test>", headers=["Referred-By: <sip:ceo@kedge.test>", "Refer-Sub: true"])
     assert answer.status == 202 and answer.contact().endswith(f"@{kedge.host.addr}:5060")
+    [call] = kedge.calls()
+    assert "alice transferred the other side (REFER)" in kedge.ctl("explain", call["id"])
+    assert f"call {call['id']}: alice asks bob to call carol instead (REFER)" in kedge.log()
     assert seen.get("refer-to") == "<sip:carol@kedge.test>" and seen.get("refer-sub") == "true", seen.headers
     assert seen.get("referred-by") == "<sip:alice@kedge.test>", "who refers is known by password"
     assert alice.ip not in str(seen.headers), "alice's address is no business of bob's"
