@@ -2,9 +2,8 @@
 passes where the message needs none."""
 import pytest
 
-from interop.agent import Dialog
 from interop.hosts import background, until
-from interop.test_late_offer import TRANSPORTS
+from interop.sipcall import TRANSPORTS, dialogs, hang_up, listeners, registered
 
 USERS = ("alice", "bob")
 ISUP = "Content-Type: application/isup;version=itu-t92+;base=itu-t92+\r\nContent-Disposition: signal;handling=optional"
@@ -18,21 +17,12 @@ def hosts(lab):
 
 @pytest.fixture
 def kedge(hosts, stage):
-    at = hosts[0].addr
-    listen = [f"udp:{at}:5060", f"tcp:{at}:5060", f"tls:{at}:5061"]
-    return stage.kedge(hosts[0], config={"sip": {"listen": listen}}, accounts={u: "pw-" + u for u in USERS})
+    return stage.kedge(hosts[0], config={"sip": {"listen": listeners(hosts[0])}}, accounts={u: "pw-" + u for u in USERS})
 
 
 @pytest.fixture
 def ends(kedge, hosts, stage):
-    def make(transport="udp"):
-        made = []
-        for i, user in enumerate(USERS):
-            agent = stage.agent(hosts[i + 1], user, "pw-" + user, (kedge.host.addr, TRANSPORTS[transport]), transport=transport)
-            assert agent.register().status == 200
-            made.append(Dialog(agent, stage.rtp(agent.host)))
-        return made
-    return make
+    return lambda transport="udp": dialogs(stage, registered(stage, kedge, hosts[1:], USERS, transport))
 
 
 def mixed(sdp, head=ISUP, content="\x01\x00I\x00\n", boundary="unique-boundary-1"):
@@ -60,13 +50,6 @@ def is_rewritten(message, writer, kedge, head=ISUP, content="\x01\x00I\x00\n"):
 
 def listen(dialog, message):
     dialog.rtp.to = message.media()
-
-
-def hang_up(kedge, here, there):
-    bye = background(here.bye)
-    there.agent.reply(there.agent.expect("BYE"), 200)
-    assert bye().status == 200
-    kedge.no_calls()
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -101,7 +84,7 @@ def test_multipart_both_ways(ends, kedge, transport):
     assert again().status == 200 and again().get("content-type") == "application/sdp", "the answer is as its writer wrote it"
     b.ack()
     a.agent.expect("ACK")
-    hang_up(kedge, a, b)
+    hang_up(a, b, kedge)
 
 
 def reply_with(agent, request, status, body, kind):
@@ -136,7 +119,7 @@ def test_update_with_multipart(ends, kedge):
     is_rewritten(update, a, kedge)
     b.agent.reply(update, 200, b.body())
     assert answer().status == 200
-    hang_up(kedge, a, b)
+    hang_up(a, b, kedge)
 
 
 def test_late_offer_with_multipart(ends, kedge):
@@ -173,7 +156,7 @@ def test_a_provisional_body_passes(ends, kedge):
     assert placed().status == 200
     found = [p for p in provisional if p.status == 183][0]
     assert found.body == "\x06\x16" and found.get("content-type") == "application/isup;version=x"
-    hang_up(kedge, a, b)
+    hang_up(a, b, kedge)
 
 
 BROKEN = {

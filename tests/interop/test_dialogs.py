@@ -7,8 +7,7 @@ import time
 import pytest
 
 from interop.agent import Dialog
-from interop.hosts import until
-from interop.test_update import background
+from interop.hosts import background, until
 
 USERS = ("alice", "bob", "carol")
 

@@ -6,6 +6,7 @@ import pytest
 
 from interop.agent import Dialog
 from interop.hosts import background, until
+from interop.sipcall import dialogs, registered
 
 USERS = ("alice", "bob")
 
@@ -22,12 +23,7 @@ def kedge(hosts, stage):
 
 @pytest.fixture
 def ends(kedge, hosts, stage):
-    made = []
-    for i, user in enumerate(USERS):
-        agent = stage.agent(hosts[i + 1], user, "pw-" + user, (kedge.host.addr, 5060))
-        assert agent.register().status == 200
-        made.append(Dialog(agent, stage.rtp(agent.host)))
-    return made
+    return dialogs(stage, registered(stage, kedge, hosts[1:], USERS))
 
 
 def t38(dialog, audio=None, port=None):

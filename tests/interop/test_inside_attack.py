@@ -6,6 +6,7 @@ import pytest
 from interop.agent import Dialog, talk
 from interop.hosts import background, until
 from interop.pbx import Kamailio
+from interop.sipcall import hang_up
 
 USERS = ("alice", "bob")
 
@@ -39,12 +40,6 @@ def in_talk(world, stage):
         a, b = world[1]("alice", 1, **kw), world[1]("bob", 2, **kw)
         return talk(a, b, stage.rtp(a.host), stage.rtp(b.host))
     return make
-
-
-def hang_up(one, other):
-    bye = background(one.bye)
-    other.agent.reply(other.agent.expect("BYE"), 200)
-    assert bye().status == 200
 
 
 def overheard(dialog, agent):
@@ -93,7 +88,7 @@ def test_a_phone_that_changes_networks_and_hangs_up(world, in_talk, stage):
     """It has not registered there yet: its BYE counts all the same, after its password or a few seconds."""
     kedge, make = world
     da, db = in_talk()
-    old, contact = da.agent, da.agent.contact
+    old = da.agent
     old.close()
     da.agent = make("alice", 3, register=False)
     started = time.monotonic()

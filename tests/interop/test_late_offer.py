@@ -12,11 +12,11 @@ from interop.hosts import background, until
 from interop.icestun import IceRtp
 from interop.linphone import Linphone
 from interop.phone import Phone
+from interop.sipcall import TRANSPORTS, hang_up, lines, listen, listeners, registered
 from interop.sipp import Sipp, from_caller, invite, pause, recv, reply, send
 from interop.sipp import sdp as sipp_sdp
 
 USERS = ("alice", "bob")
-TRANSPORTS = {"udp": 5060, "tcp": 5060, "tls": 5061}
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +26,7 @@ def hosts(lab):
 
 @pytest.fixture
 def kedge(hosts, stage):
-    at = hosts[0].addr
-    listen = [f"udp:{at}:5060", f"tcp:{at}:5060", f"tls:{at}:5061"]
-    return stage.kedge(hosts[0], config={"sip": {"listen": listen}}, accounts={u: "pw-" + u for u in USERS})
+    return stage.kedge(hosts[0], config={"sip": {"listen": listeners(hosts[0])}}, accounts={u: "pw-" + u for u in USERS})
 
 
 @pytest.fixture
@@ -36,27 +34,11 @@ def ends(kedge, hosts, stage):
     """alice's and bob's dialogs, registered; ice: who of the two does ICE."""
     def make(transport="udp", ice=(False, False)):
         made = []
-        for i, user in enumerate(USERS):
-            agent = stage.agent(hosts[i + 1], user, "pw-" + user, (kedge.host.addr, TRANSPORTS[transport]), transport=transport)
-            assert agent.register().status == 200
+        for i, agent in enumerate(registered(stage, kedge, hosts[1:], USERS, transport)):
             rtp = stage.add(IceRtp(agent.host, hz=400 + 300 * i, controlling=i == 1)) if ice[i] else stage.rtp(agent.host, hz=400 + 300 * i)
             made.append(Dialog(agent, rtp))
         return made
     return make
-
-
-def lines(dialog, **kw):
-    """The dialog's SDP, with ICE if its phone does that."""
-    rtp = dialog.rtp
-    return dialog.body(extra=rtp.lines() if isinstance(rtp, IceRtp) else "", **kw)
-
-
-def listen(dialog, message):
-    """Sends media where the other side's description says."""
-    if isinstance(dialog.rtp, IceRtp):
-        dialog.rtp.learn(message.body)
-    else:
-        dialog._listen(message)
 
 
 def accept(dialog, offer):
@@ -83,13 +65,6 @@ def late_call(a, b, **kw):
     return ok, ack
 
 
-def hang_up(kedge, here, there):
-    bye = background(here.bye)
-    there.agent.reply(there.agent.expect("BYE"), 200)
-    assert bye().status == 200
-    kedge.no_calls()
-
-
 def hear_each_other(a, b):
     since = time.monotonic()
     for dialog in (a, b):
@@ -103,7 +78,7 @@ def test_late_offer(ends, kedge, transport):
     assert b.agent.ip not in ok.body and ok.media()[0] == kedge.host.addr
     assert a.agent.ip not in ack.body and ack.media()[0] == kedge.host.addr
     hear_each_other(a, b)
-    hang_up(kedge, a, b)
+    hang_up(a, b, kedge)
 
 
 @pytest.mark.parametrize("ice", ((True, False), (False, True), (True, True)), ids=("caller", "callee", "both"))
@@ -117,7 +92,7 @@ def test_late_offer_with_ice(ends, kedge, ice):
     hear_each_other(a, b)
     path = "direct" if all(ice) else "anchored"
     assert until(lambda: kedge.calls()[0]["path"] == path, 5), kedge.calls()
-    hang_up(kedge, b, a)
+    hang_up(b, a, kedge)
 
 
 @pytest.mark.parametrize("sender", (0, 1))
@@ -148,7 +123,7 @@ def test_reinvite_without_sdp(ends, kedge, sender, ice):
     assert answer().status == 200
     here.agent.expect("ACK")
     hear_each_other(*both)
-    hang_up(kedge, here, there)
+    hang_up(here, there, kedge)
 
 
 def test_an_ack_without_answer_ends_the_call(ends, kedge):
@@ -200,7 +175,7 @@ def test_a_refused_reinvite_without_sdp_changes_nothing(ends, kedge):
     assert again().status == 491
     a.agent._ack_refusal(a.sent, again())
     hear_each_other(a, b)
-    hang_up(kedge, a, b)
+    hang_up(a, b, kedge)
 
 
 def test_cancelled_before_the_offer(ends, kedge):
@@ -237,7 +212,7 @@ def test_signalling_dies_in_talk(ends, kedge):
     assert ok.status == 200
     a.request("ACK", body=a.body(), send_only=True, cseq=ok.cseq[0])
     assert b.agent.expect("ACK").body
-    hang_up(kedge, a, b)
+    hang_up(a, b, kedge)
 
 
 # SIPp on both sides, kedge in front of a PBX

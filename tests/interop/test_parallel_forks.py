@@ -5,8 +5,7 @@ import time
 import pytest
 
 from interop.agent import Dialog, Message
-from interop.hosts import until
-from interop.test_update import background
+from interop.hosts import background, until
 
 USERS = ("alice", "bob")
 ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
@@ -178,7 +177,7 @@ def test_the_caller_hangs_up_while_all_ring(desk):
     ringing = until(lambda: d.provisional, 3)
     assert ringing
     invite = [m for m in d.caller.log if m.status == 180][-1]
-    text = "\r\n".join([f"CANCEL sip:bob@kedge.test SIP/2.0", "Via: " + sent.get("via"), "Max-Forwards: 70",
+    text = "\r\n".join(["CANCEL sip:bob@kedge.test SIP/2.0", "Via: " + sent.get("via"), "Max-Forwards: 70",
                         "From: " + invite.get("from"), "To: <sip:bob@kedge.test>", "Call-ID: " + invite.get("call-id"),
                         f"CSeq: {invite.cseq[0]} CANCEL", 'Reason: SIP;cause=200;text="Picked up"', "Content-Length: 0", "", ""])
     assert d.caller.transact(text).status == 200

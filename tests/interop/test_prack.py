@@ -8,9 +8,9 @@ import pytest
 from interop.agent import Dialog, token
 from interop.hosts import background, until
 from interop.icestun import IceRtp
+from interop.sipcall import TRANSPORTS, hang_up, lines, listen, listeners, registered
 from interop.sipp import Sipp, from_caller, invite, maybe, pause, recv, recv_invite, reply, reply_again, reply_invite_late
 from interop.sipp import sdp as sipp_sdp
-from interop.test_late_offer import TRANSPORTS, lines, listen
 
 USERS = ("alice", "bob")
 SUPPORTED, REQUIRED = ["Supported: 100rel"], ["Require: 100rel"]
@@ -23,9 +23,7 @@ def hosts(lab):
 
 @pytest.fixture
 def kedge(hosts, stage):
-    at = hosts[0].addr
-    listen = [f"udp:{at}:5060", f"tcp:{at}:5060", f"tls:{at}:5061"]
-    return stage.kedge(hosts[0], config={"sip": {"listen": listen}}, accounts={u: "pw-" + u for u in USERS})
+    return stage.kedge(hosts[0], config={"sip": {"listen": listeners(hosts[0])}}, accounts={u: "pw-" + u for u in USERS})
 
 
 class Call:
@@ -34,9 +32,7 @@ class Call:
     def __init__(self, stage, hosts, kedge, headers=(), transport="udp", body=None, ice=False):
         self.kedge = kedge
         ends = []
-        for i, user in enumerate(USERS):
-            agent = stage.agent(hosts[i + 1], user, "pw-" + user, (kedge.host.addr, TRANSPORTS[transport]), transport=transport)
-            assert agent.register().status == 200
+        for i, agent in enumerate(registered(stage, kedge, hosts[1:], USERS, transport)):
             ends.append(Dialog(agent, stage.add(IceRtp(agent.host, controlling=i == 1)) if ice else stage.rtp(agent.host)))
         self.a, self.b = ends
         self.said = []
@@ -70,10 +66,7 @@ class Call:
 
     def end(self):
         self.a.cseq = max(self.a.cseq, 50)
-        bye = background(self.a.bye)
-        self.b.agent.reply(self.b.agent.expect("BYE"), 200)
-        assert bye().status == 200
-        self.kedge.no_calls()
+        hang_up(self.a, self.b, self.kedge)
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@
 import pytest
 
 from interop.agent import Dialog, Message
-from interop.hosts import until
-from interop.test_update import background
+from interop.hosts import background, until
 
 USERS = ("alice", "bob", "carol", "dave", "u1", "u2", "u3", "u4", "u5", "u6", "u7")
 PBX = "pbx.test"

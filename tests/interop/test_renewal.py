@@ -7,9 +7,9 @@ import time
 import pytest
 
 from interop.agent import Dialog, sdp
-from interop.hosts import until
+from interop.hosts import background, until
 from interop.icestun import IceRtp
-from interop.test_update import KNOWS, USERS, background, ice_body, ufrag
+from interop.test_update import KNOWS, USERS, ice_body, ufrag
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pytest
 
 from interop.agent import Dialog, sdp
 from interop.hosts import background, until
+from interop.sipcall import dialogs, hang_up, registered
 
 USERS = ("alice", "bob")
 TIMER = "Supported: timer"
@@ -26,22 +27,14 @@ def kedge(hosts, stage):
 def pair(kedge, hosts, stage):
     """A function that makes a call: headers of the INVITE and of the 200. Returns dialogs, what bob saw, what alice got."""
     def make(a=(), b=()):
-        agents = [stage.agent(hosts[i + 1], u, "pw-" + u, (kedge.host.addr, 5060)) for i, u in enumerate(USERS)]
-        assert agents[0].register().status == 200
-        assert agents[1].register().status == 200
-        da, db = (Dialog(agent, stage.rtp(agent.host)) for agent in agents)
+        agents = registered(stage, kedge, hosts[1:], USERS)
+        da, db = dialogs(stage, agents)
         call = background(da.call, "bob", headers=list(a))
         invite = agents[1].expect("INVITE")
         db.answer(invite, headers=list(b))
         agents[1].register(expires=0)  # the next call is for the next pair
         return da, db, invite, call()
     return make
-
-
-def hang_up(one, other):
-    bye = background(one.bye)
-    other.agent.reply(other.agent.expect("BYE"), 200)
-    assert bye().status == 200
 
 
 @pytest.mark.parametrize("asks,gets", (((), "1800;refresher=uas"), (("Session-Expires: 600",), "600;refresher=uas"),
@@ -71,7 +64,6 @@ def test_too_short(pair, kedge):
                                       "Session-Expires: 600;refresher=nobody", "Min-SE: 4294967295", "Session-Expires: 0"))
 def test_nonsense(pair, kedge, nonsense):
     """The call is made, with a timer that makes sense, or refused; kedge lives."""
-    agent = None
     try:
         da, db, _, ok = pair([nonsense])
     except AssertionError:

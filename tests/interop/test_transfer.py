@@ -4,7 +4,8 @@ import re
 import pytest
 
 from interop.agent import Dialog, talk
-from interop.test_update import background
+from interop.hosts import background
+from interop.sipcall import escape, hang_up, registered, replaces
 
 USERS = ("alice", "bob", "carol")
 
@@ -22,28 +23,13 @@ def kedge(hosts, stage):
 @pytest.fixture
 def phones(kedge, hosts, stage):
     """alice, bob and carol, registered."""
-    made = []
-    for user, host in zip(USERS, hosts[1:]):
-        agent = stage.agent(host, user, "pw-" + user, (kedge.host.addr, 5060))
-        assert agent.register().status == 200
-        made.append(agent)
-    return made
-
-
-def replaces(dialog):
-    """The dialog as its phone names it to somebody else: to-tag is the other end's (RFC 3891 3)."""
-    tag = {name: re.search(r"tag=([^;>]+)", getattr(dialog, name)).group(1) for name in ("local", "remote")}
-    return dialog.call_id, tag["remote"], tag["local"]
+    return registered(stage, kedge, hosts[1:], USERS)
 
 
 def as_own(dialog):
     """The same in a Replaces that comes to it: to-tag is its own."""
     call_id, remote, local = replaces(dialog)
     return f"{call_id};to-tag={local};from-tag={remote}"
-
-
-def escape(text):
-    return re.sub(r"[^\w.-]", lambda m: f"%{ord(m.group()):02X}", text)
 
 
 def unescape(text):
@@ -66,12 +52,6 @@ def notify(sender, receiver, line, state="active;expires=60", event="refer"):
     seen = receiver.agent.expect("NOTIFY")
     receiver.agent.reply(seen, 200)
     return seen, answer()
-
-
-def hang_up(dialog, other):
-    answer = background(dialog.bye)
-    other.agent.reply(other.agent.expect("BYE"), 200)
-    assert answer().status == 200
 
 
 def test_blind(phones, kedge, stage):

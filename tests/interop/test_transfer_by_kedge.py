@@ -5,7 +5,7 @@ import pytest
 
 from interop.agent import Dialog, talk
 from interop.hosts import background, until
-from interop.test_transfer import escape, replaces
+from interop.sipcall import escape, registered, replaces
 
 USERS = ("alice", "bob", "carol")
 REFUSES = "Allow: INVITE, ACK, CANCEL, BYE"
@@ -23,12 +23,7 @@ def kedge(hosts, stage):
 
 @pytest.fixture
 def phones(kedge, hosts, stage):
-    made = []
-    for user, host in zip(USERS, hosts[1:]):
-        agent = stage.agent(host, user, "pw-" + user, (kedge.host.addr, 5060))
-        assert agent.register().status == 200
-        made.append(agent)
-    return made
+    return registered(stage, kedge, hosts[1:], USERS)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import pytest
 
 from interop.agent import Dialog, sdp
 from interop.hosts import background, until
+from interop.sipcall import hang_up
 
 USERS = ("alice", "bob")
 TRICKLES = ["Supported: trickle-ice", "Recv-Info: trickle-ice"]
@@ -70,13 +71,6 @@ def ringing(kedge, hosts, stage):
     return make
 
 
-def hang_up(kedge, one, other):
-    bye = background(one.bye)
-    other.agent.reply(other.agent.expect("BYE"), 200)
-    assert bye().status == 200
-    kedge.no_calls()
-
-
 def passes(here, there, ufrag):
     """An INFO of one side arrives at the other in its dialog, with its candidate; the 200 comes back."""
     answer = background(here.request, "INFO", PACKAGE, fragment(here, ufrag))
@@ -95,7 +89,7 @@ def test_trickle_is_announced(ringing, kedge):
     for message in (db.invite, da.first):
         assert "trickle-ice" in message.get("supported") and message.get("recv-info") == "trickle-ice"
     pick_up()
-    hang_up(kedge, da, db)
+    hang_up(da, db, kedge)
 
 
 @pytest.mark.parametrize("headers", (TRICKLES, ()), ids=("headers", "ice-options"))
@@ -107,7 +101,7 @@ def test_candidates_pass_between_phones_that_are_steered(ringing, kedge, headers
     pick_up()
     passes(da, db, "aaaa")
     passes(db, da, "bbbb")
-    hang_up(kedge, db, da)
+    hang_up(db, da, kedge)
 
 
 def test_candidates_stay_with_kedge_when_the_other_phone_takes_none(ringing, kedge):
@@ -116,7 +110,7 @@ def test_candidates_stay_with_kedge_when_the_other_phone_takes_none(ringing, ked
     pick_up()
     assert da.request("INFO", PACKAGE, fragment(da, "aaaa")).status == 200
     assert db.agent.quiet("INFO", 0.5)
-    hang_up(kedge, da, db)
+    hang_up(da, db, kedge)
 
 
 @pytest.mark.parametrize("side", (0, 1))
@@ -127,7 +121,7 @@ def test_candidates_stay_with_kedge_in_an_anchored_call(ringing, kedge, side):
     pick_up()
     assert here.request("INFO", PACKAGE, fragment(here, "aaaa")).status == 200
     assert there.agent.quiet("INFO", 0.5)
-    hang_up(kedge, here, there)
+    hang_up(here, there, kedge)
 
 
 def test_which_packages_are_taken(ringing, kedge):
@@ -142,7 +136,7 @@ def test_which_packages_are_taken(ringing, kedge):
         assert da.request("INFO", PACKAGE, broken).status in (200, 400), broken
     assert da.request("INFO", PACKAGE, "a=x\r\n" * 3000).status == 413
     assert db.agent.quiet("INFO", 0.3)
-    hang_up(kedge, da, db)
+    hang_up(da, db, kedge)
 
 
 def test_trickle_is_no_word_without_ice(hosts, stage):
@@ -159,4 +153,4 @@ def test_trickle_is_no_word_without_ice(hosts, stage):
     assert refused.status == 469 and refused.get("recv-info") == "nil"
     required = a.request("INVITE", "sip:bob@kedge.test", ["Require: trickle-ice"], da.body())
     assert required.status == 420 and required.get("unsupported") == "trickle-ice"
-    hang_up(kedge, da, db)
+    hang_up(da, db, kedge)

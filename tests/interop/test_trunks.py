@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from interop.agent import Agent, Dialog, Message, digest, sdp, token
+from interop.agent import Dialog, Message, digest, sdp
 from interop.hosts import until
 from interop.itsp import Itsp
 from interop.pbx import Kamailio
@@ -511,7 +511,7 @@ def test_diverted_and_referred_calls_are_the_users_own(lab, stage):
     assert c.request("INVITE", hangs("030557"), body=sdp(c.ip, 4000)).status == 503
     assert inbound(itsp, f"sip:+493010001@{kedge.host.addr}", "+4940555")[0].status == 503
     # REFER to the provider: it would dial what 1001 may not
-    to = f"Refer-To: <sip:00883123@kedge.test>"
+    to = "Refer-To: <sip:00883123@kedge.test>"
     assert one.request("REFER", [to, "Contact: " + a.contact], auth=True).status == 403
     finish(one, other)
     kedge.no_calls()

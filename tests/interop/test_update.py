@@ -5,6 +5,7 @@ import pytest
 
 from interop.agent import Dialog, sdp
 from interop.hosts import background, until
+from interop.sipcall import dialogs, hang_up, registered
 
 USERS = ("alice", "bob")
 KNOWS = ["Allow: INVITE, ACK, CANCEL, BYE, UPDATE"]
@@ -24,9 +25,8 @@ def kedge(hosts, stage):
 def in_talk(kedge, hosts, stage):
     """alice and bob in a call. a, b: headers of their INVITE and 200; body_a, body_b: their SDP."""
     def make(a=(), b=(), body_a=None, body_b=None):
-        agents = [stage.agent(hosts[i + 1], u, "pw-" + u, (kedge.host.addr, 5060)) for i, u in enumerate(USERS)]
-        assert all(agent.register().status == 200 for agent in agents)
-        da, db = (Dialog(agent, stage.rtp(agent.host)) for agent in agents)
+        agents = registered(stage, kedge, hosts[1:], USERS)
+        da, db = dialogs(stage, agents)
         call = background(da.call, "bob", headers=list(a), body=body_a and body_a(da))
         db.answer(agents[1].expect("INVITE"), headers=b, body=body_b and body_b(db))
         assert call().status == 200
@@ -41,13 +41,6 @@ def serve(dialog, method, status=200, **kw):
     return request
 
 
-def hang_up(kedge, one, other):
-    bye = background(one.bye)
-    other.agent.reply(other.agent.expect("BYE"), 200)
-    assert bye().status == 200
-    kedge.no_calls()
-
-
 @pytest.mark.parametrize("sender", (0, 1))
 def test_update_passes_as_update(in_talk, kedge, sender):
     ends = in_talk(KNOWS, KNOWS)
@@ -59,7 +52,7 @@ def test_update_passes_as_update(in_talk, kedge, sender):
     assert answer().status == 200 and "a=recvonly" in answer().body and there.agent.ip not in answer().body
     assert answer().get("contact") and "UPDATE" in answer().get("allow")
     assert there.agent.quiet("ACK", 0.3), "there is no ACK after UPDATE"
-    hang_up(kedge, here, there)
+    hang_up(here, there, kedge)
 
 
 def test_update_passes_as_reinvite_to_a_peer_without_update(in_talk, kedge):
@@ -68,7 +61,7 @@ def test_update_passes_as_reinvite_to_a_peer_without_update(in_talk, kedge):
     assert "a=sendonly" in serve(db, "INVITE", direction="recvonly").body
     assert answer().status == 200 and "a=recvonly" in answer().body
     db.agent.expect("ACK")
-    hang_up(kedge, da, db)
+    hang_up(da, db, kedge)
 
 
 def test_update_that_takes_a_person(in_talk, kedge):
@@ -84,7 +77,7 @@ def test_update_that_takes_a_person(in_talk, kedge):
     again = background(db.reinvite)
     assert "a=sendrecv" in serve(da, "INVITE").body
     assert again().status == 200
-    hang_up(kedge, da, db)
+    hang_up(da, db, kedge)
 
 
 def test_update_is_tried_as_reinvite_when_it_is_refused(in_talk, kedge):
@@ -95,7 +88,7 @@ def test_update_is_tried_as_reinvite_when_it_is_refused(in_talk, kedge):
     serve(db, "INVITE")
     db.agent.expect("ACK")
     assert answer().status == 200
-    hang_up(kedge, db, da)
+    hang_up(db, da, kedge)
 
 
 def test_refused_update_leaves_the_call_as_it_was(in_talk, kedge):
@@ -106,7 +99,7 @@ def test_refused_update_leaves_the_call_as_it_was(in_talk, kedge):
     again = background(da.update, direction="sendonly")
     serve(db, "UPDATE", direction="recvonly")
     assert again().status == 200
-    hang_up(kedge, da, db)
+    hang_up(da, db, kedge)
 
 
 def test_update_without_sdp_moves_the_target(in_talk, kedge):
@@ -130,7 +123,7 @@ def test_an_update_that_is_no_offer(in_talk, kedge):
     broken = da.update(body="v=0\r\nnonsense\r\n")
     assert broken.status == 488 and broken.get("warning")
     assert db.agent.quiet("UPDATE", 0.3) and db.agent.quiet("INVITE", 0.1)
-    hang_up(kedge, da, db)
+    hang_up(da, db, kedge)
 
 
 def test_a_large_invite_goes_by_udp_all_the_same(in_talk, kedge):
@@ -139,7 +132,7 @@ def test_a_large_invite_goes_by_udp_all_the_same(in_talk, kedge):
     da, db = in_talk((), (), body_a=lambda dialog: dialog.body(extra=extra))
     said = re.search(r"the INVITE to bob has about (\d+) bytes and goes by UDP all the same", kedge.log())
     assert said and abs(int(said.group(1)) - db.invite.size) < 30, (said and said.group(0), db.invite.size)
-    hang_up(kedge, da, db)
+    hang_up(da, db, kedge)
 
 
 def test_updates_from_both_sides_at_once(in_talk, kedge):
@@ -156,7 +149,7 @@ def test_updates_from_both_sides_at_once(in_talk, kedge):
     again = background(db.update)
     serve(da, "UPDATE")
     assert again().status == 200
-    hang_up(kedge, da, db)
+    hang_up(da, db, kedge)
 
 
 def test_update_before_the_answer_is_turned_away(kedge, hosts, stage):
@@ -181,7 +174,7 @@ def test_update_before_the_answer_is_turned_away(kedge, hosts, stage):
     assert callee.update().status == 491
     db.answer(invite)
     assert call().status == 200
-    hang_up(kedge, db, da)
+    hang_up(db, da, kedge)
 
 
 # Offers that kedge answers alone
@@ -223,4 +216,4 @@ def test_a_restart_is_absorbed_on_an_anchored_leg(in_talk, kedge, method, side):
     assert hold().status == 200
     if method == "reinvite":
         there.agent.expect("ACK")
-    hang_up(kedge, here, there)
+    hang_up(here, there, kedge)
