@@ -223,8 +223,18 @@ class Agent:
         if self.transport == "udp":
             self.socket.sendto(data, to or self.server)
         else:
-            with self._tls_lock:
-                self.socket.sendall(data)
+            self._send_stream(data)
+
+    def _send_stream(self, data, timeout=10):
+        """All of it, also to a peer that is slow to read: the socket's own timeout is the reader's."""
+        end = time.monotonic() + timeout
+        with self._tls_lock:
+            while data:
+                try:
+                    data = data[self.socket.send(data):]
+                except TimeoutError:
+                    if time.monotonic() > end:
+                        raise
 
     def _receive(self):
         if self.transport == "udp":

@@ -166,8 +166,8 @@ class Sipp:
     def run(self, caller_host, callee_host, server, caller, callee, calls=10, rate=10, timeout=25, callee_port=5060, options=()):
         """options: SIPp's, for the caller. Both scenarios to their end; fails with SIPp's own words. The callee is given no number of calls, since kedge's
         OPTIONS to its PBX would count as calls too."""
-        far = callee and self._start(callee_host, "callee", callee, callee_port, "-trace_stat", "-fd", "1", "-stf",
-                                     os.path.join(self.folder, "callee.csv"))
+        far = callee and self.start_callee(callee_host, callee, callee_port, "-trace_stat", "-fd", "1", "-stf",
+                                           os.path.join(self.folder, "callee.csv"))
         near = self._start(caller_host, "caller", caller, 5070, server, "-r", str(rate), "-recv_timeout", "8000", "-m",
                            str(calls), "-timeout", f"{timeout}s", "-timeout_error", *options)
         status = near.wait(timeout + 20)
@@ -178,6 +178,22 @@ class Sipp:
         assert status == 0 and good and not failed, \
             f"SIPp: caller ended with {status}, callee: {self._count('SuccessfulCall(C)')} good, {failed} failed\n" \
             f"{self.errors()}\nlogs in {self.folder}"
+
+    @staticmethod
+    def _listens(process, port):
+        """Or the first INVITE would meet a port that is not open, and its sender ICMP. (The process is `ip netns exec` first.)"""
+        try:
+            with open(f"/proc/{process.pid}/net/udp", encoding="ascii") as f:
+                bound = any(line.split()[1].endswith(f":{port:04X}") for line in f)
+            return bound and os.readlink(f"/proc/{process.pid}/exe").endswith("/sipp")
+        except FileNotFoundError:
+            return False
+
+    def start_callee(self, host, steps, port=5060, *options):
+        """Returns its process, once it hears."""
+        far = self._start(host, "callee", steps, port, *options)
+        assert until(lambda: self._listens(far, port), 10, 0.02), f"the callee does not listen\n{self.errors()}"
+        return far
 
     def _count(self, name):
         """The callee's counter."""
