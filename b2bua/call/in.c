@@ -109,6 +109,23 @@ static int fill_record(struct kg_inquiry *in, struct kg_call *call)
                : ENOMEM;
 }
 
+/* In front of a PBX a call passes twice: which of the two this is. Where the other side is a phone: nothing.
+ */
+static void say_calls(const struct kg_inquiry *in, const struct kg_call *call)
+{
+    const struct kg_trunk *to = in->over[0];
+    kg_info("call", "call %s: %s calls %s%s%s%s%s", call->record->id, in->caller,
+            call->record->leg[KG_SIDE_B].user,
+            in->trunk                  ? ", from the trunk "
+            : call->leg[KG_SIDE_A].pbx ? ", from the PBX"
+                                       : "",
+            in->trunk ? kg_trunk_config(in->trunk)->name : "",
+            to                         ? ", to the trunk "
+            : call->leg[KG_SIDE_B].pbx ? ", to the PBX"
+                                       : "",
+            to ? kg_trunk_config(to)->name : "");
+}
+
 static void start(struct kg_inquiry *in)
 {
     char error[160] = "";
@@ -156,7 +173,7 @@ static void start(struct kg_inquiry *in)
     kg_counters.calls_started++;
     if (!a->pbx)
         assess(in, &call->record->leg[KG_SIDE_A], a->sdp ? kg_sdp_host(a->sdp) : (struct kg_addr){0});
-    kg_info("call", "call %s: %s calls %s", call->record->id, in->caller, call->record->leg[KG_SIDE_B].user);
+    say_calls(in, call);
     call->parallel = !call->leg[KG_SIDE_B].pbx && in->calls->server->config.calls.fork == KG_FORK_PARALLEL;
     kg_fsm_init(&call->fsm, count_rounds(call), call->leg[KG_SIDE_B].pbx);
     call->fsm.reliable = kg_reliable_of(in->calls, in->sip);

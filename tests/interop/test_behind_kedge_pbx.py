@@ -69,6 +69,7 @@ def test_a_challenge_is_no_call_that_failed(lab, stage, world):
     assert after["calls_started"] - before["calls_started"] == 2
     assert after["calls_failed"] - before["calls_failed"] == 1
     assert [(c["status"], c["why"]) for c in new] == [(404, "the PBX answered 404")]
+    assert "agent calls nobody-there, to the PBX" in kedge.log()
     assert a.register(expires=0).status == 200
 
 
