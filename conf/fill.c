@@ -173,7 +173,10 @@ static int read_password(const char *path, char *out, size_t out_size, char *why
     if (fd >= 0 && !S_ISREG(status.st_mode)) {
         snprintf(why, size, "names %.80s, which is not a file", path);
     } else if (got < 0) {
-        snprintf(why, size, "names %.80s, which cannot be read: %s", path, strerror(errno));
+        snprintf(why, size, "names %.80s, which cannot be read: %s%s", path, strerror(errno),
+                 errno == EACCES
+                     ? ". Give it to kedge's group, or as a service use LoadCredential= (kedge.service)"
+                     : "");
     } else if ((status.st_mode & S_IROTH) != 0) {
         snprintf(why, size, "names %.80s, which everybody can read: chmod o= that file", path);
     } else {
