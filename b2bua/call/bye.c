@@ -70,7 +70,7 @@ bool kg_bye_pass(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
     struct kg_call *call = leg->call;
     struct kg_leg *to = &call->leg[kg_other_side(leg->side)];
     struct kg_passed passed;
-    char route[KG_ROUTE_URL];
+    char route[KG_HOP_URL];
     if (leg->pbx || !to->pbx || to->trunk || call->fsm.state != KG_CALL_TALK || leg->bye_irq || to->bye ||
         !kg_leg_is_reachable(to))
         return false;

@@ -18,7 +18,6 @@
 #include "b2bua/call/fork.h"
 #include "b2bua/call/fsm.h"
 #include "b2bua/call/headers.h"
-#include "b2bua/call/pace.h"
 #include "b2bua/call/path.h"
 #include "b2bua/call/record.h"
 #include "b2bua/call/session_timer.h"
@@ -28,6 +27,7 @@
 #include "b2bua/sdp/sdp.h"
 #include "b2bua/server.h"
 #include "b2bua/sip/flow.h"
+#include "conf/pace.h"
 
 #define KG_TAG_LEN     16 /* hex digits of our tags: 64 random bits, not to be guessed */
 #define KG_CALL_ID_HEX 24 /* of our Call-IDs */
@@ -240,7 +240,6 @@ int kg_leg_open(struct kg_leg *leg, const sip_from_t *from, const sip_to_t *to);
 void kg_leg_close(struct kg_leg *leg); /* gives everything of nta back; silent */
 /* True if a request can be sent now. */
 bool kg_leg_is_reachable(struct kg_leg *leg);
-#define KG_ROUTE_URL KG_HOP_URL
 /* NULL: none. The calls of a trunk are counted by the legs that have it. */
 void kg_leg_set_trunk(struct kg_leg *leg, struct kg_trunk *trunk);
 /* The record says which it is now. */
@@ -249,7 +248,7 @@ void kg_leg_name_trunk(struct kg_leg *leg);
 struct kg_peer kg_leg_peer(const struct kg_leg *leg);
 /* Headers of sip that may pass from the other side of the call to leg's peer. */
 void kg_leg_pass(const struct kg_leg *leg, const sip_t *sip, struct kg_passed *out);
-const char *kg_leg_route_url(const struct kg_leg *leg, char buf[static KG_ROUTE_URL]);
+const char *kg_leg_route_url(const struct kg_leg *leg, char buf[static KG_HOP_URL]);
 /* Fills a Contact of ours toward this leg's peer; buf holds its text and must live as long. */
 void kg_leg_contact(const struct kg_leg *leg, sip_contact_t contact[1], char buf[static KG_CONTACT_URL]);
 /* nta's callback for requests inside of the dialog. */

@@ -149,7 +149,7 @@ bool kg_leg_is_reachable(struct kg_leg *leg)
 }
 
 /* Down the flow, whatever Contact and Via say. */
-const char *kg_leg_route_url(const struct kg_leg *leg, char buf[static KG_ROUTE_URL])
+const char *kg_leg_route_url(const struct kg_leg *leg, char buf[static KG_HOP_URL])
 {
     return leg->pbx ? kg_flow_hop_url(&leg->flow, leg->dialog, buf) : kg_flow_route_url(&leg->flow, buf);
 }

@@ -121,7 +121,7 @@ static struct kg_trunk *prover_of(const struct kg_leg *leg, enum kg_trunk_accoun
 nta_outgoing_t *kg_out_prove(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *response,
                              nta_response_f *on_answer)
 {
-    char route[KG_ROUTE_URL];
+    char route[KG_HOP_URL];
     int status = response ? response->sip_status->st_status : 0;
     enum kg_trunk_account account;
     struct kg_trunk *trunk = prover_of(leg, &account);
@@ -342,7 +342,7 @@ struct first {
 static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer offer, struct first first)
 {
     struct kg_call *call = leg->call;
-    char route[KG_ROUTE_URL], contact_buf[KG_CONTACT_URL];
+    char route[KG_HOP_URL], contact_buf[KG_CONTACT_URL];
     sip_contact_t contact[1];
     sip_max_forwards_t max_forwards[1];
     struct kg_body body;
@@ -477,7 +477,7 @@ void kg_out_ask(struct kg_leg *leg)
 /* Before ACK the INVITE's transaction must be there still: nta takes the branch from it. */
 static void send_ack(struct kg_leg *leg, bool answer)
 {
-    char route[KG_ROUTE_URL];
+    char route[KG_HOP_URL];
     sip_cseq_t cseq[1];
     struct kg_body body;
     size_t len = 0;
@@ -555,7 +555,7 @@ static int on_bye_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t 
 
 void kg_out_bye(struct kg_leg *leg, int status, const char *why)
 {
-    char route[KG_ROUTE_URL], reason[160] = "";
+    char route[KG_HOP_URL], reason[160] = "";
     if (leg->bye) /* passed on from the other side: its answer is awaited already */
         return;
     if (leg->bye_answered || !kg_leg_is_reachable(leg)) {
@@ -580,7 +580,7 @@ void kg_out_bye(struct kg_leg *leg, int status, const char *why)
  * retransmission and not an INVITE that meets another one (RFC 3261 14.1). */
 nta_outgoing_t *kg_out_again(struct kg_leg *leg, nta_outgoing_t *orq, nta_response_f *on_answer)
 {
-    char route[KG_ROUTE_URL];
+    char route[KG_HOP_URL];
     msg_t *sent = nta_outgoing_getrequest(orq), *msg = sent ? msg_copy(sent) : NULL;
     sip_t *sip = msg ? sip_object(msg) : NULL;
     nta_outgoing_t *again = NULL;

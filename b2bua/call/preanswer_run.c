@@ -49,7 +49,7 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
 
 void kg_pre_update(struct kg_leg *leg)
 {
-    char route[KG_ROUTE_URL], contact_buf[KG_CONTACT_URL], options[KG_OPTIONS_TEXT];
+    char route[KG_HOP_URL], contact_buf[KG_CONTACT_URL], options[KG_OPTIONS_TEXT];
     sip_contact_t contact[1];
     struct kg_body body;
     su_home_t home[1] = {SU_HOME_INIT(home)};

@@ -207,7 +207,7 @@ static size_t waiting(const struct kg_call *call)
 /* Before B's answer its leg has no remote tag and no route set: an early dialog has. */
 static nta_outgoing_t *send_early(struct kg_leg *to, const sip_t *early, tagi_t tags[])
 {
-    char route[KG_ROUTE_URL];
+    char route[KG_HOP_URL];
     su_home_t home[1] = {SU_HOME_INIT(home)};
     su_home_init(home);
     sip_route_t *routes = sip_route_reverse(home, early->sip_record_route);
@@ -222,7 +222,7 @@ static nta_outgoing_t *send_early(struct kg_leg *to, const sip_t *early, tagi_t 
 
 static nta_outgoing_t *send_it(struct kg_leg *to, sip_method_t method, const char *name, tagi_t tags[])
 {
-    char route[KG_ROUTE_URL];
+    char route[KG_HOP_URL];
     if (to->side == KG_SIDE_B && to->call->fsm.leg[KG_SIDE_B] != KG_LEG_UP) {
         const sip_t *early = kg_early_newest(to);
         return early ? send_early(to, early, tags) : NULL; /* only INFO comes here before the answer */

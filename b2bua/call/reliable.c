@@ -131,7 +131,7 @@ static bool is_in_order(struct kg_leg *leg, uint64_t dialog, uint32_t rseq)
 static void send_prack(struct kg_leg *leg, const sip_t *sip, char *sdp, size_t len)
 {
     struct kg_body body;
-    char route[KG_ROUTE_URL];
+    char route[KG_HOP_URL];
     sip_rack_t rack[1];
     su_home_t home[1] = {SU_HOME_INIT(home)};
     su_home_init(home);

@@ -158,7 +158,7 @@ static int on_refreshed(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *si
 /* RFC 4028 7.4: UPDATE without SDP is best, it concerns nothing else that may be under way. */
 static void send_update(struct kg_leg *leg)
 {
-    char route[KG_ROUTE_URL], buf[KG_CONTACT_URL], text[KG_SESSION_TEXT], options[KG_OPTIONS_TEXT], min[16];
+    char route[KG_HOP_URL], buf[KG_CONTACT_URL], text[KG_SESSION_TEXT], options[KG_OPTIONS_TEXT], min[16];
     sip_contact_t contact[1];
     kg_leg_contact(leg, contact, buf);
     kg_session_text(leg, text);

@@ -16,15 +16,15 @@
 
 /* ---- how many ---- */
 
-/* Requests of one peer in one dialog: at once, and then one every so many ms. Key presses come in INFO.
+/* Requests of one peer in one dialog: at once, and then a second. Key presses come in INFO.
  * Holding and resuming, transfers and candidates of the busiest phones stay far below. */
 #define BURST      20
-#define EVERY_MS   200
+#define RATE       5
 #define INFO_BURST 40
-#define INFO_MS    50
+#define INFO_RATE  20
 /* Who is refused more often than that is not heard at all for HUSH_MS. */
 #define REFUSED_BURST 10
-#define REFUSED_MS    1000
+#define REFUSED_RATE  1
 #define HUSH_MS       1000
 /* RFC 3261 20.33: s */
 #define RETRY_AFTER "1"
@@ -36,10 +36,10 @@ bool kg_leg_is_too_fast(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *si
     bool info = method == sip_method_info;
     if (method == sip_method_ack || method == sip_method_bye)
         return false;
-    if (info ? kg_pace_take(&leg->pace_info, now, INFO_MS, INFO_BURST)
-             : kg_pace_take(&leg->pace, now, EVERY_MS, BURST))
+    if (info ? kg_pace_take(&leg->pace_info, now, INFO_RATE, INFO_BURST)
+             : kg_pace_take(&leg->pace, now, RATE, BURST))
         return false;
-    if (!kg_pace_take(&leg->pace_refused, now, REFUSED_MS, REFUSED_BURST)) {
+    if (!kg_pace_take(&leg->pace_refused, now, REFUSED_RATE, REFUSED_BURST)) {
         if (!leg->too_fast)
             kg_warn("call", "call %s: %s sends requests faster than any phone has to; they are dropped",
                     leg->call->record->id, leg->call->record->leg[leg->side].user);
@@ -131,7 +131,7 @@ static int on_doubt_answered(struct kg_leg *leg, nta_outgoing_t *orq, const sip_
  * hung up. So the phone is asked where it was: if it answers from within the call, it did not hang up. */
 static void doubt(struct kg_leg *leg)
 {
-    char route[KG_ROUTE_URL];
+    char route[KG_HOP_URL];
     if (leg->doubt || leg->call->fsm.state != KG_CALL_TALK)
         return;
     if (kg_leg_is_reachable(leg))

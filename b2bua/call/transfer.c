@@ -41,7 +41,7 @@ void kg_transfer_forget(struct kg_call *call)
 static void notify(struct kg_transfer *transfer, int status, bool final)
 {
     struct kg_leg *leg = &transfer->old->leg[transfer->referrer];
-    char route[KG_ROUTE_URL], buf[KG_CONTACT_URL], event[32] = "refer", body[80];
+    char route[KG_HOP_URL], buf[KG_CONTACT_URL], event[32] = "refer", body[80];
     sip_contact_t contact[1];
     if (transfer->left || transfer->silent || !kg_leg_is_reachable(leg))
         return;

@@ -68,7 +68,7 @@ void kg_bans_make(struct kg_guard *guard, struct kg_guard_name name, const struc
     int64_t longest_ms = guard->limits.ban_ms > BAN_MAX_MS ? guard->limits.ban_ms : BAN_MAX_MS;
 
     slot->name = name;
-    slot->full_us = 0;
+    slot->pace = (struct kg_pace){0};
     *ban = (struct kg_guard_ban){.source = source_of(source),
                                  .why = why,
                                  .proven = proven,

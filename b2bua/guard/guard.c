@@ -37,13 +37,13 @@ struct kg_guard_source {
     struct kg_guard_name name;
     bool trusted;
     uint16_t points;
-    uint32_t nonce;    /* of the last challenge; 0: none */
-    int32_t credit;    /* bytes that it may be answered as a stranger */
-    int64_t seen_ms;   /* last */
-    int64_t known_ms;  /* until */
-    int64_t proven_ms; /* until */
-    int64_t full_us;   /* bucket of requests */
-    int64_t faults_ms; /* the first of the row; with points only */
+    uint32_t nonce;      /* of the last challenge; 0: none */
+    int32_t credit;      /* bytes that it may be answered as a stranger */
+    int64_t seen_ms;     /* last */
+    int64_t known_ms;    /* until */
+    int64_t proven_ms;   /* until */
+    struct kg_pace pace; /* of requests */
+    int64_t faults_ms;   /* the first of the row; with points only */
 };
 _Static_assert(sizeof(struct kg_guard_source) <= 72, "documented in guard.h");
 
@@ -136,20 +136,10 @@ static struct kg_guard_source *obtain(struct kg_guard *guard, struct kg_guard_na
     return source;
 }
 
-bool kg_guard_take(int64_t *full_us, int64_t now_ms, uint32_t rate, uint32_t burst)
-{
-    int64_t now_us = now_ms * 1000, step_us = 1000000 / rate;
-    int64_t full = *full_us > now_us ? *full_us : now_us;
-    if (full - now_us > step_us * ((int64_t)burst - 1))
-        return false;
-    *full_us = full + step_us;
-    return true;
-}
-
 static void prove(struct kg_guard_source *source, int64_t now_ms)
 {
     if (standing_of(source, now_ms) == STRANGER)
-        source->full_us = 0; /* what it used as a stranger was counted against less */
+        source->pace = (struct kg_pace){0}; /* what it used as a stranger was counted against less */
     source->proven_ms = now_ms + PROVEN_MS;
 }
 
@@ -211,10 +201,10 @@ static bool admit_stranger(struct kg_guard *guard, struct kg_guard_source *sourc
 {
     if (!is_request(data, len))
         return true;
-    if ((source && !kg_guard_take(&source->full_us, now_ms, guard->limits.strangers,
-                                  guard->limits.strangers * STRANGERS_BURST_S)) ||
-        !kg_guard_take(&guard->total_full_us, now_ms, guard->limits.strangers_total,
-                       guard->limits.strangers_total)) {
+    if ((source && !kg_pace_take(&source->pace, now_ms, guard->limits.strangers,
+                                 guard->limits.strangers * STRANGERS_BURST_S)) ||
+        !kg_pace_take(&guard->total_pace, now_ms, guard->limits.strangers_total,
+                      guard->limits.strangers_total)) {
         guard->counts.strangers++;
         return false;
     }
@@ -228,7 +218,7 @@ bool kg_guard_receive(struct kg_guard *guard, const struct kg_addr *from, const 
         return true;
     struct kg_guard_name name = kg_guard_name_of(guard, from, NULL);
     struct kg_ban_slot *ban = kg_bans_find(guard, name, now_ms);
-    if (ban && (ban->ban.proven || !kg_guard_take(&ban->full_us, now_ms, BANNED_RATE, BANNED_BURST))) {
+    if (ban && (ban->ban.proven || !kg_pace_take(&ban->pace, now_ms, BANNED_RATE, BANNED_BURST))) {
         guard->counts.banned++;
         return false;
     }
@@ -317,8 +307,8 @@ bool kg_guard_send(struct kg_guard *guard, const struct kg_addr *to, const char 
 static enum kg_guard_verdict busy(struct kg_guard *guard, int64_t now_ms)
 {
     guard->counts.busy++;
-    return kg_guard_take(&guard->busy_full_us, now_ms, BUSY_ANSWERS, BUSY_ANSWERS) ? KG_GUARD_BUSY
-                                                                                   : KG_GUARD_DROP;
+    return kg_pace_take(&guard->busy_pace, now_ms, BUSY_ANSWERS, BUSY_ANSWERS) ? KG_GUARD_BUSY
+                                                                               : KG_GUARD_DROP;
 }
 
 enum kg_guard_verdict kg_guard_request(struct kg_guard *guard, const struct kg_addr *from, bool stream,
@@ -345,8 +335,8 @@ enum kg_guard_verdict kg_guard_request(struct kg_guard *guard, const struct kg_a
     }
     if (!source || standing_of(source, now_ms) == STRANGER) /* kg_guard_receive has counted it */
         return KG_GUARD_PASS;
-    if (!kg_guard_take(&source->full_us, now_ms, guard->limits.requests,
-                       guard->limits.requests * REQUESTS_BURST_S))
+    if (!kg_pace_take(&source->pace, now_ms, guard->limits.requests,
+                      guard->limits.requests * REQUESTS_BURST_S))
         return busy(guard, now_ms);
     return KG_GUARD_PASS;
 }

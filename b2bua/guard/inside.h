@@ -3,6 +3,7 @@
 #define KG_GUARD_INSIDE_H
 
 #include "b2bua/guard/guard.h"
+#include "conf/pace.h"
 
 /* Places that one hash may take: the table is an array of sets. */
 #define KG_GUARD_WAYS 8
@@ -16,7 +17,7 @@ struct kg_guard_name {
 
 struct kg_ban_slot {
     struct kg_guard_name name;
-    int64_t full_us; /* unproven bans: of the one request a second (see kg_guard_take) */
+    struct kg_pace pace; /* unproven bans: of the one request a second */
     struct kg_guard_ban ban;
 };
 
@@ -30,15 +31,12 @@ struct kg_guard {
     struct kg_guard_source *sources; /* KG_GUARD_SOURCES */
     struct kg_ban_slot *bans;        /* KG_GUARD_BANS */
     int64_t last_ban_ms;             /* no ban lasts longer: later nobody looks */
-    int64_t total_full_us, busy_full_us;
+    struct kg_pace total_pace, busy_pace;
     struct kg_guard_counts counts;
     kg_guard_watcher *watcher;
     void *watcher_ctx;
 };
 
-/* A bucket of `burst` tokens that fills at `rate` a second, as the one time at which it is full again (the
- * generic cell rate algorithm). True: took one. */
-bool kg_guard_take(int64_t *full_us, int64_t now_ms, uint32_t rate, uint32_t burst);
 struct kg_guard_name kg_guard_name_of(const struct kg_guard *guard, const struct kg_addr *source,
                                       const char *user);
 /* Where in a table of `count` places the set of this name begins. */

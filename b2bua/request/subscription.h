@@ -3,8 +3,8 @@
 #ifndef KG_REQUEST_SUBSCRIPTION_H
 #define KG_REQUEST_SUBSCRIPTION_H
 
-#include "b2bua/call/pace.h"
 #include "b2bua/request/inside.h"
+#include "conf/pace.h"
 
 enum { KG_SUBSCRIBER, KG_NOTIFIER }; /* indices of end[] */
 
