@@ -299,3 +299,64 @@ def test_notifications_without_end(site):
         time.sleep(0.01)
     assert cseq > 1000 and 5 < got < 100, (cseq, got)
     s.kedge.alive()
+
+
+# ---- in whose name ----
+
+@pytest.mark.parametrize("method", ("INVITE", "MESSAGE", "SUBSCRIBE", "PUBLISH", "REFER", "NOTIFY", "OPTIONS"))
+@pytest.mark.parametrize("name", ("alice", "alice%00mallory", "%61lice", "alice;x=mallory", "ALICE", "mallory@x"))
+def test_nobody_speaks_in_another_ones_name(site, method, name):
+    """mallory has a password, her own. Whatever she writes into From, nobody is told that it was alice."""
+    s = site()
+    mallory, bob, _ = s.phone("mallory"), s.phone("bob", 2), s.phone("alice", 3)
+    headers = [f"Contact: {mallory.contact}", "Event: presence", "P-Asserted-Identity: <sip:alice@kedge.test>",
+               "Remote-Party-ID: <sip:alice@kedge.test>;party=calling", "Refer-To: <sip:bob@kedge.test>", "Expires: 60",
+               "Subscription-State: active", "P-Asserted-Service: x", "Route: <sip:127.0.0.1;lr>", "Path: <sip:127.0.0.1;lr>",
+               "Via: SIP/2.0/UDP 127.0.0.1:5099;branch=z9hG4bKfoo"]
+    name = name.partition("@")[0]
+    result = background(mallory.request, method, "sip:bob@kedge.test", headers, sdp(mallory.ip, 4000) if method == "INVITE" else "",
+                        from_user=name, timeout=4)
+    got = []
+    end = time.monotonic() + 0.7
+    while time.monotonic() < end and not got:
+        while not bob.requests.empty():
+            got.append(bob.requests.get())
+        time.sleep(0.02)
+    for request in got:
+        assert "alice" not in request.get("from").lower().replace("%61", "a"), request.get("from")
+        assert not request.all("p-asserted-identity") and not request.all("remote-party-id"), request.headers
+        assert not request.all("proxy-authorization") and mallory.ip not in str(request.headers), request.headers
+        bob.reply(request, 486)
+    answer = result()
+    assert got or answer.status >= 400 or method == "OPTIONS", answer
+    s.kedge.no_calls()
+
+
+def test_nobody_is_reached_through_route_headers(site, hosts):
+    """Route, a foreign Request-URI with maddr, Record-Route and Contact: nothing leaves for where they point."""
+    s = site()
+    alice, bob = s.phone("alice"), s.phone("bob", 2)
+    ears = [ear_at(hosts[0], "127.0.0.1", 5099), ear_at(hosts[4], hosts[4].addr, 5099)]
+    bad = [f"<sip:{h}:5099;lr>" for h in ("127.0.0.1", hosts[4].addr)]
+    for method, uri in (("MESSAGE", "sip:bob@kedge.test"), ("OPTIONS", "sip:bob@kedge.test"),
+                        ("MESSAGE", f"sip:bob@{hosts[4].addr}:5099"), ("MESSAGE", f"sip:bob@kedge.test;maddr={hosts[4].addr}"),
+                        ("INVITE", f"sip:bob@kedge.test:5099;maddr={hosts[4].addr}")):
+        result = background(alice.request, method, uri, ["Route: " + b for b in bad], sdp(alice.ip, 4000) if method == "INVITE" else "",
+                            timeout=3)
+        try:
+            request = bob.expect(method, 0.5)
+            bob.reply(request, 486)
+        except AssertionError:
+            pass
+        result()
+    call, far = Dialog(alice, s.rtp(alice)), Dialog(bob, s.rtp(bob))
+    result = background(call.call, "bob", headers=["Record-Route: " + b for b in bad])
+    invite = bob.expect("INVITE")
+    far.answer(invite, headers=["Record-Route: " + b for b in bad] + ["Contact: " + bad[1]])
+    assert result().status == 200
+    far.request("UPDATE", [f"Contact: {bad[1]}"])
+    end = background(call.bye)
+    bob.reply(bob.expect("BYE"), 200)
+    assert end().status == 200
+    assert all(silent(e) for e in ears)
+    s.kedge.no_calls()
