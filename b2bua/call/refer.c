@@ -151,8 +151,10 @@ static bool may_refer_to(const struct kg_leg *from, const url_t *target)
     const char *number =
         target->url_user || target->url_type != url_tel ? target->url_user : target->url_host;
     char plain[128];
-    if (from->pbx || !server->caps || !user || !number || strlen(number) >= sizeof plain)
-        return from->pbx || !number || strlen(number) < sizeof plain;
+    if (number && (strlen(number) >= sizeof plain || strstr(number, "%00")))
+        return from->pbx;
+    if (from->pbx || !server->caps || !user || !number)
+        return true;
     url_unescape(plain, number);
     if (server->config.pbx_count == 0 && kg_registrar_has_account(server->registrar, plain))
         return true;

@@ -79,7 +79,6 @@ static int authenticate(struct kg_inquiry *in)
         snprintf(in->caller, sizeof in->caller, "%s", in->authorized);
     } else if (kg_registrar_authorize(registrar, in->irq, in->sip, in->flow, in->caller, sizeof in->caller) !=
                KG_AUTH_OK) {
-        nta_incoming_destroy(in->irq);
         return EACCES;
     }
     in->facts.auth_user = in->caller;

@@ -39,7 +39,7 @@ typedef void kg_registrar_moved(void *ctx, const char *user, const struct kg_flo
 void kg_registrar_watch(struct kg_registrar *registrar, kg_registrar_moved *moved, void *ctx);
 
 /* Embedded mode: checks the digest of an INVITE (407). On OK writes the user name. On CHALLENGE, STALE and
- * DENIED it has answered the irq (407 or 403); the caller only destroys it. */
+ * DENIED it has answered the irq (407 or 403) and destroyed it. */
 enum kg_auth kg_registrar_authorize(struct kg_registrar *registrar, nta_incoming_t *irq, const sip_t *sip,
                                     const struct kg_flow *flow, char *user, size_t size);
 

@@ -197,6 +197,8 @@ static bool copy_aor(const url_t *url, bool with_domain, char out[static KG_AOR_
     if (!url->url_user || !url->url_user[0] || strlen(url->url_user) > USER_MAX ||
         strlen(host) >= KG_AOR_SIZE - USER_MAX - 1)
         return false;
+    if (strstr(url->url_user, "%00")) /* what follows it could be anything */
+        return false;
     url_unescape(out, url->url_user);
     if (has_control_characters(out))
         return false;

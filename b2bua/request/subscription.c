@@ -392,10 +392,8 @@ static bool is_peer(struct kg_end *end, nta_incoming_t *irq, const sip_t *sip, c
     if (server->config.pbx_count > 0)
         return end->index == KG_SUBSCRIBER; /* the PBX looks at its credentials */
     *status = 0;
-    if (kg_registrar_authorize(server->registrar, irq, sip, flow, account, sizeof account) != KG_AUTH_OK) {
-        nta_incoming_destroy(irq);
+    if (kg_registrar_authorize(server->registrar, irq, sip, flow, account, sizeof account) != KG_AUTH_OK)
         return false;
-    }
     *status = 403;
     return end->user && strcmp(account, end->user->name) == 0;
 }

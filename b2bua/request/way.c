@@ -178,10 +178,8 @@ static int between_phones(struct kg_requests *requests, nta_incoming_t *irq, con
     char account[128];
     way->from.kind = way->to.kind = KG_PEER_PHONE;
     way->manner = rule->between_phones;
-    if (kg_registrar_authorize(registrar, irq, sip, flow, account, sizeof account) != KG_AUTH_OK) {
-        nta_incoming_destroy(irq);
+    if (kg_registrar_authorize(registrar, irq, sip, flow, account, sizeof account) != KG_AUTH_OK)
         return EACCES;
-    }
     kg_uri_user(sip->sip_from->a_url, way->by, sizeof way->by);
     if (strcmp(account, way->by) != 0 || !kg_sip_is_us(requests->server->sip, sip->sip_request->rq_url)) {
         kg_request_refuse(irq, SIP_403_FORBIDDEN, 0);

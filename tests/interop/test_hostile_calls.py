@@ -360,3 +360,15 @@ def test_nobody_is_reached_through_route_headers(site, hosts):
     assert end().status == 200
     assert all(silent(e) for e in ears)
     s.kedge.no_calls()
+
+
+def test_refusals_over_streams(site):
+    """Of a request over a stream nothing is left in the library once it was refused."""
+    s = site()
+    mallory = s.phone("mallory", register=False, transport="tcp")
+    for n in range(200):
+        for method in ("MESSAGE", "SUBSCRIBE", "INVITE"):
+            mallory.send(mallory.build(method, "sip:bob@kedge.test", ["Event: presence", "Contact: <sip:x@y.z>"],
+                                       sdp(mallory.ip, 4000) if method == "INVITE" else "", from_user=("mallory", "bob")[n % 2]))
+    assert until(lambda: sum(m.status == 407 for m in mallory.log) >= 20, 5)
+    s.kedge.alive()

@@ -60,8 +60,9 @@ static void on_invite(void *ctx, nta_incoming_t *irq, const sip_t *sip, const st
     struct world *w = ctx;
     char user[128];
 
-    if (kg_registrar_authorize(w->server.registrar, irq, sip, flow, user, sizeof user) == KG_AUTH_OK)
-        nta_incoming_treply(irq, SIP_486_BUSY_HERE, TAG_END());
+    if (kg_registrar_authorize(w->server.registrar, irq, sip, flow, user, sizeof user) != KG_AUTH_OK)
+        return;
+    nta_incoming_treply(irq, SIP_486_BUSY_HERE, TAG_END());
     nta_incoming_destroy(irq);
 }
 
