@@ -34,7 +34,7 @@ endif
 # libevent and SQLite headers are not pedantic-clean; ours are built as C17 with POSIX and Linux extensions.
 ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -fvisibility=hidden -I. -I$(BUILD)/gen $(WARN) $(HARDEN) $(CFLAGS) \
              -DKG_VERSION='"$(VERSION)"' $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
-# -rdynamic: the symbols that b2bua/sip/shim.c, orphan.c and stun.c interpose must be visible to libsofia (shared rules: README there).
+# -rdynamic: libsofia must see the symbols of ours that stand in for its own (b2bua/sip/README.md, "The shim").
 LDFLAGS   += -pie -Wl,-z,relro,-z,now -rdynamic
 LDLIBS     = $(shell pkg-config --libs $(LIBS) 2>/dev/null) -lpthread -lm
 
