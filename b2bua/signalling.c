@@ -110,7 +110,8 @@ static void on_media_event(void *ctx, const struct kg_media_event *event)
 static bool on_answer(void *ctx, msg_t *msg, const sip_t *sip, const struct kg_flow *flow)
 {
     struct role *role = ctx;
-    if (sip->sip_request->rq_method == sip_method_invite &&
+    int method = sip->sip_request->rq_method;
+    if ((method == sip_method_invite || method == sip_method_message) &&
         kg_trunks_of(role->server.trunks, flow, sip->sip_request->rq_url))
         return false; /* a provider is known by other things than a password */
     return kg_registrar_answer(role->server.registrar, msg, sip, flow);

@@ -168,16 +168,6 @@ static bool pick_servers(struct kg_inquiry *in, uint32_t group, struct kg_trunk 
     return in->target_count > before;
 }
 
-/* What the number becomes there must be allowed as well. */
-static bool is_capped(const struct kg_server *server, const char *user, const char *number,
-                      const struct kg_trunk *trunk)
-{
-    char written[KG_NUMBER_SIZE];
-    return kg_number_rewrite(&server->config, KG_NUMBER_TO, kg_trunk_config(trunk)->name, KG_NUMBER_CALLED,
-                             number, written) &&
-           !kg_caps_permit(server->caps, user, written);
-}
-
 #define CAPPED "caps do not allow what the number becomes on the trunk"
 
 static const char *add_trunk(struct kg_inquiry *in, size_t index)
@@ -185,7 +175,7 @@ static const char *add_trunk(struct kg_inquiry *in, size_t index)
     struct kg_trunk *trunk = kg_trunks_at(in->calls->server->trunks, index);
     if (!trunk)
         return "the trunk is not there any more";
-    if (in->facts.source == KG_FROM_PHONE && is_capped(in->calls->server, in->caller, in->user, trunk))
+    if (in->facts.source == KG_FROM_PHONE && !kg_trunk_permits(trunk, in->caller, in->user))
         return CAPPED;
     if (kg_trunk_is_full(trunk))
         return "the trunk has as many calls as it may have";
@@ -294,7 +284,7 @@ size_t kg_way_out(struct kg_call *call, const char *account, const char *number,
     *why = "no server of the trunk is up (kedgectl peers)";
     for (size_t i = 0; i < way.to_count && count < KG_FAILOVER_SERVERS; i++) {
         struct kg_trunk *trunk = way.to[i] >= 0 ? kg_trunks_at(server->trunks, (size_t)way.to[i]) : NULL;
-        if (trunk && is_capped(server, account, number, trunk))
+        if (trunk && !kg_trunk_permits(trunk, account, number))
             *why = CAPPED;
         else if (trunk && !kg_trunk_is_full(trunk))
             count = add_outlets(server, trunk, out, count);

@@ -175,21 +175,98 @@ static url_t *with_host(su_home_t *home, const url_t *url, const char *user, con
     return url_hdup(home, &made);
 }
 
+/* As in REGISTER. */
+static url_t *toward_server(su_home_t *home, const struct kg_requests *requests, const url_t *url,
+                            const struct kg_flow *flow)
+{
+    struct kg_sip_host text;
+    url_t made = *url;
+    kg_sip_mean_server(requests->server->sip, &made, &flow->remote, &text);
+    return url_hdup(home, &made);
+}
+
 url_t *kg_compose_uri(su_home_t *home, const struct kg_requests *requests, const url_t *url, const char *user,
                       struct kg_peer from, struct kg_peer to, const struct kg_flow *flow)
 {
     const char *domain = requests->server->config.sip.domain;
     struct kg_addr numeric;
     char own[KG_ADDR_STR];
-    if (to.kind != KG_PEER_PHONE) {
-        struct kg_sip_host text;
-        url_t made = *url;
-        kg_sip_mean_server(requests->server->sip, &made, &flow->remote, &text);
-        return url_hdup(home, &made);
-    }
-    if (from.kind != KG_PEER_PHONE && url->url_host && kg_addr_parse_host(url->url_host, 0, &numeric))
+    if (to.kind != KG_PEER_PHONE)
+        return toward_server(home, requests, url, flow);
+    if (from.kind == KG_PEER_PBX && url->url_host && kg_addr_parse_host(url->url_host, 0, &numeric))
         return with_host(home, url, user, url->url_host, NULL); /* the PBX's domain */
     kg_addr_format_host(&flow->local, own);
     return with_host(home, url, user,
                      domain[0] ? domain : su_sprintf(home, strchr(own, ':') ? "[%s]" : "%s", own), NULL);
+}
+
+/* Toward a trunk, and from one to the PBX, there are numbers of the house and of the provider, and hosts that
+ * each knows. */
+static bool address_server(su_home_t *home, const sip_t *sip, const struct kg_party_passage *p,
+                           const struct kg_way *way, size_t i, sip_from_t *from, sip_to_t *to, url_t *where)
+{
+    char caller[KG_IDENTITY_USER], called[KG_IDENTITY_USER], host[KG_ADDR_STR];
+    const struct kg_addr *there = &way->target[i].flow.remote;
+    struct kg_trunk *trunk = way->over[i];
+    const char *by =
+        kg_party_user(p, KG_NUMBER_CALLER, way->caller[0] ? way->caller : NULL, sip->sip_from->a_url, caller);
+    const char *of = kg_party_user(p, KG_NUMBER_CALLED, way->called[0] ? way->called : NULL,
+                                   sip->sip_request->rq_url, called);
+    by = su_strdup(home, by ? by : "");
+    of = su_strdup(home, of ? of : "");
+    if (trunk) {
+        kg_party_to_trunk(trunk, sip, by, of, from, to);
+        *where = *to->a_url;
+        where->url_port = kg_trunk_port(trunk);
+        return by && of;
+    }
+    kg_addr_format_host(there, host);
+    *where = kg_party_url(of, su_sprintf(home, strchr(host, ':') ? "[%s]" : "%s", host));
+    *to->a_url = *where;
+    where->url_port = su_sprintf(home, "%u", (unsigned)kg_addr_port(there));
+    from->a_url->url_user = by;
+    return by && of && where->url_host && where->url_port;
+}
+
+bool kg_compose_addresses(su_home_t *home, const struct kg_requests *requests, const sip_t *sip,
+                          const struct kg_way *way, size_t i, struct kg_addressed *out)
+{
+    const struct kg_target *target = &way->target[i];
+    const struct kg_party_passage p = {.config = &requests->server->config,
+                                       .from = {way->from.kind, way->trunk},
+                                       .to = {way->to.kind, way->over[i]}};
+    const url_t *asked = sip->sip_request->rq_url;
+    char text[KG_IDENTITY_USER];
+    sip_from_t from[1];
+    sip_to_t to[1];
+    url_t where = *asked;
+    sip_from_init(from)->a_display = sip->sip_from->a_display;
+    sip_to_init(to)->a_display = way->over[i] ? NULL : sip->sip_to->a_display;
+    *from->a_url = *sip->sip_from->a_url;
+    if (way->to.kind != KG_PEER_PHONE && (way->over[i] || way->trunk)) {
+        if (!address_server(home, sip, &p, way, i, from, to, &where))
+            return false;
+        out->where = url_hdup(home, &where);
+    } else {
+        const char *by = way->trunk || way->caller[0]
+                             ? kg_party_user(&p, KG_NUMBER_CALLER, way->caller[0] ? way->caller : NULL,
+                                             sip->sip_from->a_url, text)
+                             : NULL;
+        url_t *sender =
+            kg_compose_uri(home, requests, sip->sip_from->a_url, by, way->from, way->to, &target->flow);
+        url_t *receiver =
+            kg_compose_uri(home, requests, sip->sip_to->a_url, target->user[0] ? target->user : NULL,
+                           way->from, way->to, &target->flow);
+        if (!sender || !receiver)
+            return false;
+        *from->a_url = *sender;
+        *to->a_url = *receiver;
+        out->where = target->contact[0]
+                         ? url_hdup(home, URL_STRING_MAKE(target->contact)->us_url)
+                         : kg_compose_uri(home, requests, asked, NULL, way->from, way->to, &target->flow);
+    }
+    kg_party_hide(&p, sip, from);
+    out->from = kg_compose_name(home, from->a_display, from->a_url);
+    out->to = kg_compose_name(home, to->a_display, to->a_url);
+    return out->from && out->to && out->where;
 }

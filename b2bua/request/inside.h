@@ -12,6 +12,7 @@
 #include <uthash.h>
 
 #include "b2bua/call/headers.h"
+#include "b2bua/call/party.h"
 #include "b2bua/registrar/registrar.h"
 #include "b2bua/request/request.h"
 
@@ -57,7 +58,11 @@ struct kg_way {
     char of[160]; /* user part of the request URI; of a token, whose it is */
     struct kg_target target[KG_WAY_MAX]; /* without their paths */
     char *path[KG_WAY_MAX];              /* Route header of a request to there; NULL: none */
+    struct kg_trunk *over[KG_WAY_MAX];   /* the trunk that each target is a server of; held; NULL: none */
     size_t count;
+    struct kg_trunk *trunk; /* it comes from; held; NULL: none */
+    /* As `numbers` made them on their way in; "": as they came. */
+    char called[KG_NUMBER_SIZE], caller[KG_NUMBER_SIZE];
 };
 
 /* One request on its way through kedge. */
@@ -69,6 +74,7 @@ struct kg_transit {
     const sip_t *sip;    /* of request */
     struct kg_way way;
     size_t next_target;
+    unsigned proofs;                 /* that the server asked last was given, of a trunk's password */
     uint32_t tried;                  /* bit n: target n was sent to */
     nta_outgoing_t *orq[KG_WAY_MAX]; /* under way; NULL: answered, or not sent */
     msg_t *best;                     /* the refusal that counts so far (RFC 3261 16.7 step 6) */
@@ -101,6 +107,11 @@ void kg_way_clear(struct kg_way *way);
 void kg_way_move(struct kg_way *to, struct kg_way *from);
 /* Answers and destroys. retry_after in seconds, 0: none. */
 void kg_request_refuse(nta_incoming_t *irq, int status, const char *phrase, unsigned retry_after);
+
+/* ---- number.c ---- */
+/* As kg_way_find, where way->from and way->trunk, of a phone also way->by, say who sends it. */
+int kg_way_by_number(struct kg_requests *requests, nta_incoming_t *irq, const sip_t *sip,
+                     const struct kg_flow *flow, struct kg_way *way);
 
 /* ---- transit.c ---- */
 /* Takes irq and the way over. flow: where it came from. */
@@ -137,6 +148,13 @@ const sip_payload_t *kg_body_translate(su_home_t *home, const struct kg_requests
  * network. user NULL: the one in url. */
 url_t *kg_compose_uri(su_home_t *home, const struct kg_requests *requests, const url_t *url, const char *user,
                       struct kg_peer from, struct kg_peer to, const struct kg_flow *flow);
+/* From, To and Request-URI of way's request sip for target i, on home. False: no memory. */
+struct kg_addressed {
+    const char *from, *to; /* name-addr, without tags */
+    url_t *where;
+};
+bool kg_compose_addresses(su_home_t *home, const struct kg_requests *requests, const sip_t *sip,
+                          const struct kg_way *way, size_t i, struct kg_addressed *out);
 /* "\"Alice\" <sip:alice@example.org>", on home. */
 char *kg_compose_name(su_home_t *home, const char *display, const url_t *url);
 char *kg_compose_text(const url_t *url); /* malloc'd */

@@ -72,11 +72,16 @@ static void fill_hops(const struct kg_transit *t, sip_max_forwards_t hops[1])
 }
 
 /* Outside of dialogs: Call-ID, tags and CSeq of our own for each. */
-static nta_outgoing_t *send_alone(struct kg_transit *t, const struct kg_target *target, const char *path)
+static nta_outgoing_t *send_alone(struct kg_transit *t, size_t i)
 {
     const sip_t *sip = t->sip;
-    const char *user = target->user[0] ? target->user : NULL, *name = sip->sip_request->rq_method_name;
+    const struct kg_target *target = &t->way.target[i];
+    const char *name = sip->sip_request->rq_method_name, *path = t->way.path[i];
+    const struct kg_party_passage passage = {.config = &t->requests->server->config,
+                                             .from = {t->way.from.kind, t->way.trunk},
+                                             .to = {t->way.to.kind, t->way.over[i]}};
     struct kg_composed made;
+    struct kg_addressed who;
     char route[KG_FLOW_URL], call_id[KG_REQUEST_ID + 1], tag[KG_REQUEST_TAG + 1];
     sip_max_forwards_t hops[1];
     nta_outgoing_t *orq = NULL;
@@ -84,26 +89,20 @@ static nta_outgoing_t *send_alone(struct kg_transit *t, const struct kg_target *
     if (!msg)
         return NULL;
     kg_compose(&made, t->requests, sip, t->way.from, t->way.to);
-    url_t *from = kg_compose_uri(made.home, t->requests, sip->sip_from->a_url, NULL, t->way.from, t->way.to,
-                                 &target->flow);
-    url_t *to = kg_compose_uri(made.home, t->requests, sip->sip_to->a_url, user, t->way.from, t->way.to,
-                               &target->flow);
-    url_t *where = target->contact[0] ? url_hdup(made.home, URL_STRING_MAKE(target->contact)->us_url)
-                                      : kg_compose_uri(made.home, t->requests, sip->sip_request->rq_url, NULL,
-                                                       t->way.from, t->way.to, &target->flow);
-    sip_request_t *request = where ? sip_request_create(msg_home(msg), sip->sip_request->rq_method, name,
-                                                        (url_string_t *)where, NULL)
-                                   : NULL;
-    if (from && to && request) {
+    kg_party_identify(&passage, sip, t->way.by, &made.passed);
+    bool addressed = kg_compose_addresses(made.home, t->requests, sip, &t->way, i, &who);
+    sip_request_t *request = addressed ? sip_request_create(msg_home(msg), sip->sip_request->rq_method, name,
+                                                            (url_string_t *)who.where, NULL)
+                                       : NULL;
+    if (request) {
         kg_requests_random_hex(call_id, KG_REQUEST_ID);
         kg_requests_random_hex(tag, KG_REQUEST_TAG);
         fill_hops(t, hops);
         sip_header_insert(msg, sip_object(msg), (sip_header_t *)request);
-        const char *shown = kg_compose_name(made.home, sip->sip_from->a_display, from);
         orq = nta_outgoing_mcreate(
             t->requests->agent, on_response, t, URL_STRING_MAKE(kg_flow_route_url(&target->flow, route)), msg,
-            NTATAG_TPORT(target->flow.tport), SIPTAG_FROM_STR(su_sprintf(made.home, "%s;tag=%s", shown, tag)),
-            SIPTAG_TO_STR(kg_compose_name(made.home, sip->sip_to->a_display, to)),
+            NTATAG_TPORT(target->flow.tport),
+            SIPTAG_FROM_STR(su_sprintf(made.home, "%s;tag=%s", who.from, tag)), SIPTAG_TO_STR(who.to),
             SIPTAG_CALL_ID_STR(call_id), SIPTAG_CSEQ_STR(su_sprintf(made.home, "1 %s", name)),
             SIPTAG_MAX_FORWARDS(hops), TAG_IF(path, SIPTAG_ROUTE_STR(path)), TAG_NEXT(made.tag));
     }
@@ -152,9 +151,12 @@ static bool send_to(struct kg_transit *t, size_t i)
 {
     const struct kg_target *target = &t->way.target[i];
     t->tried |= 1u << i;
+    t->proofs = 0;
+    if (t->way.to.kind != KG_PEER_PHONE)
+        t->way.to = kg_party_peer(
+            (struct kg_party_side){t->way.over[i] ? KG_PEER_TRUNK : KG_PEER_PBX, t->way.over[i]});
     set_patience(t);
-    t->orq[i] =
-        t->subscription ? send_inside(t, target, t->way.path[i]) : send_alone(t, target, t->way.path[i]);
+    t->orq[i] = t->subscription ? send_inside(t, target, t->way.path[i]) : send_alone(t, i);
     return t->orq[i] != NULL;
 }
 
@@ -195,9 +197,11 @@ static struct kg_peer asked(const struct kg_transit *t)
 }
 
 /* What the one who asked is told where the other side said this. */
-static int map_status(int status, struct kg_peer from)
+static int map_status(const struct kg_transit *t, int status)
 {
-    bool phone = from.kind == KG_PEER_PHONE;
+    bool phone = t->way.to.kind == KG_PEER_PHONE;
+    if (!phone && (t->way.to.kind == KG_PEER_TRUNK || t->way.trunk) && (status == 401 || status == 407))
+        return 503; /* kedge has no password for it, or not the right one; nobody else has */
     if (status >= 300 && status < 400)
         return 480;    /* would lead past kedge */
     if (status == 408) /* RFC 4320 4.1 */
@@ -236,7 +240,7 @@ static void finish(struct kg_transit *t, int status, const sip_t *sip)
 {
     struct kg_subscription *subscription = t->subscription;
     int told = subscription ? kg_subscription_answered(subscription, t, status, sip) : status;
-    reply(t, told >= 300 ? map_status(told, asked(t)) : told, told == status ? sip : NULL);
+    reply(t, told >= 300 ? map_status(t, told) : told, told == status ? sip : NULL);
     bool over = subscription && kg_subscription_is_over(subscription);
     kg_transit_free(t);
     if (over)
@@ -291,6 +295,32 @@ static void judge(const struct kg_transit *t, const struct kg_flow *flow, const 
                          retry_after_s);
 }
 
+/* A trunk's server is given the trunk's password, the PBX that of the trunk that the request comes from.
+ * True: it is asked again. */
+static bool prove(struct kg_transit *t, size_t i, const sip_t *response)
+{
+    const struct kg_flow *flow = &t->way.target[i].flow;
+    struct kg_trunk *trunk = t->way.over[i] ? t->way.over[i] : t->way.trunk;
+    int status = response->sip_status->st_status;
+    char route[KG_FLOW_URL];
+    if (!trunk || t->way.to.kind == KG_PEER_PHONE || (status != 401 && status != 407))
+        return false;
+    msg_t *msg = kg_trunk_prove(trunk, t->way.over[i] ? KG_ACCOUNT_PROVIDER : KG_ACCOUNT_PBX, NULL, t->orq[i],
+                                response, t->proofs++);
+    nta_outgoing_t *proven = msg ? nta_outgoing_mcreate(t->requests->agent, on_response, t,
+                                                        URL_STRING_MAKE(kg_flow_route_url(flow, route)), msg,
+                                                        NTATAG_TPORT(flow->tport), TAG_END())
+                                 : NULL;
+    if (!proven) {
+        msg_destroy(msg);
+        return false;
+    }
+    nta_outgoing_destroy(t->orq[i]);
+    t->orq[i] = proven;
+    set_patience(t);
+    return true;
+}
+
 static int on_response(struct kg_transit *t, nta_outgoing_t *orq, const sip_t *sip)
 {
     int status = sip && sip->sip_status ? sip->sip_status->st_status : 408;
@@ -309,6 +339,8 @@ static int on_response(struct kg_transit *t, nta_outgoing_t *orq, const sip_t *s
         finish(t, status, sip);
         return 0;
     }
+    if (!silence && prove(t, i, sip))
+        return 0;
     if (!silence)
         remember(t, orq, status);
     t->orq[i] = NULL;

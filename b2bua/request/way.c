@@ -25,19 +25,20 @@
 static const struct rule {
     const char *method;
     enum kg_manner to_pbx, from_pbx, between_phones;
-    int status; /* what between_phones says where it refuses */
+    bool by_number; /* goes where a call would: over trunks, and from them */
+    int status;     /* what between_phones says where it refuses */
     const char *phrase;
 } rules[] = {
-    {"MESSAGE", KG_MANNER_ONE, KG_MANNER_ONE, KG_MANNER_ALL, 0, NULL},
-    {"OPTIONS", KG_MANNER_ONE, KG_MANNER_ONE, KG_MANNER_ONE, 0, NULL},
-    {"SUBSCRIBE", KG_MANNER_DIALOG, KG_MANNER_DIALOG, KG_MANNER_DIALOG, 0, NULL},
+    {"MESSAGE", KG_MANNER_ONE, KG_MANNER_ONE, KG_MANNER_ALL, true, 0, NULL},
+    {"OPTIONS", KG_MANNER_ONE, KG_MANNER_ONE, KG_MANNER_ONE, false, 0, NULL},
+    {"SUBSCRIBE", KG_MANNER_DIALOG, KG_MANNER_DIALOG, KG_MANNER_DIALOG, false, 0, NULL},
     /* kedge keeps no states of presence */
-    {"PUBLISH", KG_MANNER_ONE, KG_MANNER_REFUSE, KG_MANNER_REFUSE, SIP_489_BAD_EVENT},
+    {"PUBLISH", KG_MANNER_ONE, KG_MANNER_REFUSE, KG_MANNER_REFUSE, false, SIP_489_BAD_EVENT},
     /* A phone obeys both without asking a person, and lets nobody but its PBX say so: they restart it, light
      * its lamps, make it dial. */
-    {"NOTIFY", KG_MANNER_REFUSE, KG_MANNER_ONE, KG_MANNER_REFUSE, SIP_403_FORBIDDEN},
-    {"REFER", KG_MANNER_DIALOG, KG_MANNER_DIALOG, KG_MANNER_REFUSE, SIP_403_FORBIDDEN},
-    {"", KG_MANNER_ONE, KG_MANNER_ONE, KG_MANNER_ONE, 0, NULL}, /* sip.pass_methods */
+    {"NOTIFY", KG_MANNER_REFUSE, KG_MANNER_ONE, KG_MANNER_REFUSE, false, SIP_403_FORBIDDEN},
+    {"REFER", KG_MANNER_DIALOG, KG_MANNER_DIALOG, KG_MANNER_REFUSE, false, SIP_403_FORBIDDEN},
+    {"", KG_MANNER_ONE, KG_MANNER_ONE, KG_MANNER_ONE, false, 0, NULL}, /* sip.pass_methods */
 };
 
 static const struct rule *rule_of(const sip_t *sip)
@@ -54,8 +55,12 @@ void kg_way_clear(struct kg_way *way)
         kg_flow_clear(&way->target[i].flow);
         free(way->path[i]);
         way->path[i] = NULL;
+        kg_trunk_release(way->over[i]);
+        way->over[i] = NULL;
     }
     way->count = 0;
+    kg_trunk_release(way->trunk);
+    way->trunk = NULL;
 }
 
 /* They are the registrar's. One that there is no memory for is left out: without, many a way leads there,
@@ -74,6 +79,7 @@ void kg_way_move(struct kg_way *to, struct kg_way *from)
 {
     *to = *from;
     from->count = 0;
+    from->trunk = NULL;
 }
 
 void kg_request_refuse(nta_incoming_t *irq, int status, const char *phrase, unsigned retry_after)
@@ -123,13 +129,16 @@ static int to_pbx(struct kg_requests *requests, nta_incoming_t *irq, const sip_t
     return EHOSTUNREACH;
 }
 
-static int from_pbx(struct kg_requests *requests, nta_incoming_t *irq, const sip_t *sip, struct kg_way *way)
+static int from_pbx(struct kg_requests *requests, nta_incoming_t *irq, const sip_t *sip,
+                    const struct kg_flow *flow, struct kg_way *way)
 {
     way->from.kind = KG_PEER_PBX;
     way->to.kind = KG_PEER_PHONE;
     way->manner = rule_of(sip)->from_pbx;
     way->count = kg_registrar_find(requests->server->registrar, sip->sip_request->rq_url, sip->sip_route,
                                    way->target, KG_WAY_MAX);
+    if (way->count == 0 && rule_of(sip)->by_number)
+        return kg_way_by_number(requests, irq, sip, flow, way);
     if (way->count == 0) {
         kg_debug("request", "the PBX sends %s to a contact that is not registered through kedge (any more)",
                  sip->sip_request->rq_method_name);
@@ -181,6 +190,8 @@ static int between_phones(struct kg_requests *requests, nta_incoming_t *irq, con
     if (kg_registrar_authorize(registrar, irq, sip, flow, account, sizeof account) != KG_AUTH_OK)
         return EACCES;
     kg_uri_user(sip->sip_from->a_url, way->by, sizeof way->by);
+    if (kg_identity_is_anonymous(sip->sip_from->a_url)) /* it hides its name, not its password */
+        snprintf(way->by, sizeof way->by, "%s", account);
     if (strcmp(account, way->by) != 0 || !kg_sip_is_us(requests->server->sip, sip->sip_request->rq_url)) {
         kg_request_refuse(irq, SIP_403_FORBIDDEN, 0);
         return EACCES;
@@ -198,6 +209,8 @@ static int between_phones(struct kg_requests *requests, nta_incoming_t *irq, con
         kg_request_refuse(irq, SIP_489_BAD_EVENT, 0);
         return EACCES;
     }
+    if (rule->by_number)
+        return kg_way_by_number(requests, irq, sip, flow, way);
     way->count = kg_registrar_find(registrar, sip->sip_request->rq_url, NULL, way->target, KG_WAY_MAX);
     if (way->manner != KG_MANNER_ALL)
         keep_one_phone(way);
@@ -218,17 +231,26 @@ int kg_way_find(struct kg_requests *requests, nta_incoming_t *irq, const sip_t *
     memset(way, 0, sizeof *way);
     kg_uri_user(sip->sip_request->rq_url, way->of, sizeof way->of);
     uint32_t source = kg_peers_source(requests->server->peers, &flow->remote);
-    if (source != KG_GROUP_NONE && source != KG_GROUP_PBX) { /* of a trunk: nothing that anybody waits for */
+    way->trunk = kg_trunk_hold(kg_trunks_of(requests->server->trunks, flow, sip->sip_request->rq_url));
+    if (way->trunk)
+        way->from = kg_party_peer((struct kg_party_side){KG_PEER_TRUNK, way->trunk});
+    bool trunk = way->trunk || (source != KG_GROUP_NONE && source != KG_GROUP_PBX);
+    if (trunk && (!way->trunk || !rule_of(sip)->by_number)) { /* nothing that anybody waits for */
+        kg_way_clear(way);
         kg_request_refuse(irq, SIP_403_FORBIDDEN, 0);
         return EACCES;
     }
-    if (config->pbx_count == 0)
+    if (trunk)
+        failed = kg_way_by_number(requests, irq, sip, flow, way);
+    else if (config->pbx_count == 0)
         failed = between_phones(requests, irq, sip, flow, way);
     else if (source == KG_GROUP_PBX)
-        failed = from_pbx(requests, irq, sip, way);
+        failed = from_pbx(requests, irq, sip, flow, way);
     else
         failed = to_pbx(requests, irq, sip, flow, way);
     keep_paths(way);
+    if (failed)
+        kg_way_clear(way);
     if (!failed && way->manner == KG_MANNER_REFUSE) {
         kg_way_clear(way);
         kg_request_refuse(irq, SIP_403_FORBIDDEN, 0);

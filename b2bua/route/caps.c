@@ -167,7 +167,8 @@ static struct kg_caps_answer refuse(struct kg_caps_user *user, enum kg_caps_verd
     return answer;
 }
 
-struct kg_caps_answer kg_caps_ask(struct kg_caps *caps, const char *name, const char *number, int64_t now_ms)
+static struct kg_caps_answer ask(struct kg_caps *caps, const char *name, const char *number, bool lasts,
+                                 int64_t now_ms)
 {
     const struct kg_cap *cap = caps->config->caps_count > 0 ? cap_of(caps, name) : NULL;
     if (!cap)
@@ -181,14 +182,25 @@ struct kg_caps_answer kg_caps_ask(struct kg_caps *caps, const char *name, const 
         int64_t price_ms = cap->rate ? MINUTE_MS / cap->rate : 0;
         if (!may_call(cap, number))
             return refuse(user, KG_CAPS_NUMBER, 0, now_ms);
-        if (cap->calls && user->calls >= cap->calls)
+        if (lasts && cap->calls && user->calls >= cap->calls)
             return refuse(user, KG_CAPS_CALLS, BUSY_RETRY_S, now_ms);
         if (user->credit_ms < price_ms)
             return refuse(user, KG_CAPS_RATE, (unsigned)((price_ms - user->credit_ms + 999) / 1000), now_ms);
         user->credit_ms -= price_ms;
     }
-    user->calls++;
-    return (struct kg_caps_answer){.verdict = KG_CAPS_OK, .user = user};
+    user->calls += lasts;
+    return (struct kg_caps_answer){.verdict = KG_CAPS_OK, .user = lasts ? user : NULL};
+}
+
+struct kg_caps_answer kg_caps_ask(struct kg_caps *caps, const char *name, const char *number, int64_t now_ms)
+{
+    return ask(caps, name, number, true, now_ms);
+}
+
+struct kg_caps_answer kg_caps_ask_once(struct kg_caps *caps, const char *name, const char *number,
+                                       int64_t now_ms)
+{
+    return ask(caps, name, number, false, now_ms);
 }
 
 void kg_caps_done(struct kg_caps *caps, struct kg_caps_user *user, bool refund)

@@ -47,6 +47,9 @@ void kg_caps_free(struct kg_caps *caps);
  * ".", "(", ")") do not matter. NULL: a user's call that is there already (taken over after a restart): it
  * counts whatever the caps say. */
 struct kg_caps_answer kg_caps_ask(struct kg_caps *caps, const char *name, const char *number, int64_t now_ms);
+/* Likewise for what is over at once, a message: it counts for the rate, and user of the answer is NULL. */
+struct kg_caps_answer kg_caps_ask_once(struct kg_caps *caps, const char *name, const char *number,
+                                       int64_t now_ms);
 /* The call has ended. refund: it never was one (challenged), and does not count for the rate. */
 void kg_caps_done(struct kg_caps *caps, struct kg_caps_user *user, bool refund);
 /* The name that was asked for, for a snapshot. */

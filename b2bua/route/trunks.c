@@ -8,6 +8,8 @@
 #include <sofia-sip/url.h>
 #include <utlist.h>
 
+#include "b2bua/route/caps.h"
+#include "b2bua/route/numbers.h"
 #include "b2bua/route/peers.h"
 #include "b2bua/route/trunk.h"
 #include "conf/clock.h"
@@ -97,6 +99,15 @@ const char *kg_trunk_domain(const struct kg_trunk *trunk)
 bool kg_trunk_is_line(const struct kg_trunk *trunk, const char *user)
 {
     return strcmp(user, trunk->line) == 0;
+}
+
+bool kg_trunk_permits(const struct kg_trunk *trunk, const char *user, const char *number)
+{
+    const struct kg_server *server = trunk->trunks->server;
+    char written[KG_NUMBER_SIZE];
+    return !kg_number_rewrite(&server->config, KG_NUMBER_TO, trunk->config.name, KG_NUMBER_CALLED, number,
+                              written) ||
+           kg_caps_permit(server->caps, user, written);
 }
 
 const char *kg_trunk_service_route(const struct kg_trunk *trunk)

@@ -46,6 +46,8 @@ const char *kg_trunk_service_route(const struct kg_trunk *trunk);
 
 /* The port that a URI of its own needs; NULL: none. */
 const char *kg_trunk_port(const struct kg_trunk *trunk);
+/* What the number becomes there must be allowed to the user by caps as well. */
+bool kg_trunk_permits(const struct kg_trunk *trunk, const char *user, const char *number);
 /* Calls over it are counted; each holds it. */
 bool kg_trunk_is_full(const struct kg_trunk *trunk);
 void kg_trunk_begin_call(struct kg_trunk *trunk);

@@ -96,6 +96,24 @@ static void prefixes(struct kg_prefix *list, size_t *count, const char *const *t
         snprintf(list[(*count)++].text, sizeof list->text, "%s", *texts);
 }
 
+static void test_a_message_counts_for_the_rate_alone(void **state)
+{
+    (void)state;
+    snprintf(add("1001", 1, 3)->deny[0].text, sizeof config.caps[0].deny[0].text, "0900");
+    config.caps[0].deny_count = 1;
+    struct kg_caps_answer call = kg_caps_ask(caps, "1001", "1", 0);
+    assert_non_null(call.user);
+    for (int i = 0; i < 2; i++) {
+        struct kg_caps_answer message = kg_caps_ask_once(caps, "1001", "1", 0);
+        assert_int_equal(message.verdict, KG_CAPS_OK);
+        assert_null(message.user);
+    }
+    assert_int_equal(kg_caps_ask_once(caps, "1001", "1", 0).verdict, KG_CAPS_RATE);
+    assert_int_equal(kg_caps_ask_once(caps, "1001", "0900", 30000).verdict, KG_CAPS_NUMBER);
+    kg_caps_done(caps, call.user, false);
+    assert_int_equal(kg_caps_ask(caps, "1001", "1", 30000).verdict, KG_CAPS_OK); /* none is left over */
+}
+
 static void test_numbers(void **state)
 {
     (void)state;
@@ -183,6 +201,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_nothing_configured, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_calls_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_calls_a_minute, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_message_counts_for_the_rate_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_numbers, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_log_is_not_flooded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_full_table, set_up, tear_down),
