@@ -367,6 +367,19 @@ static void ask_again(struct kg_forward *f)
     kg_forward_free(f);
 }
 
+/* What the phone's owner will ask about. Challenges are none of it, and 423 mends itself. */
+static void say_refused(const struct kg_forward *f, int status)
+{
+    char what[80];
+    const char *user = f->sip->sip_to->a_url->url_user;
+
+    if (status == 401 || status == 407 || status == 423)
+        return;
+    snprintf(what, sizeof what, "the PBX at %s answers its registration with %d",
+             kg_peers_name(peers_of(f), f->pbx), status);
+    kg_registrar_complain(f->front->registrar, what, user ? user : "", &f->flow);
+}
+
 /* Refusals go back as they are: challenges unchanged, or the digest would not fit; nothing that names the
  * PBX's host. */
 static void pass_back(struct kg_forward *f, const sip_t *answer)
@@ -377,6 +390,7 @@ static void pass_back(struct kg_forward *f, const sip_t *answer)
 
     if (status == 401 || status == 407)
         kg_counters.challenges++;
+    say_refused(f, status);
     kg_standing_judge(front->registrar, &f->flow, f->sip, answer);
     /* 10.3 step 7: our time was too short for the PBX. The phone, told so, asks again, and then we ask for
      * more. */

@@ -68,6 +68,8 @@ void kg_standing_judge(struct kg_registrar *registrar, const struct kg_flow *flo
     /* To a call, 403 may also mean "not that number". */
     if (is_challenged_again(answer) || (is_register && status == 403)) {
         kg_counters.auth_failures++;
+        if (status != 403)
+            kg_registrar_complain(registrar, "wrong password or unknown user, says the PBX", user, flow);
         kg_standing_wrong(registrar, flow, user);
     } else if (status < 300) {
         kg_standing_good(registrar, flow, user);

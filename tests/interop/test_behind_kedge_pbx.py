@@ -96,6 +96,7 @@ def test_wrong_password_is_refused_by_the_pbx(lab, stage, world):
     answer = phone.register()
     assert answer.status in (401, 403), answer
     assert {r["user"] for r in kedge.registrations()} == before
+    assert f"wrong password or unknown user, says the PBX: user agent, from udp {phone.ip}:" in kedge.log()
 
 
 def test_unregister_reaches_the_pbx(lab, stage, world):
