@@ -49,6 +49,11 @@ uint32_t kg_random_u32(void)
     return value;
 }
 
+uint16_t kg_random_u16(void)
+{
+    return (uint16_t)kg_random_u32();
+}
+
 void kg_random_hex(char *out, size_t len)
 {
     static const char digits[] = "0123456789abcdef";

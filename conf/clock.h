@@ -14,6 +14,7 @@ int64_t kg_wall_ms(void);
 /* Fills buf from the kernel's generator. Aborts if the kernel has none. */
 void kg_random(void *buf, size_t len);
 uint32_t kg_random_u32(void);
+uint16_t kg_random_u16(void);
 /* Writes len random lower-case hex digits and a NUL to out (len + 1 bytes). */
 void kg_random_hex(char *out, size_t len);
 

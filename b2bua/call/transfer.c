@@ -36,6 +36,11 @@ void kg_transfer_forget(struct kg_call *call)
         dissolve(call->transfer);
 }
 
+static void hang_up(struct kg_call *call, const char *why)
+{
+    kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_HANGUP, .why = why});
+}
+
 /* ---- what who refers is told ---- */
 
 static void notify(struct kg_transfer *transfer, int status, bool final)
@@ -321,8 +326,7 @@ static int join(struct kg_leg *leg, struct kg_leg *consulted, nta_incoming_t *ir
     exchange(sent_on, seat);
     notify(&told, 200, true);
     other->joining = (uint8_t)(1 + consulted->side);
-    kg_call_event(
-        old, &(struct kg_fsm_event){.type = KG_EV_HANGUP, .why = "its two ends were joined by transfer"});
+    hang_up(old, "its two ends were joined by transfer");
     kg_call_event(other, &(struct kg_fsm_event){.type = KG_EV_REFRESH, .side = seat->side});
     kg_call_unhold(other);
     kg_call_unhold(old);
@@ -382,8 +386,7 @@ void kg_transfer_answered(struct kg_call *made)
     to->made = NULL;
     /* In the middle of something else with its old peer it cannot be given to another one. */
     if (!old || old->fsm.state != KG_CALL_TALK || old->fsm.re != KG_RE_NONE || !is_quiet(from)) {
-        kg_call_event(made,
-                      &(struct kg_fsm_event){.type = KG_EV_HANGUP, .why = "the transfer came too late"});
+        hang_up(made, "the transfer came too late");
         return;
     }
     old->holds++;
@@ -392,7 +395,7 @@ void kg_transfer_answered(struct kg_call *made)
     made->joining = 1 + KG_SIDE_A;
     notify(transfer, 200, true);
     dissolve(transfer);
-    kg_call_event(old, &(struct kg_fsm_event){.type = KG_EV_HANGUP, .why = "its other side was transferred"});
+    hang_up(old, "its other side was transferred");
     kg_call_event(made, &(struct kg_fsm_event){.type = KG_EV_REFRESH, .side = KG_SIDE_A});
     kg_call_unhold(old);
     kg_call_unhold(made);
@@ -424,9 +427,7 @@ void kg_transfer_over(struct kg_call *call, int status)
     notify(transfer, status >= 300 ? status : 500, true);
     dissolve(transfer);
     if (left) /* nobody is left whom it could go back to */
-        kg_call_event(old,
-                      &(struct kg_fsm_event){.type = KG_EV_HANGUP,
-                                             .why = "the transfer failed, and who asked for it had hung up"});
+        hang_up(old, "the transfer failed, and who asked for it had hung up");
 }
 
 void kg_transfer_refreshed(struct kg_call *call, const struct kg_leg *leg, bool ok)
@@ -436,8 +437,7 @@ void kg_transfer_refreshed(struct kg_call *call, const struct kg_leg *leg, bool 
         return;
     call->joining = 0;
     if (!ok)
-        kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_HANGUP,
-                                                   .why = "who was transferred refused the new session"});
+        hang_up(call, "who was transferred refused the new session");
     else if (next != (int)leg->side)
         kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_REFRESH, .side = (enum kg_side)next});
 }

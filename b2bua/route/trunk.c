@@ -25,11 +25,6 @@ static nta_agent_t *agent_of(const struct kg_trunk *trunk)
     return kg_sip_agent(trunk->trunks->server->sip);
 }
 
-static uint16_t chance(void)
-{
-    return (uint16_t)kg_random_u32();
-}
-
 /* ---- proofs ---- */
 
 /* What is proven with. */
@@ -359,7 +354,7 @@ static void take_answer(struct kg_trunk *trunk, nta_outgoing_t *orq, const sip_t
         answer.min_expires_s = sip->sip_min_expires ? (uint32_t)sip->sip_min_expires->me_delta : 0;
         answer.retry_after_s = sip->sip_retry_after ? (uint32_t)sip->sip_retry_after->af_delta : 0;
     }
-    enum kg_enrol_act what = kg_enrol_answered(&trunk->enrol, &answer, kg_mono_ms(), chance());
+    enum kg_enrol_act what = kg_enrol_answered(&trunk->enrol, &answer, kg_mono_ms(), kg_random_u16());
     if (what != KG_ENROL_PROVE && answer.status >= 200 && answer.status < 300) {
         take_service_route(trunk, sip);
         trunk->epoch = kg_peers_epoch(peers_of(trunk), trunk->peer);
@@ -411,7 +406,7 @@ static void fail(struct kg_trunk *trunk, bool asked)
 {
     struct kg_enrol_answer answer = {.status = asked ? 408 : 503};
     trunk->unasked = !asked;
-    kg_enrol_answered(&trunk->enrol, &answer, kg_mono_ms(), chance());
+    kg_enrol_answered(&trunk->enrol, &answer, kg_mono_ms(), kg_random_u16());
     if (trunk->enrol.state != KG_ENROL_LEAVING)
         tell(trunk);
 }
@@ -436,7 +431,7 @@ static void look_for_restart(struct kg_trunk *trunk, int64_t now_ms)
         !kg_peers_is_up(peers_of(trunk), trunk->peer))
         return;
     trunk->epoch = epoch;
-    kg_enrol_lost(&trunk->enrol, now_ms, chance());
+    kg_enrol_lost(&trunk->enrol, now_ms, kg_random_u16());
 }
 
 void kg_trunk_tick(struct kg_trunk *trunk, int64_t now_ms)

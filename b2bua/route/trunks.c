@@ -18,11 +18,6 @@
 /* How often it is looked whose time has come. */
 #define TICK_MS 250
 
-static uint16_t chance(void)
-{
-    return (uint16_t)kg_random_u32();
-}
-
 /* ---- one ---- */
 
 static void name_domain(struct kg_trunk *trunk)
@@ -54,7 +49,7 @@ static struct kg_trunk *trunk_new(struct kg_trunks *trunks, const struct kg_trun
     name_domain(trunk);
     DL_APPEND(trunks->list, trunk);
     if (config->registers && config->user[0])
-        kg_enrol_start(&trunk->enrol, config->expires_ms / 1000, kg_mono_ms(), chance());
+        kg_enrol_start(&trunk->enrol, config->expires_ms / 1000, kg_mono_ms(), kg_random_u16());
     return trunk;
 }
 
@@ -300,7 +295,7 @@ void kg_trunks_flow_lost(struct kg_trunks *trunks, tport_t *tport)
     DL_FOREACH(trunks->list, trunk)
     {
         if (trunk->flow.transport != KG_UDP && kg_addr_equal(&trunk->flow.remote, &peer))
-            kg_enrol_lost(&trunk->enrol, kg_mono_ms(), chance());
+            kg_enrol_lost(&trunk->enrol, kg_mono_ms(), kg_random_u16());
     }
 }
 
