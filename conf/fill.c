@@ -27,6 +27,9 @@ void kg_conf_say(struct kg_config_errors *errors, int line, const char *format, 
     for (char *at = error->text; *at != '\0'; at++)
         if ((unsigned char)*at < 0x20 || *at == 0x7f)
             *at = '?';
+    /* a list that is too long says so for each entry beyond */
+    if (errors->count > 1 && error[-1].line == line && strcmp(error[-1].text, error->text) == 0)
+        errors->count--;
 }
 
 int kg_conf_line_of(const yaml_node_t *node)

@@ -104,6 +104,10 @@ static void errors_have_lines(void **state)
     must_fail("caps:\n- { user: a, deny: [ \"00\", \"+49-900\" ] }\n", 2, "caps.deny");
     must_fail("caps:\n- { user: a, allow: [ \"+49 900\" ], deny: [ \"\" ] }\n", 2, "caps.allow");
     must_fail("caps:\n- { user: \"\" }\n", 2, "user is empty");
+    /* one error, however far beyond */
+    must_fail("caps:\n- { user: a, deny: [0,1,2,3,4,5,6,7,8,9,00,01,02,03,04,05,06,07,08] }\n", 2,
+              "more than 16");
+    assert_int_equal(errors.count, 1);
 }
 
 static bool has(const char *net, const char *host)
