@@ -282,6 +282,9 @@ static void check_routes(const struct kg_config *config, int line, struct kg_con
 
         if (strcmp(route->from, "*") != 0 && !is_side(route->from) && !is_trunk(config, route->from))
             kg_conf_say(errors, line, "routes, entry %zu: there is no trunk called %s", i + 1, route->from);
+        if (is_pbx(route->from) && config->pbx_count == 0)
+            kg_conf_say(errors, line, "routes, entry %zu: nothing comes from the pbx: none is configured",
+                        i + 1);
         if (is_unpaid(config, route))
             kg_conf_say(
                 errors, line,
@@ -310,5 +313,8 @@ void kg_conf_check_lists(const struct kg_config *config, const struct kg_conf_li
         if (side != NULL && !is_side(side) && !is_trunk(config, side))
             kg_conf_say(errors, line->numbers, "numbers, entry %zu: there is no trunk called %s", i + 1,
                         side);
+        if (side != NULL && is_pbx(side) && config->pbx_count == 0)
+            kg_conf_say(errors, line->numbers, "numbers, entry %zu: is for the pbx, but none is configured",
+                        i + 1);
     }
 }

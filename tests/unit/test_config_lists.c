@@ -98,6 +98,8 @@ static void errors_have_lines(void **state)
     must_fail("numbers:\n- { where: to-itsp, match: \"1\", becomes: \"2\" }\n", 1, "no trunk called itsp");
     must_fail("numbers:\n- { where: from-phone, match: \"1\", becomes: \"2*\" }\n", 2, "leaves none");
     must_fail("numbers:\n- { where: from-phone, match: \"1\\\" <\", becomes: \"2\" }\n", 2, "match must be");
+    must_fail("routes:\n- { from: pbx, to: \"1001\" }\n", 1, "nothing comes from the pbx");
+    must_fail("numbers:\n- { where: to-pbx, match: \"0*\", becomes: \"+49*\" }\n", 1, "is for the pbx");
     must_fail("caps:\n- { user: a }\n- { user: a }\n", 3, "a second entry of caps");
     must_fail("caps:\n- { user: a, allow: [ \"0123456789012345678901234567\" ] }\n", 2, "longer");
     must_fail("caps:\n- { user: a, deny: [ \"0900*\" ] }\n", 2, "without *");
