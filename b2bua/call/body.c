@@ -2,6 +2,7 @@
  * SDP passes as it is. */
 #include "b2bua/call/call.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,8 +106,28 @@ void kg_body_sdp(struct kg_body *body, const struct kg_leg *leg, char *sdp, size
     body->tag[n] = (tagi_t){SIPTAG_PAYLOAD(body->payload)};
 }
 
+/* RFC 8262 1.2: what a part of the message (Call-Info, Geolocation) calls this body by. The library has no
+ * class for it. */
+static const sip_unknown_t *content_id_of(const sip_t *sip)
+{
+    const sip_unknown_t *header = sip->sip_unknown;
+    while (header && strcasecmp(header->un_name, "Content-ID") != 0)
+        header = header->un_next;
+    for (const char *c = header ? header->un_value : NULL; c && *c; c++)
+        if (iscntrl((unsigned char)*c))
+            return NULL;
+    return header;
+}
+
+void kg_body_pass_foreign(struct kg_body *body, const sip_t *sip)
+{
+    if (has_body(sip) && sip->sip_payload->pl_len <= KG_FOREIGN_BODY_MAX && !kg_body_has_sdp(sip))
+        kg_body_pass(body, sip);
+}
+
 void kg_body_pass(struct kg_body *body, const sip_t *sip)
 {
+    const sip_unknown_t *content_id = content_id_of(sip);
     size_t n = 0;
     if (!has_body(sip) || !sip->sip_content_type)
         return;
@@ -118,6 +139,11 @@ void kg_body_pass(struct kg_body *body, const sip_t *sip)
     for (size_t i = 0; i < sizeof headers / sizeof headers[0]; i++)
         if (headers[i])
             body->tag[n++] = (tagi_t){siptag_header, (tag_value_t)headers[i]};
+    if (content_id) {
+        *body->content_id = *content_id; /* alone: nta would take the rest of the list too */
+        body->content_id->un_next = NULL;
+        body->tag[n++] = (tagi_t){siptag_header, (tag_value_t)body->content_id};
+    }
 }
 
 size_t kg_body_len(const struct kg_body *body)

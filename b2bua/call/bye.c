@@ -70,13 +70,18 @@ bool kg_bye_pass(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
     struct kg_call *call = leg->call;
     struct kg_leg *to = &call->leg[kg_other_side(leg->side)];
     struct kg_passed passed;
+    struct kg_body body;
     char route[KG_HOP_URL];
     if (leg->pbx || !to->pbx || to->trunk || call->fsm.state != KG_CALL_TALK || leg->bye_irq || to->bye ||
         !kg_leg_is_reachable(to))
         return false;
     kg_leg_pass(to, sip, &passed);
+    kg_body_begin(&body);
+    kg_body_pass_foreign(&body, sip);
     to->bye = nta_outgoing_tcreate(to->dialog, on_answer, to, (url_string_t *)kg_leg_route_url(to, route),
-                                   SIP_METHOD_BYE, NULL, NTATAG_TPORT(to->flow.tport), TAG_NEXT(passed.tag));
+                                   SIP_METHOD_BYE, NULL, NTATAG_TPORT(to->flow.tport),
+                                   TAG_NEXT(kg_body_tags(&body, passed.tag)));
+    kg_body_end(&body);
     if (!to->bye)
         return false;
     leg->bye_irq = irq;

@@ -437,16 +437,21 @@ bool kg_body_has_sdp(const sip_t *sip);
 int kg_body_keep(const sip_t *sip, const struct kg_multipart *at, struct kg_frame **out);
 /* The body of a message that is being made, as tags. */
 struct kg_body {
-    tagi_t tag[7];
+    tagi_t tag[8];
     char *text;
     char type[KG_MULTIPART_HEADER_MAX + 1];
     sip_payload_t payload[1];
+    sip_unknown_t content_id[1];
 };
 void kg_body_begin(struct kg_body *body); /* none yet */
 /* sdp (malloc'd, taken over) for leg's peer, inside of what the other side had around its own. */
 void kg_body_sdp(struct kg_body *body, const struct kg_leg *leg, char *sdp, size_t len);
 /* A body that is no business of kedge's, as it is; sip must live as long. */
 void kg_body_pass(struct kg_body *body, const sip_t *sip);
+/* Likewise of a message that ends something and sets nothing up, BYE or a refusal: ISUP, a reason in words.
+ * Not SDP, which would show addresses, and not what is larger than any of these. */
+#define KG_FOREIGN_BODY_MAX 8192
+void kg_body_pass_foreign(struct kg_body *body, const sip_t *sip);
 size_t kg_body_len(const struct kg_body *body);
 /* For TAG_NEXT; more: a list that follows, or NULL. */
 const tagi_t *kg_body_tags(struct kg_body *body, const tagi_t *more);

@@ -564,12 +564,17 @@ void kg_out_bye(struct kg_leg *leg, int status, const char *why)
     }
     const sip_t *cause = leg->call->cause;
     const sip_reason_t *passed = cause && cause->sip_request ? cause->sip_reason : NULL;
+    struct kg_body body;
+    kg_body_begin(&body);
+    if (cause && cause->sip_request && cause->sip_request->rq_method == sip_method_bye)
+        kg_body_pass_foreign(&body, cause);
     if (why && !passed) /* RFC 3326 */
         snprintf(reason, sizeof reason, "SIP;cause=%d;text=\"%s\"", status, why);
     leg->bye = nta_outgoing_tcreate(
         leg->dialog, on_bye_response, leg, (url_string_t *)kg_leg_route_url(leg, route), SIP_METHOD_BYE, NULL,
         NTATAG_TPORT(leg->flow.tport), TAG_IF(reason[0], SIPTAG_REASON_STR(reason)),
-        TAG_IF(passed, SIPTAG_REASON(passed)), TAG_END());
+        TAG_IF(passed, SIPTAG_REASON(passed)), TAG_NEXT(kg_body_tags(&body, NULL)));
+    kg_body_end(&body);
     if (!leg->bye)
         kg_leg_tell(leg, KG_EV_BYE_DONE, 0, false);
 }

@@ -49,8 +49,8 @@ static msg_hclass_t *const response_headers[] = {
     sip_allow_events_class,                                                      /* of 489 */
     sip_unsupported_class,                                                       /* of 420 */
 };
-/* libsofia has no class for these (RFC 6086). */
-static const char *const plain_headers[] = {"Info-Package"};
+/* libsofia has no class for these (RFC 6086, RFC 8262). */
+static const char *const plain_headers[] = {"Info-Package", "Content-ID"};
 
 static void pass_headers(struct kg_list *list, const sip_t *sip, msg_hclass_t *const known[], size_t count)
 {

@@ -94,6 +94,7 @@ static void write_warning(const char *why, char *out, size_t size)
 void kg_reply_refuse(nta_incoming_t *irq, struct kg_leg *leg, const struct kg_fsm_action *action)
 {
     struct kg_passed passed;
+    struct kg_body body;
     char warning[256] = "";
     sip_retry_after_t retry_after[1];
     if (!irq)
@@ -101,13 +102,18 @@ void kg_reply_refuse(nta_incoming_t *irq, struct kg_leg *leg, const struct kg_fs
     const sip_t *cause = leg->call->cause;
     bool redirects = action->status >= 300 && action->status < 400 && cause && cause->sip_status;
     pass(leg, &passed);
+    kg_body_begin(&body);
+    if (cause && cause->sip_status && cause->sip_status->st_status >= 300)
+        kg_body_pass_foreign(&body, cause);
     sip_retry_after_init(retry_after)->af_delta = (sip_time_t)action->retry_after;
     if (action->why && action->status == 488)
         write_warning(action->why, warning, sizeof warning);
-    nta_incoming_treply(
-        irq, action->status, NULL, TAG_IF(action->retry_after > 0, SIPTAG_RETRY_AFTER(retry_after)),
-        TAG_IF(warning[0], SIPTAG_WARNING_STR(warning)),
-        TAG_IF(redirects, SIPTAG_CONTACT(redirects ? cause->sip_contact : NULL)),
-        TAG_IF(action->status == 405, SIPTAG_ALLOW(leg->call->calls->allow)), TAG_NEXT(passed.tag));
+    nta_incoming_treply(irq, action->status, NULL,
+                        TAG_IF(action->retry_after > 0, SIPTAG_RETRY_AFTER(retry_after)),
+                        TAG_IF(warning[0], SIPTAG_WARNING_STR(warning)),
+                        TAG_IF(redirects, SIPTAG_CONTACT(redirects ? cause->sip_contact : NULL)),
+                        TAG_IF(action->status == 405, SIPTAG_ALLOW(leg->call->calls->allow)),
+                        TAG_NEXT(kg_body_tags(&body, passed.tag)));
+    kg_body_end(&body);
     nta_incoming_destroy(irq);
 }

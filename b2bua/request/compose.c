@@ -41,10 +41,9 @@ static msg_hclass_t *const meaning[] = {
 };
 /* Of these the library has no class. */
 static const char *const meaning_unknown[] = {
-    "Suppress-If-Match", /* RFC 5839 */
-    "Refer-Sub",
-    "Target-Dialog", /* RFC 4488, RFC 4538 */
-    "P-Associated-URI",
+    "Suppress-If-Match",                  /* RFC 5839 */
+    "Refer-Sub",         "Target-Dialog", /* RFC 4488, RFC 4538 */
+    "P-Associated-URI",  "Content-ID",    /* RFC 8262 */
 };
 _Static_assert(sizeof meaning / sizeof meaning[0] + sizeof meaning_unknown / sizeof meaning_unknown[0] + 3 <=
                    KG_COMPOSED_MAX,

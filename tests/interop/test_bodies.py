@@ -159,6 +159,49 @@ def test_a_provisional_body_passes(ends, kedge):
     hang_up(a, b, kedge)
 
 
+@pytest.mark.parametrize("end", ("caller", "callee"))
+def test_the_body_of_a_bye_passes(ends, kedge, end):
+    """ISUP REL, and how it is called in the message (RFC 8262)."""
+    a, b = ends()
+    placed = background(a.call, "bob")
+    b.answer(b.agent.expect("INVITE"))
+    assert placed().status == 200
+    here, there = (a, b) if end == "caller" else (b, a)
+    bye = background(here.request, "BYE", [*ISUP.split("\r\n"), "Content-ID: <rel@kedge.test>", "Reason: Q.850;cause=16"], "\x0c\x02")
+    got = there.agent.expect("BYE")
+    there.agent.reply(got, 200)
+    assert bye().status == 200
+    assert got.body == "\x0c\x02" and "Content-Type: " + got.get("content-type") == ISUP.partition("\r\n")[0]
+    assert got.get("content-disposition") == "signal;handling=optional" and got.all("content-id") == ["<rel@kedge.test>"]
+    kedge.no_calls()
+
+
+def test_the_body_of_a_refusal_passes(ends, kedge):
+    """But never SDP, nor what is too large for one."""
+    a, b = ends()
+    kept, dropped = [("message/sipfrag", "SIP/2.0 486 Busy Here\r\n"), ("application/isup;version=x", "\x0c\x02")], [
+        ("application/sdp", b.body()), ("application/isup;version=x", "x" * 9000)]
+    for kind, body in kept + dropped:
+        placed = background(a.agent.request, "INVITE", f"sip:bob@{a.agent.domain}", body=a.body())
+        request = b.agent.expect("INVITE")
+        b.agent.reply(request, 486, body, [f"Content-Type: {kind}", "Content-ID: <why@kedge.test>"])
+        b.agent.expect("ACK")
+        refusal = placed()
+        assert refusal.status == 486
+        found = (refusal.get("content-type"), refusal.body, refusal.get("content-id"))
+        assert found == ((kind, body, "<why@kedge.test>") if (kind, body) in kept else ("", "", "")), found
+    kedge.no_calls()
+
+
+def test_content_id_of_a_message(ends, kedge):
+    a, b = ends()
+    sent = background(a.agent.request, "MESSAGE", f"sip:bob@{a.agent.domain}", ["Content-Type: text/plain", "Content-ID: <m@kedge.test>"],
+                      "hello")
+    got = b.agent.expect("MESSAGE")
+    b.agent.reply(got, 200)
+    assert sent().status == 200 and got.get("content-id") == "<m@kedge.test>" and got.body == "hello"
+
+
 BROKEN = {
     "no boundary": ("multipart/mixed", "--x\r\n\r\na\r\n--x--"),
     "no end": ("multipart/mixed;boundary=x", "--x\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n"),
