@@ -256,7 +256,6 @@ int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, c
 /* The INVITE that leg's peer sent, or that kedge made in its name: a reference; NULL: it is gone. */
 msg_t *kg_leg_invite(const struct kg_leg *leg);
 void kg_leg_resume(struct kg_leg *leg); /* the re-INVITE that was deferred, if any */
-int kg_leg_ack_or_cancel(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip);
 void kg_leg_set_flow(struct kg_leg *leg, const struct kg_flow *flow);
 /* Its phone has shown, by credentials, that it is elsewhere: everything follows it there. */
 void kg_leg_move(struct kg_leg *leg, const struct kg_flow *flow);

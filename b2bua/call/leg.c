@@ -18,6 +18,8 @@
 #include "b2bua/sip/sip.h"
 #include "conf/log.h"
 
+static int on_ack_or_cancel(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip);
+
 /* ---- opening and closing ---- */
 
 int kg_leg_accept(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow)
@@ -40,7 +42,7 @@ int kg_leg_accept(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip, con
         return ENOMEM;
     if (nta_leg_server_route(leg->dialog, sip->sip_record_route, sip->sip_contact) < 0)
         return ENOMEM;
-    nta_incoming_bind(irq, kg_leg_ack_or_cancel, leg);
+    nta_incoming_bind(irq, on_ack_or_cancel, leg);
     leg->irq = irq;
     leg->rcseq = sip->sip_cseq->cs_seq;
     kg_leg_learn(leg, sip);
@@ -233,7 +235,7 @@ void kg_leg_serve(struct kg_leg *leg)
     leg->irq = leg->arrived;
     leg->arrived = NULL;
     if (nta_incoming_method(leg->irq) == sip_method_invite)
-        nta_incoming_bind(leg->irq, kg_leg_ack_or_cancel, leg);
+        nta_incoming_bind(leg->irq, on_ack_or_cancel, leg);
 }
 
 /* Hands leg->arrived, whose message is sip, to the state machine. moved_from NULL: it did not move. */
@@ -455,7 +457,7 @@ static bool has_our_tag(const struct kg_leg *leg, const sip_t *sip)
     return tag && sip->sip_to->a_tag && strcmp(tag, sip->sip_to->a_tag) == 0;
 }
 
-int kg_leg_ack_or_cancel(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
+static int on_ack_or_cancel(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
 {
     enum kg_fsm_event_type type = KG_EV_ACK_TIMEOUT;
     if (sip && sip->sip_request->rq_method == sip_method_cancel)

@@ -11,7 +11,6 @@
 #include <sofia-sip/sip_tag.h>
 
 #include "b2bua/call/refer.h"
-#include "b2bua/nat/assess.h"
 #include "b2bua/registrar/registrar.h"
 #include "b2bua/route/trunks.h"
 #include "b2bua/sip/sip.h"

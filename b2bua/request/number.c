@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
 
 #include <sofia-sip/sip_header.h>
 #include <sofia-sip/sip_status.h>
