@@ -196,6 +196,13 @@ static int restore(struct kg_registrar *registrar, const struct kg_store_binding
     return 0;
 }
 
+/* In front of a PBX it is one that the PBX knows, without it one of an account here. After a change between
+ * the two the phone must say anew who it is. */
+static bool is_of_this_mode(const struct kg_registrar *registrar, const json_t *json)
+{
+    return (json_object_get(json, "pbx") != NULL) == (registrar->front != NULL);
+}
+
 static void on_row(void *ctx, const struct kg_store_binding *row)
 {
     struct kg_registrar *registrar = ctx;
@@ -204,6 +211,8 @@ static void on_row(void *ctx, const struct kg_store_binding *row)
     int err = EINVAL;
 
     if (row->expires_ms <= kg_wall_ms())
+        err = ETIME;
+    else if (json && !is_of_this_mode(registrar, json))
         err = ETIME;
     else if (json && !(err = restore_flow(registrar, json, &flow)))
         err = restore(registrar, row, json, &flow);

@@ -208,6 +208,33 @@ static void oldest_contact_makes_room(void **state)
         close(p[i].fd);
 }
 
+static size_t all_contacts(struct world *w)
+{
+    json_t *list = kg_registrar_json(w->server.registrar);
+    size_t count = json_array_size(list);
+
+    json_decref(list);
+    return count;
+}
+
+/* A contact of an account is nothing that a PBX knows: after that change it must come anew. */
+static void none_come_back_in_front_of_a_pbx(void **state)
+{
+    struct world *w = *state;
+    struct phone a = phone_new(w, "alice", "secret");
+
+    assert_int_equal(enroll(&a, 3600), 200);
+    world_stop(w);
+    world_start(w);
+    assert_int_equal(all_contacts(w), 1);
+    world_stop(w);
+    w->server.config.pbx[0] = (struct kg_server_at){.host = "127.0.0.1", .port = 9, .transport = KG_UDP};
+    w->server.config.pbx_count = 1;
+    world_start(w);
+    assert_int_equal(all_contacts(w), 0);
+    close(a.fd);
+}
+
 /* No 401 after a restart: the phone's next nonce count is taken, a recorded request is not. */
 static void restart_without_a_challenge(void **state)
 {
@@ -642,6 +669,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(control_characters_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(oldest_contact_makes_room, setup_few, teardown),
         cmocka_unit_test_setup_teardown(restart_without_a_challenge, setup, teardown),
+        cmocka_unit_test_setup_teardown(none_come_back_in_front_of_a_pbx, setup, teardown),
         cmocka_unit_test_setup_teardown(invite_is_challenged_once, setup, teardown),
         cmocka_unit_test_setup_teardown(contact_that_moves_is_told_of_once, setup, teardown),
         cmocka_unit_test_setup_teardown(lookups, setup, teardown),
