@@ -397,15 +397,16 @@ void kg_early_remember(struct kg_leg *leg, nta_outgoing_t *orq, bool sdp);
 /* The 18x of the To tag that sip has: the one with SDP if there was one. NULL: none. */
 const sip_t *kg_early_of(const struct kg_leg *leg, const sip_t *sip);
 const sip_t *
-kg_early_newest(const struct kg_leg *leg); /* whose description is taken; NULL: no early dialog */
+kg_early_newest(const struct kg_leg *leg);            /* whose description is taken; NULL: no early dialog */
+const sip_t *kg_early_here(const struct kg_leg *leg); /* likewise among those of the branch in front */
 void kg_early_forget(struct kg_leg *leg);
 void kg_early_forget_call(struct kg_leg *leg, const char *call_id); /* of one branch */
 
 /* ---- relay.c: requests that pass from one dialog to the other ---- */
 /* A request of leg's peer whose method passes. The return value is for nta: a status to answer with, or 0. */
 int kg_relay_request(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip);
-/* Sends `to` an INFO, in its early dialog if it has no other. 0: irq is answered when that is; else a status.
- * What it answers is its own: kedge has made use of it. */
+/* Sends `to` an INFO, in its early dialog if it has no other. 0: irq, if any, is answered when that is; else
+ * a status. What it answers is its own: kedge has made use of it. */
 int kg_relay_info(struct kg_leg *to, nta_incoming_t *irq, const char *package, const sip_content_type_t *type,
                   const char *body, size_t len);
 /* A request of kedge's own on this leg, made with the callback below, whose answer matters to nobody, but

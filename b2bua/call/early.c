@@ -67,6 +67,15 @@ const sip_t *kg_early_newest(const struct kg_leg *leg)
     return message(leg->early[0]);
 }
 
+const sip_t *kg_early_here(const struct kg_leg *leg)
+{
+    const char *call_id = leg->call->record->leg[leg->side].call_id;
+    for (int i = 0; i < KG_EARLY_MAX && call_id; i++)
+        if (is_of_call(message(leg->early[i]), call_id))
+            return message(leg->early[i]);
+    return NULL;
+}
+
 void kg_early_forget_call(struct kg_leg *leg, const char *call_id)
 {
     int kept = 0;

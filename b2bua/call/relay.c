@@ -224,7 +224,7 @@ static nta_outgoing_t *send_it(struct kg_leg *to, sip_method_t method, const cha
 {
     char route[KG_HOP_URL];
     if (to->side == KG_SIDE_B && to->call->fsm.leg[KG_SIDE_B] != KG_LEG_UP) {
-        const sip_t *early = kg_early_newest(to);
+        const sip_t *early = kg_early_here(to);
         return early ? send_early(to, early, tags) : NULL; /* only INFO comes here before the answer */
     }
     return nta_outgoing_tcreate(to->dialog, kg_relay_response, to,

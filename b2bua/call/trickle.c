@@ -74,12 +74,28 @@ static int refuse_package(nta_incoming_t *irq, bool ice)
     return 469;
 }
 
+/* To each of the callee's phones that ring: any of them may answer. 0: irq is answered when the first of them
+ * has; else nobody was sent it. */
+static int pass_on(struct kg_leg *from, struct kg_leg *to, nta_incoming_t *irq, const sip_t *sip)
+{
+    const sip_payload_t *body = sip->sip_payload;
+    int failed = 480;
+    for (unsigned n = 0; kg_branch_show(to, n); n++) {
+        size_t len = 0;
+        char *text = to->trickles ? kg_path_trickle_text(from, body->pl_data, body->pl_len, &len) : NULL;
+        if (text && kg_relay_info(to, failed ? irq : NULL, PACKAGE, sip->sip_content_type, text, len) == 0)
+            failed = 0;
+        free(text);
+    }
+    kg_branch_settle(to);
+    return failed;
+}
+
 static int serve(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
 {
     struct kg_call *call = leg->call;
     struct kg_leg *to = &call->leg[kg_other_side(leg->side)];
     const sip_payload_t *body = sip->sip_payload;
-    size_t len = 0;
     if (!body || body->pl_len == 0)
         return 200;
     if (body->pl_len > BODY_MAX)
@@ -88,10 +104,7 @@ static int serve(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
         return 481;
     leg->trickles = true;
     kg_path_trickle(leg, body->pl_data, body->pl_len);
-    char *text = to->trickles ? kg_path_trickle_text(leg, body->pl_data, body->pl_len, &len) : NULL;
-    int failed = text ? kg_relay_info(to, irq, PACKAGE, sip->sip_content_type, text, len) : 480;
-    free(text);
-    return failed ? 200 : 0; /* what cannot go on has reached kedge all the same */
+    return pass_on(leg, to, irq, sip) ? 200 : 0; /* what cannot go on has reached kedge all the same */
 }
 
 bool kg_trickle_request(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip, int *status)

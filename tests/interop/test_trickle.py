@@ -113,6 +113,42 @@ def test_candidates_stay_with_kedge_when_the_other_phone_takes_none(ringing, ked
     hang_up(da, db, kedge)
 
 
+def test_candidates_of_the_caller_reach_all_phones_that_ring(hosts, kedge, stage):
+    """Each in its own early dialog; not the one that takes none. After the answer, the one that answered."""
+    alice, *bobs = (stage.agent(hosts[1 if i == 0 else 2], "bob" if i else "alice", f"pw-{'bob' if i else 'alice'}",
+                                (kedge.host.addr, 5060)) for i in range(4))
+    assert all(agent.register().status == 200 for agent in (alice, *bobs))
+    da, *ends = (Dialog(agent, stage.rtp(agent.host)) for agent in (alice, *bobs))
+    provisional = []
+    call = background(da.call, "bob", headers=TRICKLES, provisional=provisional, body=body(da, "aaaa"))
+    invites = [agent.expect("INVITE") for agent in bobs]
+    for i, agent in enumerate(bobs):
+        agent.reply(invites[i], 180, headers=TRICKLES if i < 2 else (), tag=f"bob{i}")
+    assert until(lambda: [r for r in provisional if r.status == 180], 3)
+    first = next(r for r in provisional if r.status == 180)
+    da.local, da.remote, da.target, da.cseq = first.get("from"), first.get("to"), first.contact(), first.cseq[0]
+    answer = background(da.request, "INFO", PACKAGE, fragment(da, "aaaa"))
+    for i, agent in enumerate(bobs[:2]):
+        seen = agent.expect("INFO")
+        assert "203.0.113.77 7000" in seen.body and seen.tag("to") == f"bob{i}" and seen.get("call-id") == invites[i].get("call-id")
+        assert seen.uri == agent.contact.strip("<>")
+        agent.reply(seen, 200)
+    assert answer().status == 200 and bobs[2].quiet("INFO", 0.3)
+    sure = [x for x in bobs if x is not bobs[1]]
+    bobs[1].reply(invites[1], 200, body(ends[1], "bbbb"), headers=TRICKLES)
+    for agent, invite in zip(sure, (invites[0], invites[2])):
+        agent.reply(agent.expect("CANCEL"), 200)
+        agent.reply(invite, 487)
+    bobs[1].expect("ACK")
+    assert call().status == 200
+    ends[1].call_id, ends[1].target, ends[1].remote = invites[1].get("call-id"), invites[1].contact(), invites[1].get("from")
+    ends[1].local = invites[1].get("to") + ";tag=bob1"
+    da.cseq = max(da.cseq, first.cseq[0]) + 2
+    passes(da, ends[1], "aaaa")
+    assert all(agent.quiet("INFO", 0.1) for agent in sure)
+    hang_up(da, ends[1], kedge)
+
+
 @pytest.mark.parametrize("side", (0, 1))
 def test_candidates_stay_with_kedge_in_an_anchored_call(ringing, kedge, side):
     *ends, pick_up = ringing(ice=False)
