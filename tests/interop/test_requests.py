@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from interop.agent import Message, sdp, token
+from interop.agent import Dialog, Message, sdp, token
 from interop.hosts import background, until
 
 USERS = ("alice", "bob", "carol")
@@ -237,6 +237,18 @@ def test_address_of_kedge_means_the_pbx(front, hosts):
     take = background(phone.request, "INVITE", "sip:bob@pbx.test", body=sdp(phone.ip, 4000))
     got = answered(front.pbx, "INVITE", 486)
     assert take().status == 486 and got.uri == "sip:bob@pbx.test", "a name is the PBX's own"
+
+
+def test_the_body_of_a_phones_bye_reaches_the_pbx(front, stage):
+    phone = front.phone()
+    one, other = Dialog(phone, stage.rtp(phone.host)), Dialog(front.pbx, stage.rtp(front.pbx.host))
+    placed = background(one.call, "bob")
+    other.answer(front.pbx.expect("INVITE"))
+    assert placed().status == 200
+    bye = background(one.request, "BYE", ["Content-Type: application/x-stats"], "lost=3")
+    got = answered(front.pbx, "BYE")
+    assert bye().status == 200 and (got.get("content-type"), got.body) == ("application/x-stats", "lost=3")
+    front.kedge.no_calls()
 
 
 def test_pbx_that_does_not_answer(stage, hosts):
