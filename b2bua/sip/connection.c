@@ -112,7 +112,10 @@ static void on_sip_event(struct bufferevent *bev, short what, void *arg)
 
 static int join_sip(struct kg_connection *connection, int fd)
 {
-    connection->sip = bufferevent_socket_new(connection->edge->base, fd, BEV_OPT_CLOSE_ON_FREE);
+    int bytes = KG_SIP_PAIR_BYTES;
+    bool bounded = setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) == 0;
+    connection->sip =
+        bounded ? bufferevent_socket_new(connection->edge->base, fd, BEV_OPT_CLOSE_ON_FREE) : NULL;
     if (!connection->sip) {
         close(fd);
         return ENOMEM;

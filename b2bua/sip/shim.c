@@ -35,7 +35,7 @@ INTERPOSED msg_t *msg_create(msg_mclass_t const *mclass, int flags)
         return NULL;
     msg_t *msg = real_msg_create(mclass, flags);
     if (msg)
-        msg_maxsize(msg, KG_SIP_MESSAGE_MAX);
+        msg_maxsize(msg, KG_SIP_READ_MAX);
     return msg;
 }
 

@@ -49,7 +49,7 @@ static int make_agent(struct kg_sip *sip)
         NTATAG_STATELESS(1),    /* what belongs to no dialog goes to kg_sip_dispatch without a transaction */
         NTATAG_SERVER_RPORT(2), /* answer to the source port even when the phone forgot rport (RFC 3581) */
         NTATAG_CLIENT_RPORT(1), NTATAG_USE_NAPTR(0), NTATAG_USE_SRV(0), NTATAG_PRELOAD(PRELOAD_BYTES),
-        NTATAG_MAXSIZE(KG_SIP_MESSAGE_MAX),
+        NTATAG_MAXSIZE(KG_SIP_READ_MAX),
         NTATAG_UDP_MTU(KG_SIP_MESSAGE_MAX), /* never change from UDP to TCP behind the phone's back */
         TAG_END());
     if (!sip->agent)

@@ -35,6 +35,27 @@ static void tcp_pipelined(void **state)
     }
 }
 
+/* More than the longest message is waiting when signalling comes to read: a PBX's busy connection, not a long
+ * message. */
+static void tcp_backlog(void **state)
+{
+    struct world *w = *state;
+    static char extra[2000];
+    int fd = phone(SOCK_STREAM, "127.0.0.1", first_port());
+    send_text(fd, request("OPTIONS", "TCP", "sip:example.org", ""));
+    assert_has(answers(w, fd, 1), "200 OK");
+    snprintf(extra, sizeof extra, "X-Long: %01900d\r\n", 0);
+    for (int i = 0; i < 100; i++)
+        send_text(fd, request("OPTIONS", "TCP", "sip:example.org", extra));
+    const char *text = answers(w, fd, 100);
+    unsigned count = 0;
+    for (const char *p = text; (p = strstr(p, "200 OK")); p++)
+        count++;
+    assert_int_equal(count, 100);
+    assert_alive(w);
+    close(fd);
+}
+
 /* A request toward a phone whose stream is gone fails at once: kedge does not connect to it. */
 static void gone_stream(void **state)
 {
@@ -443,6 +464,7 @@ int main(void)
     su_init();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(tcp_pipelined, setup, teardown),
+        cmocka_unit_test_setup_teardown(tcp_backlog, setup, teardown),
         cmocka_unit_test_setup_teardown(gone_stream, setup, teardown),
         cmocka_unit_test_setup_teardown(tcp_send_and_close, setup, teardown),
         cmocka_unit_test_setup_teardown(tls_register, setup, teardown),
