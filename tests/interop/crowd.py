@@ -90,6 +90,7 @@ class Phone:
         if status == 503:
             after = int(_header(text, "Retry-After") or 0)
             self.crowd.retry_after.append(after)
+            self.crowd.comes_back.append(int(now + after))
             return now + max(1, after)
         self.crowd.failed.append((self.user, text.split("\r\n")[0]))
         return None
@@ -100,7 +101,8 @@ class Crowd:
 
     def __init__(self, host, server, phones, domain="kedge.test"):
         self.host, self.server, self.domain = host, server, domain
-        self.count, self.done, self.retry_after, self.failed = {"sent": 0, "silence": 0}, 0, [], []
+        self.count, self.done, self.failed = {"sent": 0, "silence": 0}, 0, []
+        self.retry_after, self.comes_back = [], []  # of each 503: seconds, and when that is
         self.phones = [Phone(self, i) for i in range(phones)]
         self._by_fd = {p.socket.fileno(): p for p in self.phones}
         self._poll = select.epoll()
@@ -110,7 +112,8 @@ class Crowd:
     def register(self, within, timeout):
         """All of them, starting within so many seconds, until the last is registered. Returns the seconds that it took."""
         start = time.monotonic()
-        self.count, self.done, self.retry_after, self.failed = {"sent": 0, "silence": 0}, 0, [], []
+        self.count, self.done, self.failed = {"sent": 0, "silence": 0}, 0, []
+        self.retry_after, self.comes_back = [], []
         due = []
         for i, phone in enumerate(self.phones):
             phone.registered, phone.asked = False, None
@@ -143,11 +146,12 @@ class Crowd:
 
 
 class QuickPbx:
-    """Challenges, then says 200 to whoever answers; checks no password."""
+    """Challenges, then says 200 to whoever answers; checks no password. registers: how many it was asked, not counting what was
+    only sent again because it is slow."""
 
     def __init__(self, host, address, seconds=3600):
         self.host, self.address, self.seconds = host, address, seconds
-        self.registers, self.contacts = 0, {}
+        self._asked, self.contacts = set(), {}
         self.socket = socket_in(host)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
         self.socket.bind(address)
@@ -155,6 +159,10 @@ class QuickPbx:
         self._open = True
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
+
+    @property
+    def registers(self):
+        return len(self._asked)
 
     def _serve(self):
         while self._open:
@@ -169,7 +177,7 @@ class QuickPbx:
                 continue
             status, extra = "200 OK", ""
             if text.startswith("REGISTER"):
-                self.registers += 1
+                self._asked.add(re.search(r"^Via:.*?;branch=([^;\s]+)", text, re.M).group(1))
                 if "\r\nAuthorization:" in text:
                     contact = re.search(r"^Contact: *(<[^>]*>)", text, re.M).group(1)
                     self.contacts[contact] = self.contacts.get(contact, 0) + 1

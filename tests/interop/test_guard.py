@@ -228,6 +228,27 @@ def shape(answer):
     return re.sub(r"(call-id|cseq|via|from|to): .*", r"\1", text)
 
 
+def tries_of(probe, evil, kind, round_):
+    """Four requests of one user, without and with a password: [(step, answer, seconds)]."""
+    probe.user = f"{kind}{round_ % 20}"
+    out, uri = [], f"sip:{probe.user}@kedge.test"
+
+    def step(name, function, *args):
+        start = time.perf_counter()
+        answer = function(*args, auth=False)
+        out.append((name, answer, time.perf_counter() - start))
+        return answer
+
+    first = step("challenge", probe.register)
+    value = digest(first.get("WWW-Authenticate"), probe.user, "guess", "REGISTER", "sip:kedge.test")
+    step("guess", lambda **kw: probe.register(headers=["Authorization: " + value], **kw))
+    third = step("invite", probe.request, "INVITE", uri, [], SDP.format(evil.addr))
+    proof = digest(third.get("Proxy-Authenticate"), probe.user, "guess", "INVITE", uri)
+    step("call", probe.request, "INVITE", uri, [f"Proxy-Authorization: {proof}"], SDP.format(evil.addr))
+    assert [answer.status for _, answer, _ in out] == [401, 403, 407, 403]
+    return out
+
+
 def test_nobody_can_tell_which_users_exist(hosts, stage):
     """Valid and invalid users: the same bytes in the same time, with and without credentials, REGISTER and INVITE; and when
     they are blocked, the same silence."""
@@ -235,31 +256,26 @@ def test_nobody_can_tell_which_users_exist(hosts, stage):
     stage.kedge(server, config={"guard": {"trusted": [f"{evil.addr}/32"]}}, accounts={f"real{i}": "pw" for i in range(20)})
     probe = stage.agent(evil, "x", "guess", (server.addr, 5060))
     shapes = {"real": set(), "fake": set()}
-    times = {kind: {step: [] for step in ("challenge", "guess", "invite", "call")} for kind in shapes}
-    for round_ in range(30):
-        for kind in ("real", "fake") if round_ % 2 else ("fake", "real"):
-            probe.user = f"{kind}{round_ % 20}"
-            start = time.perf_counter()
-            first = probe.register(auth=False)
-            times[kind]["challenge"].append(time.perf_counter() - start)
-            value = digest(first.get("WWW-Authenticate"), probe.user, "guess", "REGISTER", "sip:kedge.test")
-            start = time.perf_counter()
-            second = probe.register(auth=False, headers=["Authorization: " + value])
-            times[kind]["guess"].append(time.perf_counter() - start)
-            start = time.perf_counter()
-            third = probe.request("INVITE", f"sip:{probe.user}@kedge.test", auth=False, body=SDP.format(evil.addr))
-            times[kind]["invite"].append(time.perf_counter() - start)
-            value = digest(third.get("Proxy-Authenticate"), probe.user, "guess", "INVITE", f"sip:{probe.user}@kedge.test")
-            start = time.perf_counter()
-            fourth = probe.request("INVITE", f"sip:{probe.user}@kedge.test", [f"Proxy-Authorization: {value}"], SDP.format(evil.addr), auth=False)
-            times[kind]["call"].append(time.perf_counter() - start)
-            assert [a.status for a in (first, second, third, fourth)] == [401, 403, 407, 403]
-            shapes[kind].add(tuple(shape(a) for a in (first, second, third, fourth)))
-    assert shapes["real"] == shapes["fake"] and len(shapes["real"]) == 1
-    for step in times["real"]:
-        real, fake = (statistics.median(times[kind][step]) for kind in ("real", "fake"))
-        spread = statistics.median(abs(t - fake) for t in times["fake"][step])
-        assert abs(real - fake) < max(0.25 * fake, 3 * spread), f"{step}: {real * 1e6:.0f} us for users that exist, {fake * 1e6:.0f} us for others"
+    told = None  # {step: what tells them apart}, each time that it was measured: others use this machine too
+    for _ in range(5):
+        times = {"real": {}, "fake": {}}
+        for round_ in range(30):
+            for kind in ("real", "fake") if round_ % 2 else ("fake", "real"):
+                tries = tries_of(probe, evil, kind, round_)
+                shapes[kind].add(tuple(shape(answer) for _, answer, _ in tries))
+                for step, _, seconds in tries:
+                    times[kind].setdefault(step, []).append(seconds)
+        assert shapes["real"] == shapes["fake"] and len(shapes["real"]) == 1
+        found = {}
+        for step in times["real"]:
+            real, fake = (statistics.median(times[kind][step]) for kind in ("real", "fake"))
+            spread = statistics.median(abs(t - fake) for t in times["fake"][step])
+            if abs(real - fake) >= max(0.25 * fake, 3 * spread):
+                found[step, real > fake] = f"{real * 1e6:.0f} us for users that exist, {fake * 1e6:.0f} us for others"
+        told = found if told is None else {step: told[step] for step in told if step in found}
+        if not told:
+            return
+    raise AssertionError(told)
 
 
 def test_blocked_users_are_silent_whether_they_exist_or_not(hosts, stage):
