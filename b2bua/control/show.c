@@ -39,8 +39,10 @@ void kg_show_registrations(const json_t *answer)
         {"LEARNT", "learnt", KG_SHOW_TEXT},
         {"CONTACT", "contact", KG_SHOW_TEXT},
         {"PHONE", "user_agent", KG_SHOW_TEXT},
+        {"PBX", "pbx", KG_SHOW_TEXT}, /* last: without a PBX it is left out */
     };
 
+    bool front = json_object_get(json_array_get(answer, 0), "pbx") != NULL;
     json_t *rows = json_array(), *phone;
     size_t index;
 
@@ -51,7 +53,7 @@ void kg_show_registrations(const json_t *answer)
         blank_zero(row, "keepalive_s");
         json_array_append_new(rows, row);
     }
-    kg_table_print(rows, columns, COUNT(columns), "No phone is registered.");
+    kg_table_print(rows, columns, COUNT(columns) - !front, "No phone is registered.");
     json_decref(rows);
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "b2bua/registrar/inside.h"
+#include "b2bua/route/peers.h"
 #include "conf/clock.h"
 
 /* SIP strings need not be UTF-8, JSON's must be: anything else is shown as '?'. */
@@ -74,6 +75,7 @@ static json_t *binding_of(const struct kg_registrar *registrar, const struct kg_
     if (json && registrar->front) {
         json_object_set_new(json, "domain", string_of(b->user[user_len] ? b->user + user_len + 1 : ""));
         json_object_set_new(json, "token", string_of(b->device));
+        json_object_set_new(json, "pbx", string_of(kg_peers_name(registrar->server->peers, b->pbx)));
         json_object_set_new(json, "pbx_expires_in", json_integer((b->pbx_until_ms - now_ms) / 1000));
     }
     return json;

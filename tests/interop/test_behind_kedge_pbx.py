@@ -58,9 +58,12 @@ def hang_up(a, b):
 
 def test_a_challenge_is_no_call_that_failed(lab, stage, world):
     """The INVITE that the PBX answers by 407 is in no list and no counter of failures; what the PBX says after it is."""
-    kedge, _, _ = world
+    kedge, pbx, _ = world
     a = agent(stage, kedge, lab.public_host("asker"))
     assert a.register().status == 200
+    at = f"udp {pbx.host.addr}:5060"
+    assert [r["pbx"] for r in kedge.registrations() if r["remote"].startswith(a.ip + ":")] == [at]
+    assert kedge.ctl("registrations").splitlines()[1].rstrip().endswith(at)
     before, known = kedge.stats(), {c["id"] for c in kedge.json("calls", "--recent")}
     assert Dialog(a, stage.rtp(a.host)).call("nobody-there").status == 404
     kedge.no_calls()
