@@ -210,10 +210,8 @@ static void on_row(void *ctx, const struct kg_store_binding *row)
     struct kg_flow flow = {0};
     int err = EINVAL;
 
-    if (row->expires_ms <= kg_wall_ms())
-        err = ETIME;
-    else if (json && !is_of_this_mode(registrar, json))
-        err = ETIME;
+    if (row->expires_ms <= kg_wall_ms() || (json && !is_of_this_mode(registrar, json)))
+        err = ETIME; /* silently */
     else if (json && !(err = restore_flow(registrar, json, &flow)))
         err = restore(registrar, row, json, &flow);
     kg_flow_clear(&flow);

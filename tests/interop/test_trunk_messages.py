@@ -1,10 +1,9 @@
 """MESSAGE over trunks: to numbers behind them, and from them to accounts and to the PBX; with the proofs, numbers, names and caps
 of calls."""
-import re
 
 import pytest
 
-from interop.agent import Dialog, sdp
+from interop.agent import Dialog
 from interop.hosts import background, until
 from interop.itsp import Itsp
 from interop.pbx import Kamailio
