@@ -3,10 +3,14 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <time.h>
 
+#include <sofia-sip/bnf.h>
 #include <sofia-sip/msg.h>
 #include <sofia-sip/msg_mclass.h>
+#include <sofia-sip/sip_header.h>
+#include <sofia-sip/sip_parser.h>
 #include <sofia-sip/su_addrinfo.h>
 #include <sofia-sip/su_time.h>
 
@@ -51,6 +55,36 @@ INTERPOSED int su_getaddrinfo(char const *node, char const *service, su_addrinfo
         numeric = *hints;
     numeric.ai_flags |= AI_NUMERICHOST;
     return real_getaddrinfo(node, service, &numeric, res);
+}
+
+static sip_method_t known(const char *text, size_t len)
+{
+    const char *name;
+    for (int method = sip_method_invite; (name = sip_method_name(method, NULL)); method++)
+        if (strncmp(name, text, len) == 0 && !name[len])
+            return (sip_method_t)method;
+    return sip_method_unknown;
+}
+
+/* The library's own drops every request whose method it does not know but which begins with the letter of one
+ * that it knows (PAGE, SERVICE), and reads behind the end of such names. A method is a token (RFC 3261 25.1),
+ * followed by white space or nothing. With return_name an unknown one is terminated in place, as the callers
+ * expect. */
+INTERPOSED sip_method_t sip_method_d(char **ss, char const **return_name)
+{
+    char *s = *ss;
+    size_t len = span_token(s);
+    if (len == 0 || (s[len] && !IS_LWS(s[len])))
+        return sip_method_invalid;
+    sip_method_t method = known(s, len);
+    char *rest = s + len + span_lws(s + len);
+    if (return_name) {
+        *return_name = method == sip_method_unknown ? s : sip_method_name(method, NULL);
+        if (method == sip_method_unknown && s[len])
+            s[len] = '\0';
+    }
+    *ss = rest;
+    return method;
 }
 
 static void monotonic_time(su_time_t *tv)

@@ -1,4 +1,4 @@
-/* Three symbols of libsofia-sip-ua that kedge replaces or hooks for the whole process; README.md says why. */
+/* Four symbols of libsofia-sip-ua that kedge replaces or hooks for the whole process; README.md says why. */
 #ifndef KG_SIP_SHIM_H
 #define KG_SIP_SHIM_H
 
@@ -14,7 +14,7 @@
 
 /* Finds the library's own functions and sets the clock hook. Idempotent. Returns 0 or ENOSYS. */
 int kg_shim_install(void);
-/* True once the library itself was seen to call all three: kg_sip_new asks after its first socket was bound.
+/* True once the library itself was seen to call msg_create, su_getaddrinfo and the clock: kg_sip_new asks after its first socket was bound.
  */
 bool kg_shim_is_bound(void);
 

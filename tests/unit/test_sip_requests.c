@@ -83,6 +83,13 @@ static void dispatch(void **state)
         {"OPTIONS", "sip:example.org", "", {"200 OK", "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER"}},
         {"OPTIONS", "sip:example.org", "", {"Accept: application/sdp", "Server: kedge"}},
         {"FOO", "sip:example.org", "", {"501 Not Implemented", "Allow: INVITE"}},
+        /* The library alone drops these: they begin like methods that it knows. */
+        {"SERVICE", "sip:example.org", "", {"501 Not Implemented", "Allow: INVITE"}},
+        {"PING", "sip:example.org", "", {"501 Not Implemented", ""}},
+        {"INV", "sip:example.org", "", {"501 Not Implemented", ""}},
+        {"A", "sip:example.org", "", {"501 Not Implemented", ""}},
+        {"BYEBYE", "sip:example.org", "", {"501 Not Implemented", ""}},
+        {"invite", "sip:example.org", "", {"501 Not Implemented", ""}},
         {"MESSAGE", "sip:b@example.org", "", {"202", ""}},
         {"SUBSCRIBE", "sip:b@example.org", "Require: eventlist\r\nContent-Encoding: gzip\r\n", {"202", ""}},
         {"PUBLISH",
