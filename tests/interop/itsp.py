@@ -181,7 +181,8 @@ class Itsp(Agent):
             self.reply(request, 200)
         else:
             self.bindings[who] = request.contact()
-            granted = min(self.granted, int(request.get("expires")))
+            wanted = request.get("expires") or re.search(r"expires=(\d+)", request.get("contact")).group(1)
+            granted = min(self.granted, int(wanted))
             self.reply(request, 200, headers=[f"Contact: <{request.contact()}>;expires={granted}"])
 
     def forget(self):

@@ -4,6 +4,7 @@ A scenario is a list of steps; every message that the scenario does not name mak
 """
 import csv
 import os
+import re
 import subprocess
 
 from .hosts import stop, until
@@ -29,9 +30,9 @@ def _step(name, attributes, inner=""):
     return f"  <{name}{text}>{inner}</{name}>\n" if inner else f"  <{name}{text}/>\n"
 
 
-def send(text, **attributes):
+def send(text, kind="application/sdp", **attributes):
     head, _, body = text.partition("\n\n")
-    kind = "Content-Type: application/sdp\n" if body else ""
+    kind = f"Content-Type: {kind}\n" if body else ""
     return _step("send", attributes, f"<![CDATA[\n{head}\n{kind}Content-Length: [len]\n\n{body}]]>")
 
 
@@ -140,20 +141,22 @@ def from_callee(method, cseq, body="", **attributes):
 
 
 class Sipp:
-    def __init__(self, folder):
-        self.folder = str(folder)
+    """strict: INFO, NOTIFY, OPTIONS and UPDATE that no step names are errors too, and not answered."""
+
+    def __init__(self, folder, strict=False):
+        self.folder, self.strict = str(folder), strict
         self.processes = []
 
     def _start(self, host, name, steps, port, *options):
         path = os.path.join(self.folder, name + ".xml")
-        used = [v for v in ("caller", "callee", "via", "cseq") if f'assign_to="{v}"' in "".join(steps)]
+        used = sorted({v for names in re.findall('assign_to="([^"]*)"', "".join(steps)) for v in names.split(",")})
         quiet = f'  <Reference variables="{",".join(used)}"/>\n' if used else ""
         with open(path, "w", encoding="ascii") as f:
             f.write('<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE scenario SYSTEM "sipp.dtd">\n'
                     f'<scenario name="{name}">\n' + "".join(steps) + quiet + "</scenario>\n")
         argv = ["/usr/bin/sipp", "-sf", path, "-i", host.addr, "-p", str(port), "-nostdin", "-trace_err", "-error_file",
                 os.path.join(self.folder, name + ".err"), "-trace_msg", "-message_file",
-                os.path.join(self.folder, name + ".msg"), "-aa", *options]
+                os.path.join(self.folder, name + ".msg"), *([] if self.strict else ["-aa"]), *options]
         with open(os.path.join(self.folder, name + ".log"), "wb") as log:
             process = host.popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder)
         self.processes.append(process)
@@ -163,15 +166,20 @@ class Sipp:
         for process in self.processes:
             stop(process)
 
-    def run(self, caller_host, callee_host, server, caller, callee, calls=10, rate=10, timeout=25, callee_port=5060, options=()):
-        """options: SIPp's, for the caller. Both scenarios to their end; fails with SIPp's own words. The callee is given no number of calls, since kedge's
-        OPTIONS to its PBX would count as calls too."""
+    def run(self, caller_host, callee_host, server, caller, callee, calls=10, rate=10, timeout=25, callee_port=5060, options=(),
+            caller_port=5070, callee_calls=None, callee_options=(), patience=4, recv_timeout=8, ready=None):
+        """Both scenarios to their end; fails with SIPp's own words. options: SIPp's, for the caller. The callee is given no number
+        of calls, since kedge's OPTIONS to its PBX would count as calls too; callee_calls: how many it must have seen well.
+        ready: called when the callee listens."""
+        wanted = callee_calls or calls
         far = callee and self.start_callee(callee_host, callee, callee_port, "-trace_stat", "-fd", "1", "-stf",
-                                           os.path.join(self.folder, "callee.csv"))
-        near = self._start(caller_host, "caller", caller, 5070, server, "-r", str(rate), "-recv_timeout", "8000", "-m",
-                           str(calls), "-timeout", f"{timeout}s", "-timeout_error", *options)
+                                           os.path.join(self.folder, "callee.csv"), *callee_options)
+        if far and ready:
+            ready()
+        near = self._start(caller_host, "caller", caller, caller_port, server, "-r", str(rate), "-recv_timeout",
+                           str(recv_timeout * 1000), "-m", str(calls), "-timeout", f"{timeout}s", "-timeout_error", *options)
         status = near.wait(timeout + 20)
-        good = until(lambda: self._count("SuccessfulCall(C)") >= calls, 4, 0.2) if callee and not status else True
+        good = until(lambda: self._count("SuccessfulCall(C)") >= wanted, patience, 0.2) if callee and not status else True
         failed = self._count("FailedCall(C)") if callee else 0
         if far:
             stop(far)
@@ -183,8 +191,10 @@ class Sipp:
     def _listens(process, port):
         """Or the first INVITE would meet a port that is not open, and its sender ICMP. (The process is `ip netns exec` first.)"""
         try:
-            with open(f"/proc/{process.pid}/net/udp", encoding="ascii") as f:
-                bound = any(line.split()[1].endswith(f":{port:04X}") for line in f)
+            bound = False
+            for kind, state in (("udp", "07"), ("tcp", "0A")):
+                with open(f"/proc/{process.pid}/net/{kind}", encoding="ascii") as f:
+                    bound = bound or any(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == state for line in f)
             return bound and os.readlink(f"/proc/{process.pid}/exe").endswith("/sipp")
         except FileNotFoundError:
             return False
