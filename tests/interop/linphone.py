@@ -108,7 +108,8 @@ class Linphone:
         argv = ["/usr/bin/linphonec", "-c", os.path.join(self.folder, "linphonerc"), "-d", "6", "-l", self.trace,
                 *(["-a"] if self.answer else [])]
         self.process = self.host.popen(argv, stdin=subprocess.PIPE, stdout=self._log, stderr=subprocess.STDOUT,
-                                       cwd=self.folder, env={**os.environ, "HOME": self.folder})
+                                       cwd=self.folder, env={**os.environ, "HOME": self.folder,
+                                                                "PULSE_RUNTIME_PATH": os.path.join(self.folder, "pulse")})
         self.command("soundcard use files")
         self.command("play " + self._tone)
         self._record()
