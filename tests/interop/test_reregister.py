@@ -39,6 +39,17 @@ def memory_mb(kedge):
         return int(next(line for line in f if line.startswith("VmRSS")).split()[1]) / 1024
 
 
+def waited_s(kedge):
+    """How long kedge's threads and this one have stood in the queue for a processor, since they began."""
+    pid = kedge.role("signalling")
+    tasks = [f"/proc/{pid}/task/{task}" for task in os.listdir(f"/proc/{pid}/task")]
+    total = 0
+    for path in (*tasks, "/proc/thread-self"):
+        with open(path + "/schedstat", encoding="ascii") as f:
+            total += int(f.read().split()[1])
+    return total / 1e9
+
+
 def add_accounts(kedge, count, domain="kedge.test"):
     """Into the store of a kedge that does not run: one by one through kedgectl would take minutes."""
     rows = []
@@ -71,11 +82,14 @@ def test_ten_thousand_phones_after_a_restart(stage, place):
     kedge.spawn().ready()
     assert len(kedge.registrations()) == PHONES
     for _ in range(2):
+        before = waited_s(kedge)
         crowd.register(1, 30)
+        waited = waited_s(kedge) - before
         stats = kedge.stats()
         assert crowd.done == PHONES and not crowd.failed, (crowd.done, crowd.failed[:3], crowd.count)
         assert crowd.count.get(401, 0) == 0 and stats["challenges"] == 0, crowd.count
-        assert crowd.count["sent"] <= 1.5 * PHONES, crowd.count
+        # a second time after T1 = 500 ms, which a machine with other work to do may take away from both
+        assert crowd.count["sent"] <= 1.5 * PHONES or waited > 0.5, (crowd.count, waited)
         assert memory_mb(kedge) < 150, memory_mb(kedge)
         kill_and_start(kedge)
 
