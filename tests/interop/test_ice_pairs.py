@@ -125,7 +125,7 @@ def test_out_of_step(world, lab, phones):
     calls = [Call(kedge, more, phones["callee-port-restricted"], "two addresses", "port-restricted"),
              Call(kedge, phones["caller-port-restricted"], more, "port-restricted", "two addresses")]
     for call in calls:
-        call.make(ear, timeout=14)
+        call.make(ear, timeout=24)
     publish("ice-pairs", table("one phone has an address more than the other", calls))
     for call in calls:
         assert call.heard == [True, True] and call.ways == ["relay", "relay"], call.row()
