@@ -187,6 +187,8 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
         }
     }
     const sip_t *outer = call->cause;
+    /* The ACK gives the transaction back, and its response with it; but what follows looks at the cause. */
+    msg_t *held = status >= 200 ? nta_outgoing_getresponse(orq) : NULL;
     call->cause = sip;
     call->holds++; /* keeps the memory for the lines after the event */
     if (status >= 200 && call->fsm.pre != KG_PRE_NONE)
@@ -230,6 +232,7 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
     call->cause = outer;
     if (status >= 300) /* not before: sip goes with it, and what ends the call looks at its cause */
         nta_outgoing_destroy(orq);
+    msg_destroy(held);
     kg_call_unhold(call);
     return 0;
 }

@@ -1,4 +1,6 @@
 """Phones with valid passwords, providers and PBXes that mean harm: calls, transfers, subscriptions."""
+import os
+import random
 import socket
 import time
 
@@ -371,3 +373,150 @@ def test_refusals_over_streams(site):
                                        sdp(mallory.ip, 4000) if method == "INVITE" else "", from_user=("mallory", "bob")[n % 2]))
     assert until(lambda: sum(m.status == 407 for m in mallory.log) >= 20, 5)
     s.kedge.alive()
+
+
+# ---- everything at once ----
+
+class Anarchist:
+    """A phone that answers what comes and sends what it can, by the dice."""
+
+    def __init__(self, site, user, host, dice, transport):
+        self.site, self.dice, self.transport = site, dice, transport
+        self.user, self.host = user, host
+        self.phone = None
+        self.connect()
+        self.dialogs = []  # [target, local, remote, call-id, cseq]
+        self.pending = []  # INVITEs of others, not answered yet
+        self.sent = {}     # INVITEs of its own by Call-ID
+
+    def connect(self):
+        if self.phone:
+            self.phone.close()
+        self.phone = self.site.phone(self.user, self.host, register=False, transport=self.transport)
+        self.phone.register(timeout=2)
+
+    def someone(self):
+        return "sip:" + self.dice.choice(USERS) + "@kedge.test"
+
+    def body(self):
+        return self.dice.choice((sdp(self.phone.ip, 30000 + self.dice.randrange(1000)), sdp(self.phone.ip, 30000), "", "v=0\r\n"))
+
+    def in_dialog(self, method, headers=(), body=""):
+        d = self.dice.choice(self.dialogs)
+        d[4] += 1
+        self.phone.send("\r\n".join(
+            [f"{method} {d[0]} SIP/2.0", f"Via: SIP/2.0/{self.phone.transport.upper()} {self.phone.at};rport;branch=z9hG4bK{token()}",
+             "Max-Forwards: 70", f"From: {d[1]}", f"To: {d[2]}", f"Call-ID: {d[3]}", f"CSeq: {d[4]} {method}",
+             f"Contact: {self.phone.contact}", *headers, *(["Content-Type: application/sdp"] if body else []),
+             f"Content-Length: {len(body)}", "", body]))
+        if method == "BYE" and self.dice.random() < 0.8:
+            self.dialogs.remove(d)
+
+    def invite(self):
+        call_id, tag = token(), token()
+        uri, body, headers = self.someone(), self.body(), self.dice.choice(([], [], ["Supported: 100rel, timer"], ["Require: 100rel"]))
+        text = self.phone.build("INVITE", uri, headers, body, call_id=call_id, from_tag=tag, cseq=1)
+        self.sent[call_id] = (uri, text, headers, body, tag)
+        self.phone.send(text)
+
+    def refer(self):
+        to = self.dice.choice((self.someone(), "sip:nobody@kedge.test", "tel:110"))
+        d = self.dice.choice(self.dialogs)
+        if self.dice.random() < 0.5:
+            named = f"{d[3]};to-tag={d[2].rpartition('tag=')[2]};from-tag={d[1].rpartition('tag=')[2]}"
+            to += "?Replaces=" + named.replace(";", "%3B").replace("=", "%3D")
+        self.in_dialog("REFER", [f"Refer-To: <{to}>", *self.dice.choice(([], ["Refer-Sub: false"]))])
+
+    def answered(self, m):
+        """A response came."""
+        if m.cseq[1] != "INVITE" or m.status < 200:
+            if m.status > 100 and "100rel" in m.get("require") and m.get("call-id") in self.sent and self.dice.random() < 0.7:
+                self.dialogs.append([m.contact(), m.get("from"), m.get("to"), m.get("call-id"), m.cseq[0]])
+                self.in_dialog("PRACK", [f"RAck: {m.get('rseq')} {m.get('cseq')}"], self.dice.choice(("", "", self.body())))
+                self.dialogs.pop() if self.dialogs else None
+            return
+        uri, text, headers, body, tag = self.sent.get(m.get("call-id"), (None,) * 5)
+        if m.status >= 300 and uri:
+            self.phone._ack_refusal(text, m)
+            if m.status == 407:
+                proof = digest(m.get("proxy-authenticate"), self.user, "pw-" + self.user, "INVITE", uri)
+                text = self.phone.build("INVITE", uri, [*headers, "Proxy-Authorization: " + proof], body, call_id=m.get("call-id"),
+                                        from_tag=tag, cseq=m.cseq[0] + 1)
+                self.sent[m.get("call-id")] = (uri, text, headers, body, tag)
+                self.phone.send(text)
+        elif m.status < 300 and self.dice.random() < 0.9:
+            d = [m.contact(), m.get("from"), m.get("to"), m.get("call-id"), m.cseq[0] - 1]
+            if not any(k[3] == d[3] for k in self.dialogs):
+                self.dialogs.append(d)
+            kept, self.dialogs = self.dialogs, [d]
+            self.in_dialog("ACK", body=self.dice.choice(("", self.body())))
+            self.dialogs = kept
+
+    def served(self, m):
+        """A request came."""
+        if m.method == "INVITE":
+            if "tag=" in m.get("to"):
+                self.phone.reply(m, self.dice.choice((200, 200, 200, 488, 491, 481)), self.body())
+            else:
+                self.pending.append(m)
+        elif m.method != "ACK":
+            self.phone.reply(m, self.dice.choice((200, 200, 200, 405, 481, 500)))
+
+    def ring(self):
+        m = self.pending[-1]
+        status = self.dice.choice((180, 183, 200, 200, 486, 302, 302, 603, 422, 199))
+        headers = {302: [f"Contact: <{self.someone()}>", f"Contact: <{self.someone()}>;q=0.{self.dice.randrange(9)}"], 422: ["Min-SE: 3000"],
+                   183: ["Require: 100rel", f"RSeq: {self.dice.randrange(1, 4)}"]}.get(status, [])
+        allow = self.dice.choice(([], ["Allow: INVITE, ACK, BYE, CANCEL"], ["Allow: INVITE, ACK, BYE, CANCEL, UPDATE, REFER"]))
+        text = Message(self.phone.reply(m, status, self.body() if status < 300 else "", headers + allow))
+        if status >= 200:
+            self.pending.remove(m)
+        if status == 200:
+            self.dialogs.append([m.contact(), text.get("to"), m.get("from"), m.get("call-id"), 1])
+
+    def step(self):
+        try:
+            self.act()
+        except OSError:
+            self.connect()
+
+    def act(self):
+        while len(self.phone.log) > 0 and self.phone._open:
+            m = self.phone.log.pop(0)
+            (self.answered if m.status else self.served)(m)
+        acts = [self.invite]
+        if self.pending:
+            acts += [self.ring] * 4
+        if self.dialogs:
+            acts += [self.refer] * 3 + [lambda: self.in_dialog("BYE")] * 2
+            acts += [lambda: self.in_dialog("INVITE", body=self.body()), lambda: self.in_dialog("UPDATE", body=self.body()),
+                     lambda: self.in_dialog("INFO"), lambda: self.in_dialog("NOTIFY", ["Event: refer", "Subscription-State: active"]),
+                     lambda: self.in_dialog("CANCEL"), lambda: self.in_dialog("PRACK", ["RAck: 1 1 INVITE"])]
+        if self.dice.random() < 0.01 and self.transport == "tcp":
+            self.connect()
+            self.dialogs, self.pending = [], []
+        else:
+            self.dice.choice(acts)()
+        self.dialogs = self.dialogs[-6:]
+
+
+@pytest.mark.parametrize("seed", (1, 2))
+def test_phones_that_do_anything(site, seed):
+    """Calls, transfers, forks, diversions, in every state and out of it. Afterwards kedge is as it was before."""
+    dice = random.Random(int(os.environ.get("KEDGE_CHAOS", "0")) * 1000 + seed)
+    s = site(limits={"calls": 100}, guard={"strangers": 100000, "requests": 100000, "passwords": 1000, "strangers_total": 1000000})
+    phones = [Anarchist(s, user, 1 + i % 4, dice, ("udp", "tcp")[(i + seed) % 2]) for i, user in enumerate(USERS * 2)]
+    end = time.monotonic() + float(os.environ.get("KEDGE_CHAOS_S", "8"))
+    while time.monotonic() < end:
+        for phone in phones:
+            if phone.phone._open:
+                phone.step()
+            else:
+                phone.connect()
+        time.sleep(0.002)
+    s.kedge.alive()
+    for phone in phones:
+        phone.phone.close()
+    for call in s.kedge.calls():
+        s.kedge.try_ctl("hangup", call["id"])
+    s.kedge.no_calls(50)
