@@ -201,6 +201,26 @@ static void cancel(nta_outgoing_t *invite, const sip_reason_t *reason)
     nta_outgoing_destroy(invite);
 }
 
+void kg_branch_cancel(nta_outgoing_t *invite)
+{
+    cancel(invite, NULL);
+}
+
+unsigned kg_branch_place(const struct kg_leg *leg)
+{
+    return leg->fork ? leg->fork->front : 0;
+}
+
+bool kg_branch_return(struct kg_leg *leg, const struct kg_fork *fork, unsigned place)
+{
+    if (leg->call->over || leg->fork != fork ||
+        (fork && (place >= fork->count || fork->state[place] == KG_BRANCH_OVER)))
+        return false;
+    if (fork)
+        show(leg, place);
+    return true;
+}
+
 static void close_branch(struct branch *branch)
 {
     if (branch->trunk)
@@ -336,6 +356,8 @@ static int call_one(struct kg_leg *leg, const sip_t *sip, unsigned n)
         name_callee(leg, n);
     }
     const char *problem = kg_out_first(leg, sip, n);
+    if (leg->call->over)
+        return 0;
     leg->call->record->contacts += !problem;
     if (problem)
         say_not_called(leg, problem);
@@ -554,7 +576,8 @@ static void begin_round(struct kg_leg *leg)
 static void call_round(struct kg_leg *leg, const sip_t *sip)
 {
     unsigned count = leg->fork ? leg->fork->count : 1;
-    for (unsigned i = 0; i < count; i++) {
+    const struct kg_fork *fork = leg->fork;
+    for (unsigned i = 0; i < count && leg->fork == fork && !leg->call->over; i++) {
         if (leg->fork)
             show(leg, i);
         if (call_one(leg, sip, leg->fork ? leg->fork->target[i] : 0) != 0)

@@ -278,6 +278,11 @@ bool kg_branch_show(struct kg_leg *leg, unsigned n);
 unsigned kg_branch_target(const struct kg_leg *leg);
 /* Back to the branch whose description is taken, after any of the three above. */
 void kg_branch_settle(struct kg_leg *leg);
+/* Which one is in front; and back to it after something that may have called back. False: it is over, or the
+ * call is. */
+unsigned kg_branch_place(const struct kg_leg *leg);
+bool kg_branch_return(struct kg_leg *leg, const struct kg_fork *fork, unsigned place);
+void kg_branch_cancel(nta_outgoing_t *invite); /* one that nobody wants any more; NULL is fine */
 /* The one in front: there was a response; it was refused (orq: what got the response, or NULL); its flow is
  * gone or, by_phone, it said BYE. KG_EV_REJECT with the best response follows when none is left. The last
  * returns false where there is no fork, and leaves it to the caller. */

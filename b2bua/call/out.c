@@ -376,7 +376,9 @@ static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer o
     kg_list_next(&list, passed.tag);
     say_if_large(leg, sip, kg_body_len(&body));
     leg->asked = asks;
-    leg->invite = nta_outgoing_tcreate(
+    const struct kg_fork *fork = leg->fork;
+    unsigned place = kg_branch_place(leg);
+    nta_outgoing_t *invite = nta_outgoing_tcreate(
         leg->dialog, on_response, leg, (url_string_t *)kg_leg_route_url(leg, route),
         offer == UPDATE ? sip_method_update : sip_method_invite,
         offer == UPDATE ? "UPDATE" : sip_method_name_invite,
@@ -390,6 +392,13 @@ static const char *send_offer(struct kg_leg *leg, const sip_t *sip, enum offer o
         KG_TRICKLE_TAGS(call->calls->server->config.media.ice), TAG_NEXT(kg_body_tags(&body, list.tag)));
     kg_list_end(&list);
     kg_body_end(&body);
+    /* A connection that breaks as it is written to fails whatever waits on it at once: another branch may be
+     * in front now, or nobody may want this INVITE any more. */
+    if (!kg_branch_return(leg, fork, place)) {
+        kg_branch_cancel(invite);
+        return NULL;
+    }
+    leg->invite = invite;
     if (!leg->invite)
         return "the stack refused it";
     if (offer == FIRST && leg->pbx && !call->unheard) {
@@ -577,6 +586,10 @@ void kg_out_bye(struct kg_leg *leg, int status, const char *why)
         NTATAG_TPORT(leg->flow.tport), TAG_IF(reason[0], SIPTAG_REASON_STR(reason)),
         TAG_IF(passed, SIPTAG_REASON(passed)), TAG_NEXT(kg_body_tags(&body, NULL)));
     kg_body_end(&body);
+    if (leg->call->over && leg->bye) { /* it ended while this was sent */
+        nta_outgoing_destroy(leg->bye);
+        leg->bye = NULL;
+    }
     if (!leg->bye)
         kg_leg_tell(leg, KG_EV_BYE_DONE, 0, false);
 }
