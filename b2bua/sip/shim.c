@@ -68,9 +68,9 @@ static sip_method_t known(const char *text, size_t len)
 
 /* The library's own drops every request whose method it does not know but which begins with the letter of one
  * that it knows (PAGE, SERVICE), and reads behind the end of such names. A method is a token (RFC 3261 25.1),
- * followed by white space or nothing. With return_name an unknown one is terminated in place, as the callers
+ * followed by white space or nothing. With nname an unknown one is terminated in place, as the callers
  * expect. */
-INTERPOSED sip_method_t sip_method_d(char **ss, char const **return_name)
+INTERPOSED sip_method_t sip_method_d(char **ss, char const **nname)
 {
     char *s = *ss;
     size_t len = span_token(s);
@@ -78,8 +78,8 @@ INTERPOSED sip_method_t sip_method_d(char **ss, char const **return_name)
         return sip_method_invalid;
     sip_method_t method = known(s, len);
     char *rest = s + len + span_lws(s + len);
-    if (return_name) {
-        *return_name = method == sip_method_unknown ? s : sip_method_name(method, NULL);
+    if (nname) {
+        *nname = method == sip_method_unknown ? s : sip_method_name(method, NULL);
         if (method == sip_method_unknown && s[len])
             s[len] = '\0';
     }

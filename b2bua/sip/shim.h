@@ -14,8 +14,8 @@
 
 /* Finds the library's own functions and sets the clock hook. Idempotent. Returns 0 or ENOSYS. */
 int kg_shim_install(void);
-/* True once the library itself was seen to call msg_create, su_getaddrinfo and the clock: kg_sip_new asks after its first socket was bound.
- */
+/* True once the library itself was seen to call msg_create, su_getaddrinfo and the clock: kg_sip_new asks
+ * after its first socket was bound. */
 bool kg_shim_is_bound(void);
 
 #endif

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from interop.agent import Dialog, Message, sdp, talk, token
+from interop.agent import Dialog, Message, digest, sdp, talk, token
 from interop.hosts import background, socket_in, until
 from interop.itsp import Itsp
 from interop.test_subscriptions import Office, answered, lamp_state
