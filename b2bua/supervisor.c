@@ -24,6 +24,8 @@
 /* A child sends a heartbeat a second; promised is a restart of a hung one within 5 s (threats.md, "hung
  * loop"). */
 #define HEARTBEAT_LIMIT_MS 3500
+/* For one that is not hung but got no processor: ending it would only add to the load. */
+#define STARVED_LIMIT_MS 15000
 /* Starting may take longer: binding ports, reading the store. */
 #define START_LIMIT_MS 20000
 /* A child that lived this long starts again at once; one that keeps dying waits longer each time. */
@@ -42,6 +44,7 @@ struct child {
     bool adopted; /* media of an earlier supervisor: watched through its pidfd, without heartbeats */
     int watch_fd; /* our end of the link; for an adopted one its pidfd; -1: none */
     int64_t started_ms, heard_ms, retry_ms;
+    int64_t queued_ms; /* when it was heard last: how long in its life it had waited for a processor */
     int64_t backoff_ms;
     bool was_up; /* once in this supervisor's life */
 };
@@ -242,12 +245,28 @@ static char *reload(struct supervisor *s)
 
 /* ---- loop ---- */
 
+/* How long the process's main thread was ready to run and did not (proc(5), schedstat); 0 if that cannot be
+ * read. */
+static int64_t queued_ms(pid_t pid)
+{
+    char path[64], text[96];
+    snprintf(path, sizeof path, "/proc/%d/schedstat", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t len = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        close(fd);
+    text[len > 0 ? len : 0] = '\0';
+    const char *second = strchr(text, ' ');
+    return second ? (int64_t)(strtoull(second, NULL, 10) / 1000000) : 0;
+}
+
 static void on_message(struct supervisor *s, struct child *child, int64_t now)
 {
     static char text[KG_LINK_TEXT_MAX];
     int kind;
     while (child->watch_fd >= 0 && (kind = kg_link_receive(child->watch_fd, text)) != 0) {
         child->heard_ms = now;
+        child->queued_ms = queued_ms(child->pid);
         if (kind == KG_LINK_STARTED) {
             child->state = child->state == CHILD_STARTING ? CHILD_UP : child->state;
             child->was_up = true;
@@ -276,12 +295,20 @@ static void on_signal(struct supervisor *s, int64_t now)
     }
 }
 
+static int64_t patience_ms(const struct child *child, int64_t silent_ms)
+{
+    if (child->state != CHILD_UP)
+        return START_LIMIT_MS;
+    bool starved = silent_ms > HEARTBEAT_LIMIT_MS && queued_ms(child->pid) - child->queued_ms > silent_ms / 2;
+    return starved ? STARVED_LIMIT_MS : HEARTBEAT_LIMIT_MS;
+}
+
 static void watch(struct supervisor *s, struct child *child, int64_t now)
 {
     if (child->state == CHILD_DOWN && now >= child->retry_ms) {
         start_child(s, child, now);
     } else if ((child->state == CHILD_UP || child->state == CHILD_STARTING) && !child->adopted &&
-               now - child->heard_ms > (child->state == CHILD_UP ? HEARTBEAT_LIMIT_MS : START_LIMIT_MS)) {
+               now - child->heard_ms > patience_ms(child, now - child->heard_ms)) {
         kg_error("supervisor", "the %s process (%d) has not moved for %lld ms; ending it", child->role,
                  (int)child->pid, (long long)(now - child->heard_ms));
         kill(child->pid, SIGKILL);
