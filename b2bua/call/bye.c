@@ -81,6 +81,7 @@ bool kg_bye_pass(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
     to->bye = nta_outgoing_tcreate(to->dialog, on_answer, to, (url_string_t *)kg_leg_route_url(to, route),
                                    SIP_METHOD_BYE, NULL, NTATAG_TPORT(to->flow.tport),
                                    TAG_NEXT(kg_body_tags(&body, passed.tag)));
+    to->bye = kg_out_keep(to, to->bye);
     kg_body_end(&body);
     if (!to->bye)
         return false;

@@ -322,6 +322,9 @@ void kg_out_follow(struct kg_leg *leg);
 nta_outgoing_t *kg_out_again(struct kg_leg *leg, nta_outgoing_t *orq, nta_response_f *on_answer);
 /* answer: where the 2xx has an offer. Otherwise such an ACK rejects every m-line. */
 void kg_out_ack(struct kg_leg *leg, bool answer);
+/* A request just made, or NULL: the call ended while it was sent, since the connection broke that others wait
+ * on. */
+nta_outgoing_t *kg_out_keep(const struct kg_leg *leg, nta_outgoing_t *orq);
 void kg_out_cancel(struct kg_leg *leg);
 void kg_out_drop(struct kg_leg *leg);
 /* The server that leg B asked has said something, or nothing more is expected of it. */

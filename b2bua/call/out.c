@@ -586,12 +586,18 @@ void kg_out_bye(struct kg_leg *leg, int status, const char *why)
         NTATAG_TPORT(leg->flow.tport), TAG_IF(reason[0], SIPTAG_REASON_STR(reason)),
         TAG_IF(passed, SIPTAG_REASON(passed)), TAG_NEXT(kg_body_tags(&body, NULL)));
     kg_body_end(&body);
-    if (leg->call->over && leg->bye) { /* it ended while this was sent */
-        nta_outgoing_destroy(leg->bye);
-        leg->bye = NULL;
-    }
+    leg->bye = kg_out_keep(leg, leg->bye);
     if (!leg->bye)
         kg_leg_tell(leg, KG_EV_BYE_DONE, 0, false);
+}
+
+nta_outgoing_t *kg_out_keep(const struct kg_leg *leg, nta_outgoing_t *orq)
+{
+    if (!leg->call->over)
+        return orq;
+    if (orq)
+        nta_outgoing_destroy(orq);
+    return NULL;
 }
 
 /* ---- a peer that has moved ---- */

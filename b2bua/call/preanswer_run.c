@@ -76,6 +76,7 @@ void kg_pre_update(struct kg_leg *leg)
         NTATAG_TPORT(leg->flow.tport), TAG_IF(early, SIPTAG_TO(early ? early->sip_to : NULL)),
         TAG_IF(routes, SIPTAG_ROUTE(routes)), SIPTAG_CONTACT(contact), SIPTAG_ALLOW(leg->call->calls->allow),
         SIPTAG_SUPPORTED_STR(kg_options_supported(leg, options)), TAG_NEXT(kg_body_tags(&body, NULL)));
+    leg->update = kg_out_keep(leg, leg->update);
     kg_body_end(&body);
     su_home_deinit(home);
     if (!leg->update)

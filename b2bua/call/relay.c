@@ -246,7 +246,7 @@ static int begin(struct kg_leg *to, nta_incoming_t *irq, sip_method_t method, co
     relay->to = to;
     relay->dialog = to->dialog;
     relay->taken = taken;
-    relay->orq = send_it(to, method, name, tags);
+    relay->orq = kg_out_keep(to, send_it(to, method, name, tags));
     if (!relay->orq) {
         free(relay);
         return 500;

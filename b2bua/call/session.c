@@ -168,6 +168,7 @@ static void send_update(struct kg_leg *leg)
         NTATAG_TPORT(leg->flow.tport), SIPTAG_CONTACT(contact), SIPTAG_SESSION_EXPIRES_STR(text),
         TAG_IF(leg->session.min_s, SIPTAG_MIN_SE_STR(min)), SIPTAG_ALLOW(leg->call->calls->allow),
         SIPTAG_SUPPORTED_STR(kg_options_supported(leg, options)), TAG_END());
+    leg->refresh = kg_out_keep(leg, leg->refresh);
 }
 
 static void refresh(struct kg_leg *leg)

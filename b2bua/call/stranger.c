@@ -135,9 +135,10 @@ static void doubt(struct kg_leg *leg)
     if (leg->doubt || leg->call->fsm.state != KG_CALL_TALK)
         return;
     if (kg_leg_is_reachable(leg))
-        leg->doubt = nta_outgoing_tcreate(leg->dialog, on_doubt_answered, leg,
-                                          (url_string_t *)kg_leg_route_url(leg, route), SIP_METHOD_OPTIONS,
-                                          NULL, NTATAG_TPORT(leg->flow.tport), TAG_END());
+        leg->doubt = kg_out_keep(leg, nta_outgoing_tcreate(leg->dialog, on_doubt_answered, leg,
+                                                           (url_string_t *)kg_leg_route_url(leg, route),
+                                                           SIP_METHOD_OPTIONS, NULL,
+                                                           NTATAG_TPORT(leg->flow.tport), TAG_END()));
     leg->call->doubt_ms = kg_mono_ms() + (leg->doubt ? DOUBT_MS : 0);
     leg->call->doubt_side = leg->side;
 }
