@@ -11,14 +11,14 @@ VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.
 # Debian packages, by purpose. contrib/setup installs what is missing.
 PKG_BUILD := gcc make pkg-config libsofia-sip-ua-dev libevent-dev libssl-dev libyaml-dev libjansson-dev \
              libsqlite3-dev libjemalloc-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler uthash-dev \
-             libc-ares-dev libexpat1-dev
+             libc-ares-dev libexpat1-dev libsrtp2-dev
 PKG_TEST  := libcmocka-dev python3 python3-pytest iproute2 nftables sip-tester baresip-core sox coturn kamailio \
              kamailio-extra-modules kamailio-presence-modules kamailio-sqlite-modules openssl clang libclang-rt-dev liburing-dev tcpdump \
              libnice-dev linphone-cli ejabberd erlang-p1-sip
 PKG_LINT  := clang-format clang-tidy git
 PKG_BENCH := $(PKG_TEST) rtpengine-daemon kamailio-tls-modules
 
-LIBS      := sofia-sip-ua libevent libevent_openssl libevent_pthreads openssl yaml-0.1 jansson sqlite3 libsystemd libprotobuf-c libcares expat
+LIBS      := sofia-sip-ua libevent libevent_openssl libevent_pthreads openssl yaml-0.1 jansson sqlite3 libsystemd libprotobuf-c libcares expat libsrtp2
 WARN      := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2
 HARDEN    := -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fPIE
 CFLAGS    ?= -O2 -g

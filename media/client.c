@@ -460,3 +460,9 @@ int64_t kg_media_client_run(struct kg_media_client *client, int64_t now_ms)
     int64_t wait = next - now_ms;
     return wait < 0 ? 0 : wait < RUN_EVERY_MS ? wait : RUN_EVERY_MS;
 }
+
+const struct kg_fingerprint *kg_media_fingerprint(const struct kg_media_client *client)
+{
+    (void)client; /* the engine does not tell yet */
+    return NULL;
+}

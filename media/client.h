@@ -19,11 +19,13 @@
 #include "conf/addr.h"
 #include "conf/config.h"
 #include "ice/agent/agent.h"
+#include "media/keys.h"
 
 #define KG_MEDIA_ID_MAX       32 /* bytes of a session id with NUL: the call's id, hex */
 #define KG_MEDIA_STREAMS_MAX  8  /* m-lines */
 #define KG_MEDIA_CODECS_MAX   24 /* payload types an m-line */
 #define KG_MEDIA_SNAPSHOT_MAX 8192
+#define KG_MEDIA_MID_MAX      17 /* with NUL; longer ones are not told apart in packets */
 
 enum kg_side { KG_SIDE_A, KG_SIDE_B }; /* caller, callee */
 static inline enum kg_side kg_other_side(enum kg_side side)
@@ -40,7 +42,7 @@ enum kg_proof {
     KG_PROOF_FIRST_PACKETS, /* nothing but arrival within the window; only where permitted */
     KG_PROOF_SAME_ADDRESS,  /* host equals the signalling source or the SDP host */
     KG_PROOF_SDP,           /* host and port as in SDP */
-    KG_PROOF_SRTP,          /* reserved for SRTP authentication */
+    KG_PROOF_SRTP,          /* SRTP of the right key came from there */
     KG_PROOF_ICE, /* a connectivity check with the right password came from there, or was answered from there
                    */
 };
@@ -75,6 +77,13 @@ struct kg_media_stream {
     uint8_t ice_use; /* enum kg_ice_use */
     /* NULL: the m-line does no ICE. Belongs to whoever made it (a kg_sdp); kg_media_apply copies it. */
     const struct kg_ice_description *ice;
+    /* NULL: KG_SECURE_PASS with nothing sealed. Belongs to whoever made it; kg_media_apply copies it. */
+    const struct kg_media_secure *secure;
+    /* RFC 9143: 1 + number of the m-line whose transport this one shares on this side; 0: it has its own. */
+    uint8_t bundle;
+    uint8_t mid_extension; /* id of urn:ietf:params:rtp-hdrext:sdes:mid in the packets it sends (RFC 8285); 0:
+                              none */
+    char mid[KG_MEDIA_MID_MAX]; /* a=mid; "": none */
 };
 
 /* All that one side said, and what signalling knows of it. */
@@ -130,6 +139,10 @@ struct kg_media_stats {
     int64_t ice_connected_ms;   /* after the session was created: the first valid pair; -1: none (yet) */
     uint32_t moves;             /* how often its proven address changed in talk */
     int64_t move_gap_ms;        /* silence before the latest move; -1: never moved */
+    uint8_t secure_use;         /* enum kg_secure_use */
+    uint8_t suite;              /* enum kg_srtp_suite with which we send; of SDES and DTLS */
+    uint64_t srtp_bad;          /* packets whose tag did not fit */
+    uint64_t srtp_replayed;
 };
 
 /* One candidate pair that kedge saw. AGENT: of its own agent. STEER: between this side and our relay
@@ -179,7 +192,11 @@ enum kg_media_event_type {
     KG_MEDIA_LEFT, /* side, stream, reason: steered, and that side answers no more checks on the relay path */
     KG_MEDIA_RTCP, /* side, stream, addr (its source), local, packet: a report was relayed; only with
                       hep.server */
-    KG_MEDIA_SILENCE, /* no packet within the timeout that applied: `reason` says which */
+    KG_MEDIA_SECURE, /* side, stream, secured, reason: a DTLS association stands, or why it does not */
+    KG_MEDIA_REKEY, /* side: the index of keys of ours was lost with an engine; nothing is sent there until it
+                       is offered new ones */
+    KG_MEDIA_IDENTITY, /* kg_media_fingerprint is another one now. No id. */
+    KG_MEDIA_SILENCE,  /* no packet within the timeout that applied: `reason` says which */
     KG_MEDIA_LOST, /* the session is gone: the restarted engine could not make it again, or it ended a silent
                       one that nobody deleted: `reason` */
     KG_MEDIA_RECOVERED, /* signalling was restarted: the engine holds this session (info with snapshot) */
@@ -196,6 +213,7 @@ struct kg_media_event {
     struct kg_addr addr;
     enum kg_ice_state ice_state;
     bool relayed;
+    bool secured;
     const char *reason;
     const struct kg_media_session_info *info;
     struct kg_addr local;
@@ -214,6 +232,9 @@ void kg_media_client_free(struct kg_media_client *client);
 int kg_media_client_fd(const struct kg_media_client *client);
 bool kg_media_client_wants_write(const struct kg_media_client *client);
 bool kg_media_client_is_up(const struct kg_media_client *client);
+/* Of the certificate with which the engine does DTLS from now on; NULL: not connected yet. An association
+ * goes on with the one it began with. */
+const struct kg_fingerprint *kg_media_fingerprint(const struct kg_media_client *client);
 /* Reads, writes, (re)connects, expires requests; calls back. Returns ms until it wants to run again. */
 int64_t kg_media_client_run(struct kg_media_client *client, int64_t now_ms);
 

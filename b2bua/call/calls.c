@@ -421,6 +421,9 @@ void kg_calls_media_event(struct kg_calls *calls, const struct kg_media_event *e
     case KG_MEDIA_LEFT:
         kg_path_media(call, event);
         break;
+    case KG_MEDIA_SECURE:
+    case KG_MEDIA_REKEY:
+    case KG_MEDIA_IDENTITY:
     case KG_MEDIA_RECOVERED:
     case KG_MEDIA_UP:
     case KG_MEDIA_DOWN:
