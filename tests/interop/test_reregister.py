@@ -11,6 +11,7 @@ from interop.crowd import Crowd, QuickPbx
 
 PHONES = 10000
 LOCAL = "127.0.0.1"
+NEVER = ("challenges", "guard_strangers", "guard_busy", "guard_banned", "guard_withheld")  # for phones that are registered
 
 
 class Place:
@@ -39,17 +40,6 @@ def memory_mb(kedge):
         return int(next(line for line in f if line.startswith("VmRSS")).split()[1]) / 1024
 
 
-def waited_s(kedge):
-    """How long kedge's threads and this one have stood in the queue for a processor, since they began."""
-    pid = kedge.role("signalling")
-    tasks = [f"/proc/{pid}/task/{task}" for task in os.listdir(f"/proc/{pid}/task")]
-    total = 0
-    for path in (*tasks, "/proc/thread-self"):
-        with open(path + "/schedstat", encoding="ascii") as f:
-            total += int(f.read().split()[1])
-    return total / 1e9
-
-
 def add_accounts(kedge, count, domain="kedge.test"):
     """Into the store of a kedge that does not run: one by one through kedgectl would take minutes."""
     rows = []
@@ -68,13 +58,15 @@ def kill_and_start(kedge):
 
 
 def test_ten_thousand_phones_after_a_restart(stage, place):
-    """All of them at once, with nonces from before: no challenge, no refusal, one REGISTER each and few of them twice."""
-    kedge = stage.kedge(place, config=rows())
+    """All of them at once, with nonces from before: no challenge, no refusal, and nothing that kedge drops, also where a phone sends
+    again because a processor with other work to do let it wait for 500 ms."""
+    # Nobody is known yet who registers for the first time: 2,000 such datagrams a second would be a matter of luck.
+    kedge = stage.kedge(place, config=rows(guard={"trusted": ["192.0.2.1"], "strangers_total": 1000000}))
     kedge.stop()
     add_accounts(kedge, PHONES)
     kedge.spawn().ready()
     crowd = stage.add(Crowd(place, (LOCAL, 5060), PHONES))
-    crowd.register(5, 30)
+    crowd.register(5, 110)
     assert crowd.done == PHONES and not crowd.failed, (crowd.done, crowd.failed[:3], crowd.count)
     kedge.registered(PHONES)
     assert kedge.stats()["store_healthy"]
@@ -82,14 +74,12 @@ def test_ten_thousand_phones_after_a_restart(stage, place):
     kedge.spawn().ready()
     assert len(kedge.registrations()) == PHONES
     for _ in range(2):
-        before = waited_s(kedge)
-        crowd.register(1, 30)
-        waited = waited_s(kedge) - before
-        stats = kedge.stats()
+        crowd.register(1, 110)
         assert crowd.done == PHONES and not crowd.failed, (crowd.done, crowd.failed[:3], crowd.count)
-        assert crowd.count.get(401, 0) == 0 and stats["challenges"] == 0, crowd.count
-        # a second time after T1 = 500 ms, which a machine with other work to do may take away from both
-        assert crowd.count["sent"] <= 1.5 * PHONES or waited > 0.5, (crowd.count, waited)
+        assert set(crowd.count) == {"sent", "silence", 200}, crowd.count
+        stats = kedge.stats()
+        assert PHONES <= stats["registers_in"] <= crowd.count["sent"] and stats["registers_ok"] == stats["registers_in"], (stats, crowd.count)
+        assert not [name for name in NEVER if stats[name]], (stats, crowd.count)
         assert memory_mb(kedge) < 150, memory_mb(kedge)
         kill_and_start(kedge)
 
@@ -99,7 +89,8 @@ def test_crowd_in_front_of_a_pbx(stage, place):
     challenge and once for its password. Later, and after a restart, the PBX hears nothing of them."""
     phones = PHONES // 2
     pbx = stage.add(QuickPbx(place, (LOCAL, 5080)))
-    kedge = stage.kedge(place, config=rows(pbx=[f"udp:{LOCAL}:5080"]))
+    # Probes would find this PBX silent for two seconds where it shares too slow a processor; then its phones are asked of it again.
+    kedge = stage.kedge(place, config=rows(pbx=[f"udp:{LOCAL}:5080"], pbx_probe=0))
     crowd = stage.add(Crowd(place, (LOCAL, 5060), phones))
     crowd.register(1, 110)
     assert crowd.done == phones and not crowd.failed, (crowd.done, crowd.failed[:3], crowd.count)
