@@ -44,8 +44,8 @@ void kg_media_client_free(struct kg_media_client *client)
         close(client->fd);
     kg_requests_clear(&client->requests);
     kg_mirror_clear(&client->mirror);
-    free(client->in_arena);
-    free(client->out_arena);
+    kg_arena_free(client->in_arena);
+    kg_arena_free(client->out_arena);
     free(client);
 }
 
@@ -99,7 +99,7 @@ static void put_request(struct kg_media_client *client, struct kg_request *reque
 
 void kg_client_put_message(struct kg_media_client *client, const Kg__Message *message)
 {
-    uint8_t packed[256]; /* Hello and Configure */
+    uint8_t packed[2048]; /* Hello and Configure, which may list KG_MEDIA_AVOID_MAX addresses */
     if (kg__message__get_packed_size(message) <= sizeof packed)
         put(client, packed, kg__message__pack(message, packed));
 }
@@ -463,6 +463,5 @@ int64_t kg_media_client_run(struct kg_media_client *client, int64_t now_ms)
 
 const struct kg_fingerprint *kg_media_fingerprint(const struct kg_media_client *client)
 {
-    (void)client; /* the engine does not tell yet */
-    return NULL;
+    return client->identity.hash != KG_FINGERPRINT_NONE ? &client->identity : NULL;
 }

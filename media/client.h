@@ -143,6 +143,7 @@ struct kg_media_stats {
     uint8_t suite;              /* enum kg_srtp_suite with which we send; of SDES and DTLS */
     uint64_t srtp_bad;          /* packets whose tag did not fit */
     uint64_t srtp_replayed;
+    uint64_t unsent; /* of the other side, dropped since there were no keys to send them with */
 };
 
 /* One candidate pair that kedge saw. AGENT: of its own agent. STEER: between this side and our relay

@@ -1,6 +1,7 @@
 /* What the engine says to the client: answers, events, and the list from which both ends become whole again.
  */
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -238,6 +239,14 @@ static void maybe_up(struct kg_media_client *client)
 
 /* ---- messages in ---- */
 
+static void on_identity(struct kg_media_client *client, const Kg__Fingerprint *wire)
+{
+    struct kg_fingerprint before = client->identity;
+    if (kg_wire_to_fingerprint(wire, &client->identity) &&
+        memcmp(&before, &client->identity, sizeof before) != 0)
+        kg_client_tell_plain(client, KG_MEDIA_IDENTITY);
+}
+
 static void on_hello(struct kg_media_client *client, const Kg__Hello *hello)
 {
     if (hello->version != KG_WIRE_VERSION || client->state != KG_CLIENT_GREETING) {
@@ -266,6 +275,7 @@ static void on_hello(struct kg_media_client *client, const Kg__Hello *hello)
         request->deadline_ms = INT64_MAX;
     else
         client->broken = true;
+    on_identity(client, hello->identity);
     kg_client_flush(client);
 }
 
@@ -301,6 +311,10 @@ static void on_reply(struct kg_media_client *client, uint32_t number, const Kg__
 
 static void on_engine_event(struct kg_media_client *client, const Kg__Event *wire)
 {
+    if (wire->type == KG__EVENT__TYPE__IDENTITY) {
+        on_identity(client, wire->identity);
+        return;
+    }
     struct kg_mirror_session *session = kg_mirror_find(&client->mirror, wire->id);
     if (session == NULL || session->deleting)
         return;
@@ -312,6 +326,7 @@ static void on_engine_event(struct kg_media_client *client, const Kg__Event *wir
         [KG__EVENT__TYPE__LATCHED] = KG_MEDIA_LATCHED, [KG__EVENT__TYPE__SILENCE] = KG_MEDIA_SILENCE,
         [KG__EVENT__TYPE__ICE] = KG_MEDIA_ICE,         [KG__EVENT__TYPE__PATH] = KG_MEDIA_PATH,
         [KG__EVENT__TYPE__LEFT] = KG_MEDIA_LEFT,       [KG__EVENT__TYPE__RTCP] = KG_MEDIA_RTCP,
+        [KG__EVENT__TYPE__SECURE] = KG_MEDIA_SECURE,   [KG__EVENT__TYPE__REKEY] = KG_MEDIA_REKEY,
     };
     if ((unsigned)wire->type >= sizeof type / sizeof type[0])
         return;
@@ -327,6 +342,7 @@ static void on_engine_event(struct kg_media_client *client, const Kg__Event *wir
         .addr = kg_wire_to_addr(wire->addr),
         .ice_state = wire->ice_state <= KG_ICE_FAILED ? (enum kg_ice_state)wire->ice_state : KG_ICE_NEW,
         .relayed = wire->relayed,
+        .secured = wire->secured,
         .reason = wire->reason[0] ? wire->reason : NULL,
         .local = kg_wire_to_addr(wire->local),
         .packet = wire->packet.data,
@@ -346,6 +362,7 @@ void kg_client_on_message(struct kg_media_client *client, size_t len)
         client->broken = true;
         return;
     }
+    OPENSSL_cleanse(client->in, len); /* it may have carried keys */
     if (message->body_case == KG__MESSAGE__BODY_HELLO)
         on_hello(client, message->hello);
     else if (message->body_case == KG__MESSAGE__BODY_REPLY)

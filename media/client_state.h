@@ -29,7 +29,8 @@ struct kg_media_client {
     struct kg_addr avoid_addr[KG_MEDIA_AVOID_MAX]; /* what configure.avoid is made of */
     Kg__Address avoid[KG_MEDIA_AVOID_MAX], *avoid_list[KG_MEDIA_AVOID_MAX];
     size_t avoid_count;
-    uint64_t instance; /* of the engine last met; 0: none yet */
+    uint64_t instance;              /* of the engine last met; 0: none yet */
+    struct kg_fingerprint identity; /* its certificate's */
     int64_t now_ms;
     int64_t reconnect_ms;
     int64_t recovery_ms; /* when this recovery began */

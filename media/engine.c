@@ -221,7 +221,7 @@ void kg_media_engine_free(struct kg_media_engine *engine)
     free_event(engine->beat);
     if (engine->base)
         event_base_free(engine->base);
-    free(engine->arena);
+    kg_arena_free(engine->arena);
     if (engine->wake_fd >= 0)
         close(engine->wake_fd);
     if (engine->stop_fd >= 0)

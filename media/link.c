@@ -1,6 +1,7 @@
 #include "media/link.h"
 
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -41,7 +42,8 @@ struct kg_link {
     bool greeted;
     bool paused; /* workers have no room: reading goes on after kg_link_resume */
     uint64_t instance;
-    uint32_t generation; /* of the connection */
+    struct kg_fingerprint identity; /* of the engine's certificate */
+    uint32_t generation;            /* of the connection */
     struct kg_sessions *sessions;
     struct kg_arena *arena;
     struct packet *out, **out_last;
@@ -66,7 +68,7 @@ static void drop(struct kg_link *link, const char *why)
     while (link->out) {
         struct packet *packet = link->out;
         link->out = packet->next;
-        free(packet);
+        kg_wire_free(packet, sizeof *packet + packet->len);
     }
     link->out_last = &link->out;
     link->out_bytes = 0;
@@ -89,7 +91,7 @@ static void flush(struct kg_link *link)
         if (link->out == NULL)
             link->out_last = &link->out;
         link->out_bytes -= packet->len;
-        free(packet);
+        kg_wire_free(packet, sizeof *packet + packet->len);
     }
 }
 
@@ -313,6 +315,8 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
             drop(link, "it sent something that is no message");
         else
             dispatch(link, message);
+        if (len > 0 && (size_t)len <= sizeof link->in)
+            OPENSSL_cleanse(link->in, (size_t)len); /* it may have carried keys */
     }
 }
 
@@ -330,6 +334,8 @@ static void greet(struct kg_link *link)
     Kg__Hello hello = KG__HELLO__INIT;
     hello.version = KG_WIRE_VERSION;
     hello.instance = link->instance;
+    if (link->identity.hash != KG_FINGERPRINT_NONE)
+        hello.identity = kg_wire_from_fingerprint(link->arena, &link->identity);
     Kg__Message message = KG__MESSAGE__INIT;
     message.body_case = KG__MESSAGE__BODY_HELLO;
     message.hello = &hello;
@@ -364,6 +370,7 @@ static void on_acceptable(evutil_socket_t listen_fd, short what, void *ctx)
         link->fd = -1;
         return;
     }
+    kg_arena_reset(link->arena);
     greet(link);
 }
 
@@ -430,6 +437,16 @@ void kg_link_free(struct kg_link *link)
     if (link->wake)
         event_free(link->wake);
     free(link);
+}
+
+void kg_link_set_identity(struct kg_link *link, const struct kg_fingerprint *identity)
+{
+    link->identity = *identity;
+    kg_arena_reset(link->arena);
+    Kg__Event event = KG__EVENT__INIT;
+    event.type = KG__EVENT__TYPE__IDENTITY;
+    event.identity = kg_wire_from_fingerprint(link->arena, identity);
+    kg_link_event(link, &event);
 }
 
 bool kg_link_is_owned(const struct kg_link *link)

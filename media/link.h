@@ -18,6 +18,8 @@ void kg_link_free(struct kg_link *link);
 /* Once, before the loop runs; the sessions' handlers are those below with this link. */
 void kg_link_serve(struct kg_link *link, struct kg_sessions *sessions);
 
+/* The engine does DTLS with this certificate from now on: in Hello, and an event to whoever is connected. */
+void kg_link_set_identity(struct kg_link *link, const struct kg_fingerprint *identity);
 bool kg_link_is_owned(const struct kg_link *link);
 /* For struct kg_sessions_handlers; ctx is the link. */
 void kg_link_report(void *ctx, uint32_t request, void *asked_by, Kg__Session *session);

@@ -36,7 +36,7 @@ struct kg_request *kg_requests_find(const struct kg_requests *requests, uint32_t
 void kg_requests_remove(struct kg_requests *requests, struct kg_request *request)
 {
     HASH_DEL(requests->by_number, request);
-    free(request);
+    kg_wire_free(request, sizeof *request + request->len);
 }
 
 void kg_requests_clear(struct kg_requests *requests)

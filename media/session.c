@@ -693,6 +693,7 @@ static void tell(struct kg_sessions *s, Kg__Event__Type type, const struct kg_no
     event.addr = kg_wire_from_addr(s->arena, &notice->addr);
     event.ice_state = notice->ice_state;
     event.relayed = notice->relayed;
+    event.secured = notice->secured;
     if (notice->type == KG_NOTICE_RTCP) {
         struct kg_addr local = session->line[notice->stream].local[notice->side];
         kg_addr_set_port(&local, (uint16_t)(kg_addr_port(&local) + notice->rtcp));
@@ -718,7 +719,8 @@ static void heed(struct kg_sessions *s, const struct kg_notice *notice, bool own
     static const Kg__Event__Type type[] = {
         [KG_NOTICE_LATCHED] = KG__EVENT__TYPE__LATCHED, [KG_NOTICE_ICE] = KG__EVENT__TYPE__ICE,
         [KG_NOTICE_PATH] = KG__EVENT__TYPE__PATH,       [KG_NOTICE_LEFT] = KG__EVENT__TYPE__LEFT,
-        [KG_NOTICE_RTCP] = KG__EVENT__TYPE__RTCP,
+        [KG_NOTICE_RTCP] = KG__EVENT__TYPE__RTCP,       [KG_NOTICE_SECURE] = KG__EVENT__TYPE__SECURE,
+        [KG_NOTICE_REKEY] = KG__EVENT__TYPE__REKEY,
     };
     if (notice->type < sizeof type / sizeof type[0]) {
         tell(s, type[notice->type], notice);

@@ -1,6 +1,7 @@
 #include "media/wire.h"
 
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,9 +27,18 @@ struct kg_arena *kg_arena_new(void)
     return arena;
 }
 
+/* Messages carry keys. */
 void kg_arena_reset(struct kg_arena *arena)
 {
+    OPENSSL_cleanse(arena->bytes, arena->used);
     arena->used = 0;
+}
+
+void kg_arena_free(struct kg_arena *arena)
+{
+    if (arena)
+        kg_arena_reset(arena);
+    free(arena);
 }
 
 void *kg_arena_take(struct kg_arena *arena, size_t size)
@@ -117,7 +127,11 @@ static Kg__Line *from_line(struct kg_arena *arena, const struct kg_media_stream 
     out->rtcp_mux = line->rtcp_mux;
     out->direction = (uint32_t)line->direction;
     out->ice_use = line->ice_use;
-    if (line->ice && (out->ice = kg_wire_from_ice(arena, line->ice)) == NULL)
+    out->bundle = line->bundle;
+    out->mid_extension = line->mid_extension;
+    out->mid = kg_arena_text(arena, line->mid);
+    if ((line->ice && (out->ice = kg_wire_from_ice(arena, line->ice)) == NULL) || out->mid == NULL ||
+        (line->secure && (out->secure = kg_wire_from_secure(arena, line->secure)) == NULL))
         return NULL;
     out->codec = kg_arena_take(arena, KG_MEDIA_CODECS_MAX * sizeof *out->codec);
     if (out->kind == NULL || out->codec == NULL)
@@ -154,6 +168,12 @@ static int to_line(struct kg_arena *arena, const Kg__Line *line, struct kg_media
 {
     if (line->n_codec > KG_MEDIA_CODECS_MAX)
         return E2BIG;
+    if (line->bundle > KG_MEDIA_STREAMS_MAX || line->mid_extension > UINT8_MAX ||
+        (line->secure && (out->secure = kg_wire_to_secure(arena, line->secure)) == NULL))
+        return EINVAL;
+    out->bundle = (uint8_t)line->bundle;
+    out->mid_extension = (uint8_t)line->mid_extension;
+    snprintf(out->mid, sizeof out->mid, "%s", line->mid);
     out->enabled = line->enabled;
     snprintf(out->kind, sizeof out->kind, "%s", line->kind);
     out->rtp = kg_wire_to_addr(line->rtp);
@@ -219,6 +239,11 @@ Kg__Stats *kg_wire_from_stats(struct kg_arena *arena, const struct kg_media_stat
     out->ice_connected_ms = stats->ice_connected_ms;
     out->moves = stats->moves;
     out->move_gap_ms = stats->move_gap_ms;
+    out->secure_use = stats->secure_use;
+    out->suite = stats->suite;
+    out->srtp_bad = stats->srtp_bad;
+    out->srtp_replayed = stats->srtp_replayed;
+    out->unsent = stats->unsent;
     return out;
 }
 
@@ -244,6 +269,11 @@ void kg_wire_to_stats(const Kg__Stats *stats, struct kg_media_stats *out)
         .ice_connected_ms = stats->ice_connected_ms,
         .moves = stats->moves,
         .move_gap_ms = stats->move_gap_ms,
+        .secure_use = stats->secure_use <= KG_SECURE_DTLS ? (uint8_t)stats->secure_use : KG_SECURE_PASS,
+        .suite = stats->suite < KG_SRTP_SUITES ? (uint8_t)stats->suite : KG_SRTP_NONE,
+        .srtp_bad = stats->srtp_bad,
+        .srtp_replayed = stats->srtp_replayed,
+        .unsent = stats->unsent,
     };
     snprintf(out->kind, sizeof out->kind, "%s", stats->kind);
     snprintf(out->codec, sizeof out->codec, "%s", stats->codec);
@@ -258,13 +288,13 @@ int kg_blob_set(struct kg_blob *blob, const void *data, size_t len)
             return ENOMEM;
         memcpy(copy, data, len);
     }
-    free(blob->data);
+    kg_wire_free(blob->data, blob->len);
     *blob = (struct kg_blob){len, copy};
     return 0;
 }
 
 void kg_blob_clear(struct kg_blob *blob)
 {
-    free(blob->data);
+    kg_wire_free(blob->data, blob->len);
     *blob = (struct kg_blob){0};
 }

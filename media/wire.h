@@ -10,7 +10,7 @@
 #include "media/client.h"
 #include "media/control.pb-c.h"
 
-#define KG_WIRE_VERSION     2
+#define KG_WIRE_VERSION     3
 #define KG_WIRE_MESSAGE_MAX 65535
 /* Reply.error beyond enum kg_media_error: a port of a session to make again is still busy. */
 #define KG_WIRE_PORT_BUSY 100
@@ -21,9 +21,9 @@ struct kg_arena {
     /* A parsed message takes a few times its packed size; one that takes more is refused. */
     _Alignas(16) uint8_t bytes[512 * 1024];
 };
-/* Returns NULL without memory; free() it. */
-struct kg_arena *kg_arena_new(void);
-void kg_arena_reset(struct kg_arena *arena);
+struct kg_arena *kg_arena_new(void); /* NULL without memory */
+void kg_arena_free(struct kg_arena *arena);
+void kg_arena_reset(struct kg_arena *arena); /* what was in it is overwritten */
 /* Zeroed; NULL when the arena is full. */
 void *kg_arena_take(struct kg_arena *arena, size_t size);
 char *kg_arena_text(struct kg_arena *arena, const char *text); /* a copy; NULL when the arena is full */
@@ -35,12 +35,13 @@ Kg__Message *kg_wire_parse(struct kg_arena *arena, const uint8_t *data, size_t l
 Kg__Address *kg_wire_from_addr(struct kg_arena *arena, const struct kg_addr *addr);
 struct kg_addr kg_wire_to_addr(const Kg__Address *address); /* NULL and nonsense: none */
 Kg__Side *kg_wire_from_side(struct kg_arena *arena, const struct kg_media_side *side);
-/* Returns 0, EINVAL, or E2BIG for more lines or codecs than we hold. ICE descriptions live in the arena and
- * point into `side`; one that breaks the rules of RFC 8839 is left out. */
+/* Returns 0, EINVAL, or E2BIG for more lines or codecs than we hold. ICE descriptions and what secures a line
+ * live in the arena, the former point into `side`; one that breaks the rules of RFC 8839 is left out. */
 int kg_wire_to_side(struct kg_arena *arena, const Kg__Side *side, struct kg_media_side *out);
-/* On the heap in one piece, with as many streams as stream_count says and everything they point to. free()
- * it. NULL without memory. */
+/* On the heap in one piece, with as many streams as stream_count says and everything they point to. NULL
+ * without memory. */
 struct kg_media_side *kg_media_side_copy(const struct kg_media_side *side);
+void kg_media_side_free(struct kg_media_side *copy); /* keys are overwritten */
 Kg__Stats *kg_wire_from_stats(struct kg_arena *arena, const struct kg_media_stats *stats);
 void kg_wire_to_stats(const Kg__Stats *stats, struct kg_media_stats *out);
 
@@ -54,7 +55,16 @@ int kg_wire_keep_ice_local(const Kg__IceLocal *local, struct kg_media_ice_local 
 Kg__Pair *kg_wire_from_pair(struct kg_arena *arena, const struct kg_media_pair *pair);
 void kg_wire_to_pair(const Kg__Pair *pair, struct kg_media_pair *out); /* reason points into `pair` */
 
-/* A copy on the heap of bytes that outlive the arena. */
+/* wire_secure.c */
+void kg_wire_free(void *data, size_t len); /* from the heap; overwritten: messages carry keys */
+Kg__Secure *kg_wire_from_secure(struct kg_arena *arena, const struct kg_media_secure *secure);
+/* In the arena. NULL: invalid, or the arena is full. */
+const struct kg_media_secure *kg_wire_to_secure(struct kg_arena *arena, const Kg__Secure *secure);
+Kg__Fingerprint *kg_wire_from_fingerprint(struct kg_arena *arena, const struct kg_fingerprint *fingerprint);
+/* False: none, or no such hash. */
+bool kg_wire_to_fingerprint(const Kg__Fingerprint *wire, struct kg_fingerprint *out);
+
+/* A copy on the heap of bytes that outlive the arena. They may hold keys: overwritten when they are freed. */
 struct kg_blob {
     size_t len;
     uint8_t *data; /* owned; NULL when len is 0 */

@@ -1,5 +1,6 @@
 /* The part of the control protocol that is about ICE: descriptions, our own credentials, pairs. */
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -195,8 +196,10 @@ struct kg_media_side *kg_media_side_copy(const struct kg_media_side *side)
     size_t base =
         aligned(offsetof(struct kg_media_side, stream) + side->stream_count * sizeof side->stream[0]);
     size_t size = base;
-    for (unsigned i = 0; i < side->stream_count; i++)
+    for (unsigned i = 0; i < side->stream_count; i++) {
         size += side->stream[i].ice ? flat_size(side->stream[i].ice) : 0;
+        size += side->stream[i].secure ? aligned(sizeof *side->stream[i].secure) : 0;
+    }
     uint8_t *bytes = malloc(size);
     if (bytes == NULL)
         return NULL;
@@ -204,10 +207,23 @@ struct kg_media_side *kg_media_side_copy(const struct kg_media_side *side)
     memcpy(out, side, offsetof(struct kg_media_side, stream) + side->stream_count * sizeof side->stream[0]);
     uint8_t *at = bytes + base;
     for (unsigned i = 0; i < side->stream_count; i++) {
-        if (side->stream[i].ice == NULL)
-            continue;
-        out->stream[i].ice = copy_ice(side->stream[i].ice, at);
-        at += flat_size(side->stream[i].ice);
+        if (side->stream[i].ice) {
+            out->stream[i].ice = copy_ice(side->stream[i].ice, at);
+            at += flat_size(side->stream[i].ice);
+        }
+        if (side->stream[i].secure) {
+            out->stream[i].secure = memcpy(at, side->stream[i].secure, sizeof *side->stream[i].secure);
+            at += aligned(sizeof *side->stream[i].secure);
+        }
     }
     return out;
+}
+
+void kg_media_side_free(struct kg_media_side *copy)
+{
+    for (unsigned i = 0; copy && i < copy->stream_count; i++) {
+        if (copy->stream[i].secure)
+            OPENSSL_cleanse((void *)(uintptr_t)copy->stream[i].secure, sizeof *copy->stream[i].secure);
+    }
+    free(copy);
 }

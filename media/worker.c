@@ -17,6 +17,7 @@
 #include "media/relay_ice.h"
 #include "media/ring.h"
 #include "media/socket.h"
+#include "media/wire.h"
 
 #define COMMANDS 1024 /* queue lengths */
 #define NOTICES  1024
@@ -54,8 +55,8 @@ void kg_command_free(struct kg_command *command)
 {
     if (command == NULL)
         return;
-    free(command->side[0]);
-    free(command->side[1]);
+    kg_media_side_free(command->side[0]);
+    kg_media_side_free(command->side[1]);
     for (unsigned i = 0; i < KG_MEDIA_STREAMS_MAX; i++)
         kg_stream_free(command->stream[i]);
     free(command->restore);

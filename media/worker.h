@@ -65,6 +65,8 @@ enum kg_notice_type {
     KG_NOTICE_PATH,    /* stream, relayed, reason */
     KG_NOTICE_LEFT,    /* side, stream, reason */
     KG_NOTICE_RTCP,    /* side, stream, rtcp (a port of its own), addr: its source, packet */
+    KG_NOTICE_SECURE,  /* side, stream, rtcp, secured, reason */
+    KG_NOTICE_REKEY,   /* side */
     KG_NOTICE_DONE,
     KG_NOTICE_SILENT,
     KG_NOTICE_ABANDONED
@@ -76,7 +78,7 @@ struct kg_notice {
     struct kg_command *command; /* DONE */
     void *owner;                /* the others: relay->owner */
     uint8_t side, stream, proof, ice_state;
-    bool rtcp, relayed;
+    bool rtcp, relayed, secured;
     struct kg_addr addr;
     const char *reason; /* static */
     uint8_t packet_len;

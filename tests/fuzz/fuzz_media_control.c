@@ -11,7 +11,7 @@ static void take_side(struct kg_arena *arena, ProtobufCBinaryData packed)
     if (wire && kg_wire_to_side(arena, wire, &side) == 0) {
         if (side.stream_count > KG_MEDIA_STREAMS_MAX)
             abort();
-        free(kg_media_side_copy(&side));
+        kg_media_side_free(kg_media_side_copy(&side));
     }
 }
 

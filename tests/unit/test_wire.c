@@ -1,4 +1,5 @@
 /* What signalling says of ICE, through the control protocol and back. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -50,6 +51,22 @@ static const struct kg_ice_description full = {.ufrag = "abcd",
                                                .candidate_count = KG_ICE_CANDIDATES_MAX,
                                                .candidate = all};
 
+static const struct kg_media_secure keys = {
+    .use = KG_SECURE_SDES,
+    .sealed = true,
+    .feedback = true,
+    .send = {.suite = KG_SRTP_AEAD_AES_256_GCM, .count = 1, .key = {{.bytes = {1, 2, 3, [43] = 9}}}},
+    .receive = {.suite = KG_SRTP_AES_CM_128_SHA1_80,
+                .count = 2,
+                .key = {{.mki_len = 2, .mki = {0, 1}, .bytes = {4, [29] = 5}},
+                        {.mki_len = 2, .mki = {0, 2}, .bytes = {6, [29] = 7}}}},
+    .setup = KG_SETUP_ACTPASS,
+    .fingerprint_count = 2,
+    .fingerprint = {{.hash = KG_FINGERPRINT_SHA256, .len = 32, .bytes = {7, [31] = 8}},
+                    {.hash = KG_FINGERPRINT_SHA512, .len = 64, .bytes = {9, [63] = 1}}},
+    .ours = {.hash = KG_FINGERPRINT_SHA256, .len = 32, .bytes = {3}},
+    .association = 7};
+
 static struct kg_media_side side_with_ice(void)
 {
     for (unsigned i = 0; i < KG_ICE_CANDIDATES_MAX; i++)
@@ -62,7 +79,26 @@ static struct kg_media_side side_with_ice(void)
     }
     side.stream[1].ice = &full;
     side.stream[1].ice_use = KG_ICE_STEER;
+    side.stream[1].secure = &keys;
+    side.stream[1].bundle = 1;
+    side.stream[1].mid_extension = 4;
+    strcpy(side.stream[1].mid, "video");
     return side;
+}
+
+static void assert_secure(const struct kg_media_secure *s)
+{
+    assert_non_null(s);
+    assert_int_equal(s->use, KG_SECURE_SDES);
+    assert_true(s->sealed && s->feedback);
+    assert_true(kg_srtp_keys_equal(&s->send, &keys.send));
+    assert_true(kg_srtp_keys_equal(&s->receive, &keys.receive));
+    assert_int_equal(s->receive.key[1].mki_len, 2);
+    assert_int_equal(s->setup, KG_SETUP_ACTPASS);
+    assert_int_equal(s->fingerprint_count, 2);
+    assert_memory_equal(s->fingerprint, keys.fingerprint, sizeof keys.fingerprint);
+    assert_memory_equal(&s->ours, &keys.ours, sizeof keys.ours);
+    assert_int_equal(s->association, 7);
 }
 
 static void assert_side(const struct kg_media_side *side)
@@ -71,6 +107,11 @@ static void assert_side(const struct kg_media_side *side)
     assert_null(side->stream[0].ice);
     assert_int_equal(side->stream[0].ice_use, KG_ICE_UNUSED);
     assert_int_equal(side->stream[1].ice_use, KG_ICE_STEER);
+    assert_null(side->stream[0].secure);
+    assert_secure(side->stream[1].secure);
+    assert_int_equal(side->stream[1].bundle, 1);
+    assert_int_equal(side->stream[1].mid_extension, 4);
+    assert_string_equal(side->stream[1].mid, "video");
     const struct kg_ice_description *ice = side->stream[1].ice;
     assert_non_null(ice);
     assert_string_equal(ice->ufrag, full.ufrag);
@@ -97,10 +138,10 @@ static void test_description_survives_the_wire_and_a_copy(void **state)
     struct kg_media_side *copy = kg_media_side_copy(&back);
     memset(in->bytes, 0xa5, sizeof in->bytes); /* the copy points nowhere else */
     assert_side(copy);
-    free(copy);
+    kg_media_side_free(copy);
     free(packed);
-    free(out);
-    free(in);
+    kg_arena_free(out);
+    kg_arena_free(in);
 }
 
 /* What breaks RFC 8839's grammar is no ICE, and no error either: the line is one without. */
@@ -119,8 +160,69 @@ static void test_invalid_description_is_left_out(void **state)
         assert_int_equal(kg_wire_to_side(arena, kg_wire_from_side(arena, &side), &back), 0);
         assert_null(back.stream[1].ice);
         assert_int_equal(back.stream[1].ice_use, KG_ICE_UNUSED);
-        free(arena);
+        kg_arena_free(arena);
     }
+}
+
+/* What is not understood of keys is an error: a line that should be encrypted must not become one in the
+ * clear. */
+static void test_invalid_keys_refuse_the_whole_side(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 8; i++) {
+        struct kg_arena *arena = kg_arena_new();
+        struct kg_media_side side = side_with_ice(), back;
+        Kg__Side *wire = kg_wire_from_side(arena, &side);
+        Kg__Secure *secure = wire->line[1]->secure;
+        switch (i) {
+        case 0:
+            secure->use = 4;
+            break;
+        case 1:
+            secure->send->suite = KG_SRTP_SUITES;
+            break;
+        case 2:
+            secure->send->key[0]->bytes.len--;
+            break;
+        case 3:
+            secure->receive->key[1]->mki.len = KG_SRTP_MKI_MAX + 1;
+            break;
+        case 4:
+            secure->receive->n_key = 0;
+            break;
+        case 5:
+            secure->fingerprint[1]->bytes.len = 63;
+            break;
+        case 6:
+            secure->ours->hash = 4;
+            break;
+        case 7:
+            secure->setup = 6;
+            break;
+        }
+        assert_int_equal(kg_wire_to_side(arena, wire, &back), EINVAL);
+        kg_arena_free(arena);
+    }
+}
+
+static void test_stats(void **state)
+{
+    (void)state;
+    struct kg_arena *arena = kg_arena_new();
+    struct kg_media_stats stats = {.kind = "audio",
+                                   .secure_use = KG_SECURE_DTLS,
+                                   .suite = KG_SRTP_AEAD_AES_128_GCM,
+                                   .srtp_bad = 3,
+                                   .srtp_replayed = 4,
+                                   .unsent = 5},
+                          back;
+    kg_wire_to_stats(kg_wire_from_stats(arena, &stats), &back);
+    assert_int_equal(back.secure_use, KG_SECURE_DTLS);
+    assert_int_equal(back.suite, KG_SRTP_AEAD_AES_128_GCM);
+    assert_int_equal(back.srtp_bad, 3);
+    assert_int_equal(back.srtp_replayed, 4);
+    assert_int_equal(back.unsent, 5);
+    kg_arena_free(arena);
 }
 
 static void test_pair(void **state)
@@ -162,7 +264,7 @@ static void test_pair(void **state)
     pair.pair.reason = NULL;
     kg_wire_to_pair(kg_wire_from_pair(arena, &pair), &back);
     assert_null(back.pair.reason);
-    free(arena);
+    kg_arena_free(arena);
 }
 
 static void test_mirror_keeps_our_credentials_until_told_others(void **state)
@@ -192,7 +294,7 @@ static void test_mirror_keeps_our_credentials_until_told_others(void **state)
     assert_int_equal(kg_mirror_take_apply(session, &apply), 0);
     assert_string_equal(kg_mirror_apply(session, arena)->ice_b->ufrag, "kedge2");
     kg_mirror_clear(&mirror);
-    free(arena);
+    kg_arena_free(arena);
 }
 
 int main(void)
@@ -200,6 +302,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_description_survives_the_wire_and_a_copy),
         cmocka_unit_test(test_invalid_description_is_left_out),
+        cmocka_unit_test(test_invalid_keys_refuse_the_whole_side),
+        cmocka_unit_test(test_stats),
         cmocka_unit_test(test_pair),
         cmocka_unit_test(test_mirror_keeps_our_credentials_until_told_others),
     };
