@@ -15,6 +15,18 @@ const char *kg_transport_name(enum kg_transport transport);
 /* The last: as another setting says. */
 enum kg_policy { KG_POLICY_AUTO, KG_POLICY_STEER, KG_POLICY_ANCHOR, KG_POLICY_BYPASS, KG_POLICY_DEFAULT };
 
+/* How media is secured toward a peer: the first shape that its SDP has (b2bua/call/secure.h). The last: as
+ * another setting says. */
+enum kg_profile {
+    KG_PROFILE_AUTO,
+    KG_PROFILE_PLAIN,
+    KG_PROFILE_OPPORTUNISTIC,
+    KG_PROFILE_SDES,
+    KG_PROFILE_DTLS,
+    KG_PROFILE_WEBRTC,
+    KG_PROFILE_DEFAULT
+};
+
 /* Which algorithms the embedded registrar offers in a challenge (RFC 8760). */
 enum kg_path_use { KG_PATH_AUTO, KG_PATH_YES, KG_PATH_NO };
 enum kg_digest_offer { KG_DIGEST_OFFER_MD5, KG_DIGEST_OFFER_SHA256, KG_DIGEST_OFFER_BOTH };
@@ -114,6 +126,7 @@ struct kg_trunk_config {
     enum kg_caller_id from;
     uint32_t calls; /* at once, both directions; 0: no limit */
     enum kg_policy policy;
+    enum kg_profile profile;
     char pbx_user[64]; /* what calls from it prove themselves to the PBX with; "": they cannot */
     char pbx_password[KG_SECRET_MAX];
     char ring[KG_NUMBER_SIZE]; /* embedded registrar: who is called where no route says; "": the number */
@@ -126,6 +139,7 @@ struct kg_route_config {
     char to[KG_ROUTE_TO_MAX][KG_NUMBER_SIZE]; /* "pbx", trunks, or one account; the next ones if one fails */
     size_t to_count;
     enum kg_policy policy;
+    enum kg_profile profile;
 };
 
 /* How a number is written on one side. The first that fits decides. */
@@ -159,7 +173,8 @@ struct kg_config {
         struct kg_addr advertise; /* none: auto, the same as address */
         uint16_t port_min, port_max;
         enum kg_policy policy;
-        bool ice;                       /* speak ICE: steer, and be an agent where only one side does */
+        enum kg_profile profile, pbx_profile; /* toward phones, toward the PBX */
+        bool ice;                             /* speak ICE: steer, and be an agent where only one side does */
         bool first_packets;             /* a source that nothing in signalling makes plausible may latch */
         uint32_t workers;               /* threads; 0: one a core */
         uint32_t latch_packets;         /* window, in packets ... */

@@ -75,6 +75,9 @@ static const struct kg_conf_row trunk_rows[] = {
      .doc = "Calls at once, both directions. 0: no limit."},
     {"policy", &kg_conf_own_policy, "default", TRUNK(policy),
      .doc = "As media.policy, for calls over this trunk. Its own servers seldom do ICE."},
+    {"profile", &kg_conf_profile, "auto", TRUNK(profile),
+     .doc = "As media.profile, for calls to this trunk. plain: whatever the caller does, the provider gets "
+            "RTP."},
     {"pbx_user", &kg_conf_text, "", TRUNK(pbx_user),
      .doc = "With a PBX that asks for a password of calls from the trunk too: the account there, and"},
     {"pbx_password", &kg_conf_secret, "", TRUNK(pbx_password), .doc = "its password,"},
@@ -136,6 +139,8 @@ static const struct kg_conf_row route_rows[] = {
             "next one is tried when "
             "one fails."},
     {"policy", &kg_conf_own_policy, "default", ROUTE(policy), .doc = "As media.policy, for these calls."},
+    {"profile", &kg_conf_own_profile, "default", ROUTE(profile),
+     .doc = "As media.profile, toward whom these calls go."},
 };
 
 static int check_route(const void *element, char *why, size_t size)

@@ -56,6 +56,16 @@ const struct kg_conf_row kg_conf_rows[] = {
             "networks allow it (auto, and steer, which complains where they do not). bypass is not built yet "
             "and "
             "anchors."},
+    {"media.profile", &kg_conf_profile, "auto", FIELD(media.profile), .reloadable = true,
+     .doc = "How media is secured toward phones that are called. auto: a browser (over WS or WSS) gets "
+            "WebRTC; other "
+            "phones get what the caller offers, and where they refuse that the next of RTP, SDES and DTLS; "
+            "kedge "
+            "translates where the two sides differ. One word sets it for all: plain, opportunistic (RTP/AVP "
+            "with keys, "
+            "RFC 8643), sdes, dtls or webrtc."},
+    {"media.pbx_profile", &kg_conf_profile, "auto", FIELD(media.pbx_profile), .reloadable = true,
+     .doc = "The same toward the PBX."},
     {"media.ice", &kg_conf_yes, "yes", FIELD(media.ice), .reloadable = true,
      .doc = "Speak ICE (RFC 8445): two phones that both do are brought to a direct path where their networks "
             "allow one; a phone that does alone has kedge as its peer. no: ICE is taken out of every SDP; a "

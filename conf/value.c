@@ -18,6 +18,9 @@ static const char *const policies[] = {
     [KG_POLICY_BYPASS] = "bypass",
     NULL,
 };
+static const char *const profiles[] = {"auto", "plain", "opportunistic", "sdes", "dtls", "webrtc", NULL};
+static const char *const own_profiles[] = {"auto", "plain",  "opportunistic", "sdes",
+                                           "dtls", "webrtc", "default",       NULL};
 static const char *const own_policies[] = {
     [KG_POLICY_AUTO] = "auto",     [KG_POLICY_STEER] = "steer",     [KG_POLICY_ANCHOR] = "anchor",
     [KG_POLICY_BYPASS] = "bypass", [KG_POLICY_DEFAULT] = "default", NULL,
@@ -436,6 +439,15 @@ const struct kg_conf_type kg_conf_number_of = {
     .name = "called or caller", .names = number_ofs, .set = enum_set, .format = enum_format};
 const struct kg_conf_type kg_conf_policy = {
     .name = "auto, steer, anchor or bypass", .names = policies, .set = enum_set, .format = enum_format};
+const struct kg_conf_type kg_conf_profile = {.name = "auto, plain, opportunistic, sdes, dtls or webrtc",
+                                             .names = profiles,
+                                             .set = enum_set,
+                                             .format = enum_format};
+const struct kg_conf_type kg_conf_own_profile = {
+    .name = "auto, plain, opportunistic, sdes, dtls, webrtc or default",
+    .names = own_profiles,
+    .set = enum_set,
+    .format = enum_format};
 const struct kg_conf_type kg_conf_fork = {
     .name = "parallel or serial", .names = forks, .set = enum_set, .format = enum_format};
 const struct kg_conf_type kg_conf_path_use = {

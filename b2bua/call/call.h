@@ -160,6 +160,7 @@ struct kg_call {
     int64_t bye_due_ms;              /* a phone's BYE is not done yet, and not later than this; 0: none */
     enum kg_side bye_from;
     enum kg_policy policy; /* of media; KG_POLICY_DEFAULT: media.policy */
+    enum kg_profile profile; /* toward B, by a route; KG_PROFILE_DEFAULT: as B's own setting says */
     /* As `numbers` made them on their way in, unescaped; NULL: as in the INVITE. */
     char *called_number, *caller_number;
     struct kg_caps_user *cap;        /* whom the call counts for; NULL: nobody */

@@ -185,6 +185,7 @@ struct kg_call *kg_call_new(struct kg_calls *calls, const char *id)
     call->calls = calls;
     call->record = record;
     call->policy = KG_POLICY_DEFAULT;
+    call->profile = KG_PROFILE_DEFAULT;
     record->started_ms = kg_wall_ms();
     kg_path_init(&call->path);
     call->session_due_ms = INT64_MAX;

@@ -139,6 +139,7 @@ static void start(struct kg_inquiry *in)
     kg_leg_set_trunk(a, in->trunk);
     call->leg[KG_SIDE_B].pbx = in->server;
     call->policy = kg_privacy_of(in->sip).session ? KG_POLICY_ANCHOR : in->policy; /* RFC 3323 4.2 */
+    call->profile = in->profile;
     call->called_number = in->rewritten ? strdup(in->user) : NULL;
     call->caller_number = in->shown[0] ? strdup(in->shown) : NULL;
     call->cap = in->cap;

@@ -20,6 +20,7 @@ struct kg_inquiry {
     char shown[KG_NUMBER_SIZE]; /* what `numbers` made of the caller's; "": as it came */
     bool rewritten;             /* user is not the request URI's any more */
     enum kg_policy policy;
+    enum kg_profile profile;
     struct kg_trunk *trunk; /* it comes from; NULL: none. Borrowed */
     struct kg_target target[KG_TARGETS_MAX];
     struct kg_trunk *over[KG_TARGETS_MAX]; /* the trunk of each target; NULL: none. Borrowed */

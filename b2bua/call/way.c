@@ -326,6 +326,7 @@ int kg_inquiry_route(struct kg_inquiry *in)
             return EACCES;
     }
     in->policy = way.policy;
+    in->profile = way.profile;
     if (way.verdict != KG_ROUTE_REFUSE &&
         !kg_replaces_permits(in->calls, in->sip, in->facts.auth_user, in->trunk)) {
         kg_inquiry_refuse(in, 403, 0); /* RFC 3891 3 */

@@ -87,20 +87,25 @@ static struct kg_route_decision follow(const struct kg_route_facts *facts,
         way = (struct kg_route_decision){
             .verdict = KG_ROUTE_LOOK_UP, .look_by = KG_LOOKED_BY_USER, .user = route->to[0]};
     way.policy = policy_of(facts, route, &way);
+    way.profile = route->profile;
     return way;
 }
 
 static struct kg_route_decision look(const struct kg_route_facts *facts, enum kg_route_looked by,
                                      const char *user)
 {
-    struct kg_route_decision way = {.verdict = KG_ROUTE_LOOK_UP, .look_by = by, .user = user};
+    struct kg_route_decision way = {
+        .verdict = KG_ROUTE_LOOK_UP, .look_by = by, .user = user, .profile = KG_PROFILE_DEFAULT};
     way.policy = policy_of(facts, NULL, &way);
     return way;
 }
 
 static struct kg_route_decision to_pbx(const struct kg_route_facts *facts)
 {
-    struct kg_route_decision way = {.verdict = KG_ROUTE_SERVERS, .to = {KG_ROUTE_PBX_INDEX}, .to_count = 1};
+    struct kg_route_decision way = {.verdict = KG_ROUTE_SERVERS,
+                                    .to = {KG_ROUTE_PBX_INDEX},
+                                    .to_count = 1,
+                                    .profile = KG_PROFILE_DEFAULT};
     way.policy = policy_of(facts, NULL, &way);
     return way;
 }
@@ -147,7 +152,8 @@ struct kg_route_decision kg_route_decide(const struct kg_route_facts *facts)
     bool embedded = facts->config->pbx_count == 0;
     struct kg_route_decision way = embedded ? decide_embedded(facts) : decide_with_pbx(facts);
     if (facts->looked == KG_LOOKED_BY_TOKEN && facts->contacts > 0)
-        return (struct kg_route_decision){.verdict = KG_ROUTE_PHONE, .policy = KG_POLICY_DEFAULT};
+        return (struct kg_route_decision){
+            .verdict = KG_ROUTE_PHONE, .policy = KG_POLICY_DEFAULT, .profile = KG_PROFILE_DEFAULT};
     if (facts->looked == KG_LOOKED_BY_USER && facts->contacts > 0) {
         way.verdict = KG_ROUTE_PHONE;
         return way;

@@ -44,7 +44,8 @@ struct kg_route_decision {
     const char *user;        /* LOOK_UP: borrowed from the facts or the configuration */
     int to[KG_ROUTE_TO_MAX]; /* SERVERS: KG_ROUTE_PBX_INDEX, or the index of a trunk */
     size_t to_count;
-    enum kg_policy policy; /* of media; KG_POLICY_DEFAULT: as media.policy says */
+    enum kg_policy policy;   /* of media; KG_POLICY_DEFAULT: as media.policy says */
+    enum kg_profile profile; /* toward whom it goes; KG_PROFILE_DEFAULT: as that one's says */
 };
 struct kg_route_decision kg_route_decide(const struct kg_route_facts *facts);
 

@@ -1,0 +1,237 @@
+/* How media is secured: in which shape a peer is offered it, and what each m-line does then. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "b2bua/call/secure.h"
+
+#define AS    KG_SHAPE_AS_IT_CAME
+#define PLAIN KG_SHAPE_PLAIN
+#define OPP   KG_SHAPE_OPPORTUNISTIC
+#define SDES  KG_SHAPE_SDES
+#define DTLS  KG_SHAPE_DTLS
+#define WEB   KG_SHAPE_WEB
+#define BIT   KG_SHAPE_BIT
+
+/* ---- toward whom which ---- */
+
+static const struct {
+    enum kg_profile word;
+    bool web;
+    enum kg_shape offered;
+    uint8_t refused, shown;
+    enum kg_shape order[KG_SHAPE_TRIES];
+} choices[] = {
+    {KG_PROFILE_AUTO, false, PLAIN, 0, 0, {PLAIN, SDES, DTLS, WEB}},
+    {KG_PROFILE_AUTO, false, OPP, 0, 0, {OPP, PLAIN, SDES, DTLS}},
+    {KG_PROFILE_AUTO, false, SDES, 0, 0, {SDES, OPP, PLAIN, DTLS}},
+    {KG_PROFILE_AUTO, false, DTLS, 0, 0, {DTLS, SDES, OPP, PLAIN}},
+    {KG_PROFILE_AUTO, false, WEB, 0, 0, {PLAIN, SDES, DTLS, WEB}},
+    {KG_PROFILE_AUTO, false, AS, 0, 0, {AS}},
+    /* A browser understands nothing else, whatever the word says. */
+    {KG_PROFILE_AUTO, true, PLAIN, 0, 0, {WEB, PLAIN}},
+    {KG_PROFILE_AUTO, true, WEB, 0, 0, {WEB, PLAIN}},
+    {KG_PROFILE_SDES, true, SDES, 0, 0, {WEB, PLAIN}},
+    /* One word leaves no choice; but keys with RTP/AVP are refused by some who would take it without. */
+    {KG_PROFILE_PLAIN, false, SDES, 0, 0, {PLAIN}},
+    {KG_PROFILE_SDES, false, PLAIN, 0, 0, {SDES}},
+    {KG_PROFILE_DTLS, false, PLAIN, 0, 0, {DTLS}},
+    {KG_PROFILE_WEBRTC, false, PLAIN, 0, 0, {WEB}},
+    {KG_PROFILE_OPPORTUNISTIC, false, WEB, 0, 0, {OPP, PLAIN}},
+    {KG_PROFILE_DEFAULT, false, SDES, 0, 0, {SDES, OPP, PLAIN, DTLS}},
+    /* What was refused once comes last: the second call is right at once. */
+    {KG_PROFILE_AUTO, false, PLAIN, BIT(PLAIN), 0, {SDES, DTLS, WEB, PLAIN}},
+    {KG_PROFILE_AUTO, false, PLAIN, BIT(PLAIN) | BIT(SDES), 0, {DTLS, WEB, PLAIN, SDES}},
+    {KG_PROFILE_AUTO, false, SDES, BIT(SDES) | BIT(OPP), 0, {PLAIN, DTLS, SDES, OPP}},
+    {KG_PROFILE_OPPORTUNISTIC, false, PLAIN, BIT(OPP), 0, {PLAIN, OPP}},
+    /* A phone that offers nothing but SRTP itself is not asked for RTP first; one that offers both is. */
+    {KG_PROFILE_AUTO, false, PLAIN, 0, BIT(SDES), {SDES, PLAIN, DTLS, WEB}},
+    {KG_PROFILE_AUTO, false, WEB, 0, BIT(DTLS), {DTLS, PLAIN, SDES, WEB}},
+    {KG_PROFILE_AUTO, false, OPP, 0, BIT(SDES), {SDES, OPP, PLAIN, DTLS}},
+    {KG_PROFILE_AUTO, false, PLAIN, 0, BIT(SDES) | BIT(PLAIN), {PLAIN, SDES, DTLS, WEB}},
+    /* Who offers RTP may well take SRTP: end to end is tried. */
+    {KG_PROFILE_AUTO, false, SDES, 0, BIT(PLAIN), {SDES, OPP, PLAIN, DTLS}},
+};
+
+static void test_each_peer_is_asked_for_what_it_likely_takes(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
+        struct kg_shape_facts facts = {choices[i].word, choices[i].web, choices[i].offered,
+                                       choices[i].refused, choices[i].shown};
+        enum kg_shape out[KG_SHAPE_TRIES];
+        size_t want = 1, count = kg_shapes(&facts, out);
+        while (want < KG_SHAPE_TRIES && choices[i].order[want] != AS)
+            want++;
+        if (count != want || memcmp(out, choices[i].order, count * sizeof out[0]) != 0)
+            fail_msg("row %zu: %zu shapes, the first %s", i, count, kg_shape_name(out[0]));
+    }
+}
+
+static void test_a_refusal_of_the_shape_is_told_from_others(void **state)
+{
+    (void)state;
+    for (int status = 300; status < 700; status++)
+        assert_int_equal(kg_shape_is_refusal(status), status == 415 || status == 488 || status == 606);
+}
+
+/* ---- an m-line ---- */
+
+static uint8_t kind_of(enum kg_shape shape)
+{
+    static const uint8_t kind[] = {
+        [AS] = KG_SECURE_PASS,   [PLAIN] = KG_SECURE_PLAIN, [OPP] = KG_SECURE_SDES,
+        [SDES] = KG_SECURE_SDES, [DTLS] = KG_SECURE_DTLS,   [WEB] = KG_SECURE_DTLS,
+    };
+    return kind[shape];
+}
+
+static void say(struct kg_secure_facts *facts, enum kg_side side, enum kg_shape shape)
+{
+    facts->enabled[side] = true;
+    facts->said[side] = shape;
+    facts->kind[side] = kind_of(shape);
+    facts->feedback[side] = shape == WEB;
+}
+
+/* A calls B, who takes `answer`. */
+static struct kg_secure_line call(enum kg_shape offered, enum kg_shape want, enum kg_shape answer,
+                                  struct kg_secure_facts *facts)
+{
+    memset(facts, 0, sizeof *facts);
+    say(facts, KG_SIDE_A, offered);
+    struct kg_secure_line line = kg_secure_offer(facts, KG_SIDE_A, want);
+    facts->told[KG_SIDE_B] = line.text[KG_SIDE_B];
+    say(facts, KG_SIDE_B, answer);
+    return kg_secure_answer(facts, KG_SIDE_B);
+}
+
+#define P KG_SECURE_PASS
+#define N KG_SECURE_PLAIN
+#define S KG_SECURE_SDES
+#define D KG_SECURE_DTLS
+
+static const struct {
+    enum kg_shape offered, want, answer;
+    enum kg_shape told; /* toward B */
+    uint8_t a, b;
+    bool sealed;
+    enum kg_secure_why why;
+} rows[] = {
+    /* The nine pairs of RTP, SDES and DTLS. */
+    {PLAIN, PLAIN, PLAIN, AS, P, P, false, KG_SECURED_NOT},
+    {PLAIN, SDES, SDES, SDES, N, S, false, KG_SECURED_HALF},
+    {PLAIN, DTLS, DTLS, DTLS, N, D, false, KG_SECURED_HALF},
+    {SDES, PLAIN, PLAIN, PLAIN, S, N, false, KG_SECURED_HALF},
+    {SDES, SDES, SDES, AS, P, P, true, KG_SECURED_END_TO_END},
+    {SDES, DTLS, DTLS, DTLS, S, D, false, KG_SECURED_DIFFERENTLY},
+    {DTLS, PLAIN, PLAIN, PLAIN, D, N, false, KG_SECURED_HALF},
+    {DTLS, SDES, SDES, SDES, D, S, false, KG_SECURED_DIFFERENTLY},
+    {DTLS, DTLS, DTLS, AS, P, P, true, KG_SECURED_END_TO_END},
+    /* Browsers. */
+    {WEB, WEB, WEB, AS, P, P, true, KG_SECURED_END_TO_END},
+    {WEB, PLAIN, PLAIN, PLAIN, D, N, false, KG_SECURED_HALF},
+    {WEB, SDES, SDES, SDES, D, S, false, KG_SECURED_DIFFERENTLY},
+    {WEB, DTLS, DTLS, DTLS, D, D, false, KG_SECURED_DIFFERENTLY},
+    {PLAIN, WEB, WEB, WEB, N, D, false, KG_SECURED_HALF},
+    {SDES, WEB, WEB, WEB, S, D, false, KG_SECURED_DIFFERENTLY},
+    {DTLS, WEB, WEB, WEB, D, D, false, KG_SECURED_DIFFERENTLY},
+    /* Opportunistic: the answer decides. */
+    {OPP, OPP, OPP, AS, P, P, true, KG_SECURED_END_TO_END},
+    {OPP, OPP, PLAIN, AS, P, P, false, KG_SECURED_NOT},
+    {OPP, PLAIN, PLAIN, PLAIN, S, N, false, KG_SECURED_HALF},
+    {PLAIN, OPP, PLAIN, OPP, P, P, false, KG_SECURED_NOT},
+    {PLAIN, OPP, OPP, OPP, N, S, false, KG_SECURED_HALF},
+    {WEB, OPP, OPP, OPP, D, S, false, KG_SECURED_DIFFERENTLY},
+    {WEB, OPP, PLAIN, OPP, D, N, false, KG_SECURED_HALF},
+    {AS, AS, AS, AS, P, P, false, KG_SECURED_UNDECIDED}, /* no RTP: as it came */
+};
+
+static void test_each_pair_of_offer_and_answer(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct kg_secure_facts facts;
+        struct kg_secure_line line = call(rows[i].offered, rows[i].want, rows[i].answer, &facts);
+        if (facts.told[KG_SIDE_B] != rows[i].told || line.use[0] != rows[i].a || line.use[1] != rows[i].b ||
+            line.sealed != rows[i].sealed || line.why != rows[i].why)
+            fail_msg("row %zu: told %d, use %d %d, sealed %d, why %d", i, facts.told[KG_SIDE_B], line.use[0],
+                     line.use[1], line.sealed, line.why);
+    }
+}
+
+static void test_rtcp_feedback_is_kept_from_who_did_not_offer_it(void **state)
+{
+    (void)state;
+    struct kg_secure_facts facts;
+    memset(&facts, 0, sizeof facts);
+    say(&facts, KG_SIDE_A, PLAIN);
+    facts.feedback[KG_SIDE_A] = true;
+    facts.told[KG_SIDE_B] = OPP;
+    say(&facts, KG_SIDE_B, PLAIN);
+    struct kg_secure_line line = kg_secure_answer(&facts, KG_SIDE_B);
+    assert_int_equal(line.use[KG_SIDE_A], KG_SECURE_PLAIN);
+    assert_int_equal(line.use[KG_SIDE_B], KG_SECURE_PLAIN);
+}
+
+static void test_a_rejected_line_has_nothing(void **state)
+{
+    (void)state;
+    struct kg_secure_facts facts;
+    call(SDES, PLAIN, PLAIN, &facts);
+    facts.enabled[KG_SIDE_B] = false;
+    struct kg_secure_line line = kg_secure_answer(&facts, KG_SIDE_B);
+    assert_int_equal(line.use[KG_SIDE_A], KG_SECURE_PASS);
+    assert_int_equal(line.why, KG_SECURED_UNDECIDED);
+}
+
+/* What was agreed goes on: the wish of the moment does not count any more. */
+static void test_offers_in_talk_keep_what_was_agreed(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct kg_secure_facts facts;
+        struct kg_secure_line line = call(rows[i].offered, rows[i].want, rows[i].answer, &facts);
+        bool passes = line.use[0] == KG_SECURE_PASS;
+        memcpy(facts.use, line.use, sizeof facts.use);
+        facts.told[KG_SIDE_A] = line.text[KG_SIDE_A];
+        facts.known = true;
+        for (int side = 0; side < 2; side++) {
+            int other = 1 - side;
+            struct kg_secure_line offer = kg_secure_offer(&facts, (enum kg_side)side, WEB);
+            assert_int_equal(offer.text[other], passes ? AS : facts.told[other]);
+            assert_int_equal(offer.use[side], passes ? P : facts.use[side]);
+            struct kg_secure_line answer = kg_secure_renewal(&facts, (enum kg_side)side);
+            if (!passes) {
+                assert_int_equal(answer.use[0], facts.use[0]);
+                assert_int_equal(answer.use[1], facts.use[1]);
+                assert_int_equal(answer.why, rows[i].why);
+            }
+        }
+    }
+}
+
+static void test_every_reason_is_a_sentence(void **state)
+{
+    (void)state;
+    for (int why = 0; why < KG_SECURED_COUNT; why++)
+        assert_true(strlen(kg_secure_why_text((enum kg_secure_why)why)) > 20);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_each_peer_is_asked_for_what_it_likely_takes),
+        cmocka_unit_test(test_a_refusal_of_the_shape_is_told_from_others),
+        cmocka_unit_test(test_each_pair_of_offer_and_answer),
+        cmocka_unit_test(test_rtcp_feedback_is_kept_from_who_did_not_offer_it),
+        cmocka_unit_test(test_a_rejected_line_has_nothing),
+        cmocka_unit_test(test_offers_in_talk_keep_what_was_agreed),
+        cmocka_unit_test(test_every_reason_is_a_sentence),
+    };
+    return cmocka_run_group_tests_name("secure", tests, NULL, NULL);
+}
