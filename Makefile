@@ -14,9 +14,9 @@ PKG_BUILD := gcc make pkg-config libsofia-sip-ua-dev libevent-dev libssl-dev lib
              libc-ares-dev libexpat1-dev libsrtp2-dev
 PKG_TEST  := libcmocka-dev python3 python3-pytest iproute2 nftables sip-tester baresip-core sox coturn kamailio \
              kamailio-extra-modules kamailio-presence-modules kamailio-sqlite-modules openssl clang libclang-rt-dev liburing-dev tcpdump \
-             libnice-dev linphone-cli ejabberd erlang-p1-sip
+             libnice-dev linphone-cli ejabberd erlang-p1-sip chromium
 PKG_LINT  := clang-format clang-tidy git
-PKG_BENCH := $(PKG_TEST) rtpengine-daemon kamailio-tls-modules
+PKG_BENCH := $(PKG_TEST) rtpengine-daemon kamailio-tls-modules kamailio-websocket-modules
 
 LIBS      := sofia-sip-ua libevent libevent_openssl libevent_pthreads openssl yaml-0.1 jansson sqlite3 libsystemd libprotobuf-c libcares expat libsrtp2
 WARN      := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2
@@ -45,7 +45,7 @@ MAIN_OBJ  := $(BUILD)/obj/b2bua/main.o
 LIB_OBJ   := $(filter-out $(MAIN_OBJ),$(OBJ))
 
 .PHONY: all debug run check lint bench soak demo install setup-build setup-test setup-lint setup-bench clean format unit \
-        fuzz natlab sim reference
+        fuzz natlab sim reference web web-tests
 all: $(BUILD)/kedge $(BUILD)/kedgectl
 
 $(BUILD)/kedge: $(OBJ)
@@ -69,6 +69,29 @@ $(BUILD)/obj/%.o: %.c | $(BUILD)/gen/media/control.pb-c.h
 
 debug:
 	$(MAKE) MODE=debug all
+
+# The softphone page, and the pages of the browser tests: bundled by esbuild from the npm packages that the lock file names.
+WEBPHONE  := contrib/webphone
+ESBUILD    = NODE_PATH=$(BUILD)/npm/node_modules $(BUILD)/npm/node_modules/.bin/esbuild --log-level=warning --bundle --format=esm \
+             --target=es2022
+$(BUILD)/npm/done: $(WEBPHONE)/package.json $(WEBPHONE)/package-lock.json $(WEBPHONE)/packages
+	@echo "  npm packages of the web page"
+	$(Q)$(WEBPHONE)/packages $(BUILD)/npm
+	@touch $@
+$(BUILD)/webphone/index.html: $(BUILD)/npm/done $(wildcard $(WEBPHONE)/*.js $(WEBPHONE)/*.html $(WEBPHONE)/*.css $(WEBPHONE)/*.svg)
+	@mkdir -p $(@D)
+	@echo "  bundle $(@D)"
+	$(Q)$(ESBUILD) --minify --outfile=$(@D)/app.js $(WEBPHONE)/app.js
+	$(Q)cd $(BUILD)/npm/node_modules && for p in jssip debug ms events sdp-transform; do \
+	  echo "$$p"; echo; cat $$p/LICENSE* $$p/license* 2>/dev/null; echo; done > ../../webphone/licenses.txt
+	$(Q)cp $(WEBPHONE)/*.css $(WEBPHONE)/*.svg $(WEBPHONE)/index.html $(@D)/
+$(BUILD)/tests/browser/done: $(BUILD)/npm/done $(wildcard tests/browser/*) $(wildcard $(WEBPHONE)/*.js)
+	@mkdir -p $(@D)
+	@echo "  bundle $(@D)"
+	$(Q)$(ESBUILD) --outdir=$(@D) tests/browser/jssip.js tests/browser/sipjs.js
+	$(Q)cp tests/browser/*.html $(@D)/ && touch $@
+web: $(BUILD)/webphone/index.html
+web-tests: web $(BUILD)/tests/browser/done
 
 # Unit tests: tests/unit/test_NAME.c, one cmocka program each, linked with everything but main.
 UNIT      := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
@@ -159,10 +182,12 @@ setup-build setup-test setup-lint setup-bench: setup-%:
 
 run: setup-build
 	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory web 2> $(BUILD)/web.log || true
 	@contrib/first-run $(BUILD)
 
 check: setup-test
 	@$(MAKE) --no-print-directory all $(UNIT) $(SIM) $(NATLAB) $(INTEROP) $(BENCH) $(FUZZ)
+	@$(MAKE) --no-print-directory web-tests || echo "The tests with browsers will fail: their pages are not built."
 	@tests/run all
 
 lint: setup-lint
@@ -170,6 +195,7 @@ lint: setup-lint
 
 bench: setup-bench
 	@$(MAKE) --no-print-directory all $(NATLAB) $(BENCH)
+	@$(MAKE) --no-print-directory web-tests || echo "No pages: browsers are left out."
 	@tests/bench/run
 
 # An hour at half of the highest call rate; SOAK_SECONDS=600 SOAK_RATE=500 make soak

@@ -1,0 +1,187 @@
+// The page: what the person sees and presses. The telephone itself is phone.js.
+import { Phone } from './phone.js';
+import { pathOf } from './path.js';
+import { whyNoSocket } from './words.js';
+
+const at = (id) => document.getElementById(id);
+const host = location.hostname;
+const server = `wss://${location.host}`;
+const LOOK_MS = 1000; // between two looks at the statistics of a call
+// kedge answers STUN on its SIP port, so the browser learns its address outside of its NAT from there.
+const STUN = `stun:${host}:5060`;
+
+let phone = null;
+let looking = null;
+let shownCall = null;
+
+const REGISTRATION = {
+  connecting: 'connecting', registered: 'registered', refused: 'refused', disconnected: 'no connection', off: 'not registered',
+};
+
+// One phone a tab: its name outlives a reload, and the registrar then knows that the old connection is gone (RFC 5626 4.1).
+function instance() {
+  const made = sessionStorage.getItem('instance') ?? crypto.randomUUID();
+  sessionStorage.setItem('instance', made);
+  return made;
+}
+
+function register(user, password) {
+  phone?.stop();
+  phone = new Phone({ server, user, password, domain: host, instance: instance(), iceServers: [{ urls: STUN }] });
+  phone.addEventListener('change', show);
+  phone.start();
+  at('who').textContent = `${user} at ${host}`;
+  show();
+}
+
+function leave() {
+  sessionStorage.removeItem('account');
+  phone?.hangUp();
+  phone?.stop();
+  phone = null;
+  show();
+}
+
+// Showing
+
+function trouble(text) {
+  at('trouble').hidden = !text;
+  at('trouble').textContent = text;
+}
+
+async function showTrouble() {
+  const { state, why } = phone?.registration ?? {};
+  if (state === 'disconnected') {
+    const found = await whyNoSocket(server);
+    if (phone?.registration.state === 'disconnected') trouble(`${found} Trying again.`);
+  } else {
+    trouble(why || (phone?.call?.state === 'ended' ? phone.call.why : ''));
+  }
+}
+
+function show() {
+  const { state } = phone?.registration ?? { state: 'off' };
+  at('registration').dataset.state = state;
+  at('registration').textContent = REGISTRATION[state];
+  // A first registration that was refused goes back to the form; a later one keeps the call on the screen.
+  const inside = Boolean(phone) && (state !== 'refused' || Boolean(phone.call));
+  if (state === 'refused' && !phone.call) sessionStorage.removeItem('account');
+  at('login').hidden = inside;
+  at('phone').hidden = !inside;
+  showTrouble();
+  showCall(phone?.call);
+}
+
+function stateInWords(call) {
+  const minutes = Math.floor((Date.now() - call.startedAt) / 60000);
+  const seconds = Math.floor((Date.now() - call.startedAt) / 1000) % 60;
+  const time = call.startedAt ? `${minutes}:${String(seconds).padStart(2, '0')}` : '';
+  switch (call.state) {
+    case 'calling': return 'calling …';
+    case 'ringing': return 'ringing …';
+    case 'incoming': return 'is calling you';
+    case 'ended': return time ? `ended after ${time}` : 'ended';
+    default: return [time, call.held && 'on hold', call.heldByOther && 'they hold the call', call.muted && 'muted'].filter(Boolean).join(' · ');
+  }
+}
+
+function showCall(call) {
+  at('call').hidden = !call;
+  document.title = call && call.state !== 'ended' ? `${call.remote.user} · kedge` : 'Phone · kedge';
+  if (!call) return;
+  const { state } = call;
+  at('call').dataset.state = state;
+  at('remote').textContent = call.remote.name ? `${call.remote.name} (${call.remote.user})` : call.remote.user || 'unknown';
+  at('state').textContent = stateInWords(call);
+  at('answer').hidden = state !== 'incoming';
+  for (const id of ['hold', 'mute', 'keys']) at(id).hidden = state !== 'active';
+  if (state !== 'active') at('pad').hidden = true;
+  at('hangup').hidden = state === 'ended';
+  at('hangup').textContent = state === 'incoming' ? 'Decline' : 'Hang up';
+  at('hold').setAttribute('aria-pressed', call.held);
+  at('hold').textContent = call.held ? 'Resume' : 'Hold';
+  at('mute').setAttribute('aria-pressed', call.muted);
+  at('mute').textContent = call.muted ? 'Unmute' : 'Mute';
+  at('dial').querySelector('button').disabled = state !== 'ended';
+  if (at('sound').srcObject !== call.stream) at('sound').srcObject = call.stream;
+  if (call !== shownCall) {
+    shownCall = call;
+    at('keys').setAttribute('aria-expanded', 'false');
+    if (call.incoming) at('answer').focus();
+  }
+  if (state === 'ended') stopLooking();
+  else looking ??= setInterval(look, LOOK_MS);
+  look();
+}
+
+function stopLooking() {
+  clearInterval(looking);
+  looking = null;
+  at('dial').querySelector('button').disabled = false;
+}
+
+async function look() {
+  const call = phone?.call;
+  if (!call) return stopLooking();
+  at('state').textContent = stateInWords(call);
+  if (call.state === 'ended') return undefined; // what was last seen stays
+  const path = await pathOf(call.session.connection);
+  if (!path) return undefined;
+  at('way').textContent = path.words;
+  at('local').textContent = path.local?.text ?? '–';
+  at('remote-candidate').textContent = path.remote ? `${path.remote.text}, ${path.remote.protocol.toUpperCase()}` : '–';
+  at('rtt').textContent = path.rtt === null ? '–' : path.rtt ? `${path.rtt} ms` : 'under 1 ms';
+  at('dtls').textContent = path.dtls === 'connected' ? `${path.tls}, ${path.srtp.replace(/^SRTP_/, '').replaceAll('_', ' ')}` : `DTLS ${path.dtls}`;
+  at('codec').textContent = path.codec || '–';
+  at('packets').textContent = `${path.sent} sent, ${path.received} received, ${path.lost} lost` + (path.jitter === null ? '' : `, jitter ${path.jitter} ms`);
+  return undefined;
+}
+
+// Pressing
+
+at('server').textContent = location.host;
+at('login').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const [user, password] = [at('user').value.trim(), at('password').value];
+  sessionStorage.setItem('account', JSON.stringify([user, password])); // for a reload of this tab
+  register(user, password);
+  at('password').value = '';
+});
+at('dial').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const number = at('number').value.trim().replace(/(?<=\d)[\s()./-]+(?=\d)/g, '');
+  try {
+    phone.dial(number);
+  } catch {
+    trouble(`“${number}” cannot be dialled.`);
+  }
+});
+at('answer').addEventListener('click', () => phone.answer());
+at('hangup').addEventListener('click', () => phone.hangUp());
+at('hold').addEventListener('click', () => phone.hold(!phone.call.held));
+at('mute').addEventListener('click', () => phone.mute(!phone.call.muted));
+at('keys').addEventListener('click', () => {
+  at('pad').hidden = !at('pad').hidden;
+  at('keys').setAttribute('aria-expanded', !at('pad').hidden);
+});
+at('leave').addEventListener('click', leave);
+for (const key of '123456789*0#') {
+  const button = document.createElement('button');
+  button.type = 'button';
+  button.textContent = key;
+  button.addEventListener('click', () => phone.dtmf(key));
+  at('pad').append(button);
+}
+document.addEventListener('keydown', (event) => {
+  const typing = event.target instanceof HTMLInputElement;
+  if (!typing && !at('pad').hidden && /^[0-9*#]$/.test(event.key)) phone.dtmf(event.key);
+});
+// The call would go on without anybody in it.
+window.addEventListener('pagehide', () => phone?.hangUp());
+
+if (!navigator.mediaDevices) {
+  trouble('Browsers let only pages that came by https use the microphone: open this one by https.');
+} else if (sessionStorage.getItem('account')) {
+  register(...JSON.parse(sessionStorage.getItem('account')));
+}
+show();

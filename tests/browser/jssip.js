@@ -1,0 +1,16 @@
+// The telephone of contrib/webphone without its page, for tests.
+import { Phone } from '../../contrib/webphone/phone.js';
+import { pathOf } from '../../contrib/webphone/path.js';
+import { test } from './test.js';
+
+class JsSipPhone extends Phone {
+  path() {
+    return pathOf(this.call?.session.connection);
+  }
+
+  get connection() {
+    return this.call?.session.connection;
+  }
+}
+
+test(JsSipPhone);
