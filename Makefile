@@ -11,7 +11,7 @@ VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.
 # Debian packages, by purpose. contrib/setup installs what is missing.
 PKG_BUILD := gcc make pkg-config libsofia-sip-ua-dev libevent-dev libssl-dev libyaml-dev libjansson-dev \
              libsqlite3-dev libjemalloc-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler uthash-dev \
-             libc-ares-dev libexpat1-dev libsrtp2-dev
+             libc-ares-dev libexpat1-dev libwslay-dev libsrtp2-dev
 PKG_TEST  := libcmocka-dev python3 python3-pytest iproute2 nftables sip-tester baresip-core sox coturn kamailio \
              kamailio-extra-modules kamailio-presence-modules kamailio-sqlite-modules openssl clang libclang-rt-dev liburing-dev tcpdump \
              libnice-dev linphone-cli ejabberd erlang-p1-sip chromium
@@ -36,7 +36,7 @@ ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -fvisibility=hidden -I. -I$(BUILD)/gen $(W
              -DKG_VERSION='"$(VERSION)"' $(shell pkg-config --cflags $(LIBS) 2>/dev/null)
 # -rdynamic: libsofia must see the symbols of ours that stand in for its own (b2bua/sip/README.md, "The shim").
 LDFLAGS   += -pie -Wl,-z,relro,-z,now -rdynamic
-LDLIBS     = $(shell pkg-config --libs $(LIBS) 2>/dev/null) -lpthread -lm
+LDLIBS     = $(shell pkg-config --libs $(LIBS) 2>/dev/null) -lwslay -lpthread -lm
 
 SRC       := $(wildcard conf/*.c ice/*.c ice/*/*.c media/*.c b2bua/*.c b2bua/*/*.c)
 PROTO     := $(BUILD)/gen/media/control.pb-c.c

@@ -8,9 +8,14 @@
 
 #include "conf/addr.h"
 
-enum kg_transport { KG_UDP, KG_TCP, KG_TLS };
-/* "udp", "tcp", "tls" */
+enum kg_transport { KG_UDP, KG_TCP, KG_TLS, KG_WS, KG_WSS };
+#define KG_TRANSPORTS 5
+/* "udp", "tcp", "tls", "ws", "wss" */
 const char *kg_transport_name(enum kg_transport transport);
+/* SIP over WebSocket (RFC 7118) */
+bool kg_transport_is_web(enum kg_transport transport);
+/* TLS is below it. */
+bool kg_transport_is_secure(enum kg_transport transport);
 
 /* The last: as another setting says. */
 enum kg_policy { KG_POLICY_AUTO, KG_POLICY_STEER, KG_POLICY_ANCHOR, KG_POLICY_BYPASS, KG_POLICY_DEFAULT };
@@ -150,6 +155,21 @@ struct kg_number_config {
     char becomes[KG_NUMBER_SIZE]; /* "*" at its end: the rest */
 };
 
+#define KG_ORIGINS_MAX 32
+/* "https://www.example.org" */
+struct kg_origin {
+    char text[KG_DOMAIN_MAX + 16];
+};
+
+/* Browsers: SIP over WebSocket, and the pages for it. */
+struct kg_web_config {
+    struct kg_origin origin[KG_ORIGINS_MAX]; /* whose pages may connect, beside those of kedge's own host */
+    size_t origin_count;
+    bool origin_missing;    /* who does not name an origin may connect */
+    char root[KG_PATH_MAX]; /* of the pages; empty: none are served */
+    uint32_t ping_ms;
+};
+
 /* All times are in milliseconds inside kedge and in seconds in the file unless the row says otherwise. */
 struct kg_config {
     struct {
@@ -232,11 +252,11 @@ struct kg_config {
         uint32_t request_body;       /* bytes, outside of calls */
         uint32_t subscriptions;      /* at once */
         uint32_t subscriptions_per_user;
-        uint32_t streams; /* TCP and TLS connections at once */
+        uint32_t streams; /* TCP, TLS and WebSocket connections at once */
         uint32_t streams_per_source;
         uint32_t stream_idle_ms;    /* a stream without any byte */
         uint32_t stream_message_ms; /* from the first byte of a message to its last */
-        uint32_t handshake_ms;      /* TLS */
+        uint32_t handshake_ms;      /* TLS, or HTTP up to the WebSocket */
     } limits;
     struct {
         uint32_t requests;        /* a second, from one source that is proven or has phones */
@@ -260,6 +280,7 @@ struct kg_config {
         struct kg_addr server; /* none: off */
         uint32_t agent;
     } hep;
+    struct kg_web_config web;
     char store[KG_PATH_MAX];
     char control[KG_PATH_MAX]; /* path of the UNIX socket, without "unix:" */
     char log_level[16];        /* error, warn, info, debug */

@@ -18,8 +18,11 @@ _Static_assert(offsetof(struct kg_config, media.port_max) == offsetof(struct kg_
 const struct kg_conf_row kg_conf_rows[] = {
     {"sip.listen", &kg_conf_listen, "udp:0.0.0.0:5060 tcp:0.0.0.0:5060 tls:0.0.0.0:5061",
      LIST(sip.listen, sip.listen_count, KG_LISTEN_MAX), .min = 1,
-     .doc = "Where phones and PBX reach kedge, as transport:address:port. `0.0.0.0` and `[::]` mean every "
-            "address."},
+     .doc = "Where phones and PBX reach kedge, as transport:address:port, with udp, tcp, tls, ws or wss "
+            "(browsers, "
+            "RFC 7118). `0.0.0.0` and `[::]` mean every address. All but udp may share an address and port: "
+            "kedge "
+            "tells them apart by what a connection begins with."},
     {"sip.advertise", &kg_conf_address, "auto", FIELD(sip.advertise),
      .doc = "The public address to name in SIP, where kedge stands behind a 1:1 NAT."},
     {"sip.domain", &kg_conf_domain, "kedge", FIELD(sip.domain),
@@ -141,7 +144,7 @@ const struct kg_conf_row kg_conf_rows[] = {
      .doc = "How long a registration over UDP from behind a NAT lasts before the phone must refresh it."},
     {"registration.phone_expires_stream", &kg_conf_seconds, "600",
      FIELD(registration.phone_expires_stream_ms), .min = 5, .max = 7200, .reloadable = true,
-     .doc = "The same over TCP and TLS."},
+     .doc = "The same over TCP, TLS and WebSocket."},
     {"registration.phone_expires_lan", &kg_conf_seconds, "600", FIELD(registration.phone_expires_lan_ms),
      .min = 5, .max = 7200, .reloadable = true, .doc = "The same for a phone with no NAT in between."},
     {"registration.pbx_expires", &kg_conf_seconds, "3600", FIELD(registration.pbx_expires_ms), .min = 10,
@@ -152,7 +155,8 @@ const struct kg_conf_row kg_conf_rows[] = {
          "How often kedge keeps a phone's NAT open over UDP, to begin with; then it learns, phone by phone, "
          "how long a silence the NAT bears."},
     {"registration.keepalive_stream", &kg_conf_seconds, "90", FIELD(registration.keepalive_stream_ms),
-     .min = 1, .max = 3600, .reloadable = true, .doc = "The same over TCP and TLS."},
+     .min = 1, .max = 3600, .reloadable = true,
+     .doc = "The same over TCP and TLS. Over WebSocket: web.ping."},
     {"registration.keepalive_min", &kg_conf_seconds, "15", FIELD(registration.keepalive_min_ms), .min = 1,
      .max = 3600, .reloadable = true, .doc = "The shortest keepalive interval that is learnt."},
     {"registration.keepalive_max", &kg_conf_seconds, "120", FIELD(registration.keepalive_max_ms), .min = 1,
@@ -220,7 +224,7 @@ const struct kg_conf_row kg_conf_rows[] = {
      .doc = "Those that one user's phones may have, or one address where no phone is registered; more are "
             "answered 403."},
     {"limits.streams", &kg_conf_count, "10000", FIELD(limits.streams), .min = 1, .max = 1000000,
-     .reloadable = true, .doc = "TCP and TLS connections at once."},
+     .reloadable = true, .doc = "TCP, TLS and WebSocket connections at once."},
     {"limits.streams_per_source", &kg_conf_count, "200", FIELD(limits.streams_per_source), .min = 1,
      .max = 1000000, .reloadable = true,
      .doc = "The same from one address: an office behind one NAT needs one a phone."},
@@ -229,7 +233,7 @@ const struct kg_conf_row kg_conf_rows[] = {
     {"limits.stream_message", &kg_conf_seconds, "10", FIELD(limits.stream_message_ms), .min = 1, .max = 3600,
      .reloadable = true, .doc = "A SIP message must be complete this long after its first byte."},
     {"limits.handshake", &kg_conf_seconds, "10", FIELD(limits.handshake_ms), .min = 1, .max = 3600,
-     .reloadable = true, .doc = "A TLS handshake must be complete after this."},
+     .reloadable = true, .doc = "A TLS handshake must be complete after this, and so must an HTTP request."},
     {"guard.requests", &kg_conf_count, "200", FIELD(guard.requests), .min = 1, .max = 100000,
      .reloadable = true,
      .doc =
@@ -278,6 +282,25 @@ const struct kg_conf_row kg_conf_rows[] = {
             "of your own."},
     {"hep.agent", &kg_conf_count, "2001", FIELD(hep.agent), .max = 999999999, .reloadable = true,
      .doc = "The number by which the capture server tells this kedge from others."},
+    {"web.origins", &kg_conf_origins, "", LIST(web.origin, web.origin_count, KG_ORIGINS_MAX),
+     .reloadable = true,
+     .doc = "Whose pages may speak SIP to kedge (ws, wss), as `https://www.example.org`, beside those from "
+            "the host "
+            "that kedge is reached by: https for wss, http for ws, from any port of it. All others get 403."},
+    {"web.origin_missing", &kg_conf_yes, "no", FIELD(web.origin_missing), .reloadable = true,
+     .doc = "yes: who names no origin may connect by WebSocket, too. Browsers always name one; other "
+            "programs mostly "
+            "do not."},
+    {"web.root", &kg_conf_path, "", FIELD(web.root), .reloadable = true,
+     .doc = "A folder of files that kedge serves to browsers on its ws and wss addresses, such as a "
+            "softphone page: "
+            "`index.html` for `/`, and `/config.json` with the SIP domain. It is read at the start and at "
+            "each reload, "
+            "with the folders in it; hidden files and links are left out."},
+    {"web.ping", &kg_conf_seconds, "30", FIELD(web.ping_ms), .min = 5, .max = 3600, .reloadable = true,
+     .doc = "How often a WebSocket is asked for a sign of life; without any until the next time it is "
+            "closed. Shorter "
+            "than what a proxy in between allows for silence (often 60 s)."},
     {"store", &kg_conf_path, "/var/lib/kedge/kedge.db", FIELD(store),
      .doc = "SQLite file with accounts and registrations."},
     {"control", &kg_conf_socket, "unix:/run/kedge/control.sock", FIELD(control),

@@ -38,8 +38,9 @@ extern const struct kg_conf_type kg_conf_address, kg_conf_place, kg_conf_listen,
     kg_conf_domain, kg_conf_path, kg_conf_socket, kg_conf_ports, kg_conf_policy, kg_conf_digest,
     kg_conf_path_use, kg_conf_fork, kg_conf_redirect, kg_conf_reliable, kg_conf_yes, kg_conf_level,
     kg_conf_headers, kg_conf_methods, kg_conf_seconds, kg_conf_count, kg_conf_servers, kg_conf_name,
-    kg_conf_text, kg_conf_texts, kg_conf_secret, kg_conf_secret_file, kg_conf_nets, kg_conf_own_policy, kg_conf_profile, kg_conf_own_profile,
-    kg_conf_caller_id, kg_conf_number_of, kg_conf_records;
+    kg_conf_text, kg_conf_texts, kg_conf_secret, kg_conf_secret_file, kg_conf_nets, kg_conf_own_policy,
+    kg_conf_profile, kg_conf_own_profile, kg_conf_caller_id, kg_conf_number_of, kg_conf_records,
+    kg_conf_origins;
 
 /* One setting. Names have at most two parts: "section.name" or "name". */
 struct kg_conf_row {

@@ -8,9 +8,13 @@
 
 #define DEFAULT_PORT     5060 /* RFC 3261 19.1.2 */
 #define DEFAULT_TLS_PORT 5061
+#define DEFAULT_WS_PORT  80 /* RFC 6455 3 */
+#define DEFAULT_WSS_PORT 443
 #define DNS_PORT         53 /* RFC 1035 4.2 */
 
-static const char *const transports[] = {[KG_UDP] = "udp", [KG_TCP] = "tcp", [KG_TLS] = "tls"};
+static const char *const transports[] = {
+    [KG_UDP] = "udp", [KG_TCP] = "tcp", [KG_TLS] = "tls", [KG_WS] = "ws", [KG_WSS] = "wss"};
+_Static_assert(sizeof transports / sizeof transports[0] == KG_TRANSPORTS, "each transport has a name");
 static const char *const policies[] = {
     [KG_POLICY_AUTO] = "auto",
     [KG_POLICY_STEER] = "steer",
@@ -46,6 +50,16 @@ static const char *const log_levels[] = {"error", "warn", "info", "debug"};
 const char *kg_transport_name(enum kg_transport transport)
 {
     return transports[transport];
+}
+
+bool kg_transport_is_web(enum kg_transport transport)
+{
+    return transport == KG_WS || transport == KG_WSS;
+}
+
+bool kg_transport_is_secure(enum kg_transport transport)
+{
+    return transport == KG_TLS || transport == KG_WSS;
 }
 
 /* Index of text in names, or `count`. */
@@ -138,6 +152,8 @@ const struct kg_conf_type kg_conf_place = {
 static int parse_endpoint(const char *text, struct kg_endpoint *out, char *why, size_t size)
 {
     const char *colon = strchr(text, ':');
+    static const uint16_t default_port[] = {DEFAULT_PORT, DEFAULT_PORT, DEFAULT_TLS_PORT, DEFAULT_WS_PORT,
+                                            DEFAULT_WSS_PORT};
     size_t transport, len = colon != NULL ? (size_t)(colon - text) : 0;
 
     for (transport = 0; transport < COUNT(transports); transport++)
@@ -145,14 +161,14 @@ static int parse_endpoint(const char *text, struct kg_endpoint *out, char *why, 
             break;
     if (transport == COUNT(transports))
         return kg_conf_refuse(why, size, text,
-                              "must begin with udp:, tcp: or tls:, as in udp:192.0.2.10:5060");
+                              "must begin with udp:, tcp:, tls:, ws: or wss:, as in udp:192.0.2.10:5060");
     if (kg_addr_parse(colon + 1, &out->addr) != 0)
         return kg_conf_refuse(
             why, size, text,
             "needs a numeric address and a port, as in udp:192.0.2.10:5060 or tls:[2001:db8::1]:5061");
     out->transport = (enum kg_transport)transport;
     if (kg_addr_port(&out->addr) == 0)
-        kg_addr_set_port(&out->addr, out->transport == KG_TLS ? DEFAULT_TLS_PORT : DEFAULT_PORT);
+        kg_addr_set_port(&out->addr, default_port[transport]);
     return 0;
 }
 

@@ -226,9 +226,9 @@ static void restore_flow(const struct reader *r, struct kg_leg *leg)
     struct kg_addr remote = get_addr(r, "at");
     enum kg_transport transport = (enum kg_transport)get_number(r, "transport");
     bool can_open = transport == KG_UDP || leg->pbx;
-    if (!can_open || transport > KG_TLS ||
+    if (!can_open || transport >= KG_TRANSPORTS ||
         kg_flow_to(leg->call->calls->agent, transport, &remote, &flow) != 0) {
-        flow = (struct kg_flow){.transport = transport > KG_TLS ? KG_UDP : transport,
+        flow = (struct kg_flow){.transport = transport >= KG_TRANSPORTS ? KG_UDP : transport,
                                 .remote = remote,
                                 .local = get_addr(r, "from")};
         kg_leg_set_flow(leg, &flow);

@@ -100,10 +100,11 @@ void kg_keepalive_free(struct kg_registrar *registrar)
  */
 
 /* A stream wants one without a NAT, too: one without a byte is closed (limits.stream_idle), here or on the
- * way. */
+ * way. A WebSocket has pings of its own (web.ping). */
 static bool is_wanted(const struct kg_binding *b)
 {
-    return b->flow.tport && (b->nat || b->flow.transport != KG_UDP);
+    return b->flow.tport && !kg_transport_is_web(b->flow.transport) &&
+           (b->nat || b->flow.transport != KG_UDP);
 }
 
 static void set_due(struct kg_registrar *registrar, struct kg_binding *b, int64_t due_ms)

@@ -27,7 +27,8 @@
 
 struct listener {
     struct kg_edge_whole *edge;
-    enum kg_transport transport;
+    unsigned transports; /* a set */
+    struct kg_addr addr;
     struct evconnlistener *socket;
     struct event *resume;
 };
@@ -57,7 +58,8 @@ struct ban_command {
 struct reload_command {
     struct kg_edge *edge;
     typeof(((struct kg_config *)0)->limits) limits;
-    SSL_CTX *tls, *client;
+    struct kg_web_config web;
+    struct kg_edge_means means;
 };
 
 static struct kg_edge_whole *whole(struct kg_edge *edge)
@@ -138,8 +140,7 @@ static void on_accept(struct evconnlistener *socket, evutil_socket_t fd, struct 
 {
     struct listener *listener = arg;
     struct kg_edge *edge = &listener->edge->edge;
-    struct kg_edge_stream stream = {
-        .transport = listener->transport, .remote = kg_addr_from_sockaddr(peer), .fd = -1};
+    struct kg_edge_stream stream = {.remote = kg_addr_from_sockaddr(peer), .fd = -1};
     struct sockaddr_storage local;
     socklen_t local_len = sizeof local;
     (void)socket;
@@ -169,7 +170,7 @@ static void on_accept(struct evconnlistener *socket, evutil_socket_t fd, struct 
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (getsockname(fd, (struct sockaddr *)&local, &local_len) == 0)
         stream.local = kg_addr_from_sockaddr((struct sockaddr *)&local);
-    kg_connection_new(edge, fd, &stream, source);
+    kg_connection_new(edge, fd, &stream, listener->transports, source);
 }
 
 static void on_resume(evutil_socket_t fd, short what, void *arg)
@@ -214,13 +215,18 @@ static int bind_socket(struct kg_addr *addr)
 int kg_edge_listen(struct kg_edge *edge, enum kg_transport transport, struct kg_addr *addr)
 {
     struct kg_edge_whole *all = whole(edge);
+    for (size_t i = 0; i < all->listener_count; i++)
+        if (kg_addr_port(addr) != 0 && kg_addr_equal(&all->listeners[i].addr, addr)) {
+            all->listeners[i].transports |= KG_TRANSPORT_BIT(transport);
+            return 0;
+        }
     if (all->listener_count == KG_LISTEN_MAX)
         return ENOSPC;
     int fd = bind_socket(addr);
     if (fd < 0)
         return errno;
     struct listener *listener = &all->listeners[all->listener_count];
-    *listener = (struct listener){.edge = all, .transport = transport};
+    *listener = (struct listener){.edge = all, .transports = KG_TRANSPORT_BIT(transport), .addr = *addr};
     listener->socket =
         evconnlistener_new(edge->base, on_accept, listener,
                            LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_DISABLED, 0, fd);
@@ -246,7 +252,7 @@ static void on_command(evutil_socket_t fd, short what, void *arg)
 static void do_connect(void *arg)
 {
     struct connect_command *command = arg;
-    kg_connection_new(command->edge, -1, &command->stream, NULL);
+    kg_connection_new(command->edge, -1, &command->stream, 0, NULL);
     free(command);
 }
 
@@ -304,30 +310,40 @@ static void do_reload(void *arg)
     struct reload_command *command = arg;
     struct kg_edge *edge = command->edge;
     edge->limits = command->limits;
-    if (command->tls) {
+    edge->web = command->web;
+    if (command->means.server) {
         SSL_CTX_free(edge->server); /* open connections hold their own reference */
-        edge->server = command->tls;
+        edge->server = command->means.server;
     }
     SSL_CTX_free(edge->client);
-    edge->client = command->client;
+    edge->client = command->means.client;
+    kg_files_unref(edge->files); /* so do answers under way */
+    edge->files = command->means.files;
     free(command);
 }
 
-int kg_edge_reload(struct kg_edge *edge, const struct kg_config *config, SSL_CTX *tls, SSL_CTX *client)
+void kg_edge_means_free(struct kg_edge_means *means)
+{
+    SSL_CTX_free(means->server);
+    SSL_CTX_free(means->client);
+    kg_files_unref(means->files);
+    *means = (struct kg_edge_means){0};
+}
+
+int kg_edge_reload(struct kg_edge *edge, const struct kg_config *config, struct kg_edge_means means)
 {
     struct reload_command *command = malloc(sizeof *command);
     int failed = command ? 0 : ENOMEM;
     if (command) {
         command->edge = edge;
         command->limits = config->limits;
-        command->tls = tls;
-        command->client = client;
+        command->web = config->web;
+        command->means = means;
         failed = kg_mailbox_post(whole(edge)->commands, do_reload, command);
     }
     if (failed) {
         free(command);
-        SSL_CTX_free(tls);
-        SSL_CTX_free(client);
+        kg_edge_means_free(&means);
     }
     return failed;
 }
@@ -339,22 +355,23 @@ static void do_stop(void *arg)
 
 /* ---- the object ---- */
 
-struct kg_edge *kg_edge_new(const struct kg_config *config, SSL_CTX *tls, SSL_CTX *client,
-                            kg_edge_offer *offer, void *ctx)
+struct kg_edge *kg_edge_new(const struct kg_config *config, struct kg_edge_means means, kg_edge_offer *offer,
+                            void *ctx)
 {
     evthread_use_pthreads(); /* control/ adds its HTTP server to this loop from the signalling thread */
     struct kg_edge_whole *all = calloc(1, sizeof *all);
     if (!all) {
-        SSL_CTX_free(tls);
-        SSL_CTX_free(client);
+        kg_edge_means_free(&means);
         return NULL;
     }
     struct kg_edge *edge = &all->edge;
     edge->limits = config->limits;
-    edge->server = tls;
+    edge->web = config->web;
+    edge->server = means.server;
+    edge->client = means.client;
+    edge->files = means.files;
     edge->offer = offer;
     edge->ctx = ctx;
-    edge->client = client;
     edge->base = event_base_new();
     all->commands = kg_mailbox_new(COMMANDS);
     if (edge->base && all->commands)
@@ -422,6 +439,7 @@ void kg_edge_free(struct kg_edge *edge)
         event_base_free(edge->base);
     SSL_CTX_free(edge->server);
     SSL_CTX_free(edge->client);
+    kg_files_unref(edge->files);
     free(all);
 }
 
@@ -430,7 +448,9 @@ struct event_base *kg_edge_base(struct kg_edge *edge)
     return edge->base;
 }
 
-uint64_t kg_edge_refused(const struct kg_edge *edge)
+struct kg_edge_counts kg_edge_counts(const struct kg_edge *edge)
 {
-    return atomic_load(&edge->refused);
+    return (struct kg_edge_counts){.refused = atomic_load(&edge->refused),
+                                   .websockets = atomic_load(&edge->websockets),
+                                   .handshakes_refused = atomic_load(&edge->handshakes_refused)};
 }

@@ -20,7 +20,10 @@
 static enum kg_transport transport_of(const tport_t *tport)
 {
     const char *proto = tport_name(tport)->tpn_proto;
-    return strcasecmp(proto, "udp") == 0 ? KG_UDP : strcasecmp(proto, "tls") == 0 ? KG_TLS : KG_TCP;
+    for (enum kg_transport t = KG_UDP; t < KG_TRANSPORTS; t++)
+        if (strcasecmp(proto, kg_transport_name(t)) == 0)
+            return t;
+    return KG_TCP;
 }
 
 static struct kg_addr bound_address(const tport_t *primary)
@@ -85,7 +88,7 @@ int kg_flow_to(nta_agent_t *agent, enum kg_transport transport, const struct kg_
 
 static bool parse_transport(const char *name, enum kg_transport *out)
 {
-    for (enum kg_transport t = KG_UDP; t <= KG_TLS; t++) {
+    for (enum kg_transport t = KG_UDP; t < KG_TRANSPORTS; t++) {
         if (strcmp(name, kg_transport_name(t)) == 0) {
             *out = t;
             return true;
@@ -214,6 +217,12 @@ static bool prefix_matches(const struct kg_addr *a, const struct sockaddr *b, co
     return true;
 }
 
+/* As a URI parameter: RFC 7118 5.2 knows only ws, with TLS or without. */
+static const char *uri_transport(enum kg_transport transport)
+{
+    return kg_transport_name(transport == KG_WSS ? KG_WS : transport);
+}
+
 /* This machine's networks, read anew now and then. Signalling thread only. */
 static const struct ifaddrs *networks(void)
 {
@@ -258,6 +267,6 @@ char *kg_flow_contact_url(const struct kg_config *config, const struct kg_flow *
         kg_uri_escape_user(user, name, sizeof name);
     snprintf(buf, KG_CONTACT_URL, "sip:%s%s%s%s%s", name, name[0] ? "@" : "", kg_addr_format(&host, text),
              flow->transport == KG_UDP ? "" : ";transport=",
-             flow->transport == KG_UDP ? "" : kg_transport_name(flow->transport));
+             flow->transport == KG_UDP ? "" : uri_transport(flow->transport));
     return buf;
 }

@@ -1,5 +1,6 @@
 #include "b2bua/sip/framing.h"
 
+#include <errno.h>
 #include <string.h>
 #include <strings.h>
 
@@ -90,10 +91,14 @@ static enum kg_frame read_head(struct kg_framing *framing, const char *data, siz
         if (wrong)
             return bad(wrong, why);
     }
-    if (!framing->has_body_length) /* RFC 3261 18.3: it must be there on a stream */
-        return bad("no Content-Length", why);
     framing->length = framing->line + framing->body;
     return framing->length > KG_SIP_MESSAGE_MAX ? bad("a message over 64 KB", why) : KG_FRAME_MESSAGE;
+}
+
+/* A method or "SIP/2.0": a letter. Anything else is another protocol. */
+static bool begins(char c)
+{
+    return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
 }
 
 enum kg_frame kg_framing_next(struct kg_framing *framing, const char *data, size_t len, size_t *used,
@@ -113,16 +118,69 @@ enum kg_frame kg_framing_next(struct kg_framing *framing, const char *data, size
             *used = 2;
             return second ? KG_FRAME_PING : KG_FRAME_BLANK;
         }
-        /* A method or "SIP/2.0": a letter. Anything else is another protocol. */
-        if ((data[0] | 0x20) < 'a' || (data[0] | 0x20) > 'z')
+        if (!begins(data[0]))
             return bad("no SIP", why);
         enum kg_frame head = read_head(framing, data, len, why);
         if (head != KG_FRAME_MESSAGE)
             return head;
+        if (!framing->has_body_length) /* RFC 3261 18.3: it must be there on a stream */
+            return bad("no Content-Length", why);
     }
     if (len < framing->length)
         return KG_FRAME_MORE;
     *used = framing->length;
     *framing = (struct kg_framing){0};
     return KG_FRAME_MESSAGE;
+}
+
+int kg_framing_whole(const char *data, size_t len, bool *has_length, size_t *headers_end, const char **why)
+{
+    struct kg_framing framing = {0};
+    enum kg_frame head =
+        len > 0 && begins(data[0]) ? read_head(&framing, data, len, why) : bad("no SIP", why);
+    if (head == KG_FRAME_MORE)
+        head = bad("an incomplete message", why);
+    else if (head == KG_FRAME_MESSAGE && framing.has_body_length && framing.length != len)
+        head = bad("a Content-Length that is not the body's", why);
+    *has_length = framing.has_body_length;
+    *headers_end = framing.line - 2;
+    return head == KG_FRAME_MESSAGE ? 0 : EBADMSG;
+}
+
+/* The value of a Via line, or NULL when the line is another header. */
+static const char *via_value(const char *line, const char *end)
+{
+    if (end - line > 3 && strncasecmp(line, "via", 3) == 0)
+        line += 3;
+    else if (line < end && (*line == 'v' || *line == 'V')) /* compact form, RFC 3261 20.42 */
+        line++;
+    else
+        return NULL;
+    while (line < end && is_blank(*line))
+        line++;
+    return line < end && *line == ':' ? line + 1 : NULL;
+}
+
+const char *kg_framing_via_transport(const char *data, size_t len, size_t *transport_len)
+{
+    const char *line = data, *end, *value = NULL;
+    *transport_len = 0;
+    while (!value && (end = memmem(line, len - (size_t)(line - data), "\r\n", 2)) && end > line) {
+        value = via_value(line, end);
+        line = end + 2;
+    }
+    if (!value)
+        return NULL;
+    /* RFC 3261 25.1: sent-protocol = protocol-name SLASH protocol-version SLASH transport */
+    for (int slashes = 0; slashes < 2; slashes++) {
+        value = memchr(value, '/', (size_t)(end - value));
+        if (!value)
+            return NULL;
+        value++;
+    }
+    while (value < end && is_blank(*value))
+        value++;
+    while (value + *transport_len < end && !is_blank(value[*transport_len]))
+        ++*transport_len;
+    return value;
 }

@@ -28,4 +28,12 @@ struct kg_framing {
 enum kg_frame kg_framing_next(struct kg_framing *framing, const char *data, size_t len, size_t *used,
                               const char **why);
 
+/* A message that came as one WebSocket message (RFC 7118 5): data is all of it, under the same rules, but
+ * without Content-Length (*has_length) it is whole as well; that header then belongs at *headers_end. 0, or
+ * EBADMSG and *why. */
+int kg_framing_whole(const char *data, size_t len, bool *has_length, size_t *headers_end, const char **why);
+/* The transport in the topmost Via, as "WSS", without its end: of a message that is framed well. NULL and 0:
+ * there is none. */
+const char *kg_framing_via_transport(const char *data, size_t len, size_t *transport_len);
+
 #endif

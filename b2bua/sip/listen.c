@@ -24,7 +24,7 @@ static tport_t *find_tport(nta_agent_t *agent, const char *ident)
 }
 
 /* "sip:192.0.2.1:5060;transport=udp"; with sip.advertise the public host, and maddr what is really bound.
- * Streams are all bound as "tcp": streams.c gives TLS its name. */
+ * Streams are all bound as "tcp": streams.c gives TLS, WS and WSS their names. */
 static void bind_url(const struct kg_sip *sip, enum kg_transport transport, const struct kg_addr *addr,
                      char *out, size_t size)
 {
@@ -138,14 +138,30 @@ static int add_all(struct kg_sip *sip, const struct kg_endpoint *at, const struc
             continue;
         struct kg_addr addr = kg_addr_from_sockaddr(i->ifa_addr);
         kg_addr_set_port(&addr, kg_addr_port(&at->addr));
-        if (!is_offered(&addr) || have_local(sip, at->transport, &addr))
+        if (!is_offered(&addr))
             continue;
-        int failed = add_local(sip, at->transport, &addr);
+        int failed = have_local(sip, at->transport, &addr) ? 0 : add_local(sip, at->transport, &addr);
         if (failed)
             return failed;
         added++;
     }
     return added ? 0 : EADDRNOTAVAIL;
+}
+
+/* A listener for browsers has a transport of both kinds: behind an HTTPS proxy a page says WSS (in its Via)
+ * on a plain connection. */
+static int add_transports(struct kg_sip *sip, const struct kg_endpoint *at, const struct ifaddrs *interfaces)
+{
+    static const enum kg_transport web[] = {KG_WS, KG_WSS};
+    bool is_web = kg_transport_is_web(at->transport);
+    int failed = 0;
+    for (size_t i = 0; !failed && i < (is_web ? 2 : 1); i++) {
+        struct kg_endpoint one = {is_web ? web[i] : at->transport, at->addr};
+        failed = kg_addr_is_any(&one.addr)                   ? add_all(sip, &one, interfaces)
+                 : have_local(sip, one.transport, &one.addr) ? 0
+                                                             : add_local(sip, one.transport, &one.addr);
+    }
+    return failed;
 }
 
 static int add_listener(struct kg_sip *sip, const struct kg_endpoint *configured,
@@ -165,9 +181,7 @@ static int add_listener(struct kg_sip *sip, const struct kg_endpoint *configured
     if (at.transport != KG_UDP)
         failed = kg_streams_listen(sip->streams, at.transport, &at.addr);
     if (!failed)
-        failed = kg_addr_is_any(&at.addr)                  ? add_all(sip, &at, interfaces)
-                 : have_local(sip, at.transport, &at.addr) ? 0
-                                                           : add_local(sip, at.transport, &at.addr);
+        failed = add_transports(sip, &at, interfaces);
     return failed ? explain(&at, failed, error, size) : 0;
 }
 

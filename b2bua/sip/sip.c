@@ -35,7 +35,7 @@ static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *a
     kg_counters.requests_refused = sip->refused_by_us + malformed;
     kg_screen_count();
     if (sip->streams)
-        kg_counters.streams_refused = kg_streams_refused(sip->streams);
+        kg_streams_count(sip->streams);
     su_timer_set_interval(timer, on_tick, arg, TICK_MS);
 }
 

@@ -10,6 +10,7 @@
 #include "b2bua/control/mailbox.h"
 #include "b2bua/server.h"
 #include "b2bua/sip/edge.h"
+#include "b2bua/sip/files.h"
 #include "b2bua/sip/tls.h"
 #include "b2bua/sip/tport_abi.h"
 #include "conf/log.h"
@@ -61,8 +62,10 @@ static int init_primary(void *primary, tp_name_t *name, su_addrinfo_t *info, tag
         return -1;
     }
     head->connection_oriented = 1;
-    if (binding == KG_TLS)
-        edge_type.name = "TLS"; /* upper case: a Via is compared by case */
+    /* Upper case: a Via is compared by case. "tcp" the library knows. */
+    static const char *const names[] = {[KG_TLS] = "TLS", [KG_WS] = "WS", [KG_WSS] = "WSS"};
+    if (names[binding])
+        edge_type.name = names[binding];
     return 0;
 }
 
@@ -131,8 +134,10 @@ static tport_t *connect_stream(void *primary, su_addrinfo_t *info, tp_name_t con
     struct kg_streams *streams = current;
     struct kg_edge_stream out = {.remote = kg_addr_from_sockaddr(info->ai_addr), .fd = -1};
     int pair[2];
-    out.transport = strcasecmp(tport_name(primary)->tpn_proto, "tls") == 0 ? KG_TLS : KG_TCP;
-    if (!streams || !streams->edge || !may_connect(streams->sip, &out)) {
+    const char *proto = tport_name(primary)->tpn_proto;
+    out.transport = strcasecmp(proto, "tls") == 0 ? KG_TLS : KG_TCP;
+    bool is_server = out.transport == KG_TLS || strcasecmp(proto, "tcp") == 0; /* not a browser */
+    if (!is_server || !streams || !streams->edge || !may_connect(streams->sip, &out)) {
         errno = ENOTCONN;
         return NULL;
     }
@@ -232,30 +237,43 @@ static int watch_inbox(struct kg_streams *streams)
 static bool has_tls_listener(const struct kg_config *config)
 {
     for (size_t i = 0; i < config->sip.listen_count; i++)
-        if (config->sip.listen[i].transport == KG_TLS)
+        if (kg_transport_is_secure(config->sip.listen[i].transport))
             return true;
     return false;
 }
 
+/* What the configuration names. 0, or EINVAL and a sentence. */
+static int gather(const struct kg_config *config, bool wants_server, struct kg_edge_means *out, char *error,
+                  size_t size)
+{
+    *out = (struct kg_edge_means){0};
+    if (wants_server && !(out->server = kg_tls_server(config, error, size)))
+        return EINVAL;
+    out->client = kg_tls_client(config, error, size);
+    out->files = out->client ? kg_files_load(config, error, size) : NULL;
+    if (out->files)
+        return 0;
+    kg_edge_means_free(out);
+    return EINVAL;
+}
+
 int kg_streams_new(struct kg_sip *sip, struct kg_streams **out, char *error, size_t size)
 {
-    SSL_CTX *tls = NULL;
+    struct kg_edge_means means;
     int failed = register_types(error, size);
     if (failed)
         return failed;
-    if (has_tls_listener(&sip->config) && !(tls = kg_tls_server(&sip->config, error, size)))
+    if (gather(&sip->config, has_tls_listener(&sip->config), &means, error, size) != 0)
         return EINVAL;
-    SSL_CTX *client = kg_tls_client(&sip->config, error, size);
-    struct kg_streams *streams = client ? calloc(1, sizeof *streams) : NULL;
+    struct kg_streams *streams = calloc(1, sizeof *streams);
     if (!streams) {
-        SSL_CTX_free(tls);
-        SSL_CTX_free(client);
-        return client ? ENOMEM : EINVAL;
+        kg_edge_means_free(&means);
+        return ENOMEM;
     }
     streams->sip = sip;
     *out = current = streams;
     streams->inbox = kg_mailbox_new(INBOX);
-    streams->edge = kg_edge_new(&sip->config, tls, client, offer, streams);
+    streams->edge = kg_edge_new(&sip->config, means, offer, streams);
     return streams->inbox && streams->edge ? watch_inbox(streams) : ENOMEM;
 }
 
@@ -299,15 +317,10 @@ struct event_base *kg_streams_base(struct kg_streams *streams)
 
 int kg_streams_reload(struct kg_streams *streams, const struct kg_config *config, char *error, size_t size)
 {
-    SSL_CTX *tls = NULL;
-    if (has_tls_listener(&streams->sip->config) && !(tls = kg_tls_server(config, error, size)))
+    struct kg_edge_means means;
+    if (gather(config, has_tls_listener(&streams->sip->config), &means, error, size) != 0)
         return EINVAL;
-    SSL_CTX *client = kg_tls_client(config, error, size);
-    if (!client) {
-        SSL_CTX_free(tls);
-        return EINVAL;
-    }
-    int failed = kg_edge_reload(streams->edge, config, tls, client);
+    int failed = kg_edge_reload(streams->edge, config, means);
     if (failed)
         snprintf(error, size, "The edge is too busy to take the new limits and certificate: reload again.");
     return failed ? EINVAL : 0;
@@ -321,7 +334,10 @@ void kg_streams_ban(struct kg_streams *streams, const struct kg_addr *source, in
                 until_ms ? "close the" : "let in the");
 }
 
-uint64_t kg_streams_refused(const struct kg_streams *streams)
+void kg_streams_count(const struct kg_streams *streams)
 {
-    return kg_edge_refused(streams->edge);
+    struct kg_edge_counts counts = kg_edge_counts(streams->edge);
+    kg_counters.streams_refused = counts.refused;
+    kg_counters.websockets_opened = counts.websockets;
+    kg_counters.websockets_refused = counts.handshakes_refused;
 }

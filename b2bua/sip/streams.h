@@ -1,5 +1,5 @@
-/* Sofia's side of the streams (TCP, TLS): a transport type of our own whose connections are socketpairs to
- * the edge, which accepts, encrypts, frames and limits. Signalling thread. */
+/* Sofia's side of the streams (TCP, TLS, WS, WSS): a transport type of our own whose connections are
+ * socketpairs to the edge, which accepts, encrypts, frames and limits. Signalling thread. */
 #ifndef KG_SIP_STREAMS_H
 #define KG_SIP_STREAMS_H
 
@@ -25,7 +25,7 @@ struct event_base *kg_streams_base(struct kg_streams *streams);
 int kg_streams_reload(struct kg_streams *streams, const struct kg_config *config, char *error, size_t size);
 /* See kg_edge_ban. */
 void kg_streams_ban(struct kg_streams *streams, const struct kg_addr *source, int64_t until_ms);
-/* Connections refused or closed by a limit or deadline. */
-uint64_t kg_streams_refused(const struct kg_streams *streams);
+/* Into kg_counters. */
+void kg_streams_count(const struct kg_streams *streams);
 
 #endif

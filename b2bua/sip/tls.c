@@ -140,7 +140,7 @@ static int make_pair(const struct kg_config *config, const char *cert_path, cons
         snprintf(error, size,
                  "A self-signed TLS certificate could not be written to %s: %s. Make the directory writable, "
                  "or set "
-                 "tls.certificate and tls.key, or remove the tls listener from sip.listen.",
+                 "tls.certificate and tls.key, or remove the tls and wss listeners from sip.listen.",
                  cert_path, strerror(failed));
     else
         kg_info("tls", "made a self-signed certificate, %s; phones must be told to accept it", cert_path);
@@ -158,6 +158,21 @@ static SSL_CTX *new_context(const SSL_METHOD *method)
     SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS); /* an idle phone costs 34 KB less */
     return context;
+}
+
+/* RFC 7301: browsers ask for HTTP, and get no other version than the one that WebSockets begin with. Phones
+ * mostly ask for nothing; what else somebody asks for is nothing to argue about. */
+static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_len,
+                           const unsigned char *in, unsigned int in_len, void *arg)
+{
+    static const unsigned char ours[] = "\x08http/1.1\x05sip/2";
+    unsigned char *chosen = NULL;
+    (void)ssl;
+    (void)arg;
+    if (SSL_select_next_proto(&chosen, out_len, ours, sizeof ours - 1, in, in_len) != OPENSSL_NPN_NEGOTIATED)
+        return SSL_TLSEXT_ERR_NOACK;
+    *out = chosen;
+    return SSL_TLSEXT_ERR_OK;
 }
 
 SSL_CTX *kg_tls_server(const struct kg_config *config, char *error, size_t size)
@@ -178,6 +193,7 @@ SSL_CTX *kg_tls_server(const struct kg_config *config, char *error, size_t size)
         return NULL;
     }
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_alpn_select_cb(context, choose_protocol, NULL);
     const char *file = cert_path;
     bool loaded = SSL_CTX_use_certificate_chain_file(context, cert_path) == 1;
     if (loaded) {

@@ -184,10 +184,11 @@ class Agent:
         if transport != "udp":
             self.socket.settimeout(10)
             self.socket.connect(server)
-            if transport == "tls":
+            if transport in ("tls", "wss"):
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
                 self.socket = context.wrap_socket(self.socket, server_hostname=domain)
+            self._connected()
         self._tls_lock = threading.Lock()  # OpenSSL lets one thread at a time into a connection
         self.socket.settimeout(0.1)
         self.port = self.socket.getsockname()[1]
@@ -207,6 +208,9 @@ class Agent:
         if self._thread is not threading.current_thread():
             self._thread.join(2)
         self.socket.close()
+
+    def _connected(self):
+        """What goes before SIP on a stream (web.py)."""
 
     @property
     def at(self):
@@ -239,7 +243,7 @@ class Agent:
     def _receive(self):
         if self.transport == "udp":
             return self.socket.recvfrom(65536)
-        if self.transport == "tls":
+        if self.transport in ("tls", "wss"):
             if not self.socket.pending() and not select.select([self.socket], [], [], 0.1)[0]:
                 raise TimeoutError
             with self._tls_lock:
