@@ -557,7 +557,7 @@ char *kg_talk_text(struct kg_leg *leg, size_t *len)
     }
     if (is_offer)
         leg->mux_offered = mux;
-    text = kg_sdp_rewrite_within(said, local, call->stream_count, &leg->origin,
+    text = kg_sdp_rewrite_within(said, local, call->stream_count, NULL, &leg->origin,
                                  budget(leg, is_offer && !is_late(call)), &pruned, len);
     kg_path_note_pruned(leg, &pruned);
 out:

@@ -4,76 +4,6 @@
 
 #include "b2bua/sdp/model.h"
 
-#define PAYLOAD_TYPES 128 /* 7 bits (RFC 3550 5.1) */
-
-/* RFC 3551 6, tables 4 and 5. */
-static const struct kg_media_codec static_types[] = {
-    {0, 8000, "PCMU"},   {3, 8000, "GSM"},   {4, 8000, "G723"},   {5, 8000, "DVI4"},   {6, 16000, "DVI4"},
-    {7, 8000, "LPC"},    {8, 8000, "PCMA"},  {9, 8000, "G722"},   {10, 44100, "L16"},  {11, 44100, "L16"},
-    {12, 8000, "QCELP"}, {13, 8000, "CN"},   {14, 90000, "MPA"},  {15, 8000, "G728"},  {16, 11025, "DVI4"},
-    {17, 22050, "DVI4"}, {18, 8000, "G729"}, {25, 90000, "CelB"}, {26, 90000, "JPEG"}, {28, 90000, "nv"},
-    {31, 90000, "H261"}, {32, 90000, "MPV"}, {33, 90000, "MP2T"}, {34, 90000, "H263"},
-};
-
-static void copy_text(char *out, size_t size, const char *s, size_t len)
-{
-    if (len >= size)
-        len = size - 1;
-    memcpy(out, s, len);
-    out[len] = '\0';
-}
-
-/* "96 opus/48000/2" (RFC 8866 6.6). Returns false if it is not that. */
-static bool rtpmap(const struct kg_sdp_line *line, struct kg_media_codec *out)
-{
-    const char *s = line->value + line->argument, *end = line->value + line->len;
-    struct kg_sdp_text type = kg_sdp_word(&s, end), encoding = kg_sdp_word(&s, end);
-    uint32_t number;
-    if (!kg_sdp_number(type.s, type.len, PAYLOAD_TYPES - 1, &number) || encoding.len == 0)
-        return false;
-    const char *slash = memchr(encoding.s, '/', encoding.len);
-    if (!slash || slash == encoding.s)
-        return false;
-    const char *rate = slash + 1, *stop = encoding.s + encoding.len;
-    const char *channels = memchr(rate, '/', (size_t)(stop - rate));
-    size_t digits = (size_t)((channels ? channels : stop) - rate);
-    if (!kg_sdp_number(rate, digits, UINT32_MAX, &out->clock_rate) || out->clock_rate == 0)
-        return false;
-    out->payload_type = (uint8_t)number;
-    copy_text(out->name, sizeof(out->name), encoding.s, (size_t)(slash - encoding.s));
-    return true;
-}
-
-/* One pass over a=rtpmap into a table by payload type, one over the formats: never lines times formats. A
- * dynamic type without a=rtpmap has no known clock and is left out. */
-static void codecs(const struct kg_sdp *sdp, const struct kg_sdp_media *m, struct kg_media_stream *out)
-{
-    const struct kg_sdp_line *map[PAYLOAD_TYPES] = {0};
-    struct kg_media_codec codec;
-    for (size_t i = m->first; i < m->end; i++) {
-        const struct kg_sdp_line *line = &sdp->line[i];
-        if (line->type == 'a' && line->attribute == KG_SDP_RTPMAP && rtpmap(line, &codec))
-            map[codec.payload_type] = line;
-    }
-    const char *s = m->formats.s, *end = s + m->formats.len;
-    while (out->codec_count < KG_MEDIA_CODECS_MAX) {
-        struct kg_sdp_text word = kg_sdp_word(&s, end);
-        uint32_t type;
-        if (word.len == 0)
-            break;
-        if (!kg_sdp_number(word.s, word.len, PAYLOAD_TYPES - 1, &type))
-            continue;
-        if (map[type]) {
-            rtpmap(map[type], &out->codec[out->codec_count++]);
-            continue;
-        }
-        for (size_t i = 0; i < sizeof(static_types) / sizeof(static_types[0]); i++) {
-            if (static_types[i].payload_type == type)
-                out->codec[out->codec_count++] = static_types[i];
-        }
-    }
-}
-
 /* RFC 5761 5.1.1: with mux one port; RFC 3605: a=rtcp; else RFC 3550 11: the next port. */
 static void addresses(const struct kg_sdp_media *m, struct kg_media_stream *out)
 {
@@ -94,6 +24,15 @@ static void addresses(const struct kg_sdp_media *m, struct kg_media_stream *out)
     }
 }
 
+static void describe(const struct kg_sdp *sdp, const struct kg_sdp_media *m, struct kg_media_stream *out)
+{
+    out->enabled = true;
+    addresses(m, out);
+    out->ice = m->does_ice ? &m->ice : NULL;
+    if (m->rtp)
+        kg_sdp_codecs(sdp, m, out);
+}
+
 int kg_sdp_describe(const struct kg_sdp *sdp, struct kg_media_side *out)
 {
     if (sdp->media_count > KG_MEDIA_STREAMS_MAX)
@@ -102,18 +41,43 @@ int kg_sdp_describe(const struct kg_sdp *sdp, struct kg_media_side *out)
         const struct kg_sdp_media *m = &sdp->media[i];
         struct kg_media_stream *stream = &out->stream[i];
         memset(stream, 0, sizeof(*stream));
-        copy_text(stream->kind, sizeof(stream->kind), m->kind.s, m->kind.len);
-        stream->enabled = m->enabled;
+        kg_sdp_copy(stream->kind, sizeof(stream->kind), m->kind.s, m->kind.len);
         stream->direction = m->direction;
-        if (!m->enabled)
-            continue;
-        addresses(m, stream);
-        stream->ice = m->does_ice ? &m->ice : NULL;
-        if (m->rtp)
-            codecs(sdp, m, stream);
+        if (m->mid.len < sizeof(stream->mid)) {
+            kg_sdp_copy(stream->mid, sizeof(stream->mid), m->mid.s, m->mid.len);
+            stream->mid_extension = m->mid_extension;
+        }
+        if (m->enabled)
+            describe(sdp, m, stream);
     }
     out->stream_count = (uint8_t)sdp->media_count;
     return 0;
+}
+
+void kg_sdp_describe_bundle(const struct kg_sdp *sdp, struct kg_media_side *out)
+{
+    uint8_t line[KG_SDP_MEDIA_MAX];
+    size_t count = kg_sdp_bundle_lines(sdp, line);
+    const struct kg_media_stream *tag = NULL;
+    for (size_t i = 0; i < count && line[i] < out->stream_count; i++) {
+        const struct kg_sdp_media *m = &sdp->media[line[i]];
+        struct kg_media_stream *stream = &out->stream[line[i]];
+        if (!m->enabled && !m->bundled)
+            continue;
+        if (!tag && m->enabled) {
+            tag = stream;
+            continue;
+        }
+        if (!tag)
+            continue;
+        if (m->bundled)
+            describe(sdp, m, stream);
+        stream->bundle = (uint8_t)(1 + (tag - out->stream));
+        stream->rtp = tag->rtp;
+        stream->rtcp = tag->rtcp;
+        stream->rtcp_mux = tag->rtcp_mux;
+        stream->ice = tag->ice;
+    }
 }
 
 bool kg_sdp_offers_tcp(const struct kg_sdp *sdp)

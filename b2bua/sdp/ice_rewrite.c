@@ -10,7 +10,7 @@
 
 enum kg_sdp_ice kg_sdp_ice_mode(const struct kg_sdp_media *m, const struct kg_sdp_local *local)
 {
-    bool on = m->enabled && kg_addr_port(&local->rtp) != 0;
+    bool on = (m->enabled || m->bundled) && kg_addr_port(&local->rtp) != 0;
     if (on && local->ice == KG_SDP_ICE_KEEP && m->does_ice)
         return KG_SDP_ICE_KEEP;
     if (on && local->ice == KG_SDP_ICE_OURS && local->ufrag && local->pwd)
@@ -313,6 +313,8 @@ void kg_sdp_ice_put_end(struct kg_sdp_out *out, const struct kg_sdp_ice_session 
         put_our_candidates(out, part);
         return;
     case KG_SDP_ICE_OURS:
+        if (!part->on || part->shares) /* RFC 9143 7.1.3: the line that has the transport says it */
+            return;
         put_value(out, "ice-ufrag", local->ufrag);
         put_value(out, "ice-pwd", local->pwd);
         put_value(out, "ice-options", local->trickle ? "trickle ice2" : "ice2");

@@ -18,7 +18,6 @@ struct kg_sdp_text {
 /* What a rewrite does with an attribute, and what the parser reads from it. */
 enum kg_sdp_attribute {
     KG_SDP_OTHER,         /* unknown or harmless: kept unless an address is written in it */
-    KG_SDP_UNTOUCHED,     /* kept as it is: keys and fingerprints belong to the two ends */
     KG_SDP_DROPPED,       /* speaks of the writer's network */
     KG_SDP_DIRECTION,     /* sendrecv, sendonly, recvonly, inactive */
     KG_SDP_RTCP,          /* RFC 3605 */
@@ -27,6 +26,17 @@ enum kg_sdp_attribute {
     KG_SDP_RTPMAP,        /* RFC 8866 6.6 */
     KG_SDP_BUNDLE_ONLY,   /* RFC 9143 */
     KG_SDP_MID,           /* RFC 5888 */
+    KG_SDP_GROUP,         /* RFC 5888, 9143 */
+    KG_SDP_RTCP_FB,       /* RFC 4585 */
+    KG_SDP_EXTMAP,        /* RFC 8285 */
+    KG_SDP_WEB_ONLY,      /* what no phone without WebRTC has a use for */
+    /* Of keys; keys_rewrite.c says what becomes of them. */
+    KG_SDP_CRYPTO,      /* RFC 4568 */
+    KG_SDP_FINGERPRINT, /* RFC 8122 */
+    KG_SDP_SETUP,       /* RFC 4145 */
+    KG_SDP_TLS_ID,      /* RFC 8842 */
+    KG_SDP_KEY_MGMT,    /* RFC 4567 */
+    KG_SDP_ZRTP_HASH,   /* RFC 6189 */
     /* RFC 8839 5; ice_rewrite.c says what becomes of them. */
     KG_SDP_UFRAG,
     KG_SDP_PWD,
@@ -88,9 +98,11 @@ struct kg_sdp_media {
     bool rtp;                           /* an RTP profile */
     bool has_connection, has_direction; /* of its own */
     bool rtcp_mux, rtcp_mux_only, bundle_only;
-    bool says_ice; /* names anything of ICE, here or in the session part */
-    bool does_ice; /* `ice` is valid */
-    bool mismatch; /* its default destination is none of its candidates (RFC 8839 4.2.5) */
+    bool bundled;          /* bundle-only with port 0, in a BUNDLE group with an enabled line (RFC 9143 6) */
+    uint8_t mid_extension; /* a=extmap of the mid (RFC 9143 15.2); 0: none */
+    bool says_ice;         /* names anything of ICE, here or in the session part */
+    bool does_ice;         /* `ice` is valid */
+    bool mismatch;         /* its default destination is none of its candidates (RFC 8839 4.2.5) */
     struct kg_sdp_text mid;
     struct kg_sdp_ice_level own;
     struct kg_ice_description ice; /* the session's where it has none of its own; candidate is never NULL */
@@ -115,7 +127,9 @@ struct kg_sdp {
     struct kg_candidate *candidate;
     size_t candidate_count;
     bool has_name, has_time; /* s=, t= */
+    char *text;              /* the copy */
     size_t text_len;
+    bool has_keys; /* a=crypto is there: the copy is overwritten when it is freed */
 };
 
 /* An RFC 8840 fragment: no v= at its beginning. */
@@ -127,11 +141,24 @@ void kg_sdp_ice_attribute(struct kg_sdp *sdp, struct kg_sdp_media *m, struct kg_
 void kg_sdp_ice_candidates(struct kg_sdp *sdp, struct kg_sdp_media *m, const struct kg_addr *host);
 void kg_sdp_ice_finish(struct kg_sdp *sdp, struct kg_sdp_media *m);
 
+/* codec.c: fills codec and codec_count. */
+void kg_sdp_codecs(const struct kg_sdp *sdp, const struct kg_sdp_media *m, struct kg_media_stream *out);
+
+/* bundle.c: the m-lines of the first BUNDLE group, in its order; an mid counts once. Returns their number. */
+size_t kg_sdp_bundle_lines(const struct kg_sdp *sdp, uint8_t out[static KG_SDP_MEDIA_MAX]);
+/* bundle.c: sets kg_sdp_media.bundled */
+void kg_sdp_bundle_finish(struct kg_sdp *sdp);
+
+/* profile.c */
+enum kg_sdp_profile kg_sdp_profile_of(struct kg_sdp_text proto);
+bool kg_sdp_media_is_data(const struct kg_sdp_media *m);
+
 /* The next word of [*p, end), blanks skipped; empty at the end. */
 struct kg_sdp_text kg_sdp_word(const char **p, const char *end);
 /* Digits only, at most max. Returns false if it is not that. */
 bool kg_sdp_number(const char *s, size_t len, uint32_t max, uint32_t *out);
-bool kg_sdp_text_equal(struct kg_sdp_text a, struct kg_sdp_text b); /* ASCII case ignored */
+bool kg_sdp_text_equal(struct kg_sdp_text a, struct kg_sdp_text b);  /* ASCII case ignored */
+void kg_sdp_copy(char *out, size_t size, const char *s, size_t len); /* with NUL; cut to size */
 /* Whether an IPv4 or IPv6 address is written anywhere in the text. */
 bool kg_sdp_holds_address(const char *s, size_t len);
 

@@ -1,4 +1,5 @@
 /* A text that grows. */
+#include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +23,14 @@ void kg_sdp_put(struct kg_sdp_out *out, const char *s, size_t len)
     }
     memcpy(out->s + out->len, s, len);
     out->len += len;
+}
+
+void kg_sdp_out_clear(struct kg_sdp_out *out)
+{
+    if (out->s)
+        OPENSSL_cleanse(out->s, out->size);
+    free(out->s);
+    *out = (struct kg_sdp_out){0};
 }
 
 void kg_sdp_put_text(struct kg_sdp_out *out, const char *s)

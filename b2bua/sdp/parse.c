@@ -1,4 +1,5 @@
 /* Text to model (RFC 8866). One pass counts, one allocation, one pass fills. */
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,6 +137,19 @@ static void rtcp(struct kg_sdp_media *m, const struct kg_sdp_line *line)
         memset(&m->rtcp_host, 0, sizeof(m->rtcp_host));
 }
 
+/* RFC 8285 5: ID["/"direction] URI */
+static void extmap(struct kg_sdp_media *m, const struct kg_sdp_line *line)
+{
+    static const char mid[] = "urn:ietf:params:rtp-hdrext:sdes:mid";
+    const char *s = line->value + line->argument, *end = line->value + line->len;
+    struct kg_sdp_text id = kg_sdp_word(&s, end), uri = kg_sdp_word(&s, end);
+    const char *slash = memchr(id.s, '/', id.len);
+    uint32_t value;
+    if (uri.len == sizeof(mid) - 1 && memcmp(uri.s, mid, uri.len) == 0 &&
+        kg_sdp_number(id.s, slash ? (size_t)(slash - id.s) : id.len, 255, &value))
+        m->mid_extension = (uint8_t)value;
+}
+
 static void attribute(struct parser *p, struct kg_sdp_line *line)
 {
     struct kg_sdp_media *m = p->media;
@@ -158,6 +172,10 @@ static void attribute(struct parser *p, struct kg_sdp_line *line)
         m->rtcp_mux_only = true;
     } else if (m && row->attribute == KG_SDP_BUNDLE_ONLY) {
         m->bundle_only = true;
+    } else if (m && row->attribute == KG_SDP_EXTMAP) {
+        extmap(m, line);
+    } else if (row->attribute == KG_SDP_CRYPTO) {
+        p->sdp->has_keys = true;
     } else if (m && row->attribute == KG_SDP_MID && !kg_sdp_holds_address(line->value, line->len)) {
         const char *s = line->value + line->argument; /* one with an address never reaches the other side */
         m->mid = kg_sdp_word(&s, line->value + line->len);
@@ -218,6 +236,7 @@ static void inherit(struct kg_sdp *sdp)
         kg_sdp_ice_candidates(sdp, m, &m->connection.host);
         kg_sdp_ice_finish(sdp, m);
     }
+    kg_sdp_bundle_finish(sdp);
 }
 
 static bool fill(struct parser *p, char *text, size_t len)
@@ -276,10 +295,11 @@ static struct kg_sdp *parse(const char *text, size_t len, bool fragment, char *e
     char *copy = (char *)(sdp->candidate + candidates);
     memcpy(copy, text, len);
     copy[len] = '\0';
+    sdp->text = copy;
     sdp->text_len = len;
     p.sdp = sdp;
     if (!fill(&p, copy, len)) {
-        free(sdp);
+        kg_sdp_free(sdp);
         return NULL;
     }
     return sdp;
@@ -297,5 +317,7 @@ struct kg_sdp *kg_sdp_parse_fragment(const char *text, size_t len, char *error, 
 
 void kg_sdp_free(struct kg_sdp *sdp)
 {
+    if (sdp && sdp->has_keys)
+        OPENSSL_cleanse(sdp->text, sdp->text_len);
     free(sdp);
 }

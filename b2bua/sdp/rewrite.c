@@ -14,7 +14,10 @@
 struct rewrite {
     const struct kg_sdp *sdp;
     const struct kg_sdp_local *local;
-    const bool *left_out; /* by number in sdp->candidate; NULL: none */
+    const struct kg_sdp_reader *reader;
+    const bool *left_out;            /* by number in sdp->candidate; NULL: none */
+    const uint32_t *crypto_left_out; /* by m-line, bits by number; NULL: none */
+    bool keys_shared;                /* the session part's lines of keys hold for all m-lines */
     struct kg_sdp_ice_session ice;
     bool bare;           /* without c=, for comparison */
     struct kg_addr host; /* ours for the session part */
@@ -60,7 +63,7 @@ static void put_direction(struct kg_sdp_out *out, enum kg_direction direction)
 /* Lines with one treatment in every part. */
 static void put_common(struct kg_sdp_out *out, const struct kg_sdp_line *line)
 {
-    if (line->type == 'a' && (line->attribute == KG_SDP_UNTOUCHED || line->attribute == KG_SDP_RTPMAP))
+    if (line->type == 'a' && line->attribute == KG_SDP_RTPMAP)
         kg_sdp_put_line(out, line);
     else
         kg_sdp_put_harmless(out, line);
@@ -73,6 +76,40 @@ static void put_required(struct kg_sdp_out *out, const struct kg_sdp_line *line,
         kg_sdp_put_text(out, otherwise);
     else
         kg_sdp_put_line(out, line);
+}
+
+static void put_session_attribute(struct rewrite *r, const struct kg_sdp_line *line)
+{
+    switch ((enum kg_sdp_attribute)line->attribute) {
+    case KG_SDP_OTHER:
+    case KG_SDP_RTPMAP:
+    case KG_SDP_MID:
+    case KG_SDP_GROUP:
+    case KG_SDP_EXTMAP:
+    case KG_SDP_RTCP_FB:
+    case KG_SDP_WEB_ONLY:
+        if (kg_sdp_web_passes(line, r->reader->kind))
+            put_common(&r->out, line);
+        return;
+    case KG_SDP_CRYPTO:
+    case KG_SDP_FINGERPRINT:
+    case KG_SDP_SETUP:
+    case KG_SDP_TLS_ID:
+    case KG_SDP_KEY_MGMT:
+    case KG_SDP_ZRTP_HASH:
+        if (r->keys_shared)
+            kg_sdp_put_line(&r->out, line);
+        return;
+    case KG_SDP_DROPPED:
+    case KG_SDP_DIRECTION:
+    case KG_SDP_RTCP:
+    case KG_SDP_RTCP_MUX:
+    case KG_SDP_RTCP_MUX_ONLY:
+    case KG_SDP_BUNDLE_ONLY:
+        return;
+    default:
+        kg_sdp_ice_put_session(&r->out, r->sdp, &r->ice, line);
+    }
 }
 
 static void session(struct rewrite *r)
@@ -110,11 +147,8 @@ static void session(struct rewrite *r)
             if (line->attribute == KG_SDP_DIRECTION && !direction) {
                 put_direction(out, sdp->direction);
                 direction = true;
-            } else if (line->attribute >= KG_SDP_UFRAG) {
-                kg_sdp_ice_put_session(out, sdp, &r->ice, line);
-            } else if (line->attribute == KG_SDP_OTHER || line->attribute == KG_SDP_UNTOUCHED ||
-                       line->attribute == KG_SDP_RTPMAP || line->attribute == KG_SDP_MID) {
-                put_common(out, line);
+            } else {
+                put_session_attribute(r, line);
             }
             break;
         default:
@@ -123,17 +157,19 @@ static void session(struct rewrite *r)
     }
     if (!time)
         KG_SDP_PUT(out, "t=0 0\r\n");
+    kg_sdp_web_put_group(out, sdp, r->reader, r->local);
 }
 
 static void put_media_line(struct kg_sdp_out *out, const struct kg_sdp_part *part)
 {
     const struct kg_sdp_media *m = part->media;
+    struct kg_sdp_text proto = kg_sdp_proto(part);
     KG_SDP_PUT(out, "m=");
     kg_sdp_put(out, m->kind.s, m->kind.len);
     KG_SDP_PUT(out, " ");
     kg_sdp_put_number(out, part->on ? kg_addr_port(&part->rtp) : 0);
     KG_SDP_PUT(out, " ");
-    kg_sdp_put(out, m->proto.s, m->proto.len);
+    kg_sdp_put(out, proto.s, proto.len);
     if (m->formats.len > 0) {
         KG_SDP_PUT(out, " ");
         kg_sdp_put(out, m->formats.s, m->formats.len);
@@ -144,6 +180,8 @@ static void put_media_line(struct kg_sdp_out *out, const struct kg_sdp_part *par
 static void put_media_attribute(struct kg_sdp_out *out, struct kg_sdp_part *part,
                                 const struct kg_sdp_line *line)
 {
+    if (!kg_sdp_web_passes(line, part->reader->kind))
+        return;
     switch ((enum kg_sdp_attribute)line->attribute) {
     case KG_SDP_DROPPED:
     case KG_SDP_RTCP:
@@ -165,11 +203,25 @@ static void put_media_attribute(struct kg_sdp_out *out, struct kg_sdp_part *part
     case KG_SDP_BUNDLE_ONLY:
         KG_SDP_PUT(out, "a=bundle-only\r\n");
         return;
+    case KG_SDP_RTCP_FB:
+        if (part->feedback)
+            put_common(out, line);
+        return;
     case KG_SDP_OTHER:
-    case KG_SDP_UNTOUCHED:
     case KG_SDP_RTPMAP:
     case KG_SDP_MID:
+    case KG_SDP_GROUP:
+    case KG_SDP_EXTMAP:
+    case KG_SDP_WEB_ONLY:
         put_common(out, line);
+        return;
+    case KG_SDP_CRYPTO:
+    case KG_SDP_FINGERPRINT:
+    case KG_SDP_SETUP:
+    case KG_SDP_TLS_ID:
+    case KG_SDP_KEY_MGMT:
+    case KG_SDP_ZRTP_HASH:
+        kg_sdp_keys_put_line(out, part, line);
         return;
     default:
         kg_sdp_ice_put_line(out, part, line);
@@ -255,8 +307,13 @@ static void media(struct rewrite *r, size_t index)
     const struct kg_sdp *sdp = r->sdp;
     const struct kg_sdp_media *m = &sdp->media[index];
     struct kg_sdp_out *out = &r->out;
-    struct kg_sdp_part part = {.sdp = sdp, .media = m, .local = &r->local[index]};
-    part.on = m->enabled && kg_addr_port(&part.local->rtp) != 0;
+    struct kg_sdp_part part = {
+        .sdp = sdp, .media = m, .local = &r->local[index], .reader = r->reader, .number = index};
+    part.on = kg_sdp_web_is_on(&part);
+    part.shares = r->reader->kind == KG_SDP_WEB && part.local->bundle && part.local->bundle != index + 1;
+    part.feedback = kg_sdp_feedback_passes(&part);
+    if (r->crypto_left_out)
+        part.crypto_left_out = r->crypto_left_out[index];
     part.mux = part.on && m->rtp && part.local->rtcp_mux;
     part.direction = true;
     part.ice = kg_sdp_ice_mode(m, part.local);
@@ -285,6 +342,8 @@ static void media(struct rewrite *r, size_t index)
     if (part.mux)
         KG_SDP_PUT(out, "a=rtcp-mux\r\n");
     put_rtcp(r, &part);
+    kg_sdp_web_put_mid(out, &part);
+    kg_sdp_keys_put_end(out, &part, r->keys_shared);
     kg_sdp_ice_put_end(out, &r->ice, &part);
 }
 
@@ -343,30 +402,30 @@ static bool put_body(struct rewrite *r)
     r->host = session_host(r->sdp, r->local);
     format_connection(&r->host, r->c);
     r->ice = kg_sdp_ice_in_session(r->sdp, r->local);
+    r->keys_shared = kg_sdp_keys_are_shared(r->sdp, r->local);
     session(r);
     for (size_t i = 0; i < r->sdp->media_count; i++)
         media(r, i);
-    if (r->out.failed)
-        free(r->out.s);
-    return !r->out.failed;
+    if (!r->out.failed)
+        return true;
+    kg_sdp_out_clear(&r->out);
+    return false;
 }
 
 /* One text with what is left out now; origin is brought up to date. */
-static char *write_once(const struct kg_sdp *sdp, const struct kg_sdp_local *local, const bool *left_out,
-                        struct kg_sdp_origin *origin, size_t *len)
+static char *write_once(struct rewrite *r, struct kg_sdp_origin *origin, size_t *len)
 {
-    struct rewrite r = {.sdp = sdp, .local = local, .left_out = left_out};
-    if (!put_body(&r))
+    if (!put_body(r))
         return NULL;
-    char *begin = put_head(&r, origin);
-    *len = (size_t)(r.out.s + r.out.len - begin);
-    kg_sdp_put(&r.out, "", 1); /* may move the text */
-    if (r.out.failed) {
-        free(r.out.s);
+    char *begin = put_head(r, origin);
+    *len = (size_t)(r->out.s + r->out.len - begin);
+    kg_sdp_put(&r->out, "", 1); /* may move the text */
+    if (r->out.failed) {
+        kg_sdp_out_clear(&r->out);
         return NULL;
     }
-    memmove(r.out.s, r.out.s + r.out.len - 1 - *len, *len + 1);
-    return r.out.s;
+    memmove(r->out.s, r->out.s + r->out.len - 1 - *len, *len + 1);
+    return r->out.s;
 }
 
 /* Candidate lines of kept m-lines that the parser found no use for. */
@@ -386,26 +445,38 @@ static uint8_t saturated(size_t n)
     return n > UINT8_MAX ? UINT8_MAX : (uint8_t)n;
 }
 
+static const struct kg_sdp_reader like_writer = {.kind = KG_SDP_LIKE_WRITER};
+
 char *kg_sdp_rewrite_within(const struct kg_sdp *sdp, const struct kg_sdp_local *local, size_t count,
-                            struct kg_sdp_origin *origin, size_t budget, struct kg_sdp_pruned *pruned,
-                            size_t *len)
+                            const struct kg_sdp_reader *reader, struct kg_sdp_origin *origin, size_t budget,
+                            struct kg_sdp_pruned *pruned, size_t *len)
 {
     struct kg_sdp_origin now = *origin;
+    uint32_t crypto_left_out[KG_SDP_MEDIA_MAX] = {0};
     if (count < sdp->media_count)
         return NULL;
     bool *left_out = calloc(sdp->candidate_count + 1, sizeof(*left_out));
     if (!left_out)
         return NULL;
+    struct rewrite r = {.sdp = sdp,
+                        .local = local,
+                        .reader = reader ? reader : &like_writer,
+                        .left_out = left_out,
+                        .crypto_left_out = crypto_left_out};
     size_t useless = kg_sdp_leave_out(sdp, local, left_out) + count_useless(sdp, local);
-    size_t candidates = 0, removed;
-    char *text = write_once(sdp, local, left_out, &now, len);
+    size_t candidates = 0, crypto = 0;
+    char *text = write_once(&r, &now, len);
     /* More than once only if the version has got another digit meanwhile. */
-    while (text && budget && *len > budget &&
-           (removed = kg_sdp_prune(sdp, local, *len - budget, left_out)) > 0) {
+    while (text && budget && *len > budget) {
+        size_t excess = *len - budget, keys = kg_sdp_keys_prune(sdp, local, excess, crypto_left_out);
+        size_t removed = keys ? 0 : kg_sdp_prune(sdp, local, excess, left_out);
+        if (keys + removed == 0)
+            break;
+        crypto += keys;
         candidates += removed;
         now = *origin;
-        free(text);
-        text = write_once(sdp, local, left_out, &now, len);
+        kg_sdp_out_clear(&r.out);
+        text = write_once(&r, &now, len);
     }
     free(left_out);
     if (!text)
@@ -414,6 +485,7 @@ char *kg_sdp_rewrite_within(const struct kg_sdp *sdp, const struct kg_sdp_local 
     if (pruned)
         *pruned = (struct kg_sdp_pruned){.candidates = saturated(candidates),
                                          .useless = saturated(useless),
+                                         .crypto = saturated(crypto),
                                          .too_big = budget && *len > budget};
     return text;
 }
@@ -421,13 +493,15 @@ char *kg_sdp_rewrite_within(const struct kg_sdp *sdp, const struct kg_sdp_local 
 char *kg_sdp_rewrite(const struct kg_sdp *sdp, const struct kg_sdp_local *local, size_t count,
                      struct kg_sdp_origin *origin, size_t *len)
 {
-    return kg_sdp_rewrite_within(sdp, local, count, origin, 0, NULL, len);
+    return kg_sdp_rewrite_within(sdp, local, count, NULL, origin, 0, NULL, len);
 }
 
 /* Both written for one and the same reader, without ICE, o= and c=, on ports that are ours. */
-bool kg_sdp_same_but_transport(const struct kg_sdp *a, const struct kg_sdp *b)
+static bool is_same(const struct kg_sdp *a, const struct kg_sdp *b, enum kg_sdp_keys keys,
+                    enum kg_sdp_kind kind)
 {
     const struct kg_sdp *sdp[2] = {a, b};
+    const struct kg_sdp_reader reader = {.kind = kind};
     struct kg_sdp_local local[KG_SDP_MEDIA_MAX];
     struct rewrite r[2];
     bool same = a->media_count == b->media_count;
@@ -437,16 +511,27 @@ bool kg_sdp_same_but_transport(const struct kg_sdp *a, const struct kg_sdp *b)
             kg_addr_parse("192.0.2.1:2", &local[m].rtp);
             kg_addr_parse("192.0.2.1:3", &local[m].rtcp);
             local[m].rtcp_mux = sdp[i]->media[m].rtcp_mux && sdp[i]->media[m].rtp;
+            local[m].keys = keys;
         }
-        r[i] = (struct rewrite){.sdp = sdp[i], .local = local, .bare = true};
+        r[i] = (struct rewrite){.sdp = sdp[i], .local = local, .reader = &reader, .bare = true};
         if (!put_body(&r[i])) {
             if (i > 0)
-                free(r[0].out.s);
+                kg_sdp_out_clear(&r[0].out);
             return false;
         }
     }
     same = same && r[0].out.len == r[1].out.len && memcmp(r[0].out.s, r[1].out.s, r[0].out.len) == 0;
-    free(r[0].out.s);
-    free(r[1].out.s);
+    kg_sdp_out_clear(&r[0].out);
+    kg_sdp_out_clear(&r[1].out);
     return same;
+}
+
+bool kg_sdp_same_but_transport(const struct kg_sdp *a, const struct kg_sdp *b)
+{
+    return is_same(a, b, KG_SDP_KEYS_KEEP, KG_SDP_LIKE_WRITER);
+}
+
+bool kg_sdp_same_but_keys(const struct kg_sdp *a, const struct kg_sdp *b, enum kg_sdp_kind reader)
+{
+    return is_same(a, b, KG_SDP_KEYS_OURS, reader);
 }

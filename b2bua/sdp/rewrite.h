@@ -13,6 +13,7 @@ struct kg_sdp_out {
 void kg_sdp_put(struct kg_sdp_out *out, const char *s, size_t len);
 void kg_sdp_put_text(struct kg_sdp_out *out, const char *s);
 void kg_sdp_put_number(struct kg_sdp_out *out, unsigned value);
+void kg_sdp_out_clear(struct kg_sdp_out *out); /* it holds keys: overwritten and freed */
 #define KG_SDP_PUT(out, literal) kg_sdp_put(out, literal, sizeof(literal) - 1)
 /* A line as it was; the second only if no address is written in it. */
 void kg_sdp_put_line(struct kg_sdp_out *out, const struct kg_sdp_line *line);
@@ -23,8 +24,13 @@ struct kg_sdp_part {
     const struct kg_sdp *sdp;
     const struct kg_sdp_media *media;
     const struct kg_sdp_local *local;
+    const struct kg_sdp_reader *reader;
+    size_t number;                   /* of the m-line */
     struct kg_addr rtp, rtcp;        /* default destination */
     bool on;                         /* not rejected, neither by its writer nor by us */
+    bool shares;                     /* has the transport of another m-line (RFC 9143) */
+    bool feedback;                   /* the reader may read a=rtcp-fb */
+    uint32_t crypto_left_out;        /* by number in local->ours->crypto */
     bool connection, direction, mux; /* not yet written */
     enum kg_sdp_ice ice;             /* as asked for, if that is possible */
     const bool *left_out;            /* by number of the part's candidate; NULL: none */
@@ -52,6 +58,41 @@ void kg_sdp_ice_put_end(struct kg_sdp_out *out, const struct kg_sdp_ice_session 
 /* "candidate:..." as the reader gets it: without the related address, which tells of the writer's network and
  * helps nobody (RFC 8839 5.1). Returns its length. */
 size_t kg_sdp_ice_candidate_text(const struct kg_candidate *candidate, char out[static KG_CANDIDATE_STR]);
+
+/* keys_rewrite.c: no m-line has keys of ours: the session's lines of keys stay where they are. */
+bool kg_sdp_keys_are_shared(const struct kg_sdp *sdp, const struct kg_sdp_local *local);
+/* One line of keys in a media part, and what stands at the part's end. */
+void kg_sdp_keys_put_line(struct kg_sdp_out *out, const struct kg_sdp_part *part,
+                          const struct kg_sdp_line *line);
+void kg_sdp_keys_put_end(struct kg_sdp_out *out, const struct kg_sdp_part *part, bool shared);
+struct kg_sdp_text kg_sdp_proto(const struct kg_sdp_part *part); /* the transport of its m= line */
+/* Chooses a=crypto lines of ours to be left out, as kg_sdp_prune does; left_out by m-line, bits by number. */
+size_t kg_sdp_keys_prune(const struct kg_sdp *sdp, const struct kg_sdp_local *local, size_t excess,
+                         uint32_t left_out[static KG_SDP_MEDIA_MAX]);
+
+/* web_rewrite.c: whether the m-line is enabled in the result. */
+bool kg_sdp_web_is_on(const struct kg_sdp_part *part);
+/* Whether a=rtcp-fb has a meaning in the result (RFC 4585 4.2). */
+bool kg_sdp_feedback_passes(const struct kg_sdp_part *part);
+/* Whether the reader gets this line of the writer's, if it is one of WebRTC. */
+bool kg_sdp_web_passes(const struct kg_sdp_line *line, enum kg_sdp_kind kind);
+#define KG_SDP_MID_ROOM 24
+/* The reader's name for an m-line; empty: none. May be in `room`. */
+struct kg_sdp_text kg_sdp_web_mid(const struct kg_sdp_reader *reader, size_t number,
+                                  char room[static KG_SDP_MID_ROOM]);
+void kg_sdp_web_put_mid(struct kg_sdp_out *out, const struct kg_sdp_part *part);
+void kg_sdp_web_put_group(struct kg_sdp_out *out, const struct kg_sdp *sdp,
+                          const struct kg_sdp_reader *reader, const struct kg_sdp_local *local);
+
+/* crypto.c: what stands behind "a=crypto:". NULL, or a constant sentence that says why it cannot be used;
+ * then out holds no keys, but tag and suite as far as they were read. */
+const char *kg_sdp_crypto_read(const char *s, const char *end, struct kg_sdp_crypto *out);
+void kg_sdp_put_crypto(struct kg_sdp_out *out, const struct kg_sdp_crypto *crypto);
+/* fingerprint.c: the same of "a=fingerprint:", and a=setup. */
+const char *kg_sdp_fingerprint_read(const char *s, const char *end, struct kg_fingerprint *out);
+void kg_sdp_put_fingerprint(struct kg_sdp_out *out, const struct kg_fingerprint *fingerprint);
+enum kg_dtls_setup kg_sdp_setup_read(const char *s, const char *end); /* KG_SETUP_NONE: none of them */
+void kg_sdp_put_setup(struct kg_sdp_out *out, enum kg_dtls_setup setup);
 
 /* prune.c: marks what the reader has no use for whatever the room, by number in sdp->candidate: component 2
  * where rtcp-mux is agreed, private hosts of another network, our own ports as the writer's peer-reflexive

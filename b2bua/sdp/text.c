@@ -38,6 +38,14 @@ bool kg_sdp_text_equal(struct kg_sdp_text a, struct kg_sdp_text b)
     return a.len == b.len && strncasecmp(a.s, b.s, a.len) == 0;
 }
 
+void kg_sdp_copy(char *out, size_t size, const char *s, size_t len)
+{
+    if (len >= size)
+        len = size - 1;
+    memcpy(out, s, len);
+    out[len] = '\0';
+}
+
 /* s begins a run of digits: is it a dotted quad that ends there ("1.2.3.4.5" is not)? */
 static bool is_ipv4(const char *s, const char *end)
 {

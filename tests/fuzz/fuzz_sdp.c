@@ -116,7 +116,7 @@ static void check_budget(const struct kg_sdp *sdp, const struct kg_sdp_local *lo
     for (size_t budget = whole; budget > 0; budget /= 2) {
         struct kg_sdp_origin origin = {.id = 1, .version = 1};
         size_t len;
-        char *text = kg_sdp_rewrite_within(sdp, local, count, &origin, budget, &pruned, &len);
+        char *text = kg_sdp_rewrite_within(sdp, local, count, NULL, &origin, budget, &pruned, &len);
         expect(text && strlen(text) == len, "not written within a budget");
         expect(pruned.too_big == (len > budget), "too_big");
         expect(pruned.candidates > 0 || len == whole, "shorter, and nothing was left out");

@@ -268,7 +268,7 @@ static void run_pair(const char *stem)
     side_text(sdp, &side, side_is, sizeof(side_is));
     fill_local(&args, &side, local);
     char *out =
-        kg_sdp_rewrite_within(sdp, local, side.stream_count, &origin, (size_t)args.budget, &pruned, &out_len);
+        kg_sdp_rewrite_within(sdp, local, side.stream_count, NULL, &origin, (size_t)args.budget, &pruned, &out_len);
     assert_non_null(out);
     if (args.budget) {
         size_t n = strlen(side_is);

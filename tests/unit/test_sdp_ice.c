@@ -42,7 +42,7 @@ static char *rewrite(const char *text, struct kg_sdp_local local, size_t budget,
     struct kg_sdp_local all[4] = {local, local, local, local};
     struct kg_sdp_origin origin = {.id = 1, .version = 1};
     size_t len;
-    char *out = kg_sdp_rewrite_within(sdp, all, 4, &origin, budget, pruned, &len);
+    char *out = kg_sdp_rewrite_within(sdp, all, 4, NULL, &origin, budget, pruned, &len);
     assert_non_null(out);
     assert_int_equal(strlen(out), len);
     kg_sdp_free(sdp);
@@ -482,13 +482,13 @@ static void test_budget_and_version(void **state)
     free(kg_sdp_rewrite(sdp, &local, 1, &origin, &len));
     assert_int_equal(origin.version, 9);
     before = origin;
-    free(kg_sdp_rewrite_within(sdp, &local, 1, &origin, len - 1, NULL, &shorter));
+    free(kg_sdp_rewrite_within(sdp, &local, 1, NULL, &origin, len - 1, NULL, &shorter));
     assert_int_equal(origin.version, 10); /* once, though it was written twice */
     assert_true(shorter < len);
     origin = before;
     struct kg_sdp_pruned pruned;
     size_t again;
-    free(kg_sdp_rewrite_within(sdp, &local, 1, &origin, shorter - 1, &pruned, &again));
+    free(kg_sdp_rewrite_within(sdp, &local, 1, NULL, &origin, shorter - 1, &pruned, &again));
     assert_true(pruned.too_big);
     assert_int_equal(again, shorter);
     kg_sdp_free(sdp);
