@@ -1,0 +1,31 @@
+/* One libsrtp2 session: one direction, one set of keys, its SSRCs. Used by srtp.c. */
+#ifndef KG_MEDIA_SRTP_SESSION_H
+#define KG_MEDIA_SRTP_SESSION_H
+
+#include <srtp2/srtp.h>
+
+#include "media/keys.h"
+
+enum { KG_SRTP_WINDOW = 128 }; /* packets that may come late; RFC 3711 3.3.2: at least 64 */
+
+struct kg_srtp_session {
+    srtp_t srtp;         /* NULL: none */
+    uint8_t digest[32];  /* of its keys: they themselves are only in the ciphers */
+    uint8_t suite;       /* enum kg_srtp_suite */
+    uint8_t mki_len;     /* of the first key; 0: no MKIs */
+    uint8_t rtp_growth;  /* bytes that a packet becomes longer: tag and MKI */
+    uint8_t rtcp_growth; /* and the SRTCP index */
+};
+
+/* direction: ssrc_any_inbound or ssrc_any_outbound. A session that is open already gets other keys; its SSRCs
+ * keep their indexes. 0, EINVAL (nothing changed) or ENOMEM (closed). */
+int kg_srtp_session_open(struct kg_srtp_session *session, const struct kg_srtp_keys *keys,
+                         srtp_ssrc_type_t direction);
+void kg_srtp_session_close(struct kg_srtp_session *session);
+bool kg_srtp_session_has(const struct kg_srtp_session *session, const struct kg_srtp_keys *keys);
+
+/* Receiving: makes the stream of an SSRC (host order) before any packet of it was authenticated, so that its
+ * roll-over counter can be set. False without memory. */
+bool kg_srtp_session_admit(struct kg_srtp_session *session, uint32_t ssrc);
+
+#endif
