@@ -5,7 +5,9 @@ import { whyNoSocket } from './words.js';
 
 const at = (id) => document.getElementById(id);
 const host = location.hostname;
-const server = `wss://${location.host}`;
+// What kedge says of itself beside the page: the domain of its accounts, and where its WebSocket is.
+const kedge = await fetch('config.json', { cache: 'no-store' }).then((answer) => (answer.ok ? answer.json() : {})).catch(() => ({}));
+const server = `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}${kedge.websocket ?? '/'}`;
 const LOOK_MS = 1000; // between two looks at the statistics of a call
 // kedge answers STUN on its SIP port, so the browser learns its address outside of its NAT from there.
 const STUN = `stun:${host}:5060`;
@@ -27,7 +29,7 @@ function instance() {
 
 function register(user, password) {
   phone?.stop();
-  phone = new Phone({ server, user, password, domain: host, instance: instance(), iceServers: [{ urls: STUN }] });
+  phone = new Phone({ server, user, password, domain: kedge.domain ?? host, instance: instance(), iceServers: [{ urls: STUN }] });
   phone.addEventListener('change', show);
   phone.start();
   at('who').textContent = `${user} at ${host}`;

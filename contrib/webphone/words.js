@@ -76,5 +76,5 @@ export async function whyNoSocket(server) {
   } catch {
     return 'The server is not reachable: it is down, this computer has no network, or its certificate is no longer accepted (reload the page).';
   }
-  return `The server answers, but not on ${server}: no WebSocket there, or it does not let pages from ${location.origin} in (sip.ws_origins).`;
+  return `The server answers, but not on ${server}: no WebSocket there, or it does not let pages from ${location.origin} in (web.origins).`;
 }
