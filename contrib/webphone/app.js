@@ -9,8 +9,8 @@ const host = location.hostname;
 const kedge = await fetch('config.json', { cache: 'no-store' }).then((answer) => (answer.ok ? answer.json() : {})).catch(() => ({}));
 const server = `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}${kedge.websocket ?? '/'}`;
 const LOOK_MS = 1000; // between two looks at the statistics of a call
-// kedge answers STUN on its SIP port, so the browser learns its address outside of its NAT from there.
-const STUN = `stun:${host}:5060`;
+// Where a listener of kedge's answers STUN. Browsers refuse to ask port 5060.
+const STUN = [{ urls: `stun:${host}:3478` }];
 
 let phone = null;
 let looking = null;
@@ -27,9 +27,26 @@ function instance() {
   return made;
 }
 
-function register(user, password) {
+// Whether it answers is found out once: waiting for a silent one would delay each call.
+const useful = new Promise((resolve) => {
+  const probe = new RTCPeerConnection({ iceServers: STUN });
+  const done = (found) => {
+    probe.close();
+    resolve(found ? STUN : []);
+  };
+  probe.createDataChannel('probe');
+  probe.addEventListener('icecandidate', ({ candidate }) => {
+    if (!candidate) done(false);
+    else if (candidate.type === 'srflx') done(true);
+  });
+  setTimeout(done, 1500, false);
+  probe.setLocalDescription().catch(() => done(false));
+});
+
+async function register(user, password) {
+  const iceServers = await useful;
   phone?.stop();
-  phone = new Phone({ server, user, password, domain: kedge.domain ?? host, instance: instance(), iceServers: [{ urls: STUN }] });
+  phone = new Phone({ server, user, password, domain: kedge.domain ?? host, instance: instance(), iceServers });
   phone.addEventListener('change', show);
   phone.start();
   at('who').textContent = `${user} at ${host}`;

@@ -4,6 +4,14 @@ import { pathOf } from '../../contrib/webphone/path.js';
 import { test } from './test.js';
 
 class JsSipPhone extends Phone {
+  // dataChannel: offers one, too.
+  constructor({ dataChannel = false, ...options }) {
+    super(options);
+    this.ua.on('newRTCSession', ({ session }) => {
+      if (dataChannel) session.on('peerconnection', ({ peerconnection }) => peerconnection.createDataChannel('test'));
+    });
+  }
+
   path() {
     return pathOf(this.call?.session.connection);
   }

@@ -19,6 +19,11 @@ export function test(Kind) {
     });
     phone.start();
   };
+  // Of the other side's video, so far decoded.
+  window.framesSeen = async () => {
+    const report = await window.phone.connection.getStats();
+    return Math.max(0, ...[...report.values()].filter((s) => s.type === 'inbound-rtp' && s.kind === 'video').map((s) => s.framesDecoded ?? 0));
+  };
   window.state = () => {
     const { call, registration } = window.phone;
     return {
