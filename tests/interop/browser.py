@@ -283,3 +283,7 @@ class WebPhone:
 
     def hears(self, hz, ms=400, since=0, timeout=8):
         return bool(self.page.until(f"window.ear && ear.ms({hz}, {since}) >= {ms}", timeout))
+
+    def quiet(self, timeout=5):
+        """Whether nothing is heard for half a second."""
+        return bool(self.page.until("ear.heard.slice(-10).every((hz) => !hz)", timeout))
