@@ -10,7 +10,8 @@
 #include "media/dtls_hello.h"
 #include "media/identity.h"
 
-#define MTU 1200
+#define MTU     1200
+#define MTU_MIN 256 /* OpenSSL's */
 /* RFC 6347 4.2.4.1 has 1 s and lets applications that cannot wait begin lower: nobody hears anything before
  * the handshake is over. OpenSSL gives up after 12. */
 #define RETRANSMIT_FIRST_US (200 * 1000)
@@ -40,6 +41,8 @@ struct kg_dtls {
     SSL *ssl;          /* HANDSHAKE only */
     const uint8_t *in; /* what OpenSSL reads next; inside of a call only */
     size_t in_len;
+    uint16_t in_epoch;
+    uint64_t in_sequence; /* of epoch 0, next */
     struct datagram *first, **last;
     unsigned queued;
     uint64_t renumber;                      /* passive: added to the record numbers of epoch 0 */
@@ -82,7 +85,8 @@ static void drop_queue(struct kg_dtls *dtls)
     dtls->queued = 0;
 }
 
-/* One record a call: a datagram's records reach OpenSSL one by one. */
+/* One record a call: a datagram's records reach OpenSSL one by one. What is not encrypted is numbered anew: a
+ * single number far ahead, which anybody can send, would make OpenSSL take all that follow for replays. */
 static int bio_read(BIO *bio, char *out, int size)
 {
     struct kg_dtls *dtls = BIO_get_data(bio);
@@ -96,6 +100,8 @@ static int bio_read(BIO *bio, char *out, int size)
     int len = (int)dtls->in_len;
     memcpy(out, dtls->in, dtls->in_len);
     dtls->in_len = 0;
+    if (dtls->in_epoch == 0)
+        kg_dtls_record_renumber((uint8_t *)out, dtls->in_sequence++);
     return len;
 }
 
@@ -216,11 +222,12 @@ static const char *sentence(const struct kg_dtls *dtls)
         {SSL_R_WRONG_SIGNATURE_TYPE, "the peer signs with no algorithm that is allowed here"},
         {SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE, "the peer showed no certificate"},
         {SSL_R_CERTIFICATE_VERIFY_FAILED, wrong_certificate},
-        {SSL_R_EE_KEY_TOO_SMALL, "the key of the peer's certificate is too small"},
         {SSL_R_READ_TIMEOUT_EXPIRED, no_answer},
     };
     unsigned long error = ERR_peek_error();
 
+    if (SSL_get_verify_result(dtls->ssl) == X509_V_ERR_EE_KEY_TOO_SMALL)
+        return "the key of the peer's certificate is too small";
     if (ERR_GET_LIB(error) == ERR_LIB_SSL)
         for (size_t i = 0; i < sizeof table / sizeof *table; i++)
             if (table[i].reason == ERR_GET_REASON(error))
@@ -321,14 +328,17 @@ static void look_at_timer(struct kg_dtls *dtls, int64_t now_ms)
     }
 }
 
-/* Lets OpenSSL read one record, or begin. */
-static void drive(struct kg_dtls *dtls, const uint8_t *record, size_t len, int64_t now_ms)
+/* Lets OpenSSL read one record; NULL: lets it begin. */
+static void drive(struct kg_dtls *dtls, const struct kg_dtls_record *record, int64_t now_ms)
 {
     struct datagram *const *before = dtls->last;
 
     ERR_clear_error();
-    dtls->in = record;
-    dtls->in_len = len;
+    if (record) {
+        dtls->in = record->data;
+        dtls->in_len = record->len;
+        dtls->in_epoch = record->epoch;
+    }
     int done = SSL_do_handshake(dtls->ssl);
     dtls->in_len = 0;
     if (done == 1) {
@@ -346,6 +356,7 @@ static void begin(struct kg_dtls *dtls, int64_t now_ms)
     if (dtls->ssl)
         free_ssl(dtls);
     dtls->hint = NULL;
+    dtls->in_sequence = 0;
     dtls->peer.seen = false;
     if (!make_ssl(dtls)) {
         fail(dtls, "no memory for a handshake");
@@ -368,7 +379,7 @@ static void answer_hello(struct kg_dtls *dtls, const struct kg_dtls_hello *hello
     dtls->renumber = hello->sequence > 0 ? hello->sequence - 1 : 0; /* OpenSSL's next is 1 */
     kg_dtls_opener(opener);
     dtls->opening = true;
-    drive(dtls, opener, sizeof opener, now_ms);
+    drive(dtls, &(struct kg_dtls_record){.data = opener, .len = sizeof opener}, now_ms);
     dtls->opening = false;
 }
 
@@ -401,8 +412,11 @@ static bool worth_reading(struct kg_dtls *dtls, const struct kg_dtls_record *rec
                      "by an alert";
     if (dtls->active && kg_dtls_is_hello(record))
         dtls->hint = "both sides began the handshake: the peer did not keep to a=setup";
+    if (record->type == KG_DTLS_CHANGE_CIPHER_SPEC)
+        return record->epoch == 0 && record->len == KG_DTLS_RECORD_HEADER + 1 &&
+               record->data[KG_DTLS_RECORD_HEADER] == 1;
     if (record->epoch == 0)
-        return record->type != KG_DTLS_ALERT && record->type != KG_DTLS_APPLICATION_DATA &&
+        return record->type == KG_DTLS_HANDSHAKE_MESSAGE && kg_dtls_is_whole(record) &&
                !(dtls->active && kg_dtls_is_hello(record));
     return record->epoch == 1 && record->type != KG_DTLS_APPLICATION_DATA;
 }
@@ -427,13 +441,13 @@ static void receive_record(struct kg_dtls *dtls, const struct kg_dtls_record *re
         if (dtls->active || !kg_dtls_is_hello(record) ||
             !hear_hello(dtls, record, source, source_len, now_ms))
             return;
-        drive(dtls, record->data, record->len, now_ms);
+        drive(dtls, record, now_ms);
         return;
     case KG_DTLS_HANDSHAKE:
         if (!worth_reading(dtls, record) ||
             (kg_dtls_is_hello(record) && !hear_hello(dtls, record, source, source_len, now_ms)))
             return;
-        drive(dtls, record->data, record->len, now_ms);
+        drive(dtls, record, now_ms);
         return;
     case KG_DTLS_UNVERIFIED:
     case KG_DTLS_ESTABLISHED:
@@ -459,7 +473,7 @@ void kg_dtls_start(struct kg_dtls *dtls, int64_t now_ms)
         return;
     begin(dtls, now_ms);
     if (dtls->state == KG_DTLS_HANDSHAKE)
-        drive(dtls, NULL, 0, now_ms);
+        drive(dtls, NULL, now_ms);
 }
 
 void kg_dtls_expect(struct kg_dtls *dtls, const struct kg_fingerprint *fingerprint, size_t count)
@@ -545,7 +559,7 @@ struct kg_dtls *kg_dtls_new(const struct kg_dtls_settings *settings)
     dtls->identity = kg_dtls_identity_ref(settings->identity);
     dtls->secret = settings->secret;
     dtls->active = settings->active;
-    dtls->mtu = settings->mtu > 0 && settings->mtu <= KG_DTLS_DATAGRAM_MAX ? settings->mtu : MTU;
+    dtls->mtu = settings->mtu >= MTU_MIN && settings->mtu <= KG_DTLS_DATAGRAM_MAX ? settings->mtu : MTU;
     dtls->last = &dtls->first;
     dtls->due_ms = INT64_MAX;
     return dtls;

@@ -49,6 +49,22 @@ void kg_dtls_record_renumber(uint8_t *record, uint64_t sequence)
     put48(record + 5, sequence);
 }
 
+bool kg_dtls_is_whole(const struct kg_dtls_record *record)
+{
+    const uint8_t *p = record->data + KG_DTLS_RECORD_HEADER, *end = record->data + record->len;
+
+    while (p < end) {
+        if (end - p < HANDSHAKE_HEADER)
+            return false;
+        uint32_t len = be24(p + 1), offset = be24(p + 6), here = be24(p + 9);
+        p += HANDSHAKE_HEADER;
+        if (here > (size_t)(end - p) || offset > len || here > len - offset)
+            return false;
+        p += here;
+    }
+    return true;
+}
+
 bool kg_dtls_is_hello(const struct kg_dtls_record *record)
 {
     return record->type == KG_DTLS_HANDSHAKE_MESSAGE && record->epoch == 0 &&

@@ -25,6 +25,8 @@ struct kg_dtls_record {
 /* Takes the next record off a datagram. False: there is none, or what follows is none. */
 bool kg_dtls_record_next(const uint8_t **data, size_t *len, struct kg_dtls_record *record);
 void kg_dtls_record_renumber(uint8_t *record, uint64_t sequence);
+/* A record of handshake messages without encryption: is it made of whole fragments (RFC 6347 4.2.2)? */
+bool kg_dtls_is_whole(const struct kg_dtls_record *record);
 
 #define KG_DTLS_RANDOM 32
 struct kg_dtls_hello {

@@ -12,6 +12,7 @@
 
 #define VALID_BEFORE_S (24 * 3600)      /* clocks of peers differ */
 #define VALID_AFTER_S  (42 * 24 * 3600) /* an engine makes a new one long before */
+#define STRENGTH_BITS  112              /* of the peer's key: RSA 2048 and more */
 #define CHAIN_MAX      16384 /* bytes of a peer's certificates; they are kept until one was verified */
 
 struct kg_dtls_identity {
@@ -84,6 +85,10 @@ static int verify(X509_STORE_CTX *store, void *argument)
     struct kg_dtls_peer *peer = SSL_get_app_data(ssl);
 
     (void)argument;
+    if (certificate && EVP_PKEY_get_security_bits(X509_get0_pubkey(certificate)) < STRENGTH_BITS) {
+        X509_STORE_CTX_set_error(store, X509_V_ERR_EE_KEY_TOO_SMALL);
+        return 0;
+    }
     peer->seen = certificate != NULL;
     for (uint8_t hash = KG_FINGERPRINT_SHA256; peer->seen && hash <= KG_FINGERPRINT_SHA512; hash++)
         peer->seen = fingerprint_of(certificate, hash, &peer->digest[hash - 1]);
@@ -121,7 +126,7 @@ static SSL_CTX *make_context(X509 *certificate, EVP_PKEY *key)
                                      SSL_OP_NO_COMPRESSION);
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_security_level(context, 2); /* keys of 112 bits and more: RSA 2048 */
+    SSL_CTX_set_security_level(context, 2);
     SSL_CTX_set_max_cert_list(context, CHAIN_MAX);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     SSL_CTX_set_cert_verify_callback(context, verify, NULL);

@@ -1,220 +1,6 @@
-/* DTLS associations (media/dtls.h) with each other and with plain OpenSSL, over a network in virtual time
- * that loses, doubles, delays, cuts and flips. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/time.h>
-
-#include <cmocka.h>
-#include <malloc.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/rsa.h>
-#include <openssl/srtp.h>
-#include <openssl/ssl.h>
-#include <openssl/x509.h>
-
-#include "media/dtls.h"
-#include "media/dtls_hello.h"
-
-/* The clock of OpenSSL's retransmissions is ours: libssl finds this function before libc's. */
-static int64_t clock_ms = 1000000;
-__attribute__((visibility("default"))) int gettimeofday(struct timeval *restrict now, void *restrict zone)
-{
-    (void)zone;
-    now->tv_sec = clock_ms / 1000;
-    now->tv_usec = clock_ms % 1000 * 1000;
-    return 0;
-}
-
-static const uint8_t secret[KG_DTLS_SECRET] = "this is the secret of a process";
-static struct kg_dtls_identity *identity[2];
-
-static int make_identities(void **state)
-{
-    (void)state;
-    for (int i = 0; i < 2; i++)
-        if (!(identity[i] = kg_dtls_identity_new()))
-            return -1;
-    return 0;
-}
-
-static int free_identities(void **state)
-{
-    (void)state;
-    for (int i = 0; i < 2; i++)
-        kg_dtls_identity_unref(identity[i]);
-    return 0;
-}
-
-static uint64_t random_state;
-static uint32_t chance(uint32_t below)
-{
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(random_state >> 33) % below;
-}
-
-/* --- the network --- */
-
-#define FLYING_MAX 256
-struct packet {
-    int64_t at_ms;
-    int to; /* 0 or 1 */
-    size_t len;
-    uint8_t data[KG_DTLS_DATAGRAM_MAX];
-};
-static struct packet flying[FLYING_MAX];
-static size_t flying_count;
-static struct {
-    unsigned lose, twice, late; /* of 100 */
-} weather;
-/* A packet with this number is changed by `harm`. */
-static unsigned sent, harm_number;
-static void (*harm)(struct packet *packet);
-
-static void fair_weather(void)
-{
-    memset(&weather, 0, sizeof weather);
-    flying_count = 0;
-    sent = 0;
-    harm = NULL;
-}
-
-static void fly(int to, const uint8_t *data, size_t len, int64_t delay_ms)
-{
-    if (flying_count == FLYING_MAX)
-        return;
-    struct packet *packet = &flying[flying_count++];
-    packet->to = to;
-    packet->at_ms = clock_ms + delay_ms;
-    packet->len = len;
-    memcpy(packet->data, data, len);
-}
-
-static void post(int to, const uint8_t *data, size_t len)
-{
-    unsigned copies = chance(100) < weather.twice ? 2 : 1;
-
-    assert_true(len <= 1200);
-    while (copies-- > 0) {
-        int64_t delay_ms = 10 + (chance(100) < weather.late ? chance(400) : chance(3));
-        if (chance(100) < weather.lose)
-            continue;
-        fly(to, data, len, delay_ms);
-        if (harm && sent == harm_number)
-            harm(&flying[flying_count - 1]);
-        sent++;
-    }
-}
-
-/* One end: an association of kedge's. */
-static const char *const name[2] = {"192.0.2.1:4000", "192.0.2.2:5000"};
-static struct kg_dtls *end[2];
-
-static void collect(int i)
-{
-    uint8_t out[KG_DTLS_DATAGRAM_MAX];
-    size_t len;
-
-    while (kg_dtls_poll(end[i], clock_ms, out, &len))
-        post(!i, out, len);
-}
-
-static struct kg_dtls *make(int i, bool active)
-{
-    struct kg_dtls_settings settings = {.identity = identity[i], .active = active, .secret = secret};
-    struct kg_dtls *dtls = kg_dtls_new(&settings);
-    assert_non_null(dtls);
-    return dtls;
-}
-
-static void expect_each_other(void)
-{
-    for (int i = 0; i < 2; i++)
-        kg_dtls_expect(end[i], kg_dtls_identity_fingerprint(identity[!i]), 1);
-}
-
-/* End 0 begins, end 1 waits. */
-static void make_ends(void)
-{
-    end[0] = make(0, true);
-    end[1] = make(1, false);
-}
-
-static void free_ends(void)
-{
-    kg_dtls_free(end[0]);
-    kg_dtls_free(end[1]);
-}
-
-static size_t earliest(void)
-{
-    size_t best = 0;
-    for (size_t i = 1; i < flying_count; i++)
-        if (flying[i].at_ms < flying[best].at_ms)
-            best = i;
-    return best;
-}
-
-/* Until nothing flies and nobody waits, or for a minute. */
-static void run(void)
-{
-    int64_t until_ms = clock_ms + 60000;
-
-    kg_dtls_start(end[0], clock_ms);
-    kg_dtls_start(end[1], clock_ms);
-    collect(0);
-    collect(1);
-    while (clock_ms < until_ms) {
-        int64_t next_ms = until_ms;
-        for (int i = 0; i < 2; i++)
-            if (kg_dtls_next_ms(end[i]) < next_ms)
-                next_ms = kg_dtls_next_ms(end[i]);
-        size_t which = earliest();
-        if (flying_count > 0 && flying[which].at_ms <= next_ms) {
-            struct packet packet = flying[which];
-            flying[which] = flying[--flying_count];
-            clock_ms = packet.at_ms > clock_ms ? packet.at_ms : clock_ms;
-            kg_dtls_receive(end[packet.to], packet.data, packet.len, name[!packet.to],
-                            strlen(name[!packet.to]), clock_ms);
-        } else if (next_ms == until_ms) {
-            return;
-        } else {
-            clock_ms = next_ms > clock_ms ? next_ms : clock_ms;
-        }
-        collect(0);
-        collect(1);
-    }
-}
-
-static void assert_keys_fit(void)
-{
-    struct kg_srtp_keys send[2], receive[2];
-
-    for (int i = 0; i < 2; i++) {
-        assert_int_equal(kg_dtls_state(end[i]), KG_DTLS_ESTABLISHED);
-        assert_null(kg_dtls_reason(end[i]));
-        assert_true(kg_dtls_keys(end[i], &send[i], &receive[i]));
-        assert_int_equal(kg_dtls_next_ms(end[i]), INT64_MAX);
-    }
-    assert_true(kg_srtp_keys_equal(&send[0], &receive[1]));
-    assert_true(kg_srtp_keys_equal(&send[1], &receive[0]));
-    assert_false(kg_srtp_keys_equal(&send[0], &send[1]));
-    assert_int_equal(send[0].suite, KG_SRTP_AEAD_AES_256_GCM);
-}
-
-static void assert_no_keys(struct kg_dtls *dtls, const char *reason)
-{
-    struct kg_srtp_keys send, receive;
-
-    assert_int_equal(kg_dtls_state(dtls), KG_DTLS_FAILED);
-    assert_non_null(strstr(kg_dtls_reason(dtls), reason));
-    assert_false(kg_dtls_keys(dtls, &send, &receive));
-    assert_int_equal(send.suite, KG_SRTP_NONE);
-    assert_int_equal(receive.suite, KG_SRTP_NONE);
-}
+/* DTLS associations (media/dtls.h) with each other in any weather, their fingerprints, and with plain OpenSSL
+ * as the peer. */
+#include "dtls_world.h"
 
 static void agrees_on_keys(void **state)
 {
@@ -226,6 +12,7 @@ static void agrees_on_keys(void **state)
     run();
     assert_keys_fit();
     assert_true(clock_ms - begun_ms < 200); /* nothing waited for a timer */
+    assert_true(largest <= 1200);
     free_ends();
 }
 
@@ -242,25 +29,361 @@ static void agrees_in_any_weather(void **state)
         expect_each_other();
         run();
         if (kg_dtls_state(end[0]) != KG_DTLS_ESTABLISHED || kg_dtls_state(end[1]) != KG_DTLS_ESTABLISHED)
-            print_message("seed %u: lose %u twice %u late %u: %d %s, %d %s\n", seed, weather.lose,
-                          weather.twice, weather.late, kg_dtls_state(end[0]), kg_dtls_reason(end[0]),
-                          kg_dtls_state(end[1]), kg_dtls_reason(end[1]));
+            print_message("seed %u\n", seed);
         assert_keys_fit();
         free_ends();
     }
+}
+
+/* Flights in pieces. */
+static void agrees_in_small_datagrams(void **state)
+{
+    (void)state;
+    for (unsigned seed = 0; seed < 200; seed++) {
+        uint16_t mtu = (uint16_t)(256 + seed % 4 * 100);
+        fair_weather();
+        random_state = seed;
+        weather.lose = seed > 10 ? chance(6) : 0;
+        weather.late = seed > 10 ? chance(60) : 0;
+        end[0] = make_with(0, true, mtu);
+        end[1] = make_with(1, false, mtu);
+        expect_each_other();
+        run();
+        if (kg_dtls_state(end[0]) != KG_DTLS_ESTABLISHED || kg_dtls_state(end[1]) != KG_DTLS_ESTABLISHED)
+            print_message("seed %u: %d %s, %d %s\n", seed, kg_dtls_state(end[0]), kg_dtls_reason(end[0]),
+                          kg_dtls_state(end[1]), kg_dtls_reason(end[1]));
+        assert_keys_fit();
+        assert_true(largest <= mtu);
+        free_ends();
+    }
+}
+
+static void gives_up_when_nobody_answers(void **state)
+{
+    (void)state;
+    fair_weather();
+    weather.lose = 100;
+    make_ends();
+    int64_t begun_ms = clock_ms;
+    run();
+    assert_no_keys(end[0], "did not answer");
+    assert_true(clock_ms - begun_ms > 20000 && clock_ms - begun_ms <= 30000);
+    assert_int_equal(kg_dtls_state(end[1]), KG_DTLS_IDLE);
+    free_ends();
+}
+
+/* The system's clock is put back by an hour: OpenSSL sends nothing again, the association still ends in time.
+ */
+static void gives_up_when_the_clock_is_put_back(void **state)
+{
+    (void)state;
+    fair_weather();
+    weather.lose = 100;
+    make_ends();
+    int64_t begun_ms = clock_ms;
+    begin_all();
+    system_clock_behind_ms = 3600 * 1000;
+    run();
+    assert_no_keys(end[0], "did not answer");
+    assert_true(clock_ms - begun_ms <= 30000);
+    free_ends();
+}
+
+static bool lose_last_flight(struct packet *packet, unsigned number)
+{
+    static int lost;
+
+    if (number == 0)
+        lost = 0;
+    if (packet->to == 0 && packet->data[0] == KG_DTLS_CHANGE_CIPHER_SPEC)
+        return lost++ >= 3;
+    return true;
+}
+
+/* The server is established and its part of OpenSSL is gone; the client asks until it has the last flight. */
+static void repeats_its_last_flight(void **state)
+{
+    (void)state;
+    fair_weather();
+    make_ends();
+    expect_each_other();
+    harm = lose_last_flight;
+    run();
+    assert_keys_fit();
+    free_ends();
+}
+
+static void both_begin(void **state)
+{
+    (void)state;
+    fair_weather();
+    end[0] = make(0, true);
+    end[1] = make(1, true);
+    expect_each_other();
+    run();
+    assert_no_keys(end[0], "both sides began");
+    assert_no_keys(end[1], "both sides began");
+    free_ends();
+}
+
+/* --- fingerprints (RFC 8122) --- */
+
+static struct kg_fingerprint digest_of(const X509 *certificate, uint8_t hash)
+{
+    static const char *const digest[] = {"none", "SHA256", "SHA384", "SHA512"};
+    struct kg_fingerprint fingerprint = {.hash = hash};
+    unsigned len = sizeof fingerprint.bytes;
+
+    assert_true(X509_digest(certificate, EVP_get_digestbyname(digest[hash]), fingerprint.bytes, &len));
+    fingerprint.len = (uint8_t)len;
+    return fingerprint;
+}
+
+static struct kg_fingerprint other_than(struct kg_fingerprint fingerprint)
+{
+    fingerprint.bytes[fingerprint.len - 1] ^= 1;
+    return fingerprint;
 }
 
 static void wrong_certificate_makes_no_keys(void **state)
 {
     (void)state;
     for (int who = 0; who < 2; who++) {
+        struct kg_fingerprint wrong = other_than(*kg_dtls_identity_fingerprint(identity[!who]));
         fair_weather();
         make_ends();
         expect_each_other();
-        kg_dtls_expect(end[who], kg_dtls_identity_fingerprint(identity[who]),
-                       1); /* its own is the wrong one */
+        kg_dtls_expect(end[who], &wrong, 1);
         run();
         assert_no_keys(end[who], "fingerprint");
+        if (who == 1)
+            assert_no_keys(end[0], "did not answer"); /* the alert proves nothing to it */
+        free_ends();
+    }
+}
+
+static const struct plain_settings gcm_client = {.active = true, .profiles = "SRTP_AEAD_AES_256_GCM"};
+
+static void every_hash_counts_and_the_strongest_decides(void **state)
+{
+    (void)state;
+    fair_weather();
+    make_end_and_plain(&gcm_client);
+    const X509 *certificate = SSL_get_certificate(plain->ssl);
+    struct kg_fingerprint sha256 = digest_of(certificate, KG_FINGERPRINT_SHA256);
+    struct kg_fingerprint sha384 = digest_of(certificate, KG_FINGERPRINT_SHA384);
+    struct kg_fingerprint sha512 = digest_of(certificate, KG_FINGERPRINT_SHA512);
+    const struct {
+        struct kg_fingerprint fingerprint[KG_FINGERPRINTS_MAX];
+        size_t count;
+        bool fits;
+    } cases[] = {
+        {{sha256}, 1, true},
+        {{sha384}, 1, true},
+        {{sha512}, 1, true},
+        {{other_than(sha384)}, 1, false},
+        {{sha256, other_than(sha512)}, 2, false},
+        {{other_than(sha256), sha512}, 2, true},
+        {{other_than(sha512), sha512, sha256}, 3, true},
+        {{other_than(sha512), sha384, other_than(sha512), sha256}, 4, false},
+        {{{.hash = KG_FINGERPRINT_NONE, .len = 16}}, 1, false}, /* what MD5 becomes */
+        {{{.hash = KG_FINGERPRINT_NONE}, sha256}, 2, true},
+        {{{.hash = KG_FINGERPRINT_SHA256, .len = 0}}, 1, false},
+        {{{.hash = 77, .len = 32}}, 1, false},
+    };
+    kg_dtls_free(end[1]);
+    end[1] = make(1, false); /* expects nobody yet */
+    run();
+    assert_int_equal(kg_dtls_state(end[1]), KG_DTLS_UNVERIFIED);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        /* known after the handshake, and before it */
+        for (int before = 0; before < 2; before++) {
+            free_ends();
+            fair_weather();
+            make_end_and_plain(&gcm_client);
+            kg_dtls_free(end[1]);
+            end[1] = make(1, false);
+            struct kg_fingerprint now[KG_FINGERPRINTS_MAX];
+            const X509 *is = SSL_get_certificate(plain->ssl);
+            for (size_t k = 0; k < cases[i].count; k++) {
+                now[k] = cases[i].fingerprint[k];
+                /* the plain end has a new certificate each time: the right ones are made right again */
+                if (now[k].hash >= KG_FINGERPRINT_SHA256 && now[k].hash <= KG_FINGERPRINT_SHA512 &&
+                    now[k].len > 0) {
+                    const struct kg_fingerprint *of[] = {NULL, &sha256, &sha384, &sha512};
+                    bool right = memcmp(now[k].bytes, of[now[k].hash]->bytes, now[k].len) == 0;
+                    now[k] = digest_of(is, now[k].hash);
+                    now[k] = right ? now[k] : other_than(now[k]);
+                }
+            }
+            if (before)
+                kg_dtls_expect(end[1], now, cases[i].count);
+            run();
+            if (!before) {
+                assert_int_equal(kg_dtls_state(end[1]), KG_DTLS_UNVERIFIED);
+                struct kg_srtp_keys send, receive;
+                assert_false(kg_dtls_keys(end[1], &send, &receive));
+                kg_dtls_expect(end[1], now, 0);
+                assert_int_equal(kg_dtls_state(end[1]), KG_DTLS_UNVERIFIED);
+                kg_dtls_expect(end[1], now, cases[i].count);
+            }
+            if (cases[i].fits)
+                assert_int_equal(kg_dtls_state(end[1]), KG_DTLS_ESTABLISHED);
+            else
+                assert_no_keys(end[1], "fingerprint");
+        }
+    }
+    free_ends();
+}
+
+/* A re-INVITE that changes the fingerprint and nothing else. */
+static void keys_go_when_the_fingerprint_changes(void **state)
+{
+    (void)state;
+    fair_weather();
+    make_ends();
+    expect_each_other();
+    run();
+    assert_keys_fit();
+    expect_each_other();
+    assert_keys_fit();
+    kg_dtls_expect(end[0], kg_dtls_identity_fingerprint(identity[0]), 1);
+    assert_no_keys(end[0], "fingerprint");
+    expect_each_other(); /* too late */
+    assert_no_keys(end[0], "fingerprint");
+    free_ends();
+}
+
+/* --- plain OpenSSL as the peer --- */
+
+static void assert_same_as_plain(uint8_t suite)
+{
+    struct kg_srtp_keys send, receive;
+    uint8_t material[2 * KG_SRTP_KEY_MAX];
+    size_t len = kg_srtp_suite_key_len(suite), salt = suite <= KG_SRTP_AEAD_AES_128_GCM ? 12 : 14,
+           key = len - salt;
+
+    if (kg_dtls_state(end[1]) == KG_DTLS_FAILED)
+        fail_msg("%s", kg_dtls_reason(end[1]));
+    assert_true(kg_dtls_keys(end[1], &send, &receive));
+    assert_int_equal(send.suite, suite);
+    assert_int_equal(receive.suite, suite);
+    assert_int_equal(send.count, 1);
+    assert_int_equal(send.key[0].mki_len, 0);
+    assert_true(plain_keys(plain, material, 2 * len));
+    bool server = SSL_is_server(plain->ssl);
+    const struct kg_srtp_keys *client_keys = server ? &send : &receive,
+                              *server_keys = server ? &receive : &send;
+    assert_memory_equal(client_keys->key[0].bytes, material, key);
+    assert_memory_equal(server_keys->key[0].bytes, material + key, key);
+    assert_memory_equal(client_keys->key[0].bytes + key, material + 2 * key, salt);
+    assert_memory_equal(server_keys->key[0].bytes + key, material + 2 * key + salt, salt);
+}
+
+static void understands_openssl(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *profiles;
+        uint8_t suite;
+    } cases[] = {
+        /* As a server ours is the order, and a plain server's order is the same. */
+        {"SRTP_AEAD_AES_256_GCM:SRTP_AEAD_AES_128_GCM:SRTP_AES128_CM_SHA1_80", KG_SRTP_AEAD_AES_256_GCM},
+        {"SRTP_AES128_CM_SHA1_32:SRTP_AES128_CM_SHA1_80:SRTP_AEAD_AES_128_GCM", KG_SRTP_AEAD_AES_128_GCM},
+        {"SRTP_AES128_CM_SHA1_80", KG_SRTP_AES_CM_128_SHA1_80},
+        {"SRTP_AES128_CM_SHA1_32", KG_SRTP_AES_CM_128_SHA1_32},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int active = 0; active < 2; active++)
+            for (int rsa = 0; rsa < 2; rsa++) {
+                if (i == 1 && !active)
+                    continue; /* there the plain server's order decides */
+                fair_weather();
+                make_end_and_plain(&(struct plain_settings){
+                    .active = active, .profiles = cases[i].profiles, .rsa_bits = rsa ? 2048 : 0});
+                run();
+                assert_same_as_plain(cases[i].suite);
+                free_ends();
+            }
+}
+
+static void understands_old_openssl(void **state)
+{
+    (void)state;
+    static const struct plain_settings cases[] = {
+        {.ciphers = "ECDHE-ECDSA-AES128-SHA", .profiles = "SRTP_AEAD_AES_256_GCM"},
+        {.ciphers = "ECDHE-ECDSA-AES128-GCM-SHA256", .profiles = "SRTP_AEAD_AES_256_GCM"},
+        {.ciphers = "ECDHE-ECDSA-CHACHA20-POLY1305",
+         .profiles = "SRTP_AEAD_AES_256_GCM",
+         .groups = "P-384:P-256"},
+        {.profiles = "SRTP_AEAD_AES_256_GCM", .options = (long)SSL_OP_NO_EXTENDED_MASTER_SECRET},
+        {.ciphers = "ECDHE-RSA-AES128-SHA", .profiles = "SRTP_AEAD_AES_256_GCM", .rsa_bits = 2048},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int active = 0; active < 2; active++) {
+            struct plain_settings is = cases[i];
+            if (is.rsa_bits && active)
+                continue; /* our certificate is none of RSA's */
+            is.active = active;
+            fair_weather();
+            make_end_and_plain(&is);
+            harm = lose_last_flight;
+            run();
+            assert_same_as_plain(KG_SRTP_AEAD_AES_256_GCM);
+            free_ends();
+        }
+}
+
+static void refuses_weak_peers_with_a_sentence(void **state)
+{
+    (void)state;
+    static const struct {
+        struct plain_settings is;
+        const char *client, *server; /* what is said of such a client, and of such a server */
+    } cases[] = {
+        {{.version = DTLS1_VERSION, .profiles = "SRTP_AEAD_AES_256_GCM", .ciphers = "ALL:@SECLEVEL=0"},
+         "does not speak DTLS 1.2",
+         "does not speak DTLS 1.2"},
+        {{.profiles = NULL}, "use_srtp", "use_srtp"},
+        {{.ciphers = "eNULL:@SECLEVEL=0", .profiles = "SRTP_AEAD_AES_256_GCM"},
+         "no cipher suite that is allowed",
+         "did not answer"},
+        {{.ciphers = "aNULL:@SECLEVEL=0", .profiles = "SRTP_AEAD_AES_256_GCM"},
+         "no cipher suite that is allowed",
+         "did not answer"},
+        {{.ciphers = "AES128-SHA", .profiles = "SRTP_AEAD_AES_256_GCM", .rsa_bits = 2048},
+         "no cipher suite that is allowed",
+         "did not answer"},
+        {{.no_certificate = true, .profiles = "SRTP_AEAD_AES_256_GCM"},
+         "showed no certificate",
+         "did not answer"},
+        {{.rsa_bits = 1024, .profiles = "SRTP_AEAD_AES_256_GCM"}, "too small", "too small"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int active = 0; active < 2; active++) {
+            struct plain_settings is = cases[i].is;
+            is.active = active;
+            fair_weather();
+            make_end_and_plain(&is);
+            run();
+            assert_no_keys(end[1], active ? cases[i].client : cases[i].server);
+            free_ends();
+        }
+}
+
+/* A ClientHello of two datagrams: the first has the cookie, whichever comes first. */
+static void understands_a_long_hello(void **state)
+{
+    (void)state;
+    for (unsigned seed = 0; seed < 50; seed++) {
+        fair_weather();
+        random_state = seed;
+        weather.late = seed > 0 ? 50 : 0;
+        weather.twice = seed > 0 ? 30 : 0;
+        make_end_and_plain(&(struct plain_settings){
+            .active = true, .profiles = "SRTP_AEAD_AES_256_GCM", .hello_bytes = seed % 2 ? 1500 : 4000});
+        run();
+        assert_same_as_plain(KG_SRTP_AEAD_AES_256_GCM);
         free_ends();
     }
 }
@@ -270,7 +393,18 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(agrees_on_keys),
         cmocka_unit_test(agrees_in_any_weather),
+        cmocka_unit_test(agrees_in_small_datagrams),
+        cmocka_unit_test(gives_up_when_nobody_answers),
+        cmocka_unit_test(gives_up_when_the_clock_is_put_back),
+        cmocka_unit_test(repeats_its_last_flight),
+        cmocka_unit_test(both_begin),
         cmocka_unit_test(wrong_certificate_makes_no_keys),
+        cmocka_unit_test(every_hash_counts_and_the_strongest_decides),
+        cmocka_unit_test(keys_go_when_the_fingerprint_changes),
+        cmocka_unit_test(understands_openssl),
+        cmocka_unit_test(understands_old_openssl),
+        cmocka_unit_test(understands_a_long_hello),
+        cmocka_unit_test(refuses_weak_peers_with_a_sentence),
     };
     return cmocka_run_group_tests(tests, make_identities, free_identities);
 }
