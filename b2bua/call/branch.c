@@ -27,6 +27,11 @@ struct branch {
     struct kg_trunk *trunk;
     unsigned proofs;
     uint8_t options;
+    uint8_t mux_offered, told[KG_MEDIA_STREAMS_MAX], shape[KG_MEDIA_STREAMS_MAX];
+    struct kg_leg_asks asks;
+    uint8_t secret[32];
+    bool has_secret;
+    struct kg_fingerprint ours;
 };
 
 struct kg_fork {
@@ -79,7 +84,14 @@ static struct branch put_aside(struct kg_leg *leg)
                             .refuses_refer = leg->refuses_refer,
                             .trickles = leg->trickles,
                             .options = leg->options,
-                            .nat = record->nat};
+                            .nat = record->nat,
+                            .mux_offered = leg->mux_offered,
+                            .asks = leg->asks,
+                            .has_secret = leg->has_secret,
+                            .ours = leg->ours};
+    memcpy(branch.told, leg->told, sizeof branch.told);
+    memcpy(branch.shape, leg->shape, sizeof branch.shape);
+    memcpy(branch.secret, leg->secret, sizeof branch.secret);
     return branch;
 }
 
@@ -104,6 +116,13 @@ static void bring(struct kg_leg *leg, const struct branch *branch)
     leg->refuses_refer = branch->refuses_refer;
     leg->trickles = branch->trickles;
     leg->options = branch->options;
+    leg->mux_offered = branch->mux_offered;
+    leg->asks = branch->asks;
+    leg->has_secret = branch->has_secret;
+    leg->ours = branch->ours;
+    memcpy(leg->told, branch->told, sizeof leg->told);
+    memcpy(leg->shape, branch->shape, sizeof leg->shape);
+    memcpy(leg->secret, branch->secret, sizeof leg->secret);
     record->call_id = branch->call_id;
     record->nat = branch->nat;
     record->lost = branch->lost;

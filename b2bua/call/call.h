@@ -17,9 +17,11 @@
 #include "b2bua/call/calls.h"
 #include "b2bua/call/fork.h"
 #include "b2bua/call/fsm.h"
+#include "b2bua/call/habits.h"
 #include "b2bua/call/headers.h"
 #include "b2bua/call/path.h"
 #include "b2bua/call/record.h"
+#include "b2bua/call/secure.h"
 #include "b2bua/call/session_timer.h"
 #include "b2bua/route/failover.h"
 #include "b2bua/route/peers.h"
@@ -53,6 +55,20 @@ struct kg_leg_lines {
     uint8_t mismatch;                  /* its addresses were changed on the way (RFC 8839 4.2.5) */
     uint8_t flows;                     /* in both directions */
     uint8_t use[KG_MEDIA_STREAMS_MAX]; /* enum kg_ice_use */
+    /* What it says of keys (secure.h), and what is done about it. */
+    uint8_t feedback;                         /* AVPF or SAVPF */
+    uint8_t said[KG_MEDIA_STREAMS_MAX];       /* enum kg_shape */
+    uint8_t kind[KG_MEDIA_STREAMS_MAX];       /* enum kg_secure_use */
+    uint8_t setup_said[KG_MEDIA_STREAMS_MAX]; /* enum kg_dtls_setup */
+    uint8_t secure[KG_MEDIA_STREAMS_MAX];     /* enum kg_secure_use */
+    uint8_t setup[KG_MEDIA_STREAMS_MAX];      /* ours */
+    uint8_t sealed;                           /* passes encrypted */
+};
+
+/* In which shapes a peer is asked for media, one after the other until it takes one. */
+struct kg_leg_asks {
+    uint8_t shape[KG_SHAPE_TRIES]; /* enum kg_shape */
+    uint8_t count, at;             /* count 0: not planned yet */
 };
 
 /* The CSeq of a REFER on the leg it came from, and on the other one; 0: none. */
@@ -95,11 +111,18 @@ struct kg_leg {
     struct kg_sdp *sdp;     /* of sdp_pending, parsed */
     struct kg_frame *frame; /* the multipart around it; NULL: none */
     msg_t *made; /* A: the INVITE that kedge made in its name, until it has a dialog (transfer.c) */
-    struct kg_leg_lines lines;          /* as the engine was told last */
-    struct kg_leg_lines agreed;         /* as in sdp_agreed */
-    uint8_t mux_offered;                /* m-lines of our last offer to it that had rtcp-mux */
-    uint8_t told[KG_MEDIA_STREAMS_MAX]; /* enum kg_sdp_ice of what it is sent next, or was sent last */
-    struct kg_media_ice_local ice;      /* kedge's own, should it be this peer's agent; ufrag "": none yet */
+    struct kg_leg_lines lines;           /* as the engine was told last */
+    struct kg_leg_lines agreed;          /* as in sdp_agreed */
+    uint8_t mux_offered;                 /* * m-lines of our last offer to it that had rtcp-mux */
+    uint8_t told[KG_MEDIA_STREAMS_MAX];  /* * enum kg_sdp_ice of what it is sent next, or was sent last */
+    uint8_t shape[KG_MEDIA_STREAMS_MAX]; /* * enum kg_shape of the same */
+    struct kg_leg_asks asks;             /* * */
+    uint8_t secret[32];                  /* * that kedge's keys toward it are made of */
+    bool has_secret;                     /* * */
+    struct kg_fingerprint ours;          /* * of the engine's certificate, as it was told */
+    uint32_t dtls[KG_MEDIA_STREAMS_MAX]; /* hash of what its association is made of; 0: none */
+    uint32_t associations;               /* how often that changed */
+    struct kg_media_ice_local ice;       /* kedge's own, should it be this peer's agent; ufrag "": none yet */
     struct kg_addr seen[2];      /* where the relay found it, first m-line, by component - 1; none: not yet */
     struct kg_sdp_origin origin; /* * of what we send to it */
     bool asked;         /* our INVITE had no SDP: its 2xx has the offer, and the ACK must have the answer */
@@ -147,6 +170,7 @@ struct kg_call {
     int64_t doubt_ms;       /* a BYE from elsewhere than doubt_side's phone is believed then; 0: none */
     struct kg_path path;    /* which way media goes */
     enum kg_path_why why;   /* the same, of the offer/answer under way */
+    enum kg_secure_why secured;
     enum kg_side doubt_side;
     bool parallel; /* contacts of one q are called at once (calls.fork) */
     uint8_t target_count;
@@ -159,7 +183,7 @@ struct kg_call {
     int max_forwards;                /* for B's INVITE */
     int64_t bye_due_ms;              /* a phone's BYE is not done yet, and not later than this; 0: none */
     enum kg_side bye_from;
-    enum kg_policy policy; /* of media; KG_POLICY_DEFAULT: media.policy */
+    enum kg_policy policy;   /* of media; KG_POLICY_DEFAULT: media.policy */
     enum kg_profile profile; /* toward B, by a route; KG_PROFILE_DEFAULT: as B's own setting says */
     /* As `numbers` made them on their way in, unescaped; NULL: as in the INVITE. */
     char *called_number, *caller_number;
@@ -199,6 +223,7 @@ struct kg_calls {
     struct kg_record *recent[KG_RECENT_MAX]; /* ring */
     size_t recent_next;
     struct kg_ending *endings;
+    struct kg_habits *habits;
     uint8_t chance[1024]; /* random bytes not given out yet */
     size_t chance_left;
     sip_content_type_t *content_type; /* application/sdp */
@@ -523,6 +548,45 @@ bool kg_talk_is_absorbed(const struct kg_leg *leg);
 /* New ufrag and pwd of kedge's for that leg, told to the engine at once; the next kg_talk_text of the leg is
  * kedge's own offer with them, made of what the other side agreed to. For KG_EV_RENEW. */
 void kg_talk_renew(struct kg_leg *leg);
+
+/* ---- talk_secure.c: what keys add to that ---- */
+/* What `sdp` of the leg says of keys, into leg->lines. */
+void kg_talk_note_keys(struct kg_leg *leg, const struct kg_sdp *sdp, uint8_t count);
+/* 0, or EINVAL and a sentence: an offer that nobody could answer, an answer that does not fit what kedge
+ * offered. */
+int kg_talk_check_keys(struct kg_leg *leg, const struct kg_sdp *sdp, bool answers, char *error, size_t size);
+/* Decides for m-line i of both sides, as kg_talk_decide: fills lines.secure, shape and the rest. True if the
+ * engine knows other things of the other side than it should. */
+bool kg_talk_decide_keys(struct kg_leg *leg, uint8_t i, enum kg_apply purpose);
+/* The m-line does not pass as it came, or is not to. */
+bool kg_talk_is_terminated(const struct kg_call *call, uint8_t i);
+/* B: in which shapes the contact in front is offered media; shape and told are of the one that is its turn.
+ */
+void kg_talk_aim(struct kg_leg *leg);
+void kg_talk_aim_keys(struct kg_leg *leg, uint8_t i);
+/* The contact in front refused with `status`: true if that may be due to the shape and another one is left.
+ */
+bool kg_talk_next_shape(struct kg_leg *leg, int status);
+/* It took the one whose turn it was. */
+void kg_talk_learn_shape(struct kg_leg *leg);
+/* The caller's offer shows what it takes. */
+void kg_talk_learn_offer(const struct kg_leg *leg);
+/* Other keys of kedge's toward it, from its next text on. */
+void kg_talk_new_keys(struct kg_leg *leg);
+/* kedge's keys in the text for leg's peer. False: what the other side wrote stays. Forget them afterwards. */
+#define KG_TLS_ID     41
+#define KG_OUR_CRYPTO 5
+struct kg_talk_keys {
+    struct kg_sdp_our_keys sdp;
+    struct kg_sdp_crypto crypto[KG_OUR_CRYPTO];
+    char tls_id[KG_TLS_ID];
+};
+bool kg_talk_write_keys(struct kg_leg *leg, uint8_t line, bool answers, struct kg_talk_keys *out);
+void kg_talk_forget_keys(struct kg_talk_keys *keys, size_t count);
+/* What the engine is told: side's streams point into out. Clear them afterwards. */
+void kg_talk_fill_keys(struct kg_leg *leg, const struct kg_sdp *sdp, struct kg_media_side *side,
+                       struct kg_media_secure out[static KG_MEDIA_STREAMS_MAX]);
+void kg_talk_clear_keys(struct kg_media_side *side);
 
 /* ---- talk_trickle.c: candidates that come one after the other ---- */
 /* An INFO with application/trickle-ice-sdpfrag came from leg's peer: its candidates go to the engine. */

@@ -105,7 +105,8 @@ struct kg_calls *kg_calls_new(struct kg_server *server)
     calls->content_type = sip_content_type_make(calls->home, "application/sdp");
     calls->allow = sip_allow_make(calls->home, ALLOW);
     calls->timer = su_timer_create(su_root_task(server->root), TICK_MS);
-    if (!calls->content_type || !calls->allow || !calls->timer) {
+    calls->habits = kg_habits_new();
+    if (!calls->content_type || !calls->allow || !calls->timer || !calls->habits) {
         kg_calls_free(calls);
         return NULL;
     }
@@ -136,6 +137,7 @@ void kg_calls_free(struct kg_calls *calls)
         kg_record_free(calls->recent[i]);
     if (calls->timer)
         su_timer_destroy(calls->timer);
+    kg_habits_free(calls->habits);
     su_home_deinit(calls->home);
     free(calls);
 }

@@ -103,7 +103,25 @@ static bool is_update_unknown(const nta_outgoing_t *orq, int status)
     return nta_outgoing_method(orq) == sip_method_update && (status == 405 || status == 501);
 }
 
-static void offer_longer(struct kg_leg *leg, nta_outgoing_t *refused);
+static void offer_anew(struct kg_leg *leg, nta_outgoing_t *refused);
+
+/* It is the INVITE that begins the call. */
+static bool is_first(const struct kg_leg *leg, const nta_outgoing_t *orq)
+{
+    return leg->side == KG_SIDE_B && leg->call->fsm.state == KG_CALL_CALLING && !leg->call->fsm.late &&
+           nta_outgoing_method(orq) == sip_method_invite;
+}
+
+/* What the contact said before it refused is no answer to what it is asked next. */
+static void forget_answers(struct kg_leg *leg)
+{
+    const char *call_id = leg->call->record->leg[leg->side].call_id;
+    const sip_t *early = kg_early_newest(leg);
+    if (early && call_id && strcmp(early->sip_call_id->i_id, call_id) == 0)
+        kg_talk_forget(leg);
+    if (call_id)
+        kg_early_forget_call(leg, call_id);
+}
 
 /* ---- proofs to a trunk ---- */
 
@@ -211,6 +229,8 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
                                                    .sdp = sdp,
                                                    .reliable = sip && kg_reliable_is(sip)});
     } else if (status < 300) {
+        if (is_first(leg, orq))
+            kg_talk_learn_shape(leg);
         kg_branch_win(leg);
         on_answered(leg, sip);
         kg_session_heard(leg, sip);
@@ -223,7 +243,10 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
             leg->allows_update = false;
             kg_out_update(leg);
         } else if (wanted && kg_session_too_short(leg, sip)) {
-            offer_longer(leg, orq);
+            offer_anew(leg, orq);
+        } else if (wanted && is_first(leg, orq) && kg_talk_next_shape(leg, status)) {
+            forget_answers(leg);
+            offer_anew(leg, orq);
         } else {
             kg_branch_fail(leg, status, NULL, orq);
         }
@@ -259,6 +282,8 @@ static int take_target(struct kg_leg *leg, const sip_t *sip, struct kg_call_targ
     free(leg->sdp_agreed); /* with another contact, before the answer */
     leg->sdp_agreed = NULL;
     leg->agreed = (struct kg_leg_lines){0};
+    leg->asks = (struct kg_leg_asks){0};
+    kg_talk_new_keys(leg);
     kg_leg_set_flow(leg, &target->flow);
     leg->peer = target->peer;
     leg->pbx = call->record->leg[leg->side].pbx = target->pbx;
@@ -430,13 +455,14 @@ static const char *send_first(struct kg_leg *leg, const sip_t *sip, unsigned n)
     char *history = target->diverted ? kg_redirect_headers(leg, sip, n) : NULL;
     const char *service_route = leg->trunk ? kg_trunk_service_route(leg->trunk) : NULL; /* RFC 3608 */
     struct first first = {service_route ? service_route : target->path, history};
+    kg_talk_aim(leg);
     const char *problem = send_offer(leg, sip, FIRST, first);
     free(history);
     return problem;
 }
 
-/* The same once more: its session was too short for the peer (RFC 4028 7.3). */
-static void offer_longer(struct kg_leg *leg, nta_outgoing_t *refused)
+/* The same once more: its session was too short for the peer (RFC 4028 7.3), or its shape was refused. */
+static void offer_anew(struct kg_leg *leg, nta_outgoing_t *refused)
 {
     struct kg_leg *from = &leg->call->leg[kg_other_side(leg->side)];
     msg_t *sent = nta_outgoing_getrequest(refused);

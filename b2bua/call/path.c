@@ -36,6 +36,8 @@ const char *kg_path_why_text(enum kg_path_why why)
         [KG_WHY_BOTH_APART] =
             "both sides do ICE, but each began it with kedge; they may be steered to each other "
             "later",
+        [KG_WHY_TERMINATED] =
+            "both sides do ICE, but secure their media differently, so kedge has to stand between them",
         [KG_WHY_FELL_BACK] = "the path between the phones was lost, so kedge's ports join them again",
     };
     return text[why];
@@ -63,7 +65,7 @@ static enum kg_path_why why_anchored(const struct kg_path_rules *rules, const st
     if (rules->apart)
         return KG_WHY_FELL_BACK;
     if (a && b)
-        return KG_WHY_BOTH_APART;
+        return facts->terminated ? KG_WHY_TERMINATED : KG_WHY_BOTH_APART;
     if (facts->mismatch[KG_SIDE_A])
         return KG_WHY_CALLER_MISMATCH;
     if (facts->mismatch[KG_SIDE_B])
@@ -88,7 +90,7 @@ struct kg_path_line kg_path_offer(const struct kg_path_rules *rules, const struc
         return line;
     bool legacy = facts->known[to] && facts->enabled[to] && facts->use[to] == KG_ICE_UNUSED;
     bool agent = facts->use[to] == KG_ICE_AGENT && !rules->upgrade;
-    if (facts->ice[from] && may_steer(rules) && !legacy && !agent) {
+    if (facts->ice[from] && may_steer(rules) && !legacy && !agent && !facts->terminated) {
         line.text[to] = KG_SDP_ICE_KEEP;
         /* An upgrade changes nothing in the engine before its answer: make before break. */
         line.use[from] = rules->upgrade ? facts->use[from] : KG_ICE_STEER;
@@ -98,7 +100,7 @@ struct kg_path_line kg_path_offer(const struct kg_path_rules *rules, const struc
     }
     if (legacy)
         line.text[to] = KG_SDP_ICE_NONE;
-    else if (facts->use[to] != KG_ICE_UNUSED || !rules->trusted[to])
+    else if (facts->use[to] != KG_ICE_UNUSED || !rules->trusted[to] || facts->web[to])
         line.text[to] = KG_SDP_ICE_OURS;
     /* Who was steered to `from` has nobody left to do ICE with but kedge. */
     line.use[to] = facts->use[to] == KG_ICE_UNUSED ? KG_ICE_UNUSED : KG_ICE_AGENT;

@@ -47,6 +47,7 @@ enum kg_path_why {
     KG_WHY_STEER_ONLY_CALLEE,
     KG_WHY_BOTH_APART,
     KG_WHY_FELL_BACK,
+    KG_WHY_TERMINATED,
     KG_WHY_COUNT
 };
 /* A sentence without capital and full stop; constant. */
@@ -68,6 +69,9 @@ struct kg_path_facts {
     bool mismatch[2]; /* ... or says a=ice-mismatch (RFC 8839 5.6) */
     uint8_t use[2];   /* enum kg_ice_use as agreed before; KG_ICE_UNUSED at first */
     uint8_t told[2];  /* enum kg_sdp_ice of the text that side was sent last */
+    bool terminated;  /* kedge is the end of its security, or is to be (secure.h): it has to stand between the
+                         two */
+    bool web[2];      /* the side is offered WebRTC, which has no media without ICE */
 };
 struct kg_path_line {
     uint8_t use[2];  /* enum kg_ice_use */

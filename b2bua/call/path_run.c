@@ -108,7 +108,8 @@ void kg_path_agreed(struct kg_call *call)
             continue;
         lines++;
         event.steered |= a->use[i] == KG_ICE_STEER && b->use[i] == KG_ICE_STEER;
-        event.both &= a->use[i] == KG_ICE_AGENT && b->use[i] == KG_ICE_AGENT;
+        event.both &=
+            a->use[i] == KG_ICE_AGENT && b->use[i] == KG_ICE_AGENT && a->secure[i] == KG_SECURE_PASS;
     }
     event.both &= lines > 0;
     kg_path_event(call, &event);

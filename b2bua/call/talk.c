@@ -57,7 +57,7 @@ static int check_answer(struct kg_leg *leg, const struct kg_sdp *answer, char *e
     const struct kg_sdp *offer = kg_talk_said(&leg->call->leg[kg_other_side(leg->side)], &made);
     int failed = offer ? kg_sdp_check_answer(offer, answer, error, size) : 0;
     kg_sdp_free(made);
-    return failed;
+    return failed ? failed : kg_talk_check_keys(leg, answer, true, error, size);
 }
 
 static struct kg_sdp *parse(const sip_t *sip, char *error, size_t size)
@@ -83,7 +83,8 @@ enum kg_sdp_found kg_talk_take(struct kg_leg *leg, const sip_t *sip, char *error
         sip->sip_request && sip->sip_request->rq_method != sip_method_ack &&
         sip->sip_request->rq_method != sip_method_prack; /* of who offered, it is one all the same */
     bool is_answer = !may_offer && offerer(leg->call) != leg->side;
-    if (is_answer && check_answer(leg, sdp, error, size) != 0) {
+    if (is_answer ? check_answer(leg, sdp, error, size) != 0
+                  : kg_talk_check_keys(leg, sdp, false, error, size) != 0) {
         kg_sdp_free(sdp);
         return KG_SDP_BAD;
     }
@@ -165,6 +166,7 @@ static int describe(struct kg_leg *leg, const struct kg_sdp *sdp, struct kg_medi
         lines->mismatch |= kg_sdp_ice_is_mismatch(sdp, i) ? bit : 0;
         lines->flows |= stream->direction == KG_SENDRECV ? bit : 0;
     }
+    kg_talk_note_keys(leg, sdp, out->stream_count);
     return 0;
 }
 
@@ -180,8 +182,10 @@ void kg_talk_recall(struct kg_leg *leg)
 }
 
 /* What was decided goes into the descriptions. */
-static void set_use(const struct kg_leg *leg, struct kg_media_side *side)
+static void set_use(struct kg_leg *leg, const struct kg_sdp *sdp, struct kg_media_side *side,
+                    struct kg_media_secure keys[static KG_MEDIA_STREAMS_MAX])
 {
+    kg_talk_fill_keys(leg, sdp, side, keys);
     const struct kg_leg *other = &leg->call->leg[kg_other_side(leg->side)];
     for (uint8_t i = 0; i < side->stream_count; i++) {
         side->stream[i].ice_use = leg->lines.use[i];
@@ -318,6 +322,7 @@ static void offer_ourselves(struct kg_call *call, struct kg_media_change *change
 
 /* What a side said last, with what was decided since; its lines stay as they are. */
 static struct kg_sdp *describe_again(struct kg_leg *other, struct kg_media_side *side,
+                                     struct kg_media_secure keys[static KG_MEDIA_STREAMS_MAX],
                                      struct kg_media_change *change)
 {
     struct kg_sdp *made;
@@ -325,7 +330,7 @@ static struct kg_sdp *describe_again(struct kg_leg *other, struct kg_media_side 
     const struct kg_sdp *sdp = kg_talk_said(other, &made);
     if (sdp && describe(other, sdp, side) == 0) {
         other->lines = lines;
-        set_use(other, side);
+        set_use(other, sdp, side, keys);
         for (uint8_t i = 0; i < side->stream_count; i++)
             side->stream[i].rtcp_mux &= lines.mux >> i & 1;
         change->side[other->side] = side;
@@ -340,6 +345,7 @@ void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action)
     struct kg_leg *leg = &call->leg[action->side];
     struct kg_leg *other = &call->leg[kg_other_side(action->side)];
     struct kg_media_side side[2];
+    struct kg_media_secure keys[2][KG_MEDIA_STREAMS_MAX];
     struct kg_sdp *made = NULL;
     memset(side, 0, sizeof side);
     struct kg_leg_lines before = leg->lines;
@@ -352,11 +358,13 @@ void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action)
         kg_path_note_side(leg, leg->sdp, &side[leg->side]);
         if (kg_sdp_offers_tcp(leg->sdp))
             kg_record_note(call->record, KG_NOTE_TCP, leg->side, NULL);
-        set_use(leg, &side[leg->side]);
-        if (action->purpose == KG_APPLY_UPGRADE) /* make before break: the engine hears of it at the answer */
+        if (action->purpose ==
+            KG_APPLY_UPGRADE) { /* make before break: the engine hears of it at the answer */
             memcpy(leg->lines.use, before.use, sizeof before.use);
-        else
+        } else {
+            set_use(leg, leg->sdp, &side[leg->side], keys[leg->side]);
             change.side[leg->side] = &side[leg->side];
+        }
         /* Before B's first INVITE its leg has no flow yet: the contact that is tried first has. */
         struct kg_leg first = *other;
         if (!kg_addr_is_set(&first.flow.local) && call->target_count > 0)
@@ -368,9 +376,11 @@ void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action)
             change.bind[leg->side] = leg->placed;
         }
         if (changed)
-            made = describe_again(other, &side[other->side], &change);
+            made = describe_again(other, &side[other->side], keys[other->side], &change);
         offer_ourselves(call, &change, leg->side == KG_SIDE_A ? &first.flow.remote : &leg->flow.remote);
         failed = kg_talk_send(call, &change, action->seq);
+        kg_talk_clear_keys(&side[0]);
+        kg_talk_clear_keys(&side[1]);
     }
     kg_sdp_free(made);
     if (failed) {
@@ -387,6 +397,7 @@ void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action)
 void kg_talk_restore(struct kg_call *call)
 {
     struct kg_media_side side[2];
+    struct kg_media_secure keys[2][KG_MEDIA_STREAMS_MAX];
     struct kg_media_change change = {.answered = call->fsm.state != KG_CALL_CALLING};
     struct kg_sdp *made[2];
     kg_talk_keep_restart(call);
@@ -394,25 +405,29 @@ void kg_talk_restore(struct kg_call *call)
     memset(side, 0, sizeof side);
     for (int i = 0; i < 2; i++) {
         struct kg_leg *leg = &call->leg[i];
-        made[i] = describe_again(leg, &side[i], &change);
+        made[i] = describe_again(leg, &side[i], keys[i], &change);
         if (change.side[i])
             change.bind[i] = bind_host(leg, &side[i]);
         change.ice[i] = leg->ice;
     }
     kg_talk_send(call, &change, 0);
-    kg_sdp_free(made[0]);
-    kg_sdp_free(made[1]);
+    for (int i = 0; i < 2; i++) {
+        kg_talk_clear_keys(&side[i]);
+        kg_sdp_free(made[i]);
+    }
 }
 
 void kg_talk_tell(struct kg_leg *leg)
 {
     struct kg_media_side side;
+    struct kg_media_secure keys[KG_MEDIA_STREAMS_MAX];
     struct kg_media_change change = {.answered = leg->call->fsm.state == KG_CALL_TALK};
     memset(&side, 0, sizeof side);
-    struct kg_sdp *made = describe_again(leg, &side, &change);
+    struct kg_sdp *made = describe_again(leg, &side, keys, &change);
     if (change.side[leg->side])
         kg_path_note_side(leg, made ? made : leg->sdp, &side);
     kg_talk_send(leg->call, &change, 0);
+    kg_talk_clear_keys(&side);
     kg_sdp_free(made);
 }
 
@@ -512,13 +527,36 @@ static struct kg_addr port_for(const struct kg_leg *leg, const struct kg_addr *o
     return at;
 }
 
+/* m-lines that its peer, a browser, is asked for; they have no media without rtcp-mux (RFC 8834 4.4). */
+static uint8_t web_lines(const struct kg_leg *leg)
+{
+    uint8_t lines = 0;
+    for (uint8_t i = 0; i < KG_MEDIA_STREAMS_MAX; i++)
+        lines |= leg->shape[i] == KG_SHAPE_WEB ? (uint8_t)(1u << i) : 0;
+    return lines;
+}
+
+static enum kg_sdp_kind reader_kind(const struct kg_leg *leg)
+{
+    const struct kg_leg *other = &leg->call->leg[kg_other_side(leg->side)];
+    bool terminated = false, from_web = false;
+    for (uint8_t i = 0; i < KG_MEDIA_STREAMS_MAX; i++) {
+        terminated |= leg->shape[i] != KG_SHAPE_AS_IT_CAME;
+        from_web |= other->lines.said[i] == KG_SHAPE_WEB;
+    }
+    if (web_lines(leg))
+        return KG_SDP_WEB;
+    return terminated && from_web ? KG_SDP_LEGACY : KG_SDP_LIKE_WRITER;
+}
+
 char *kg_talk_text(struct kg_leg *leg, size_t *len)
 {
     const struct kg_call *call = leg->call;
     const struct kg_leg *other = &call->leg[kg_other_side(leg->side)];
     struct kg_sdp_local local[KG_MEDIA_STREAMS_MAX];
+    struct kg_talk_keys keys[KG_MEDIA_STREAMS_MAX];
     struct kg_sdp_pruned pruned = {0};
-    struct kg_sdp *made;
+    struct kg_sdp *made, *made_own = NULL;
     const struct kg_sdp *said = kg_talk_said(other, &made);
     char *text = NULL;
     memset(local, 0, sizeof local);
@@ -528,7 +566,9 @@ char *kg_talk_text(struct kg_leg *leg, size_t *len)
     if (leg->fork && call->fsm.state == KG_CALL_CALLING)
         leg->placed = bind_host(leg, NULL);
     /* An offer of ours has rtcp-mux where the other side offered it, an answer where this side did. */
-    uint8_t mux = is_offer ? other->lines.mux : leg->lines.mux;
+    uint8_t mux = is_offer ? other->lines.mux | web_lines(leg) : leg->lines.mux;
+    struct kg_sdp_reader reader = {.kind = reader_kind(leg), .answers = !is_offer};
+    reader.said = reader.kind == KG_SDP_LIKE_WRITER ? NULL : kg_talk_said(leg, &made_own);
     for (uint8_t i = 0; i < call->stream_count; i++) {
         const struct kg_media_local *ours = &call->local[leg->side][i],
                                     *theirs = &call->local[other->side][i];
@@ -554,12 +594,20 @@ char *kg_talk_text(struct kg_leg *leg, size_t *len)
                 line->peer[c].to = leg->seen[c];
         }
         line->mux_agreed = !is_offer && line->rtcp_mux;
+        if (kg_talk_write_keys(leg, i, !is_offer, &keys[i])) {
+            line->keys = KG_SDP_KEYS_OURS;
+            line->ours = &keys[i].sdp;
+        }
     }
     if (is_offer)
         leg->mux_offered = mux;
-    text = kg_sdp_rewrite_within(said, local, call->stream_count, NULL, &leg->origin,
+    text = kg_sdp_rewrite_within(said, local, call->stream_count, &reader, &leg->origin,
                                  budget(leg, is_offer && !is_late(call)), &pruned, len);
     kg_path_note_pruned(leg, &pruned);
+    for (uint8_t i = 0; i < call->stream_count; i++)
+        if (local[i].ours)
+            kg_talk_forget_keys(&keys[i], 1);
+    kg_sdp_free(made_own);
 out:
     kg_sdp_free(made);
     return text;

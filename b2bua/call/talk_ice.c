@@ -56,7 +56,9 @@ static struct kg_path_facts facts_of(const struct kg_call *call, uint8_t i, cons
         facts.mismatch[side] = mismatch[side] || (leg->lines.mismatch >> i & 1);
         facts.use[side] = leg->agreed.use[i];
         facts.told[side] = leg->told[i];
+        facts.web[side] = leg->shape[i] == KG_SHAPE_WEB;
     }
+    facts.terminated = kg_talk_is_terminated(call, i);
     return facts;
 }
 
@@ -137,6 +139,7 @@ bool kg_talk_decide(struct kg_leg *leg, enum kg_apply purpose)
     else if (is_offer(purpose))
         call->restarts = look_for_restart(leg);
     for (uint8_t i = 0; i < KG_MEDIA_STREAMS_MAX; i++) {
+        changed |= kg_talk_decide_keys(leg, i, purpose);
         struct kg_path_facts facts = facts_of(call, i, mismatch);
         struct kg_path_line line = decide_line(&rules, &facts, leg->side, purpose);
         leg->lines.use[i] = line.use[leg->side];
@@ -165,6 +168,19 @@ bool kg_talk_decide(struct kg_leg *leg, enum kg_apply purpose)
         take_role(other, false);
     }
     return changed;
+}
+
+void kg_talk_aim(struct kg_leg *leg)
+{
+    const struct kg_call *call = leg->call;
+    const struct kg_leg *other = &call->leg[kg_other_side(leg->side)];
+    struct kg_path_rules rules = rules_of(call, KG_APPLY_OFFER);
+    const bool mismatch[2] = {says_mismatch(&call->leg[KG_SIDE_A]), says_mismatch(&call->leg[KG_SIDE_B])};
+    for (uint8_t i = 0; other->sdp && i < KG_MEDIA_STREAMS_MAX; i++) {
+        kg_talk_aim_keys(leg, i);
+        struct kg_path_facts facts = facts_of(call, i, mismatch);
+        leg->told[i] = kg_path_offer(&rules, &facts, other->side).text[leg->side];
+    }
 }
 
 bool kg_talk_is_absorbed(const struct kg_leg *leg)
