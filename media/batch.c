@@ -7,11 +7,14 @@
 #include <sys/socket.h>
 
 #include "media/relay_ice.h"
+#include "media/secure.h"
 #include "media/socket.h"
 
 #define SLOTS 8
 /* RTP over Ethernet and a little more; longer datagrams are dropped. */
 #define PACKET_MAX 2048
+/* They may leave with tags and keys' names behind them. libsrtp reads whole words, so slots begin at such. */
+#define PACKET_ROOM ((PACKET_MAX + KG_SRTP_GROWTH + 15) / 16 * 16)
 /* The DSCP is kept, the two ECN bits are not ours to echo (RFC 6679 needs negotiation). */
 #define DSCP_MASK 0xfc
 
@@ -23,7 +26,7 @@ struct kg_batch_slots {
         struct cmsghdr align;
         char bytes[CMSG_SPACE(sizeof(int))];
     } control[SLOTS];
-    uint8_t packet[SLOTS][PACKET_MAX];
+    _Alignas(16) uint8_t packet[SLOTS][PACKET_ROOM];
 };
 
 int kg_batch_init(struct kg_batch *batch)
@@ -99,15 +102,24 @@ static void set_traffic_class(struct kg_flow *out, uint8_t tos)
     out->tos = tos;
 }
 
-bool kg_batch_send_ice(struct kg_relay *relay, int64_t now_ms)
+/* A lost check is sent again by its transaction, a lost handshake message by DTLS. */
+static void send_own(const struct kg_flow *flow, const struct kg_addr *to, const uint8_t *data, size_t len)
 {
-    struct kg_ice_out out;
-    for (unsigned i = 0; i < KG_ICE_BURST; i++) {
-        if (!kg_relay_ice_poll(relay, now_ms, &out))
+    if (flow->fd >= 0 && kg_addr_family(to) == (flow->ipv6 ? AF_INET6 : AF_INET))
+        sendto(flow->fd, data, len, MSG_DONTWAIT, &to->sa, kg_addr_len(to));
+}
+
+bool kg_batch_send_own(struct kg_relay *relay, const struct kg_limits *limits, int64_t now_ms)
+{
+    struct kg_ice_out check;
+    struct kg_secure_out handshake;
+    for (unsigned i = 0; i < KG_OWN_BURST; i++) {
+        if (kg_relay_ice_poll(relay, now_ms, &check))
+            send_own(check.flow, check.to, check.data, check.len);
+        else if (kg_secure_poll(relay, limits, now_ms, &handshake))
+            send_own(handshake.flow, &handshake.to, handshake.data, handshake.len);
+        else
             return true;
-        /* A lost check is sent again by its transaction. */
-        if (out.flow->fd >= 0 && kg_addr_family(out.to) == (out.flow->ipv6 ? AF_INET6 : AF_INET))
-            sendto(out.flow->fd, out.data, out.len, MSG_DONTWAIT, &out.to->sa, kg_addr_len(out.to));
     }
     return false;
 }
@@ -117,21 +129,24 @@ void kg_batch_relay(struct kg_batch *batch, struct kg_flow *flow, const struct k
 {
     struct kg_batch_slots *s = batch->slots;
     int count = recvmmsg(flow->fd, s->in, SLOTS, MSG_DONTWAIT, NULL);
+    struct kg_relay *relay = flow->leg->stream->relay;
     struct kg_flow *out = NULL;
     unsigned queued = 0;
     for (int i = 0; i < count; i++) {
         struct msghdr *header = &s->in[i].msg_hdr;
-        size_t len = s->in[i].msg_len;
+        struct kg_datagram datagram = {.data = s->packet[i],
+                                       .len = s->in[i].msg_len,
+                                       .room = sizeof s->packet[i],
+                                       .source = &s->from[i]};
         uint8_t tos = traffic_class(header);
         bool whole = !(header->msg_flags & MSG_TRUNC);
         header->msg_namelen = sizeof s->from[i];
         header->msg_controllen = sizeof s->control[i];
         const struct kg_addr *to;
-        struct kg_flow *next =
-            whole ? kg_relay_packet(flow, s->packet[i], len, &s->from[i], limits, now_us, &to) : NULL;
+        struct kg_flow *next = whole ? kg_relay_packet(flow, &datagram, limits, now_us, &to) : NULL;
         if (next == NULL) {
-            if (flow->ice && flow->leg->stream->relay->ice->touched)
-                kg_batch_send_ice(flow->leg->stream->relay, now_us / 1000);
+            if (relay->touched)
+                kg_batch_send_own(relay, limits, now_us / 1000);
             continue;
         }
         if (queued > 0 && (next != out || next->tos != tos)) {
@@ -141,7 +156,7 @@ void kg_batch_relay(struct kg_batch *batch, struct kg_flow *flow, const struct k
         out = next;
         set_traffic_class(out, tos);
         s->to[queued] = *to;
-        s->out_vec[queued] = (struct iovec){s->packet[i], len};
+        s->out_vec[queued] = (struct iovec){datagram.data, datagram.len};
         s->out[queued++].msg_hdr.msg_namelen = kg_addr_len(to);
     }
     if (queued > 0)

@@ -18,9 +18,9 @@ void kg_batch_free(struct kg_batch *batch);
 /* Reads what waits on flow->fd, up to one batch, and relays it. */
 void kg_batch_relay(struct kg_batch *batch, struct kg_flow *flow, const struct kg_limits *limits,
                     int64_t now_us);
-/* Sends what ICE has to say for this relay, at most KG_ICE_BURST datagrams: the rest is due at once again.
- * False: there may be more. */
-#define KG_ICE_BURST 64
-bool kg_batch_send_ice(struct kg_relay *relay, int64_t now_ms);
+/* Sends what ICE and DTLS have to say for this relay, at most KG_OWN_BURST datagrams: the rest is due at once
+ * again. False: there may be more. */
+#define KG_OWN_BURST 64
+bool kg_batch_send_own(struct kg_relay *relay, const struct kg_limits *limits, int64_t now_ms);
 
 #endif

@@ -1,5 +1,7 @@
 #include "media/demux.h"
 
+#include "conf/bytes.h"
+
 enum kg_packet_kind kg_demux(const uint8_t *data, size_t len)
 {
     if (len == 0)
@@ -20,4 +22,13 @@ enum kg_packet_kind kg_demux(const uint8_t *data, size_t len)
     if (first >= 64 && first <= 79)
         return KG_PACKET_TURN_CHANNEL;
     return KG_PACKET_OTHER;
+}
+
+bool kg_demux_is_handshake(const uint8_t *data, size_t len, enum kg_packet_kind kind)
+{
+    enum { RECORD_HEADER = 13, HANDSHAKE = 22, ZRTP_HEADER = 12 };
+    if (kind == KG_PACKET_DTLS)
+        return len > RECORD_HEADER && data[0] == HANDSHAKE && data[1] == 0xfe &&
+               (size_t)kg_read16(data + 11) <= len - RECORD_HEADER;
+    return kind == KG_PACKET_ZRTP && len > ZRTP_HEADER && kg_read32(data + 4) == 0x5a525450; /* "ZRTP" */
 }

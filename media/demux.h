@@ -3,6 +3,7 @@
 #ifndef KG_MEDIA_DEMUX_H
 #define KG_MEDIA_DEMUX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,5 +19,7 @@ enum kg_packet_kind {
 
 /* Says what the bytes claim to be, not that they are valid. */
 enum kg_packet_kind kg_demux(const uint8_t *data, size_t len);
+/* KG_PACKET_DTLS, KG_PACKET_ZRTP: begins as a record of RFC 6347 4.1, a packet of RFC 6189 5. */
+bool kg_demux_is_handshake(const uint8_t *data, size_t len, enum kg_packet_kind kind);
 
 #endif

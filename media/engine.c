@@ -10,8 +10,10 @@
 
 #include "conf/clock.h"
 #include "conf/log.h"
+#include "media/identities.h"
 #include "media/link.h"
 #include "media/session.h"
+#include "media/srtp.h"
 #include "media/worker.h"
 
 #define WORKERS_MAX 64
@@ -26,6 +28,7 @@ struct kg_media_engine {
     uint32_t last_beat[WORKERS_MAX];
     unsigned worker_count;
     struct kg_avoid avoid;
+    struct kg_identities identities;
     struct kg_arena *arena;
     struct kg_sessions *sessions;
     struct kg_link *link;
@@ -63,6 +66,8 @@ static void on_beat(evutil_socket_t fd, short what, void *ctx)
     (void)fd;
     (void)what;
     bool all = true;
+    if (kg_identities_renew(&engine->identities, kg_mono_ms()))
+        kg_link_set_identity(engine->link, kg_identities_fingerprint(&engine->identities));
     for (unsigned i = 0; i < engine->worker_count; i++) {
         uint32_t beat = kg_worker_beat(engine->worker[i]);
         all &= beat != engine->last_beat[i];
@@ -122,6 +127,7 @@ static int start_workers(struct kg_media_engine *engine, const struct kg_config 
                 .consent_expiry_ms = config->ice.consent_expiry_ms,
                 .avoid = engine->avoid.addr,
                 .avoid_count = engine->avoid.count},
+        .dtls_secret = engine->identities.secret,
     };
     while (engine->worker_count < count) {
         struct kg_worker *worker = kg_worker_new(engine->worker_count, &limits, engine->wake_fd);
@@ -142,7 +148,12 @@ static int build(struct kg_media_engine *engine, const struct kg_config *config,
         return ENOMEM;
     if (engine->wake_fd < 0 || engine->stop_fd < 0)
         return errno;
-    int error = start_workers(engine, config);
+    int error = kg_srtp_init();
+    if (error != 0)
+        return error;
+    if (!kg_identities_renew(&engine->identities, kg_mono_ms()))
+        return ENOMEM;
+    error = start_workers(engine, config);
     if (error != 0)
         return error;
     uint64_t instance;
@@ -150,7 +161,7 @@ static int build(struct kg_media_engine *engine, const struct kg_config *config,
     engine->link = kg_link_new(engine->base, listen_fd, instance, engine->arena);
     struct kg_sessions_handlers handlers = {kg_link_report, kg_link_event, kg_link_wake_soon, engine->link};
     engine->sessions = kg_sessions_new(config, engine->worker, engine->worker_count, &handlers, engine->arena,
-                                       &engine->avoid);
+                                       &engine->avoid, &engine->identities);
     engine->wake = event_new(engine->base, engine->wake_fd, EV_READ | EV_PERSIST, on_notices, engine);
     engine->stop = event_new(engine->base, engine->stop_fd, EV_READ | EV_PERSIST, on_stop, engine);
     engine->beat = event_new(engine->base, -1, EV_PERSIST, on_beat, engine);
@@ -161,6 +172,7 @@ static int build(struct kg_media_engine *engine, const struct kg_config *config,
     if (event_add(engine->wake, NULL) != 0 || event_add(engine->stop, NULL) != 0 ||
         event_add(engine->beat, &every) != 0)
         return ENOMEM;
+    kg_link_set_identity(engine->link, kg_identities_fingerprint(&engine->identities));
     kg_link_serve(engine->link, engine->sessions);
     return 0;
 }
@@ -214,6 +226,7 @@ void kg_media_engine_free(struct kg_media_engine *engine)
     for (unsigned i = 0; i < engine->worker_count; i++)
         kg_worker_free(engine->worker[i]);
     kg_sessions_free(engine->sessions);
+    kg_identities_clear(&engine->identities);
     for (unsigned i = 0; i < WATCHES_MAX; i++)
         free_event(engine->watch[i].event);
     free_event(engine->wake);

@@ -78,6 +78,19 @@ static bool doubt_is_over(struct kg_latch *latch, const struct kg_latch_limits *
     return latch->doubt_packets >= limits->packets && now_ms - latch->doubt_ms >= KG_LATCH_DOUBT_MS;
 }
 
+static enum kg_latch_verdict move(struct kg_latch *latch, const struct kg_addr *source, enum kg_proof proof,
+                                  enum kg_latch_state state, int64_t now_ms)
+{
+    latch->remote = *source;
+    latch->proof = latch->standing = (uint8_t)proof;
+    latch->state = (uint8_t)state;
+    latch->packets = 1;
+    latch->since_ms = latch->last_ms = now_ms;
+    latch->moved_in_sdp = latch->elsewhere = false;
+    latch->doubt = (struct kg_addr){0};
+    return KG_LATCH_MOVED;
+}
+
 enum kg_latch_verdict kg_latch_packet_slow(struct kg_latch *latch, const struct kg_latch_rules *rules,
                                            const struct kg_latch_limits *limits, const struct kg_addr *source,
                                            bool looks_right, int64_t now_ms)
@@ -96,14 +109,27 @@ enum kg_latch_verdict kg_latch_packet_slow(struct kg_latch *latch, const struct 
         return KG_LATCH_REFUSED;
     if (better_possible(rules, rank, source) && !doubt_is_over(latch, limits, rank, source, now_ms))
         return KG_LATCH_REFUSED;
-    latch->remote = *source;
-    latch->proof = latch->standing = (uint8_t)rank;
-    latch->state = limits->packets <= 1 ? KG_LATCH_LOCKED : KG_LATCH_LEARNT;
-    latch->packets = 1;
-    latch->since_ms = latch->last_ms = now_ms;
-    latch->moved_in_sdp = latch->elsewhere = false;
-    latch->doubt = (struct kg_addr){0};
-    return KG_LATCH_MOVED;
+    enum kg_latch_state state = limits->packets <= 1 ? KG_LATCH_LOCKED : KG_LATCH_LEARNT;
+    return move(latch, source, rank, state, now_ms);
+}
+
+enum kg_latch_verdict kg_latch_genuine(struct kg_latch *latch, const struct kg_latch_limits *limits,
+                                       const struct kg_addr *source, bool newest, int64_t now_ms)
+{
+    settle(latch, limits, now_ms);
+    bool known = latch->proof != KG_PROOF_NONE;
+    if (known && kg_latch_same_source(&latch->remote, source)) {
+        latch->last_ms = now_ms;
+        latch->proof = latch->standing = KG_PROOF_SRTP;
+        if (latch->state == KG_LATCH_LEARNT)
+            latch->state = KG_LATCH_LOCKED;
+        return KG_LATCH_ACCEPTED;
+    }
+    if (known && !newest)
+        return KG_LATCH_ACCEPTED;
+    if (!kg_addr_is_usable(source))
+        return KG_LATCH_REFUSED;
+    return move(latch, source, KG_PROOF_SRTP, KG_LATCH_LOCKED, now_ms);
 }
 
 void kg_latch_reopen(struct kg_latch *latch, const struct kg_latch_rules *rules, bool sdp_changed,

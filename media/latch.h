@@ -74,6 +74,11 @@ enum kg_latch_verdict kg_latch_packet_slow(struct kg_latch *latch, const struct 
                                            const struct kg_latch_limits *limits, const struct kg_addr *source,
                                            bool looks_right, int64_t now_ms);
 
+/* A packet whose keys have proven it, and that is no replay. Only one that is `newest` moves the latch, so
+ * that what was delayed on its way from the old place does not bring it back: it is accepted all the same. */
+enum kg_latch_verdict kg_latch_genuine(struct kg_latch *latch, const struct kg_latch_limits *limits,
+                                       const struct kg_addr *source, bool newest, int64_t now_ms);
+
 /* New rules from signalling. sdp_changed: its media address is another one than before. elsewhere: its
  * signalling comes from another host than before, so that SDP may tell an address that it has no more: once
  * the old source is quiet, one at the new host takes over, even from SDP's exact address. */

@@ -6,6 +6,7 @@
 #include "media/relay_ice.h"
 #include "media/rtcp.h"
 #include "media/rtp.h"
+#include "media/secure.h"
 
 static struct kg_leg *other_leg(const struct kg_leg *leg)
 {
@@ -62,7 +63,7 @@ void kg_relay_count_move(struct kg_flow *flow, int64_t gap_ms)
     leg->move_gap_ms = gap_ms < INT32_MAX ? (int32_t)gap_ms : INT32_MAX;
 }
 
-static void moved(struct kg_flow *flow, int64_t now_ms)
+void kg_relay_moved(struct kg_flow *flow, int64_t now_ms)
 {
     struct kg_leg *leg = flow->leg;
     flow->untold = true;
@@ -78,16 +79,22 @@ static void moved(struct kg_flow *flow, int64_t now_ms)
     }
 }
 
-static bool believed(struct kg_flow *in, const struct kg_limits *limits, const struct kg_addr *source,
+/* looks_right: the packet may move the latch. */
+static bool believed(struct kg_flow *in, const struct kg_datagram *d, const struct kg_limits *limits,
                      bool looks_right, int64_t now_ms)
 {
-    switch (kg_latch_packet(&in->latch, &in->rules, &limits->latch, source, looks_right, now_ms)) {
+    enum kg_latch_verdict verdict;
+    if (d->genuine && !in->ice)
+        verdict = kg_latch_genuine(&in->latch, &limits->latch, d->source, looks_right, now_ms);
+    else
+        verdict = kg_latch_packet(&in->latch, &in->rules, &limits->latch, d->source, looks_right, now_ms);
+    switch (verdict) {
     case KG_LATCH_REFUSED:
-        if (!in->ice || !kg_relay_ice_is_proven(in, source, now_ms))
+        if (!in->ice || !kg_relay_ice_is_proven(in, d->source, now_ms))
             return false;
         break;
     case KG_LATCH_MOVED:
-        moved(in, now_ms);
+        kg_relay_moved(in, now_ms);
         break;
     case KG_LATCH_ACCEPTED:
         break;
@@ -113,27 +120,43 @@ static void measure_round_trip(struct kg_leg *leg, const struct kg_rtcp *rtcp, i
     }
 }
 
-static struct kg_flow *relay_rtcp(struct kg_flow *in, const uint8_t *data, size_t len,
-                                  const struct kg_addr *source, const struct kg_limits *limits,
-                                  int64_t now_us)
+/* Is the compound one that we cannot read? SRTCP is opaque but for its first words (RFC 3711 3.4). */
+static bool is_sealed(const struct kg_flow *in)
+{
+    const struct kg_leg_secure *secure = in->leg->secure;
+    return secure ? secure->sealed : in->latch.proof == KG_PROOF_ICE;
+}
+
+/* May this RTCP packet move the latch? Reports come seconds apart, so on a socket of its own one is enough.
+ * On the RTP socket it must come from where RTP was proven, and only what is genuine moves a latch that is
+ * idle. */
+static bool rtcp_moves(const struct kg_flow *in, const struct kg_datagram *d, const struct kg_rtcp *rtcp,
+                       int64_t now_ms)
+{
+    if (d->genuine)
+        return in->rtcp || now_ms - in->latch.last_ms >= KG_LATCH_QUIET_MS;
+    return in->rtcp && rtcp->starts_with_report;
+}
+
+static struct kg_flow *relay_rtcp(struct kg_flow *in, const struct kg_datagram *d,
+                                  const struct kg_limits *limits, int64_t now_us)
 {
     struct kg_rtcp rtcp = {.starts_with_report = false};
-    /* SRTCP is opaque but for its first words (RFC 3711 3.4). It moves nothing. */
-    bool sealed = in->latch.proof == KG_PROOF_ICE && len >= KG_RTCP_HEADER;
-    if (kg_rtcp_parse(data, len, &rtcp) != 0 && !sealed)
+    bool readable = kg_rtcp_parse(d->data, d->len, &rtcp) == 0;
+    if (!readable && (d->len < KG_RTCP_HEADER || !is_sealed(in)))
         return NULL;
-    /* A socket of its own: reports come seconds apart, so one is the whole window. On the RTP socket, RTCP
-     * moves nothing: it must come from where RTP was proven. */
+    if (!readable) /* its type is in the clear */
+        rtcp.starts_with_report = in->leg->secure && (d->data[1] == 200 || d->data[1] == 201);
     struct kg_limits once = *limits;
     if (in->rtcp)
         once.latch.packets = 1;
-    if (!believed(in, &once, source, in->rtcp && rtcp.starts_with_report, now_us / 1000)) {
-        if (in->ice && in->rtcp && len >= KG_RTCP_HEADER)
-            kg_relay_ice_doubt_rtcp(in, kg_read32(data + 4), source, now_us / 1000);
+    if (!believed(in, d, &once, rtcp_moves(in, d, &rtcp, now_us / 1000), now_us / 1000)) {
+        if (in->ice && in->rtcp && d->len >= KG_RTCP_HEADER)
+            kg_relay_ice_doubt_rtcp(in, kg_read32(d->data + 4), d->source, now_us / 1000);
         return NULL;
     }
-    if (limits->on_rtcp && rtcp.starts_with_report)
-        limits->on_rtcp(limits->on_rtcp_ctx, in, source, data, len);
+    if (limits->on_rtcp && readable && rtcp.starts_with_report)
+        limits->on_rtcp(limits->on_rtcp_ctx, in, d->source, d->data, d->len);
     struct kg_leg *to = other_leg(in->leg);
     measure_round_trip(in->leg, &rtcp, now_us);
     if (rtcp.has_sr) {
@@ -145,43 +168,54 @@ static struct kg_flow *relay_rtcp(struct kg_flow *in, const uint8_t *data, size_
     return mux ? &to->rtp : &to->rtcp;
 }
 
-static struct kg_flow *relay_rtp(struct kg_flow *in, const uint8_t *data, size_t len,
-                                 const struct kg_addr *source, const struct kg_limits *limits, int64_t now_us)
+/* Goes on where this sender was, or is a new one: no packet that was late on its way from an older place. */
+static bool is_newest(const struct kg_leg *leg, const struct kg_rtp *rtp)
+{
+    const struct kg_quality *heard = &leg->quality;
+    return !heard->begun || heard->ssrc != rtp->ssrc || (int16_t)(rtp->sequence - heard->highest) > 0;
+}
+
+static struct kg_flow *relay_rtp(struct kg_flow *in, const struct kg_datagram *d, size_t wire_len,
+                                 const struct kg_limits *limits, int64_t now_us)
 {
     struct kg_rtp rtp;
-    if (kg_rtp_parse(data, len, &rtp) != 0)
+    if (kg_rtp_parse(d->data, d->len, &rtp) != 0)
         return NULL;
     struct kg_leg *leg = in->leg;
-    bool locked = in->latch.state == KG_LATCH_LOCKED && kg_latch_same_source(&in->latch.remote, source);
-    if (!believed(in, limits, source, locked || negotiated(leg, rtp.payload_type), now_us / 1000)) {
+    bool locked = in->latch.state == KG_LATCH_LOCKED && kg_latch_same_source(&in->latch.remote, d->source);
+    bool right = d->genuine ? is_newest(leg, &rtp) : locked || negotiated(leg, rtp.payload_type);
+    if (!believed(in, d, limits, right, now_us / 1000)) {
         if (in->ice)
-            kg_relay_ice_doubt(in, &rtp, source, now_us / 1000);
+            kg_relay_ice_doubt(in, &rtp, d->source, now_us / 1000);
         return NULL;
     }
-    count_rtp(leg, &rtp, len, now_us);
+    count_rtp(leg, &rtp, wire_len, now_us);
     return &other_leg(leg)->rtp;
 }
 
-/* DTLS and ZRTP are between the two phones of a steered stream. */
-static struct kg_flow *relay_sealed(struct kg_flow *in, const struct kg_addr *source,
-                                    const struct kg_limits *limits, int64_t now_us)
+/* DTLS and ZRTP between two phones: of a steered stream, or where signalling says that they have keys of
+ * their own. Only there a handshake may be the first that is heard of a phone. */
+static struct kg_flow *relay_sealed(struct kg_flow *in, const struct kg_datagram *d,
+                                    const struct kg_limits *limits, enum kg_packet_kind kind, int64_t now_us)
 {
     struct kg_leg *to = other_leg(in->leg);
-    if (!believed(in, limits, source, false, now_us / 1000))
+    bool ours = in->leg->secure && in->leg->secure->sealed;
+    if ((in->ice != KG_ICE_STEER && !ours) ||
+        !believed(in, d, limits, ours && kg_demux_is_handshake(d->data, d->len, kind), now_us / 1000))
         return NULL;
     return in->rtcp ? &to->rtcp : &to->rtp;
 }
 
-static struct kg_flow *relay_any(struct kg_flow *in, size_t len, const struct kg_addr *source,
+static struct kg_flow *relay_any(struct kg_flow *in, const struct kg_datagram *d,
                                  const struct kg_limits *limits, int64_t now_us)
 {
     struct kg_leg *leg = in->leg;
     int64_t now_ms = now_us / 1000;
-    if (len == 0 || (!in->ice && kg_latch_rank(&in->rules, source) < KG_PROOF_SAME_ADDRESS) ||
-        !believed(in, limits, source, true, now_ms))
+    if (d->len == 0 || (!in->ice && kg_latch_rank(&in->rules, d->source) < KG_PROOF_SAME_ADDRESS) ||
+        !believed(in, d, limits, true, now_ms))
         return NULL;
     leg->packets_in++;
-    leg->bytes_in += len;
+    leg->bytes_in += d->len;
     leg->last_packet_ms = now_ms;
     if (leg->first_packet_ms == 0)
         leg->first_packet_ms = now_ms;
@@ -194,26 +228,39 @@ static bool is_stun(const uint8_t *data, size_t len)
     return len >= KG_STUN_HEADER && data[0] <= 3 && kg_read32(data + 4) == KG_STUN_COOKIE;
 }
 
-struct kg_flow *kg_relay_packet(struct kg_flow *in, const uint8_t *data, size_t len,
-                                const struct kg_addr *source, const struct kg_limits *limits, int64_t now_us,
-                                const struct kg_addr **to)
+/* Where it goes if its source is believed. */
+static struct kg_flow *route(struct kg_flow *in, const struct kg_datagram *d, enum kg_packet_kind kind,
+                             size_t wire_len, const struct kg_limits *limits, int64_t now_us)
+{
+    if (in->leg->stream->any_payload && !in->rtcp)
+        return in->ice && is_stun(d->data, d->len) ? NULL : relay_any(in, d, limits, now_us);
+    if (kind == KG_PACKET_RTCP)
+        return relay_rtcp(in, d, limits, now_us);
+    if (kind == KG_PACKET_RTP && !in->rtcp)
+        return relay_rtp(in, d, wire_len, limits, now_us);
+    if (kind == KG_PACKET_DTLS || kind == KG_PACKET_ZRTP)
+        return relay_sealed(in, d, limits, kind, now_us);
+    return NULL;
+}
+
+struct kg_flow *kg_relay_packet(struct kg_flow *in, struct kg_datagram *d, const struct kg_limits *limits,
+                                int64_t now_us, const struct kg_addr **to)
 {
     struct kg_leg *leg = in->leg;
     struct kg_flow *out = NULL;
+    enum kg_packet_kind kind = kg_demux(d->data, d->len);
+    size_t wire_len = d->len;
+    d->genuine = false;
     if (leg->described && leg->enabled) {
-        enum kg_packet_kind kind = kg_demux(data, len);
-        if (leg->stream->any_payload && !in->rtcp)
-            out = in->ice && is_stun(data, len) ? NULL : relay_any(in, len, source, limits, now_us);
-        else if (kind == KG_PACKET_RTCP)
-            out = relay_rtcp(in, data, len, source, limits, now_us);
-        else if (kind == KG_PACKET_RTP && !in->rtcp)
-            out = relay_rtp(in, data, len, source, limits, now_us);
-        else if (in->ice == KG_ICE_STEER && (kind == KG_PACKET_DTLS || kind == KG_PACKET_ZRTP))
-            out = relay_sealed(in, source, limits, now_us);
+        enum kg_opened opened = leg->secure ? kg_secure_open(in, d, kind, limits, now_us / 1000) : KG_OPEN;
+        if (opened == KG_OPEN_TAKEN)
+            return NULL;
+        if (opened == KG_OPEN)
+            out = route(in, d, kind, wire_len, limits, now_us);
     }
     if (out == NULL) {
-        if (in->ice && is_stun(data, len))
-            return kg_relay_ice_stun(in, data, len, source, limits, now_us / 1000, to);
+        if (in->ice && is_stun(d->data, d->len))
+            return kg_relay_ice_stun(in, d->data, d->len, d->source, limits, now_us / 1000, to);
         leg->dropped++;
         return NULL;
     }
@@ -223,13 +270,15 @@ struct kg_flow *kg_relay_packet(struct kg_flow *in, const uint8_t *data, size_t 
     *to = kg_latch_target(&out->latch, &out->rules);
     if (*to == NULL || kg_addr_family(*to) != (out->ipv6 ? AF_INET6 : AF_INET))
         return NULL;
+    if (to_leg->secure && !kg_secure_seal(out, d, kind))
+        return NULL;
     return out;
 }
 
 void kg_relay_sent(struct kg_flow *out, const uint8_t *data, size_t len)
 {
-    /* checks and handshakes of a steered stream are no media */
-    if (out->rtcp || (out->ice && (out->leg->stream->any_payload ? is_stun(data, len) : data[0] < 128)))
+    /* checks and handshakes between two phones are no media */
+    if (out->rtcp || (out->leg->stream->any_payload ? out->ice && is_stun(data, len) : data[0] < 128))
         return;
     out->leg->packets_out++;
     out->leg->bytes_out += len;

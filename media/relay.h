@@ -8,10 +8,20 @@
 #include <stdint.h>
 
 #include "media/client.h"
+#include "media/deadlines.h"
 #include "media/latch.h"
 #include "media/quality.h"
 
 struct kg_flow;
+
+/* A datagram on its way through: opened, filtered and sealed in place. */
+struct kg_datagram {
+    uint8_t *data;
+    size_t len;
+    size_t room; /* bytes that data may take: KG_SRTP_GROWTH behind the longest that shall pass */
+    const struct kg_addr *source;
+    bool genuine; /* the relay's: the keys of that side have authenticated it, and it is no replay */
+};
 
 struct kg_limits {
     struct kg_latch_limits latch;
@@ -19,6 +29,7 @@ struct kg_limits {
     uint32_t hold_timeout_ms;
     uint32_t unanswered_timeout_ms;
     struct kg_ice_settings ice; /* times; the worker adds randomness */
+    const uint8_t *dtls_secret; /* 32 bytes of the process, for DTLS cookies */
     /* Sees every RTCP packet that is relayed and not encrypted. NULL: nobody wants to. */
     void (*on_rtcp)(void *ctx, const struct kg_flow *in, const struct kg_addr *source, const uint8_t *data,
                     size_t len);
@@ -55,6 +66,7 @@ struct kg_leg {
     uint32_t clock_rate; /* of last_type; 0: unknown or events */
     uint32_t moves;      /* how often RTP's proven address changed in talk */
     struct kg_media_codec *codec;
+    struct kg_leg_secure *secure; /* secure.h; NULL: PASS, and it was never anything else */
     struct kg_flow rtp, rtcp;
     struct kg_quality quality; /* of what arrives from this side */
     uint64_t packets_in, packets_out, bytes_in, bytes_out, dropped;
@@ -84,6 +96,11 @@ struct kg_relay {
     int64_t alive_ms; /* latest accepted packet of any kind, answer, or change of hold */
     int64_t silent_ms;
     struct kg_relay_ice *ice;      /* relay_ice.h; NULL: no side ever spoke of ICE */
+    struct kg_deadline due;        /* in the worker's heap: when ICE or DTLS has something to do by itself */
+    bool secured;                  /* some leg has `secure` */
+    bool touched;                  /* ICE or DTLS may have something to send, or another deadline */
+    bool untold;                   /* there is news for signalling in `ice` or in a leg's `secure` */
+    uint8_t handshakes;            /* datagrams that cost DTLS computations since the worker last looked */
     void *owner;                   /* the control thread's session; opaque here */
     struct kg_relay *next, **prev; /* the worker's list */
 };
@@ -104,13 +121,14 @@ void kg_relay_set_answered(struct kg_relay *relay, bool answered, int64_t now_ms
 void kg_relay_restore(struct kg_flow *flow, const struct kg_addr *remote, enum kg_proof proof,
                       int64_t now_ms);
 
-/* A datagram arrived. Returns the flow to send it from and its address in *to (valid until the next call), or
- * NULL: the packet ends here and is counted. */
-struct kg_flow *kg_relay_packet(struct kg_flow *in, const uint8_t *data, size_t len,
-                                const struct kg_addr *source, const struct kg_limits *limits, int64_t now_us,
-                                const struct kg_addr **to);
+/* A datagram arrived. Returns the flow to send it from, as it is now, and its address in *to (valid until the
+ * next call), or NULL: the packet ends here and is counted. */
+struct kg_flow *kg_relay_packet(struct kg_flow *in, struct kg_datagram *datagram,
+                                const struct kg_limits *limits, int64_t now_us, const struct kg_addr **to);
 /* The datagram was handed to the kernel. */
 void kg_relay_sent(struct kg_flow *out, const uint8_t *data, size_t len);
+/* The latch of this flow moved otherwise than by ICE. */
+void kg_relay_moved(struct kg_flow *flow, int64_t now_ms);
 /* The flow's proven address became another one after so much silence of its side. */
 void kg_relay_count_move(struct kg_flow *flow, int64_t gap_ms);
 

@@ -59,7 +59,7 @@ static void hold(struct kg_flow *flow, const struct kg_addr *remote, int64_t now
     }
     stream->gap_ms[leg->side] = 0;
     kg_latch_restore(latch, remote, KG_PROOF_ICE, now_ms);
-    flow->untold = ice_of(flow)->untold = true;
+    flow->untold = leg->stream->relay->untold = true;
 }
 
 static void release(struct kg_flow *flow)
@@ -102,7 +102,7 @@ static void challenge(struct kg_flow *flow, const struct kg_addr *source, int64_
 {
     const struct kg_leg *leg = flow->leg;
     struct kg_addr bound = kg_relay_ice_bound(flow);
-    ice_of(flow)->touched = true;
+    leg->stream->relay->touched = true;
     if (agent_of(flow))
         kg_ice_challenge(agent_of(flow), leg->stream->index, component_of(flow), &bound, source, now_ms);
     else if (steer_of(flow))
@@ -148,7 +148,7 @@ struct kg_flow *kg_relay_ice_stun(struct kg_flow *in, const uint8_t *data, size_
                                   int64_t now_ms, const struct kg_addr **to)
 {
     struct kg_leg *leg = in->leg;
-    ice_of(in)->touched = true;
+    leg->stream->relay->touched = true;
     if (in->ice == KG_ICE_AGENT) {
         if (!to_agent(in, data, len, source, limits, now_ms))
             leg->dropped++;
@@ -228,7 +228,7 @@ static void take_events(struct kg_relay_ice *ice, unsigned side, int64_t now_ms)
         if (event.type != KG_ICE_EV_STATE || event.stream >= ice->relay->stream_count ||
             ice->stream[event.stream] == NULL)
             continue;
-        ice->state_untold[side] = ice->untold = true;
+        ice->state_untold[side] = ice->relay->untold = true;
         ice->state_stream[side] = event.stream;
         ice->state_reason[side] = event.reason;
     }
@@ -339,7 +339,7 @@ static void find_path(struct kg_stream *stream, struct kg_stream_ice *ice, const
     if (path == ice->path)
         return;
     ice->path = path;
-    ice->path_untold = stream->relay->ice->untold = true;
+    ice->path_untold = stream->relay->untold = true;
 }
 
 /* So long after the latest description, or the answer of the call, ICE counts as over: agents may stop to
@@ -372,7 +372,7 @@ static void find_leavers(struct kg_stream *stream, struct kg_stream_ice *ice, co
         bool left = silence >= limits->ice.consent_expiry_ms &&
                     now_ms - ice->since_ms >= (int64_t)limits->ice.consent_expiry_ms;
         if (left && !ice->left[side])
-            ice->left_untold[side] = relay->ice->untold = true;
+            ice->left_untold[side] = relay->untold = true;
         ice->left[side] = left;
     }
 }

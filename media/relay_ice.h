@@ -10,7 +10,6 @@
 #ifndef KG_MEDIA_RELAY_ICE_H
 #define KG_MEDIA_RELAY_ICE_H
 
-#include "media/deadlines.h"
 #include "media/relay.h"
 #include "media/rtp.h"
 #include "media/steer.h"
@@ -46,7 +45,6 @@ struct kg_stream_ice {
 };
 
 struct kg_relay_ice {
-    struct kg_deadline due; /* in the worker's heap */
     struct kg_relay *relay;
     struct kg_ice_agent *agent[2];
     struct kg_media_ice_local local[2];
@@ -54,8 +52,6 @@ struct kg_relay_ice {
     uint32_t expiry_ms;           /* consent's */
     int64_t borrowed_until_ms[2]; /* by side */
     int64_t answered_ms;          /* 0: not yet */
-    bool touched;                 /* its next deadline may be another one */
-    bool untold;                  /* there is news below, or a latch moved */
     bool state_untold[2];
     uint8_t state_stream[2];
     const char *state_reason[2];

@@ -333,7 +333,7 @@ int kg_relay_change_ice(struct kg_relay *relay, const struct kg_ice_change *chan
     if (error != 0)
         return error;
     struct kg_relay_ice *ice = relay->ice;
-    ice->touched = true;
+    relay->touched = true;
     for (unsigned s = 0; s < 2; s++) {
         if (change->local[s].ufrag[0] != '\0')
             error |= take_local(ice, s, &change->local[s], now_ms);

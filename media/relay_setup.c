@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "media/relay_ice.h"
+#include "media/secure.h"
 
 static const struct kg_addr none;
 
@@ -22,8 +23,10 @@ void kg_stream_free(struct kg_stream *stream)
 {
     if (stream == NULL)
         return;
-    free(stream->leg[0].codec);
-    free(stream->leg[1].codec);
+    for (unsigned side = 0; side < 2; side++) {
+        free(stream->leg[side].codec);
+        kg_leg_secure_free(stream->leg[side].secure);
+    }
     free(stream);
 }
 
@@ -247,6 +250,7 @@ void kg_leg_stats(const struct kg_leg *leg, int64_t now_ms, struct kg_media_stat
         .move_gap_ms = leg->move_gap_ms,
     };
     kg_relay_ice_stats(leg, out);
+    kg_secure_stats(leg, out);
     snprintf(out->kind, sizeof out->kind, "%s", leg->stream->kind);
     if (leg->packets_in > 0 && !leg->stream->any_payload) {
         snprintf(out->codec, sizeof out->codec, "%s", codec_name(leg));

@@ -1,10 +1,11 @@
 #include "media/rtcp.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "conf/bytes.h"
 
-enum { SR = 200, RR = 201, SDES = 202, BYE = 203 };
+enum { SR = 200, RR = 201, SDES = 202, BYE = 203, RTPFB = 205, PSFB = 206 };
 enum { HEADER = 4, SSRC = 4, SENDER_INFO = 20, REPORT_BLOCK = 24 };
 
 static void take_reports(struct kg_rtcp *out, const uint8_t *block, unsigned count)
@@ -87,4 +88,21 @@ int kg_rtcp_parse(const uint8_t *data, size_t len, struct kg_rtcp *out)
     }
     *out = found;
     return 0;
+}
+
+size_t kg_rtcp_without_feedback(uint8_t *data, size_t len)
+{
+    size_t kept = 0;
+    for (size_t at = 0; at + HEADER <= len;) {
+        size_t size = 4 * ((size_t)kg_read16(data + at + 2) + 1);
+        if (size > len - at)
+            return 0;
+        if (data[at + 1] != RTPFB && data[at + 1] != PSFB) {
+            if (kept != at)
+                memmove(data + kept, data + at, size);
+            kept += size;
+        }
+        at += size;
+    }
+    return kept > 0 && (data[1] == SR || data[1] == RR) ? kept : 0;
 }

@@ -36,4 +36,10 @@ struct kg_rtcp {
  * A reduced-size packet (RFC 5506) is valid with starts_with_report false. */
 int kg_rtcp_parse(const uint8_t *data, size_t len, struct kg_rtcp *out);
 
+/* Takes feedback (RFC 4585 6: NACK, PLI, FIR, REMB, transport-cc ...) out of a valid compound, for a side
+ * whose profile knows none; it must ignore other types that it does not know (RFC 3550 6). Returns what is
+ * left in bytes; 0: nothing that may be sent to such a side, which knows no reduced-size RTCP either (RFC
+ * 5506 4.1). */
+size_t kg_rtcp_without_feedback(uint8_t *data, size_t len);
+
 #endif

@@ -11,6 +11,7 @@
 #include "conf/log.h"
 #include "media/ports.h"
 #include "media/relay_ice.h"
+#include "media/secure.h"
 #include "media/socket.h"
 
 /* Commands one request or notice can need on one worker, and some to spare. */
@@ -48,7 +49,8 @@ struct kg_sessions {
     uint32_t slot_count;
     bool waking; /* wake_soon was called */
     struct kg_media_side scratch;
-    struct kg_avoid *avoid; /* the engine's */
+    struct kg_avoid *avoid; /* the engine's, and so are they: */
+    const struct kg_identities *identities;
 };
 
 /* A question to a worker and who asked. */
@@ -88,12 +90,14 @@ void kg_avoid_add(struct kg_avoid *avoid, const struct kg_addr *addr)
 
 struct kg_sessions *kg_sessions_new(const struct kg_config *config, struct kg_worker **workers,
                                     unsigned worker_count, const struct kg_sessions_handlers *handlers,
-                                    struct kg_arena *arena, struct kg_avoid *avoid)
+                                    struct kg_arena *arena, struct kg_avoid *avoid,
+                                    const struct kg_identities *identities)
 {
     struct kg_sessions *s = calloc(1, sizeof *s);
     if (s == NULL)
         return NULL;
     s->avoid = avoid;
+    s->identities = identities;
     s->worker = workers;
     s->worker_count = worker_count;
     s->handlers = *handlers;
@@ -158,6 +162,7 @@ void kg_sessions_configure(struct kg_sessions *s, const Kg__Configure *c)
     }
     limits.ice.avoid = s->avoid->addr;
     limits.ice.avoid_count = s->avoid->count;
+    limits.dtls_secret = s->identities->secret;
     kg_ports_configure(s->ports, (uint16_t)c->port_min, (uint16_t)c->port_max, c->port_quarantine_ms);
     for (unsigned i = 0; i < s->worker_count; i++) {
         struct kg_command *command = calloc(1, sizeof *command);
@@ -449,6 +454,24 @@ static enum kg_media_error add_ice(struct kg_session *session, struct kg_command
     return KG_MEDIA_OK;
 }
 
+/* What the worker needs for keys beside the descriptions. Nothing for a call that has none. */
+static enum kg_media_error add_secure(const struct kg_sessions *s, struct kg_command *command)
+{
+    for (unsigned n = 0; n < 2 * KG_MEDIA_STREAMS_MAX; n++) {
+        unsigned side = n % 2, i = n / 2;
+        const struct kg_media_side *what = command->side[side];
+        const struct kg_media_secure *secure = what && i < what->stream_count ? what->stream[i].secure : NULL;
+        if (secure == NULL || secure->use == KG_SECURE_PASS || secure->use == KG_SECURE_PLAIN)
+            continue;
+        if (command->secure == NULL && (command->secure = calloc(1, sizeof *command->secure)) == NULL)
+            return KG_MEDIA_NO_SOCKETS;
+        command->secure->restored = command->restore != NULL;
+        if (secure->use == KG_SECURE_DTLS)
+            command->secure->identity[side][i] = kg_identities_find(s->identities, &secure->ours);
+    }
+    return KG_MEDIA_OK;
+}
+
 static void list_local(struct kg_sessions *s, const struct kg_session *session, Kg__Reply *reply)
 {
     static Kg__Address nowhere = KG__ADDRESS__INIT;
@@ -491,15 +514,17 @@ void kg_sessions_apply(struct kg_sessions *s, const Kg__Apply *apply, int64_t no
     if (error != KG_MEDIA_OK)
         goto out;
     keep(session, apply);
-    error = add_ice(session, command);
-    if (error != KG_MEDIA_OK)
-        goto out;
-    command->relay = session->relay;
-    command->adopt = created;
     if (!created) { /* made by us: what it holds now is newer than what the client remembers */
         free(command->restore);
         command->restore = NULL;
     }
+    error = add_ice(session, command);
+    if (error == KG_MEDIA_OK)
+        error = add_secure(s, command);
+    if (error != KG_MEDIA_OK)
+        goto out;
+    command->relay = session->relay;
+    command->adopt = created;
     send_command(s, session->worker, command);
     command = NULL;
     list_local(s, session, reply);

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "media/identities.h"
 #include "media/wire.h"
 #include "media/worker.h"
 
@@ -34,7 +35,8 @@ void kg_avoid_add(struct kg_avoid *avoid, const struct kg_addr *addr);
 
 struct kg_sessions *kg_sessions_new(const struct kg_config *config, struct kg_worker **workers,
                                     unsigned worker_count, const struct kg_sessions_handlers *handlers,
-                                    struct kg_arena *arena, struct kg_avoid *avoid);
+                                    struct kg_arena *arena, struct kg_avoid *avoid,
+                                    const struct kg_identities *identities);
 void kg_sessions_free(struct kg_sessions *sessions);
 void kg_sessions_configure(struct kg_sessions *sessions, const Kg__Configure *configure);
 unsigned kg_sessions_count(const struct kg_sessions *sessions);

@@ -69,7 +69,7 @@ static uint16_t get16(const uint8_t *at)
     return (uint16_t)(at[0] << 8 | at[1]);
 }
 
-int kg_srtp_init(void)
+static int install(void)
 {
     if (srtp_init() != srtp_err_status_ok) {
         kg_error("media",
@@ -84,6 +84,14 @@ int kg_srtp_init(void)
         return ENOTSUP;
     }
     return 0;
+}
+
+int kg_srtp_init(void)
+{
+    static int result = -1; /* libsrtp2 does not take its own self-test a second time */
+    if (result < 0)
+        result = install();
+    return result;
 }
 
 struct kg_srtp *kg_srtp_new(void)

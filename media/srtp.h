@@ -28,7 +28,7 @@
 /* An SSRC that authenticated within this is not searched: what fails with it is not its own. */
 #define KG_SRTP_LOST_MS 2000
 
-/* Once per process, before any thread: installs the OpenSSL ciphers and authenticators. 0 or an errno, and
+/* Before any thread; harmless again: installs the OpenSSL ciphers and authenticators. 0 or an errno, and
  * why is logged. */
 int kg_srtp_init(void);
 

@@ -16,6 +16,7 @@
 #include "media/batch.h"
 #include "media/relay_ice.h"
 #include "media/ring.h"
+#include "media/secure.h"
 #include "media/socket.h"
 #include "media/wire.h"
 
@@ -27,8 +28,11 @@
 #define REMIND_MS   10000
 #define REMIND_MAX  3
 #define WORKER_NICE (-5)
-#define ICE_TURNS   64   /* relays whose ICE is served at once by time */
-#define RANDOM_POOL 1024 /* bytes taken from the kernel at once, for transaction ids */
+#define TURNS_MAX   64 /* relays whose ICE and DTLS are served at once by time */
+/* Datagrams of DTLS handshakes in one round, 0.1-0.3 ms each: what comes beyond waits in its socket, so that
+ * packets of other calls do not wait long. */
+#define HANDSHAKES_MAX 8
+#define RANDOM_POOL    1024 /* bytes taken from the kernel at once, for transaction ids */
 
 struct kg_worker {
     pthread_t thread;
@@ -45,7 +49,8 @@ struct kg_worker {
     struct kg_relay *removed;    /* closed; this round's events may still point to them */
     struct kg_command *finished; /* waiting for room among the notices */
     int64_t next_tick_ms;
-    struct kg_deadlines ice_due; /* of struct kg_relay_ice */
+    struct kg_deadlines due; /* of struct kg_relay */
+    unsigned handshakes;     /* in this round */
     struct kg_batch batch;
     unsigned random_left;
     uint8_t random[RANDOM_POOL];
@@ -61,6 +66,7 @@ void kg_command_free(struct kg_command *command)
         kg_stream_free(command->stream[i]);
     free(command->restore);
     free(command->ice);
+    kg_secure_change_free(command->secure);
     free(command);
 }
 
@@ -209,8 +215,7 @@ static bool tell_left(struct kg_worker *worker, const struct kg_relay *relay, ui
                                               .reason = "it answers no more checks on the relay path"});
 }
 
-/* What has no room among the notices stays untold; the tick comes again. */
-static void tell_ice(struct kg_worker *worker, struct kg_relay *relay)
+static bool tell_ice(struct kg_worker *worker, struct kg_relay *relay)
 {
     struct kg_relay_ice *ice = relay->ice;
     bool all = true;
@@ -229,56 +234,101 @@ static void tell_ice(struct kg_worker *worker, struct kg_relay *relay)
                 all &= !(stream->left_untold[side] = !tell_left(worker, relay, i, side));
         }
     }
-    tell_untold(worker, relay);
-    ice->untold = !all;
+    return all;
 }
 
-/* After anything that may have given ICE something to say or moved its deadline. */
-static void settle_ice(struct kg_worker *worker, struct kg_relay *relay, bool more, int64_t now_ms)
+/* ---- keys ---- */
+
+static bool tell_association(struct kg_worker *worker, const struct kg_leg *leg, unsigned component)
 {
-    struct kg_relay_ice *ice = relay->ice;
-    if (ice->untold)
-        tell_ice(worker, relay);
-    if (!ice->touched)
+    const struct kg_association *a = &leg->secure->by_component[component];
+    return notify(worker, &(struct kg_notice){.type = KG_NOTICE_SECURE,
+                                              .owner = leg->stream->relay->owner,
+                                              .side = leg->side,
+                                              .stream = leg->stream->index,
+                                              .rtcp = component == 1,
+                                              .secured = a->secured,
+                                              .reason = a->reason});
+}
+
+static bool tell_secure(struct kg_worker *worker, struct kg_relay *relay)
+{
+    bool all = true, rekey[2] = {false};
+    for (unsigned i = 0; i < 2u * relay->stream_count; i++) {
+        struct kg_leg *leg = relay->stream[i / 2] ? &relay->stream[i / 2]->leg[i % 2] : NULL;
+        if (leg == NULL || leg->secure == NULL)
+            continue;
+        struct kg_leg_secure *secure = leg->secure;
+        if (secure->rekey_untold && !rekey[leg->side]) /* once for the side */
+            rekey[leg->side] = notify(
+                worker,
+                &(struct kg_notice){.type = KG_NOTICE_REKEY, .owner = relay->owner, .side = leg->side});
+        if (secure->rekey_untold)
+            all &= !(secure->rekey_untold = !rekey[leg->side]);
+        for (unsigned c = 0; c < 2; c++) {
+            struct kg_association *a = &secure->by_component[c];
+            if (a->untold)
+                all &= !(a->untold = !tell_association(worker, leg, c));
+        }
+    }
+    return all;
+}
+
+/* ---- what relays do by themselves ---- */
+
+/* What has no room among the notices stays untold; the tick comes again. */
+static void tell_news(struct kg_worker *worker, struct kg_relay *relay)
+{
+    bool all = relay->ice == NULL || tell_ice(worker, relay);
+    if (relay->secured)
+        all &= tell_secure(worker, relay);
+    tell_untold(worker, relay);
+    relay->untold = !all;
+}
+
+static int64_t next_ms(const struct kg_relay *relay)
+{
+    int64_t ice = relay->ice ? kg_relay_ice_next_ms(relay) : INT64_MAX, dtls = kg_secure_next_ms(relay);
+    return ice < dtls ? ice : dtls;
+}
+
+/* After anything that may have given ICE or DTLS something to say or moved its deadline. */
+static void settle(struct kg_worker *worker, struct kg_relay *relay, bool more, int64_t now_ms)
+{
+    if (relay->untold)
+        tell_news(worker, relay);
+    if (!relay->touched)
         return;
-    ice->touched = false;
-    int64_t next = more ? now_ms + 1 : kg_relay_ice_next_ms(relay);
+    relay->touched = false;
+    int64_t next = more ? now_ms + 1 : next_ms(relay);
     if (next <= now_ms)
         next = now_ms + 1;
-    if (kg_deadlines_set(&worker->ice_due, &ice->due, next) != 0)
-        ice->touched = true; /* out of memory: the tick comes by */
+    if (kg_deadlines_set(&worker->due, &relay->due, next) != 0)
+        relay->touched = true; /* out of memory: the tick comes by */
 }
 
-static void serve_ice(struct kg_worker *worker, struct kg_relay *relay, int64_t now_ms)
+static void serve(struct kg_worker *worker, struct kg_relay *relay, int64_t now_ms)
 {
-    relay->ice->touched = true;
-    bool more = !kg_batch_send_ice(relay, now_ms);
-    settle_ice(worker, relay, more, now_ms);
+    relay->touched = true;
+    bool more = !kg_batch_send_own(relay, &worker->limits, now_ms);
+    settle(worker, relay, more, now_ms);
 }
 
 static void serve_due(struct kg_worker *worker, int64_t now_ms)
 {
-    for (unsigned i = 0; i < ICE_TURNS; i++) {
-        struct kg_deadline *due = kg_deadlines_first(&worker->ice_due);
+    for (unsigned i = 0; i < TURNS_MAX; i++) {
+        struct kg_deadline *due = kg_deadlines_first(&worker->due);
         if (due == NULL || due->at_ms > now_ms)
             return;
-        struct kg_relay_ice *ice = (void *)((uint8_t *)due - offsetof(struct kg_relay_ice, due));
-        kg_deadlines_remove(&worker->ice_due, due);
-        serve_ice(worker, ice->relay, now_ms);
+        struct kg_relay *relay = (void *)((uint8_t *)due - offsetof(struct kg_relay, due));
+        kg_deadlines_remove(&worker->due, due);
+        serve(worker, relay, now_ms);
     }
-}
-
-static void drop_ice(struct kg_worker *worker, struct kg_relay *relay)
-{
-    if (relay->ice == NULL)
-        return;
-    kg_deadlines_remove(&worker->ice_due, &relay->ice->due);
-    kg_relay_ice_free(relay);
 }
 
 static int wait_ms(const struct kg_worker *worker)
 {
-    const struct kg_deadline *due = kg_deadlines_first(&worker->ice_due);
+    const struct kg_deadline *due = kg_deadlines_first(&worker->due);
     if (due == NULL)
         return TICK_MS;
     int64_t wait = due->at_ms - kg_mono_ms();
@@ -289,9 +339,15 @@ static int wait_ms(const struct kg_worker *worker)
 
 static void read_flow(struct kg_worker *worker, struct kg_flow *flow, int64_t now_us)
 {
+    struct kg_relay *relay = flow->leg->stream->relay;
+    if (relay->secured && worker->handshakes >= HANDSHAKES_MAX && kg_secure_is_dear(flow))
+        return; /* epoll says so again */
     kg_batch_relay(&worker->batch, flow, &worker->limits, now_us);
-    if (flow->ice)
-        settle_ice(worker, flow->leg->stream->relay, false, now_us / 1000);
+    if (relay->touched || relay->untold) {
+        worker->handshakes += relay->handshakes;
+        relay->handshakes = 0;
+        settle(worker, relay, false, now_us / 1000);
+    }
     if (flow->untold)
         tell_latched(worker, flow);
 }
@@ -350,15 +406,19 @@ static void change(struct kg_worker *worker, struct kg_command *command, int64_t
     }
     if (kg_relay_change_ice(relay, command->ice, command->side, &worker->limits, now_ms) != 0)
         kg_error("worker", "out of memory: a call's ICE was ignored, and its media stays silent");
+    if (kg_relay_change_secure(relay, command->secure, command->side, now_ms) != 0)
+        kg_error("worker", "out of memory: the keys of a call were ignored, and its media stays silent");
     kg_relay_set_answered(relay, command->answered, now_ms);
     if (command->restore)
         restore(relay, command->restore, now_ms);
     for (unsigned i = 0; i < command->grant_count; i++)
         grant(worker, relay, &command->grant[i]);
     if (relay->ice && kg_relay_ice_is_idle(relay))
-        drop_ice(worker, relay);
-    else if (relay->ice)
-        serve_ice(worker, relay, now_ms);
+        kg_relay_ice_free(relay);
+    if (relay->ice || relay->secured)
+        serve(worker, relay, now_ms);
+    else
+        kg_deadlines_remove(&worker->due, &relay->due);
     kg_command_free(command);
 }
 
@@ -400,8 +460,7 @@ static void close_sockets(struct kg_relay *relay)
 static void remove_relay(struct kg_worker *worker, struct kg_relay *relay)
 {
     close_sockets(relay);
-    if (relay->ice)
-        kg_deadlines_remove(&worker->ice_due, &relay->ice->due);
+    kg_deadlines_remove(&worker->due, &relay->due);
     *relay->prev = relay->next;
     if (relay->next)
         relay->next->prev = relay->prev;
@@ -460,10 +519,9 @@ static void tick(struct kg_worker *worker, int64_t now_ms)
     worker->next_tick_ms = now_ms + TICK_MS;
     for (struct kg_relay *relay = worker->relays; relay; relay = relay->next) {
         tell_untold(worker, relay);
-        if (relay->ice) {
+        if (relay->ice)
             kg_relay_ice_tick(relay, &worker->limits, now_ms);
-            settle_ice(worker, relay, false, now_ms);
-        }
+        settle(worker, relay, false, now_ms);
         struct kg_notice notice = {.type = KG_NOTICE_SILENT, .owner = relay->owner};
         notice.reason = kg_relay_silence(relay, &worker->limits, now_ms);
         if (notice.reason == NULL && relay->silent && now_ms - relay->silent_ms >= REMIND_MS) {
@@ -496,6 +554,7 @@ static void *work(void *arg)
     while (!worker->stopping) {
         int count = epoll_wait(worker->epoll_fd, event, EVENTS, wait_ms(worker));
         int64_t now_us = kg_mono_us();
+        worker->handshakes = 0;
         /* Commands first: a packet that came with them is judged by the newest description. */
         run_commands(worker, now_us / 1000);
         for (int i = 0; i < count; i++) {
@@ -557,7 +616,7 @@ static void destroy(struct kg_worker *worker)
     if (worker->command_fd >= 0)
         close(worker->command_fd);
     kg_batch_free(&worker->batch);
-    kg_deadlines_clear(&worker->ice_due);
+    kg_deadlines_clear(&worker->due);
     free(worker);
 }
 

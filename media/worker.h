@@ -50,8 +50,9 @@ struct kg_command {
     struct kg_media_side *side[2];                  /* owned (kg_media_side_copy); NULL: as before */
     struct kg_stream *stream[KG_MEDIA_STREAMS_MAX]; /* new ones, owned */
     struct kg_grant grant[KG_GRANTS_MAX];
-    struct kg_latched *restore; /* owned; may be NULL */
-    struct kg_ice_change *ice;  /* owned; may be NULL */
+    struct kg_latched *restore;      /* owned; may be NULL */
+    struct kg_ice_change *ice;       /* owned; may be NULL */
+    struct kg_secure_change *secure; /* owned; may be NULL */
     struct kg_limits limits;
     struct kg_report *report; /* REPORT, REMOVE: to fill */
     void *ctx;                /* the control thread's */

@@ -15,6 +15,7 @@
 #include "ice/stun/integrity.h"
 #include "ice/stun/message.h"
 #include "media/relay_ice.h"
+#include "media/secure.h"
 
 #define WORLD_STEP_MS 5
 
@@ -104,16 +105,17 @@ static inline void deliver_to_relay(struct world *w, unsigned side, unsigned com
 {
     const struct kg_addr *next = NULL;
     struct kg_flow *in = world_flow(w, side, component);
-    struct kg_flow *out = kg_relay_packet(in, data, len, from, &w->limits, w->now * 1000, &next);
+    _Alignas(8) uint8_t bytes[1500 + KG_SRTP_GROWTH];
+    memcpy(bytes, data, len);
+    struct kg_datagram d = {.data = bytes, .len = len, .room = sizeof bytes, .source = from};
+    struct kg_flow *out = kg_relay_packet(in, &d, &w->limits, w->now * 1000, &next);
     if (out == NULL) {
         world_drain(w);
         return;
     }
     struct kg_addr to = *next;
-    uint8_t bytes[1500];
-    memcpy(bytes, data, len);
-    kg_relay_sent(out, bytes, len);
-    deliver(w, &w->bound[out->leg->side][out->rtcp ? 1 : 0], &to, bytes, len);
+    kg_relay_sent(out, bytes, d.len);
+    deliver(w, &w->bound[out->leg->side][out->rtcp ? 1 : 0], &to, bytes, d.len);
 }
 
 static inline void deliver(struct world *w, const struct kg_addr *from, const struct kg_addr *to,

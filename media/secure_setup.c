@@ -1,0 +1,189 @@
+/* What secures legs, as signalling shapes it. */
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "media/secure.h"
+
+void kg_secure_change_free(struct kg_secure_change *change)
+{
+    for (unsigned i = 0; change && i < 2 * KG_MEDIA_STREAMS_MAX; i++)
+        kg_dtls_identity_unref(change->identity[i % 2][i / 2]);
+    free(change);
+}
+
+static void forget_lost(struct kg_leg_secure *secure)
+{
+    if (secure->lost)
+        OPENSSL_cleanse(secure->lost, sizeof *secure->lost);
+    free(secure->lost);
+    secure->lost = NULL;
+}
+
+void kg_leg_secure_free(struct kg_leg_secure *secure)
+{
+    if (secure == NULL)
+        return;
+    forget_lost(secure);
+    kg_srtp_free(secure->sdes);
+    for (unsigned c = 0; c < 2; c++) {
+        kg_dtls_free(secure->by_component[c].dtls);
+        kg_srtp_free(secure->keyed[c]);
+    }
+    kg_dtls_identity_unref(secure->identity);
+    free(secure);
+}
+
+/* ---- SDES ---- */
+
+/* The very keys that an engine before us used: their index is lost, so they send nothing. */
+static bool are_lost(const struct kg_srtp_keys *lost, const struct kg_srtp_keys *now)
+{
+    return lost->suite != KG_SRTP_NONE && kg_srtp_keys_equal(lost, now);
+}
+
+static int take_lost(struct kg_leg_secure *secure, const struct kg_media_secure *said, bool restored)
+{
+    if (restored && said->send.suite != KG_SRTP_NONE && secure->lost == NULL) {
+        secure->lost = calloc(1, sizeof *secure->lost);
+        if (secure->lost == NULL)
+            return ENOMEM;
+        secure->lost->send = said->send;
+        secure->lost->receive = said->receive;
+        secure->rekey_untold = true;
+    }
+    if (secure->lost == NULL)
+        return 0;
+    if (!are_lost(&secure->lost->receive, &said->receive))
+        kg_srtp_keys_clear(&secure->lost->receive);
+    if (!are_lost(&secure->lost->send, &said->send))
+        forget_lost(secure);
+    return 0;
+}
+
+static int describe_sdes(struct kg_leg_secure *secure, const struct kg_media_secure *said, bool restored,
+                         int64_t now_ms)
+{
+    if (secure->sdes == NULL)
+        secure->sdes = kg_srtp_new();
+    if (secure->sdes == NULL || take_lost(secure, said, restored) != 0)
+        return ENOMEM;
+    static const struct kg_srtp_keys none;
+    int error = kg_srtp_set_send(secure->sdes, secure->lost ? &none : &said->send, now_ms);
+    return error ? error : kg_srtp_set_receive(secure->sdes, &said->receive, now_ms);
+}
+
+/* ---- DTLS ---- */
+
+static bool same_fingerprint(const struct kg_fingerprint *a, const struct kg_fingerprint *b)
+{
+    return a->hash == b->hash && memcmp(a->bytes, b->bytes, a->len) == 0;
+}
+
+static bool same_peer(const struct kg_leg_secure *secure, const struct kg_media_secure *said)
+{
+    if (secure->fingerprint_count != said->fingerprint_count)
+        return false;
+    for (unsigned i = 0; i < said->fingerprint_count; i++)
+        if (!same_fingerprint(&secure->fingerprint[i], &said->fingerprint[i]))
+            return false;
+    return true;
+}
+
+static int describe_dtls(struct kg_leg *leg, const struct kg_media_secure *said,
+                         struct kg_dtls_identity *identity)
+{
+    struct kg_leg_secure *secure = leg->secure;
+    for (unsigned c = 0; c < 2; c++) {
+        if (secure->keyed[c] == NULL && (secure->keyed[c] = kg_srtp_new()) == NULL)
+            return ENOMEM;
+    }
+    bool again = secure->association != said->association || !same_fingerprint(&secure->ours, &said->ours);
+    bool other_peer = secure->fingerprint_count > 0 && !same_peer(secure, said);
+    secure->association = said->association;
+    secure->ours = said->ours;
+    secure->fingerprint_count = said->fingerprint_count;
+    memcpy(secure->fingerprint, said->fingerprint, sizeof secure->fingerprint);
+    secure->setup = said->setup;
+    if (again || secure->identity == NULL) {
+        kg_dtls_identity_unref(secure->identity);
+        secure->identity = identity ? kg_dtls_identity_ref(identity) : NULL;
+        secure->rekey_untold = identity == NULL;
+    }
+    if (again || leg->rtcp_mux)
+        kg_association_reset(&secure->by_component[1]);
+    if (again)
+        kg_association_reset(&secure->by_component[0]);
+    else
+        kg_association_described(&leg->rtp, other_peer);
+    if (!again && !leg->rtcp_mux)
+        kg_association_described(&leg->rtcp, other_peer);
+    return 0;
+}
+
+/* ---- a change ---- */
+
+static int describe(struct kg_leg *leg, const struct kg_media_secure *said,
+                    const struct kg_secure_change *change, int64_t now_ms)
+{
+    static const struct kg_media_secure pass;
+    if (said == NULL && leg->secure == NULL)
+        return 0;
+    if (said == NULL)
+        said = &pass;
+    if (leg->secure == NULL && (leg->secure = calloc(1, sizeof *leg->secure)) == NULL)
+        return ENOMEM;
+    struct kg_leg_secure *secure = leg->secure;
+    leg->stream->relay->secured = true;
+    secure->use = said->use;
+    secure->sealed = said->use == KG_SECURE_PASS && said->sealed;
+    secure->feedback = said->feedback;
+    if (said->use == KG_SECURE_SDES)
+        return describe_sdes(secure, said, change && change->restored, now_ms);
+    if (said->use == KG_SECURE_DTLS)
+        return describe_dtls(leg, said, change ? change->identity[leg->side][leg->stream->index] : NULL);
+    return 0;
+}
+
+int kg_relay_change_secure(struct kg_relay *relay, const struct kg_secure_change *change,
+                           struct kg_media_side *const side[2], int64_t now_ms)
+{
+    int error = 0;
+    for (unsigned s = 0; s < 2; s++) {
+        for (unsigned i = 0; side[s] && i < side[s]->stream_count && i < relay->stream_count; i++) {
+            struct kg_leg *leg = relay->stream[i] ? &relay->stream[i]->leg[s] : NULL;
+            if (leg == NULL || !side[s]->stream[i].enabled)
+                continue; /* what a closed line said last holds, and its indexes */
+            int failed = describe(leg, side[s]->stream[i].secure, change, now_ms);
+            if (failed != 0)
+                leg->enabled = false; /* rather silent than in the clear */
+            error = failed ? failed : error;
+            relay->untold |= leg->secure && leg->secure->rekey_untold;
+        }
+    }
+    relay->touched |= relay->secured;
+    return error;
+}
+
+void kg_secure_stats(const struct kg_leg *leg, struct kg_media_stats *out)
+{
+    const struct kg_leg_secure *secure = leg->secure;
+    if (secure == NULL)
+        return;
+    out->secure_use = secure->use;
+    out->unsent = secure->unsent;
+    const struct kg_srtp *session[] = {secure->sdes, secure->keyed[0], secure->keyed[1]};
+    for (unsigned i = 0; i < 3; i++) {
+        if (session[i] == NULL)
+            continue;
+        struct kg_srtp_counts counts = kg_srtp_counts(session[i]);
+        out->srtp_bad += counts.bad;
+        out->srtp_replayed += counts.replayed;
+    }
+    const struct kg_srtp *serves = secure->use == KG_SECURE_SDES   ? secure->sdes
+                                   : secure->use == KG_SECURE_DTLS ? secure->keyed[0]
+                                                                   : NULL;
+    if (serves)
+        out->suite = (uint8_t)kg_srtp_send_suite(serves);
+}
