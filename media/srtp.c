@@ -228,7 +228,7 @@ static bool restarted(struct sent *sent, uint16_t seq)
     return true;
 }
 
-static srtp_err_status_t protect_as(struct kg_srtp *srtp, struct sent *sent, uint8_t *data, int *len,
+static srtp_err_status_t protect_as(struct kg_srtp *srtp, struct sent *sent, uint8_t *data, size_t *len,
                                     uint16_t seq)
 {
     uint16_t number = (uint16_t)(seq + sent->shift);
@@ -244,7 +244,7 @@ static srtp_err_status_t protect_as(struct kg_srtp *srtp, struct sent *sent, uin
         data[2] = (uint8_t)(number >> 8);
         data[3] = (uint8_t)number;
     }
-    srtp_err_status_t status = srtp_protect_mki(srtp->sending.srtp, data, len, srtp->sending.mki_len > 0, 0);
+    srtp_err_status_t status = kg_srtp_session_protect(&srtp->sending, data, len);
     if (status == srtp_err_status_ok) {
         if (!sent->begun || (int16_t)(number - sent->highest) > 0)
             sent->highest = number;
@@ -276,13 +276,10 @@ enum kg_srtp_result kg_srtp_protect(struct kg_srtp *srtp, uint8_t *data, size_t 
     if (*len < RTP_HEADER || *len > UINT16_MAX || *len + srtp->sending.rtp_growth > room ||
         data[0] >> 6 != 2 || !(sent = sent_of(srtp, get32(data + 8))))
         return KG_SRTP_BAD;
-    int length = (int)*len;
     uint16_t seq = get16(data + 2);
-    srtp_err_status_t status = protect_as(srtp, sent, data, &length, seq);
+    srtp_err_status_t status = protect_as(srtp, sent, data, len, seq);
     if (status == srtp_err_status_replay_old && restarted(sent, seq))
-        status = protect_as(srtp, sent, data, &length, seq);
-    if (status == srtp_err_status_ok)
-        *len = (size_t)length;
+        status = protect_as(srtp, sent, data, len, seq);
     return result_of(status);
 }
 
@@ -293,12 +290,7 @@ enum kg_srtp_result kg_srtp_protect_rtcp(struct kg_srtp *srtp, uint8_t *data, si
     if (*len < RTCP_HEADER || *len > UINT16_MAX || *len + srtp->sending.rtcp_growth > room ||
         data[0] >> 6 != 2 || !sent_of(srtp, get32(data + 4)))
         return KG_SRTP_BAD;
-    int length = (int)*len;
-    srtp_err_status_t status =
-        srtp_protect_rtcp_mki(srtp->sending.srtp, data, &length, srtp->sending.mki_len > 0, 0);
-    if (status == srtp_err_status_ok)
-        *len = (size_t)length;
-    return result_of(status);
+    return result_of(kg_srtp_session_protect_rtcp(&srtp->sending, data, len));
 }
 
 /* ---- Receiving ---- */
@@ -366,16 +358,6 @@ static struct heard *add(struct hearing *hearing, uint32_t ssrc)
     return heard;
 }
 
-static srtp_err_status_t unprotect(struct hearing *hearing, uint8_t *data, size_t *len)
-{
-    int length = (int)*len;
-    srtp_err_status_t status =
-        srtp_unprotect_mki(hearing->session.srtp, data, &length, hearing->session.mki_len > 0);
-    if (status == srtp_err_status_ok)
-        *len = (size_t)length;
-    return status;
-}
-
 /* The packet fails with the roll-over counter that we know, or with 0: tries others. known: that of the keys
  * before, which may go on (RFC 3711 3.3.1) or not. A counter never goes back. */
 static srtp_err_status_t search(struct hearing *hearing, bool streamed, uint32_t known, uint8_t *data,
@@ -393,7 +375,7 @@ static srtp_err_status_t search(struct hearing *hearing, bool streamed, uint32_t
     srtp_err_status_t status = srtp_err_status_auth_fail;
     for (size_t i = 0; i < count && status != srtp_err_status_ok; i++) {
         srtp_set_stream_roc(session, ssrc, tries[i]);
-        status = unprotect(hearing, data, len);
+        status = kg_srtp_session_unprotect(&hearing->session, data, len);
     }
     if (status != srtp_err_status_ok && !streamed)
         srtp_remove_stream(session, htonl(ssrc));
@@ -419,7 +401,7 @@ static srtp_err_status_t hear(struct hearing *hearing, uint32_t known_roc, uint8
     struct heard *heard = heard_of(hearing, ssrc);
     if (!heard && !make_room(hearing))
         return srtp_err_status_alloc_fail;
-    srtp_err_status_t status = unprotect(hearing, data, len);
+    srtp_err_status_t status = kg_srtp_session_unprotect(&hearing->session, data, len);
     if (status == srtp_err_status_auth_fail &&
         (!heard || !heard->rtp || now_ms - heard->last_ms > KG_SRTP_LOST_MS))
         status = search(hearing, heard != NULL, known_roc, data, len);
@@ -440,14 +422,9 @@ static srtp_err_status_t hear_rtcp(struct hearing *hearing, uint8_t *data, size_
     bool known = heard_of(hearing, ssrc);
     if (!known && !make_room(hearing))
         return srtp_err_status_alloc_fail;
-    int length = (int)*len;
-    srtp_err_status_t status =
-        srtp_unprotect_rtcp_mki(hearing->session.srtp, data, &length, hearing->session.mki_len > 0);
-    if (status == srtp_err_status_ok) {
-        *len = (size_t)length;
-        if (!known)
-            add(hearing, ssrc);
-    }
+    srtp_err_status_t status = kg_srtp_session_unprotect_rtcp(&hearing->session, data, len);
+    if (status == srtp_err_status_ok && !known)
+        add(hearing, ssrc);
     return status;
 }
 

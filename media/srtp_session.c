@@ -87,6 +87,7 @@ int kg_srtp_session_open(struct kg_srtp_session *session, const struct kg_srtp_k
     if (error == 0) {
         session->suite = copy.suite;
         session->mki_len = copy.key[0].mki_len;
+        session->rtcp_tag = suites[copy.suite].rtcp_tag;
         session->rtp_growth = (uint8_t)(suites[copy.suite].rtp_tag + session->mki_len);
         session->rtcp_growth = (uint8_t)(suites[copy.suite].rtcp_tag + session->mki_len + 4);
     } else {
@@ -108,6 +109,55 @@ bool kg_srtp_session_has(const struct kg_srtp_session *session, const struct kg_
     uint8_t digest[32];
     return session->srtp && valid(keys) && digest_of(keys, digest) == 0 &&
            CRYPTO_memcmp(digest, session->digest, sizeof digest) == 0;
+}
+
+static srtp_err_status_t done(srtp_err_status_t status, size_t *len, const int *length)
+{
+    if (status == srtp_err_status_ok)
+        *len = (size_t)*length;
+    return status;
+}
+
+srtp_err_status_t kg_srtp_session_unprotect(struct kg_srtp_session *session, uint8_t *data, size_t *len)
+{
+    int length = (int)*len;
+    return done(srtp_unprotect_mki(session->srtp, data, &length, session->mki_len > 0), len, &length);
+}
+
+/* libsrtp2 (2.5) looks for the MKI of a report before a tag as long as that of RTP. Where the two differ the
+ * MKI is taken out; the report must be of the first key. */
+static srtp_err_status_t unprotect_rtcp_first_key(struct kg_srtp_session *session, uint8_t *data, size_t *len)
+{
+    uint8_t mki[KG_SRTP_MKI_MAX], *tag = data + *len - session->rtcp_tag, *at = tag - session->mki_len;
+    memcpy(mki, at, session->mki_len);
+    memmove(at, tag, session->rtcp_tag);
+    int length = (int)*len - session->mki_len;
+    srtp_err_status_t status = srtp_unprotect_rtcp(session->srtp, data, &length);
+    if (status != srtp_err_status_ok) {
+        memmove(tag, at, session->rtcp_tag);
+        memcpy(at, mki, session->mki_len);
+    }
+    return done(status, len, &length);
+}
+
+srtp_err_status_t kg_srtp_session_unprotect_rtcp(struct kg_srtp_session *session, uint8_t *data, size_t *len)
+{
+    if (session->mki_len > 0 && suites[session->suite].rtp_tag != session->rtcp_tag)
+        return unprotect_rtcp_first_key(session, data, len);
+    int length = (int)*len;
+    return done(srtp_unprotect_rtcp_mki(session->srtp, data, &length, session->mki_len > 0), len, &length);
+}
+
+srtp_err_status_t kg_srtp_session_protect(struct kg_srtp_session *session, uint8_t *data, size_t *len)
+{
+    int length = (int)*len;
+    return done(srtp_protect_mki(session->srtp, data, &length, session->mki_len > 0, 0), len, &length);
+}
+
+srtp_err_status_t kg_srtp_session_protect_rtcp(struct kg_srtp_session *session, uint8_t *data, size_t *len)
+{
+    int length = (int)*len;
+    return done(srtp_protect_rtcp_mki(session->srtp, data, &length, session->mki_len > 0, 0), len, &length);
 }
 
 /* libsrtp2 has no call for it, but protecting a report makes a stream with the keys of the template,

@@ -15,6 +15,7 @@ struct kg_srtp_session {
     uint8_t mki_len;     /* of the first key; 0: no MKIs */
     uint8_t rtp_growth;  /* bytes that a packet becomes longer: tag and MKI */
     uint8_t rtcp_growth; /* and the SRTCP index */
+    uint8_t rtcp_tag;
 };
 
 /* direction: ssrc_any_inbound or ssrc_any_outbound. A session that is open already gets other keys; its SSRCs
@@ -23,6 +24,12 @@ int kg_srtp_session_open(struct kg_srtp_session *session, const struct kg_srtp_k
                          srtp_ssrc_type_t direction);
 void kg_srtp_session_close(struct kg_srtp_session *session);
 bool kg_srtp_session_has(const struct kg_srtp_session *session, const struct kg_srtp_keys *keys);
+
+/* As libsrtp2's calls; *len is changed and data is only if all is well. */
+srtp_err_status_t kg_srtp_session_unprotect(struct kg_srtp_session *session, uint8_t *data, size_t *len);
+srtp_err_status_t kg_srtp_session_unprotect_rtcp(struct kg_srtp_session *session, uint8_t *data, size_t *len);
+srtp_err_status_t kg_srtp_session_protect(struct kg_srtp_session *session, uint8_t *data, size_t *len);
+srtp_err_status_t kg_srtp_session_protect_rtcp(struct kg_srtp_session *session, uint8_t *data, size_t *len);
 
 /* Receiving: makes the stream of an SSRC (host order) before any packet of it was authenticated, so that its
  * roll-over counter can be set. False without memory. */
