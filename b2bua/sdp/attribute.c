@@ -21,7 +21,12 @@ static const struct kg_sdp_attribute_row table[] = {
     /* Keys */
     ROW("crypto", KG_SDP_CRYPTO, 0), ROW("fingerprint", KG_SDP_FINGERPRINT, 0), ROW("setup", KG_SDP_SETUP, 0),
     ROW("tls-id", KG_SDP_TLS_ID, 0), ROW("key-mgmt", KG_SDP_KEY_MGMT, 0),
-    ROW("zrtp-hash", KG_SDP_ZRTP_HASH, 0),
+    ROW("zrtp-hash", KG_SDP_ZRTP_HASH, 0), ROW("connection", KG_SDP_KEY_OTHER, 0), /* RFC 4145 */
+    ROW("encryption", KG_SDP_KEY_OTHER, 0), /* snom: whether a=crypto is demanded */
+    /* RFC 5939, 6871: other profiles and keys on offer */
+    ROW("csup", KG_SDP_KEY_OTHER, 0), ROW("creq", KG_SDP_KEY_OTHER, 0), ROW("acap", KG_SDP_KEY_OTHER, 0),
+    ROW("tcap", KG_SDP_KEY_OTHER, 0), ROW("pcfg", KG_SDP_KEY_OTHER, 0), ROW("acfg", KG_SDP_KEY_OTHER, 0),
+    ROW("sescap", KG_SDP_KEY_OTHER, 0), ROW("lcfg", KG_SDP_KEY_OTHER, 0),
     /* RFC 8839, 8840 */
     ROW("candidate", KG_SDP_CANDIDATE, 0), ROW("ice-ufrag", KG_SDP_UFRAG, 0), ROW("ice-pwd", KG_SDP_PWD, 0),
     ROW("ice-options", KG_SDP_OPTIONS, 0), ROW("ice-lite", KG_SDP_LITE, 0),

@@ -196,7 +196,7 @@ static bool has_component_2(const struct kg_sdp_part *part)
         return false;
     if (!part->local->rtcp_mux)
         return true;
-    if (part->local->mux_agreed || m->rtcp_mux_only)
+    if (part->local->mux_agreed || m->rtcp_mux_only || part->reader->kind == KG_SDP_WEB)
         return false;
     for (uint8_t i = 0; part->ice == KG_SDP_ICE_KEEP && i < m->ice.candidate_count; i++) {
         if (m->ice.candidate[i].component == 2)

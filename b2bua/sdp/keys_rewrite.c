@@ -5,7 +5,7 @@
 
 static bool is_key(const struct kg_sdp_line *line)
 {
-    return line->type == 'a' && line->attribute >= KG_SDP_CRYPTO && line->attribute <= KG_SDP_ZRTP_HASH;
+    return line->type == 'a' && line->attribute >= KG_SDP_CRYPTO && line->attribute <= KG_SDP_KEY_OTHER;
 }
 
 bool kg_sdp_keys_are_shared(const struct kg_sdp *sdp, const struct kg_sdp_local *local)
@@ -16,11 +16,20 @@ bool kg_sdp_keys_are_shared(const struct kg_sdp *sdp, const struct kg_sdp_local 
     return true;
 }
 
+/* Numbers of keys may look like addresses, and are opaque. */
+void kg_sdp_keys_put(struct kg_sdp_out *out, const struct kg_sdp_line *line)
+{
+    if (line->attribute == KG_SDP_KEY_OTHER)
+        kg_sdp_put_harmless(out, line);
+    else
+        kg_sdp_put_line(out, line);
+}
+
 void kg_sdp_keys_put_line(struct kg_sdp_out *out, const struct kg_sdp_part *part,
                           const struct kg_sdp_line *line)
 {
     if (part->local->keys == KG_SDP_KEYS_KEEP)
-        kg_sdp_put_line(out, line);
+        kg_sdp_keys_put(out, line);
 }
 
 static bool says(const struct kg_sdp_part *part, enum kg_sdp_attribute attribute)
@@ -40,7 +49,7 @@ static void put_inherited(struct kg_sdp_out *out, const struct kg_sdp_part *part
         const struct kg_sdp_line *line = &part->sdp->line[i];
         if (is_key(line) && line->attribute != KG_SDP_CRYPTO &&
             !says(part, (enum kg_sdp_attribute)line->attribute))
-            kg_sdp_put_line(out, line);
+            kg_sdp_keys_put(out, line);
     }
 }
 

@@ -37,6 +37,7 @@ enum kg_sdp_attribute {
     KG_SDP_TLS_ID,      /* RFC 8842 */
     KG_SDP_KEY_MGMT,    /* RFC 4567 */
     KG_SDP_ZRTP_HASH,   /* RFC 6189 */
+    KG_SDP_KEY_OTHER,   /* speaks of keys; nothing is read from it */
     /* RFC 8839 5; ice_rewrite.c says what becomes of them. */
     KG_SDP_UFRAG,
     KG_SDP_PWD,

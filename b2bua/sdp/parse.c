@@ -174,7 +174,7 @@ static void attribute(struct parser *p, struct kg_sdp_line *line)
         m->bundle_only = true;
     } else if (m && row->attribute == KG_SDP_EXTMAP) {
         extmap(m, line);
-    } else if (row->attribute == KG_SDP_CRYPTO) {
+    } else if (row->attribute == KG_SDP_CRYPTO || row->attribute == KG_SDP_KEY_OTHER) {
         p->sdp->has_keys = true;
     } else if (m && row->attribute == KG_SDP_MID && !kg_sdp_holds_address(line->value, line->len)) {
         const char *s = line->value + line->argument; /* one with an address never reaches the other side */

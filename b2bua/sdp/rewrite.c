@@ -97,8 +97,9 @@ static void put_session_attribute(struct rewrite *r, const struct kg_sdp_line *l
     case KG_SDP_TLS_ID:
     case KG_SDP_KEY_MGMT:
     case KG_SDP_ZRTP_HASH:
+    case KG_SDP_KEY_OTHER:
         if (r->keys_shared)
-            kg_sdp_put_line(&r->out, line);
+            kg_sdp_keys_put(&r->out, line);
         return;
     case KG_SDP_DROPPED:
     case KG_SDP_DIRECTION:
@@ -221,6 +222,7 @@ static void put_media_attribute(struct kg_sdp_out *out, struct kg_sdp_part *part
     case KG_SDP_TLS_ID:
     case KG_SDP_KEY_MGMT:
     case KG_SDP_ZRTP_HASH:
+    case KG_SDP_KEY_OTHER:
         kg_sdp_keys_put_line(out, part, line);
         return;
     default:

@@ -61,6 +61,7 @@ size_t kg_sdp_ice_candidate_text(const struct kg_candidate *candidate, char out[
 
 /* keys_rewrite.c: no m-line has keys of ours: the session's lines of keys stay where they are. */
 bool kg_sdp_keys_are_shared(const struct kg_sdp *sdp, const struct kg_sdp_local *local);
+void kg_sdp_keys_put(struct kg_sdp_out *out, const struct kg_sdp_line *line); /* the writer's */
 /* One line of keys in a media part, and what stands at the part's end. */
 void kg_sdp_keys_put_line(struct kg_sdp_out *out, const struct kg_sdp_part *part,
                           const struct kg_sdp_line *line);

@@ -28,6 +28,14 @@ static bool is_mid_or_rid(const struct kg_sdp_line *line)
     return uri.len > sizeof(prefix) - 1 && memcmp(uri.s, prefix, sizeof(prefix) - 1) == 0;
 }
 
+/* It needs the transport-wide sequence numbers of an a=extmap. */
+static bool is_transport_cc(const struct kg_sdp_line *line)
+{
+    const char *s = line->value + line->argument, *end = line->value + line->len;
+    kg_sdp_word(&s, end);
+    return kg_sdp_text_equal(kg_sdp_word(&s, end), (struct kg_sdp_text){"transport-cc", 12});
+}
+
 bool kg_sdp_feedback_passes(const struct kg_sdp_part *part)
 {
     if (part->reader->kind == KG_SDP_LIKE_WRITER && part->local->keys == KG_SDP_KEYS_KEEP)
@@ -45,6 +53,8 @@ bool kg_sdp_web_passes(const struct kg_sdp_line *line, enum kg_sdp_kind kind)
         return kind == KG_SDP_LIKE_WRITER;
     case KG_SDP_EXTMAP:
         return kind == KG_SDP_LIKE_WRITER || (kind == KG_SDP_WEB && !is_mid_or_rid(line));
+    case KG_SDP_RTCP_FB:
+        return kind != KG_SDP_LEGACY || !is_transport_cc(line);
     case KG_SDP_WEB_ONLY:
     case KG_SDP_RTCP_MUX_ONLY:
         return kind != KG_SDP_LEGACY;
