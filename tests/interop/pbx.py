@@ -1,6 +1,7 @@
 """Kamailio as the PBX: registrar and proxy, from tests/interop/kamailio.cfg."""
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 
@@ -62,7 +63,7 @@ class Kamailio:
         self.process = self.host.popen(
             ["/usr/sbin/kamailio", "-f", self.config, "-DD", "-E", "-m", "64", "-M", "8", "-w", self.folder, "-Y",
              self.folder, "-P", os.path.join(self.folder, "pid"), *self.options],
-            stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT)
+            stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True)
         if not answers(self.host, self.host.addr, self.port):
             self.stop()
             with open(os.path.join(self.folder, "log"), encoding="utf-8", errors="replace") as f:
@@ -70,7 +71,18 @@ class Kamailio:
         return self
 
     def stop(self):
+        """One that is told to end while it still makes its processes leaves some behind, with its ports."""
         if self.process:
+            group = os.getpgid(self.process.pid) if self.process.poll() is None else self.process.pid
             stop(self.process)
+            assert until(lambda: not self._left(group), 10, 0.02), f"Kamailio does not end: {group}"
             self.process = None
             self._log.close()
+
+    @staticmethod
+    def _left(group):
+        try:
+            os.killpg(group, signal.SIGKILL)
+            return True
+        except ProcessLookupError:
+            return False

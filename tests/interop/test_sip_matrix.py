@@ -326,8 +326,8 @@ def replaces(p):
     taking = [f"Replaces: [call_id];to-tag=[$totag];from-tag={p.a.tag[5:]}", "Supported: replaces"]
     second = "2///[call_id]"
     proof = "[authentication username=alice password=pw-alice]"
-    near.append(p.a.first("INVITE", 31, sdp(), [ALLOW, *taking], call=second))
-    near.append(maybe("100"))
+    # SIPp repeats what it sent last: the first ACK, if it was lost, only until the second INVITE.
+    near += [p.settle, p.a.first("INVITE", 31, sdp(), [ALLOW, *taking], call=second), maybe("100")]
     cseq = 31
     if p.way == "phones":
         near += [recv("407", auth="true"), p.a.first("ACK", 31, call=second), p.a.first("INVITE", 32, sdp(), [ALLOW, *taking, proof], call=second),
