@@ -266,6 +266,10 @@ int kg_leg_open(struct kg_leg *leg, const sip_from_t *from, const sip_to_t *to);
 void kg_leg_close(struct kg_leg *leg); /* gives everything of nta back; silent */
 /* True if a request can be sent now. */
 bool kg_leg_is_reachable(struct kg_leg *leg);
+/* The answer to an offer of ours, in an ACK or PRACK that came by flow. True if it can be used: whoever has
+ * overheard the call can send it too, and an ACK cannot be challenged (RFC 3261 22.1), so that it must come
+ * from where the leg's peer is. */
+bool kg_leg_take_answer(struct kg_leg *leg, const sip_t *sip, const struct kg_flow *flow);
 /* NULL: none. The calls of a trunk are counted by the legs that have it. */
 void kg_leg_set_trunk(struct kg_leg *leg, struct kg_trunk *trunk);
 /* The record says which it is now. */
@@ -375,6 +379,9 @@ void kg_replaces_hand_over(const struct kg_leg *from, const char *headers);
 /* ---- stranger.c: whether a request of leg's peer is looked at; true: no, it is answered ---- */
 bool kg_leg_is_too_fast(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip); /* 500 */
 bool kg_leg_is_stranger(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip); /* irq is gone then */
+/* flow is where leg's peer is: the leg's host, or one where its user is registered (another port is a NAT's
+ * doing). A PBX or trunk may have several hosts, and is believed. */
+bool kg_leg_knows(const struct kg_leg *leg, const struct kg_flow *flow);
 void kg_leg_doubt_tick(struct kg_call *call, int64_t now_ms);
 
 /* ---- options.c: option tags ---- */

@@ -437,17 +437,34 @@ int kg_leg_request(struct kg_leg *leg, nta_leg_t *dialog, nta_incoming_t *irq, c
     return status;
 }
 
-/* The answer to an offer in our 2xx. True if it can be used. */
-static bool take_answer(struct kg_leg *leg, const sip_t *sip)
+bool kg_leg_take_answer(struct kg_leg *leg, const sip_t *sip, const struct kg_flow *flow)
 {
-    char error[160];
-    if (!kg_fsm_awaits_answer(&leg->call->fsm, leg->side))
+    const struct kg_record *record = leg->call->record;
+    const char *user = record->leg[leg->side].user, *method = sip->sip_request->rq_method_name;
+    char error[160], text[KG_ADDR_STR];
+    if (!kg_leg_knows(leg, flow)) {
+        kg_warn("call", "call %s: the answer in %s's %s came from %s, where %s is not: it is not believed",
+                record->id, user, method, kg_addr_format(&flow->remote, text), user);
         return false;
+    }
     enum kg_sdp_found found = kg_talk_take(leg, sip, error, sizeof error);
     if (found == KG_SDP_BAD)
-        kg_warn("call", "call %s: the SDP in %s's ACK cannot be used: %s", leg->call->record->id,
-                leg->call->record->leg[leg->side].user, error);
+        kg_warn("call", "call %s: the SDP in %s's %s cannot be used: %s", record->id, user, method, error);
     return found == KG_SDP_OK;
+}
+
+/* The answer to an offer in our 2xx. True if it can be used. */
+static bool take_answer(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
+{
+    struct kg_flow flow = {0};
+    if (!kg_fsm_awaits_answer(&leg->call->fsm, leg->side))
+        return false;
+    msg_t *ack = nta_incoming_getrequest_ackcancel(irq);
+    bool taken = ack && kg_flow_of_message(leg->call->calls->agent, ack, &flow) == 0 &&
+                 kg_leg_take_answer(leg, sip, &flow);
+    kg_flow_clear(&flow);
+    msg_destroy(ack);
+    return taken;
 }
 
 /* An ACK is found by its branch, which the sender of the INVITE chose; the tag is ours. */
@@ -468,7 +485,7 @@ static int on_ack_or_cancel(struct kg_leg *leg, nta_incoming_t *irq, const sip_t
         type = KG_EV_ACK;
     if (type == KG_EV_ACK && has_our_tag(leg, sip))
         kg_sip_proved(&leg->flow);
-    bool sdp = type == KG_EV_ACK && leg->irq == irq && take_answer(leg, sip);
+    bool sdp = type == KG_EV_ACK && leg->irq == irq && take_answer(leg, irq, sip);
     bool over = type == KG_EV_ACK || type == KG_EV_ACK_TIMEOUT;
     if (over && leg->irq == irq) { /* nothing more to expect of this INVITE */
         nta_incoming_destroy(irq);

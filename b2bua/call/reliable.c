@@ -24,14 +24,13 @@ enum kg_reliable kg_reliable_of(const struct kg_calls *calls, const sip_t *sip)
                                                                              : KG_RELIABLE_NONE;
 }
 
-static bool take_answer(struct kg_leg *leg, const sip_t *sip)
+static bool take_answer(struct kg_leg *leg, nta_incoming_t *prack, const sip_t *sip)
 {
-    char error[160];
-    enum kg_sdp_found found = kg_talk_take(leg, sip, error, sizeof error);
-    if (found == KG_SDP_BAD)
-        kg_warn("call", "call %s: the SDP in %s's PRACK cannot be used: %s", leg->call->record->id,
-                leg->call->record->leg[leg->side].user, error);
-    return found == KG_SDP_OK;
+    struct kg_flow flow = {0};
+    bool taken = kg_flow_of_incoming(leg->call->calls->agent, prack, &flow) == 0 &&
+                 kg_leg_take_answer(leg, sip, &flow);
+    kg_flow_clear(&flow);
+    return taken;
 }
 
 /* nta's callback; sip NULL: it will not come any more. That a time is over nta tells the INVITE's callback.
@@ -44,7 +43,7 @@ static int on_prack(struct kg_leg *leg, nta_reliable_t *response, nta_incoming_t
     if (!sip)
         return 0;
     call->holds++;
-    bool awaited = kg_fsm_awaits_prack(&call->fsm), taken = awaited && take_answer(leg, sip);
+    bool awaited = kg_fsm_awaits_prack(&call->fsm), taken = awaited && take_answer(leg, prack, sip);
     bool offers =
         !awaited && kg_body_has_sdp(sip); /* RFC 3262 5: the INVITE's offer has its answer, or waits for it */
     if (!offers) {

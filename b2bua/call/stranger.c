@@ -66,14 +66,18 @@ static bool is_registered_at(const struct kg_leg *leg, const struct kg_addr *hos
     return found;
 }
 
-/* True: the leg's host, or one where its user is registered; another port is a NAT's doing. *flow is to be
- * cleared. A PBX or trunk may have several hosts, and is believed. */
+bool kg_leg_knows(const struct kg_leg *leg, const struct kg_flow *flow)
+{
+    return leg->pbx || kg_addr_same_host(&flow->remote, &leg->flow.remote) ||
+           is_registered_at(leg, &flow->remote);
+}
+
+/* *flow is to be cleared. */
 static bool is_known(struct kg_leg *leg, nta_incoming_t *irq, struct kg_flow *flow)
 {
     *flow = (struct kg_flow){0};
-    if (leg->pbx || kg_flow_of_incoming(leg->call->calls->agent, irq, flow) != 0)
-        return true;
-    return kg_addr_same_host(&flow->remote, &leg->flow.remote) || is_registered_at(leg, &flow->remote);
+    return leg->pbx || kg_flow_of_incoming(leg->call->calls->agent, irq, flow) != 0 ||
+           kg_leg_knows(leg, flow);
 }
 
 /* The embedded registrar: the user's password does (RFC 3261 22 allows the challenge in a dialog). */

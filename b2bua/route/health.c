@@ -54,14 +54,20 @@ static void doubt(struct kg_health *h, int64_t now_ms)
         become(h, KG_HEALTH_DOUBT, KG_CAUSE_NONE, now_ms);
 }
 
+static bool has_asked(const struct kg_health *h, enum kg_health_cause how, int64_t now_ms)
+{
+    return h->state == KG_HEALTH_DOWN && h->cause == how && now_ms < h->open_until_ms;
+}
+
 /* Not to be asked for a while, as it said itself. */
-static void stand_back(struct kg_health *h, uint32_t retry_after_s, int64_t now_ms)
+static void stand_back(struct kg_health *h, enum kg_health_cause cause, uint32_t retry_after_s,
+                       int64_t now_ms)
 {
     if (retry_after_s > KG_RETRY_AFTER_MAX_S)
         retry_after_s = KG_RETRY_AFTER_MAX_S;
     h->open_until_ms = now_ms + (int64_t)retry_after_s * 1000;
     h->half_open = false;
-    become(h, KG_HEALTH_DOWN, KG_CAUSE_ASKED, now_ms);
+    become(h, KG_HEALTH_DOWN, cause, now_ms);
 }
 
 /* ---- probes ---- */
@@ -114,7 +120,7 @@ void kg_health_probe_answered(struct kg_health *h, uint32_t cseq, int status, ui
     h->silent = 0;
     if (status == 503) {
         note_error(h, "it answered a probe 503", now_ms);
-        stand_back(h, retry_after_s, now_ms);
+        stand_back(h, KG_CAUSE_ASKED, retry_after_s, now_ms);
         return;
     }
     if (h->state != KG_HEALTH_DOWN) {
@@ -145,7 +151,9 @@ enum kg_use kg_health_use(const struct kg_health *h, int64_t now_ms)
         return KG_USE_NOT;
     if (h->state != KG_HEALTH_DOWN || over)
         return KG_USE_NOW;
-    return h->cause == KG_CAUSE_BUSY ? KG_USE_LAST : KG_USE_NOT;
+    /* A 503 to a request is often about one callee, and may be a callee's own: it takes nobody's only server
+     * away. */
+    return h->cause == KG_CAUSE_BUSY || h->cause == KG_CAUSE_PAUSE ? KG_USE_LAST : KG_USE_NOT;
 }
 
 void kg_health_asked(struct kg_health *h, int64_t now_ms)
@@ -182,8 +190,9 @@ static void close_breaker(struct kg_health *h, int64_t now_ms)
     h->failures = h->silent = 0;
     h->open_ms = 0;
     h->half_open = false;
-    /* What it asked for holds, whatever it answers to requests of before. */
-    if (h->state != KG_HEALTH_DOWN || h->cause != KG_CAUSE_ASKED || now_ms >= h->open_until_ms)
+    /* What it asked for holds, whatever it answers to requests of before, or to those it gets all the same.
+     */
+    if (!has_asked(h, KG_CAUSE_ASKED, now_ms) && !has_asked(h, KG_CAUSE_PAUSE, now_ms))
         become(h, KG_HEALTH_UP, KG_CAUSE_NONE, now_ms);
 }
 
@@ -197,8 +206,8 @@ void kg_health_outcome(struct kg_health *h, enum kg_outcome outcome, uint32_t re
     note_error(h, outcome_error[outcome], now_ms);
     doubt(h, now_ms);
     h->failures++;
-    if (retry_after_s > 0)
-        stand_back(h, retry_after_s, now_ms);
+    if (retry_after_s > 0 && !has_asked(h, KG_CAUSE_ASKED, now_ms)) /* which says more */
+        stand_back(h, KG_CAUSE_PAUSE, retry_after_s, now_ms);
     else if (h->half_open || (h->failures >= KG_BREAKER_FAILURES && h->state != KG_HEALTH_DOWN))
         open_breaker(h, outcome, now_ms);
 }

@@ -39,7 +39,8 @@ enum kg_health_cause {
     KG_CAUSE_BREAKER, /* requests were not answered, though probes are, as far as is known */
     KG_CAUSE_REFUSED, /* requests could not be sent: connection refused or lost, no route */
     KG_CAUSE_BUSY,    /* requests were answered 503 */
-    KG_CAUSE_ASKED    /* it asked not to be asked: 503 to a probe, or with Retry-After */
+    KG_CAUSE_PAUSE,   /* a request was answered 503 with Retry-After */
+    KG_CAUSE_ASKED    /* it asked not to be asked: 503 to a probe */
 };
 /* What became of a request. */
 enum kg_outcome {

@@ -277,6 +277,8 @@ static void tell(const struct kg_peers *peers, const struct kg_peer_state *peer,
         [KG_CAUSE_REFUSED] =
             "nothing can be sent to it: the connection is refused or lost, or there is no way",
         [KG_CAUSE_BUSY] = "it answers requests 503",
+        [KG_CAUSE_PAUSE] =
+            "it answered a request 503 and asked for a pause (asked all the same if there is no other)",
         [KG_CAUSE_ASKED] = "it answered 503 and asked for a pause",
     };
     const char *group = peers->group[peer->group].name;

@@ -15,6 +15,7 @@ static json_t *peer_json(const struct kg_peers *peers, const struct kg_peer_stat
         [KG_CAUSE_BREAKER] = "does not answer requests",
         [KG_CAUSE_REFUSED] = "cannot be reached",
         [KG_CAUSE_BUSY] = "answers 503",
+        [KG_CAUSE_PAUSE] = "answers 503 and asked for a pause",
         [KG_CAUSE_ASKED] = "asked for a pause",
     };
     const struct kg_health *h = &peer->health;

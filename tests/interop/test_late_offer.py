@@ -21,7 +21,7 @@ USERS = ("alice", "bob")
 
 @pytest.fixture(scope="module")
 def hosts(lab):
-    return [lab.public_host(n) for n in ("kedge", "one", "two")]
+    return [lab.public_host(n) for n in ("kedge", "one", "two", "elsewhere")]
 
 
 @pytest.fixture
@@ -79,6 +79,28 @@ def test_late_offer(ends, kedge, transport):
     assert a.agent.ip not in ack.body and ack.media()[0] == kedge.host.addr
     hear_each_other(a, b)
     hang_up(a, b, kedge)
+
+
+def test_an_overheard_late_offer(ends, kedge, hosts, stage):
+    """The answer in an ACK from where the phone is not, with the tags and the branch of the phone's own: it would lead the media away.
+    It is not believed, and ends the call."""
+    a, b = ends()
+    placed = background(a.call, "bob", body="", ack=False)
+    request = b.agent.expect("INVITE")
+    b.answer(request, body=lines(b), ack=False)
+    ok = placed()
+    thief = stage.agent(hosts[3], "alice", "guessed", (kedge.host.addr, 5060), "kedge.test")
+    copy = Dialog(thief, stage.rtp(hosts[3]))
+    copy.call_id, copy.local, copy.remote, copy.target, copy.routes = a.call_id, a.local, a.remote, a.target, a.routes
+    since = time.monotonic()
+    accept(copy, ok)
+    ack = b.agent.expect("ACK")
+    assert hosts[3].addr not in ack.body
+    bye = b.agent.expect("BYE")
+    b.agent.reply(bye, 200)
+    a.agent.reply(a.agent.expect("BYE"), 200)
+    assert "not believed" in kedge.log() and not copy.rtp.got(since, ms=20, timeout=0.3)
+    kedge.no_calls()
 
 
 @pytest.mark.parametrize("ice", ((True, False), (False, True), (True, True)), ids=("caller", "callee", "both"))

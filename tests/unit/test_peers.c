@@ -270,14 +270,21 @@ static void rfc3261_21_5_4_retry_after(void **state)
     kg_health_asked(&h, now);
     kg_health_heard(&h);
     kg_health_outcome(&h, KG_OUTCOME_BUSY, 7, now);
-    assert_int_equal(h.cause, KG_CAUSE_ASKED);
-    assert_int_equal(kg_health_use(&h, now), KG_USE_NOT);
+    assert_int_equal(h.cause, KG_CAUSE_PAUSE);
+    assert_int_equal(kg_health_use(&h, now), KG_USE_LAST); /* a callee's 503 must not cut everybody off */
     kg_health_outcome(&h, KG_OUTCOME_GOOD, 0, now); /* an answer to an earlier request changes nothing */
     pass(6500, 200);
-    assert_int_equal(kg_health_use(&h, now), KG_USE_NOT);
+    assert_int_equal(kg_health_use(&h, now), KG_USE_LAST);
     pass(1200, 200);
     assert_int_equal(kg_health_use(&h, now), KG_USE_NOW);
     assert_int_equal(h.state, KG_HEALTH_UP);
+    kg_health_probe_answered(&h, h.cseq, 503, 5, now);
+    assert_int_equal(kg_health_use(&h, now), KG_USE_NOT); /* of itself ... */
+    kg_health_outcome(&h, KG_OUTCOME_BUSY, 1, now);
+    pass(3000, 200);
+    assert_int_equal(kg_health_use(&h, now), KG_USE_NOT); /* ... and a callee's says nothing more */
+    pass(3000, 200);
+    assert_int_equal(kg_health_use(&h, now), KG_USE_NOW);
     kg_health_outcome(&h, KG_OUTCOME_BUSY, 86400, now); /* a day: no */
     pass((KG_RETRY_AFTER_MAX_S + 1) * 1000, 200);
     assert_int_equal(h.state, KG_HEALTH_UP);
