@@ -371,6 +371,30 @@ static void refuses_weak_peers_with_a_sentence(void **state)
         }
 }
 
+static bool lose_first(struct packet *packet, unsigned number)
+{
+    (void)packet;
+    return number != 0;
+}
+
+/* The first ClientHello is lost. Since our records' numbers go on from the HelloVerifyRequest's (RFC
+ * 6347 4.2.1), the client takes none of them for a replay: one timer of its, a second, is all that it costs.
+ */
+static void a_lost_hello_costs_one_wait(void **state)
+{
+    (void)state;
+    fair_weather();
+    make_end_and_plain(&(struct plain_settings){.active = true, .profiles = "SRTP_AEAD_AES_256_GCM"});
+    harm = lose_first;
+    int64_t begun_ms = clock_ms;
+    begin_all();
+    while (!SSL_is_init_finished(plain->ssl) && step(begun_ms + 5000))
+        ;
+    assert_same_as_plain(KG_SRTP_AEAD_AES_256_GCM);
+    assert_in_range(clock_ms - begun_ms, 1000, 1150);
+    free_ends();
+}
+
 /* A ClientHello of two datagrams: the first has the cookie, whichever comes first. */
 static void understands_a_long_hello(void **state)
 {
@@ -403,6 +427,7 @@ int main(void)
         cmocka_unit_test(keys_go_when_the_fingerprint_changes),
         cmocka_unit_test(understands_openssl),
         cmocka_unit_test(understands_old_openssl),
+        cmocka_unit_test(a_lost_hello_costs_one_wait),
         cmocka_unit_test(understands_a_long_hello),
         cmocka_unit_test(refuses_weak_peers_with_a_sentence),
     };
