@@ -150,7 +150,7 @@ sim: $(SIM)
 # libFuzzer harnesses: tests/fuzz/fuzz_NAME.c; built in every `make check`, run briefly there and longer here.
 FUZZ      := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SECONDS ?= 300
-FUZZ_SRC  := $(filter conf/% ice/% b2bua/sdp/% media/% b2bua/guard/% b2bua/nat/% $(addprefix b2bua/,sip/framing.c sip/flow.c sip/uri.c \
+FUZZ_SRC  := $(filter conf/% ice/% b2bua/sdp/% media/% b2bua/guard/% b2bua/nat/% $(addprefix b2bua/,sip/framing.c sip/websocket.c sip/http.c sip/handshake.c sip/flow.c sip/uri.c \
              registrar/digest.c registrar/nonces.c registrar/challenge.c registrar/bindings.c registrar/keepalive_learn.c \
              call/dialog_id.c call/identity.c call/headers.c control/path.c request/dialog_info.c \
              request/dialog_info_parts.c \

@@ -150,6 +150,8 @@ static int fail(struct kg_websocket *socket, enum kg_websocket_code code, const 
 static int append(struct kg_websocket *socket, const uint8_t *data, size_t len)
 {
     size_t need = socket->message_len + len;
+    if (len == 0)
+        return 0;
     if (need > socket->message_size) {
         size_t size = need < KEEP_BYTES ? KEEP_BYTES : 2 * need;
         char *grown = realloc(socket->message, size);
