@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "b2bua/sip/files.h"
 #include "b2bua/sip/tls.h"
 
 /* A socket can be bound to it: port 0 takes none that anybody else wants. */
@@ -50,6 +51,14 @@ static int check_tls(const struct kg_config *config, char *error, size_t size)
     return good ? 0 : EINVAL;
 }
 
+static int check_web(const struct kg_config *config, char *error, size_t size)
+{
+    struct kg_files *files = kg_files_load(config, error, size);
+
+    kg_files_unref(files);
+    return files ? 0 : EINVAL;
+}
+
 int kg_check_machine(const struct kg_config *config, char *error, size_t size)
 {
     for (size_t i = 0; i < config->sip.listen_count; i++)
@@ -57,5 +66,5 @@ int kg_check_machine(const struct kg_config *config, char *error, size_t size)
             return EINVAL;
     if (check_address("media.address", &config->media.address, error, size))
         return EINVAL;
-    return check_tls(config, error, size);
+    return check_tls(config, error, size) || check_web(config, error, size) ? EINVAL : 0;
 }

@@ -259,7 +259,7 @@ static void read_net(struct kg_connection *connection)
     }
     if (connection->wire == KG_WIRE_UNKNOWN && evbuffer_get_length(in) > 0) {
         connection->wire = tell_wire(in);
-        if (!event_pending(connection->deadline, EV_TIMEOUT, NULL))
+        if (connection->wire != KG_WIRE_SIP && !event_pending(connection->deadline, EV_TIMEOUT, NULL))
             kg_connection_deadline(connection, connection->edge->limits.handshake_ms);
     }
     if (connection->wire == KG_WIRE_SIP)
@@ -373,7 +373,10 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
     struct kg_connection *connection = arg;
     (void)fd;
     (void)what;
-    if (connection->state == KG_CONNECTION_CLOSING) {
+    /* A browser keeps a connection for its next request, or opens one in advance: nobody is refused. */
+    bool spare = connection->state == KG_CONNECTION_OPEN && connection->wire == KG_WIRE_HTTP &&
+                 evbuffer_get_length(bufferevent_get_input(connection->net)) == 0;
+    if (connection->state == KG_CONNECTION_CLOSING || spare) {
         kg_connection_free(connection);
         return;
     }
