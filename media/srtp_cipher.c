@@ -101,6 +101,19 @@ static bool keystream(struct counter_mode *mode, uint8_t *stream, size_t blocks)
     return EVP_EncryptUpdate(mode->ecb, stream, &made, stream, (int)(blocks * BLOCK)) == 1;
 }
 
+static void exor(uint8_t *data, const uint8_t *stream, size_t len)
+{
+    size_t i = 0;
+    for (uint64_t a, b; i + sizeof a <= len; i += sizeof a) {
+        memcpy(&a, data + i, sizeof a);
+        memcpy(&b, stream + i, sizeof b);
+        a ^= b;
+        memcpy(data + i, &a, sizeof a);
+    }
+    for (; i < len; i++)
+        data[i] ^= stream[i];
+}
+
 /* Once for each IV: what is left of the last block's keystream is not kept. */
 static srtp_err_status_t counter_mode_crypt(void *state, uint8_t *data, unsigned int *len)
 {
@@ -109,8 +122,7 @@ static srtp_err_status_t counter_mode_crypt(void *state, uint8_t *data, unsigned
         size_t step = *len - done < sizeof stream ? *len - done : sizeof stream;
         if (!keystream(state, stream, (step + BLOCK - 1) / BLOCK))
             return srtp_err_status_cipher_fail;
-        for (size_t i = 0; i < step; i++)
-            data[done + i] ^= stream[i];
+        exor(data + done, stream, step);
         done += step;
     }
     return srtp_err_status_ok;
