@@ -105,6 +105,46 @@ static void test_wrong_version_or_type(void **state)
     }
 }
 
+/* RR, NACK, SDES, PLI with padding, in every selection and order of removal. */
+static void test_feedback_is_taken_out(void **state)
+{
+    (void)state;
+    static const uint8_t part[4][16] = {{0x80, 201, 0, 1, 0, 0, 0, 1},
+                                        {0x81, 205, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2},
+                                        {0x81, 202, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0},
+                                        {0xa1, 206, 0, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 4}};
+    static const size_t size[4] = {8, 12, 12, 16};
+    for (unsigned with = 1; with < 16; with++) {
+        uint8_t packets[64], want[64];
+        size_t len = 0, want_len = 0;
+        for (unsigned i = 0; i < 4; i++) {
+            if (!(with >> i & 1))
+                continue;
+            memcpy(packets + len, part[i], size[i]);
+            len += size[i];
+            if (i % 2 == 0 && with & 1) { /* without a report in front nothing is left */
+                memcpy(want + want_len, part[i], size[i]);
+                want_len += size[i];
+            }
+        }
+        struct kg_rtcp rtcp;
+        assert_int_equal(kg_rtcp_parse(packets, len, &rtcp), 0);
+        assert_int_equal(kg_rtcp_without_feedback(packets, len), want_len);
+        assert_memory_equal(packets, want, want_len);
+    }
+}
+
+/* RFC 3611: extended reports, and types that nobody knows, are for the receiver to ignore. */
+static void test_other_types_stay(void **state)
+{
+    (void)state;
+    for (unsigned type = 192; type < 224; type++) {
+        uint8_t packets[16] = {0x80, 201, 0, 1, 0, 0, 0, 1, 0x80, (uint8_t)type, 0, 1, 0, 0, 0, 1};
+        size_t want = type == 205 || type == 206 ? 8 : 16;
+        assert_int_equal(kg_rtcp_without_feedback(packets, sizeof packets), want);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -114,6 +154,8 @@ int main(void)
         cmocka_unit_test(test_reduced_size_is_valid_but_no_report),
         cmocka_unit_test(test_padding_in_the_last_packet_only),
         cmocka_unit_test(test_wrong_version_or_type),
+        cmocka_unit_test(test_feedback_is_taken_out),
+        cmocka_unit_test(test_other_types_stay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
