@@ -28,7 +28,7 @@ void kg_leg_secure_free(struct kg_leg_secure *secure)
     forget_lost(secure);
     kg_srtp_free(secure->sdes);
     for (unsigned c = 0; c < 2; c++) {
-        kg_dtls_free(secure->by_component[c].dtls);
+        kg_association_reset(&secure->by_component[c]);
         kg_srtp_free(secure->keyed[c]);
     }
     kg_dtls_identity_unref(secure->identity);
