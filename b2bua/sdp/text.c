@@ -42,7 +42,8 @@ void kg_sdp_copy(char *out, size_t size, const char *s, size_t len)
 {
     if (len >= size)
         len = size - 1;
-    memcpy(out, s, len);
+    if (len > 0)
+        memcpy(out, s, len);
     out[len] = '\0';
 }
 
