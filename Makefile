@@ -222,6 +222,7 @@ install: all
 	install -D -m 755 $(BUILD)/kedge $(DESTDIR)$(PREFIX)/sbin/kedge
 	ln -sf ../sbin/kedge $(DESTDIR)$(PREFIX)/sbin/kedgectl
 	install -D -m 644 conf/kedge.yaml $(DESTDIR)/etc/kedge/kedge.yaml.example
+	if [ -e $(BUILD)/webphone/index.html ]; then install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/kedge/webphone $(BUILD)/webphone/*; fi
 	install -d $(DESTDIR)/lib/systemd/system
 	sed 's|@PREFIX@|$(PREFIX)|g' contrib/systemd/kedge.service > $(DESTDIR)/lib/systemd/system/kedge.service
 	@echo 'Next: cp -n /etc/kedge/kedge.yaml.example /etc/kedge/kedge.yaml, edit it, then'
