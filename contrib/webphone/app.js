@@ -119,6 +119,7 @@ function showCall(call) {
   at('hangup').textContent = state === 'incoming' ? 'Decline' : 'Hang up';
   at('hold').setAttribute('aria-pressed', call.held);
   at('hold').textContent = call.held ? 'Resume' : 'Hold';
+  at('hold').disabled = call.asking;
   at('mute').setAttribute('aria-pressed', call.muted);
   at('mute').textContent = call.muted ? 'Unmute' : 'Mute';
   at('dial').querySelector('button').disabled = state !== 'ended';

@@ -57,11 +57,10 @@ export class Phone extends EventTarget {
     session.terminate(state === 'incoming' ? { status_code: 486 } : {});
   }
 
+  // Resolves to whether the other side was asked; while it is, it cannot be asked again (call.asking).
   hold(on) {
-    return new Promise((resolve) => {
-      const begun = on ? this.call.session.hold({}, () => resolve(true)) : this.call.session.unhold({}, () => resolve(true));
-      if (!begun) resolve(false);
-    });
+    const { session } = this.call;
+    return this.#ask((done) => (on ? session.hold({}, done) : session.unhold({}, done)));
   }
 
   mute(on) {
@@ -76,8 +75,22 @@ export class Phone extends EventTarget {
 
   // Offers the same again.
   reinvite() {
+    const { session } = this.call;
+    return this.#ask((done) => session.renegotiate({}, done));
+  }
+
+  #ask(begin) {
+    const { call } = this;
     return new Promise((resolve) => {
-      if (!this.call.session.renegotiate({}, () => resolve(true))) resolve(false);
+      const asked = begin(() => {
+        call.asking = false;
+        this.#changed();
+        resolve(true);
+      });
+      if (!asked) return resolve(false);
+      call.asking = true;
+      this.#changed();
+      return undefined;
     });
   }
 
@@ -109,7 +122,7 @@ export class Phone extends EventTarget {
     const call = {
       session, state: incoming ? 'incoming' : 'calling', incoming,
       remote: { user: identity.uri.user ?? '', name: identity.display_name ?? '', uri: identity.uri.toString() },
-      held: false, heldByOther: false, muted: false, why: '', startedAt: 0, stream: null, dtmf: [],
+      held: false, heldByOther: false, muted: false, asking: false, why: '', startedAt: 0, stream: null, dtmf: [],
     };
     this.call = call;
     const to = (state, why = '') => {

@@ -8,7 +8,7 @@ class JsSipPhone extends Phone {
   constructor({ dataChannel = false, ...options }) {
     super(options);
     this.ua.on('newRTCSession', ({ session }) => {
-      if (dataChannel) session.on('peerconnection', ({ peerconnection }) => peerconnection.createDataChannel('test'));
+      if (dataChannel) session.connection?.createDataChannel('test');
     });
   }
 

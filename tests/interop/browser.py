@@ -213,9 +213,10 @@ class WebPhone:
         return self.begin()
 
     def stop(self):
-        if self.browser.process:
+        if self.browser.process and self.page:
             self.page.eval("phone.stop()")
             self.page.close()
+            self.page = None
 
     def state(self):
         return self.page.eval("state()")

@@ -47,6 +47,9 @@ class Screen:
         for name, value in fields.items():
             self.page.eval(f"document.getElementById('{name}').value = '{value}'")
 
+    def registered(self, timeout=8):
+        assert self.page.until("document.getElementById('registration').dataset.state == 'registered'", timeout), self.text("trouble")
+
     def log_in(self, user="web", password="pw-web"):
         self.write(user=user, password=password)
         self.press("#login button")
@@ -71,7 +74,7 @@ def test_wrong_password_and_right_one(world, screen):
     screen.log_in(password="wrong")
     screen.shows("trouble", "Wrong user or password.")
     screen.log_in()
-    screen.shows("registration", "registered")
+    screen.registered()
     assert screen.text("trouble") == ""
     assert [r["transport"] for r in world.kedge.registrations() if r["user"] == "web"] == ["wss"]
 
@@ -80,6 +83,7 @@ def test_call_to_a_desk_phone(world, screen):
     screen.log_in()
     screen.dial("desk")
     screen.shows("way", "through kedge")
+    screen.press("#path summary")
     screen.shows("dtls", "DTLS 1.2, ")
     assert "203.0.113" in screen.text("remote-candidate") and "UDP" in screen.text("remote-candidate")
     assert world.desk.hears(HZ)
@@ -100,7 +104,7 @@ def test_call_to_a_desk_phone(world, screen):
 def test_call_from_a_desk_phone_and_reload(world, screen):
     """A reload hangs up, and the page registers again by itself, in the place of its old connection."""
     screen.log_in()
-    screen.shows("registration", "registered")
+    screen.registered()
     mark = world.desk.dial("web")
     screen.shows("state", "is calling you")
     assert screen.text("remote") == "desk"
@@ -109,13 +113,13 @@ def test_call_from_a_desk_phone_and_reload(world, screen):
     assert world.desk.hears(HZ)
     screen.page.reload()
     world.desk.wait("CALL_CLOSED", mark)
-    screen.shows("registration", "registered")
+    screen.registered()
     assert sum(r["user"] == "web" for r in world.kedge.registrations()) == 1, world.kedge.registrations()
 
 
 def test_declined(world, screen):
     screen.log_in()
-    screen.shows("registration", "registered")
+    screen.registered()
     mark = world.desk.dial("web")
     screen.shows("state", "is calling you")
     screen.press("#hangup")
@@ -159,10 +163,10 @@ def test_microphone_refused(world):
 def test_server_gone(world, screen):
     """The connection breaks: the page says so, and is registered again when kedge is back."""
     screen.log_in()
-    screen.shows("registration", "registered")
+    screen.registered()
     world.kedge.stop()
     screen.shows("registration", "no connection")
     screen.shows("trouble", "The server is not reachable")
     world.kedge.spawn().ready()
-    screen.shows("registration", "registered", 20)
+    screen.registered(20)
     assert screen.text("trouble") == ""
