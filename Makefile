@@ -126,13 +126,13 @@ $(BUILD)/tests/bench_srtp: tests/bench/bench_srtp.c tests/unit/srtp_packets.h $(
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(BUILD)/libkedge.a $(LDLIBS)
 natlab: $(NATLAB)
 
-# ICE peers for the interop tests: libnice, and kedge's own agent on real sockets.
+# Peers for the interop tests: libnice, and kedge's own ICE, SRTP and DTLS on real sockets.
 INTEROP   := $(patsubst tests/interop/%.c,$(BUILD)/tests/%,$(wildcard tests/interop/*.c))
 $(BUILD)/tests/nice_peer: tests/interop/nice_peer.c tests/interop/peer_io.h
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	$(Q)$(CC) $(ALL_CFLAGS) $(shell pkg-config --cflags nice 2>/dev/null) -pie -o $@ $< $$(pkg-config --libs nice)
-$(BUILD)/tests/ice_peer: tests/interop/ice_peer.c tests/interop/peer_io.h $(BUILD)/libkedge.a
+$(BUILD)/tests/ice_peer $(BUILD)/tests/srtp_peer: $(BUILD)/tests/%: tests/interop/%.c tests/interop/peer_io.h $(BUILD)/libkedge.a
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(BUILD)/libkedge.a $(LDLIBS)

@@ -1,0 +1,100 @@
+"""A phone's media with keys for agents by hand: an Rtp (agent.py) whose packets srtp_peer.c seals and opens."""
+import base64
+import os
+import re
+import time
+
+from .agent import sdp
+from .hosts import until
+from .peers import Peer
+
+SUITE = "AES_CM_128_HMAC_SHA1_80"
+LENGTH = {"AES_CM_128_HMAC_SHA1_80": 30, "AES_CM_128_HMAC_SHA1_32": 30, "AES_256_CM_HMAC_SHA1_80": 46,
+          "AEAD_AES_128_GCM": 28, "AEAD_AES_256_GCM": 44}
+HASH = {"SHA-256": 1, "SHA-384": 2, "SHA-512": 3}
+
+
+class SecureRtp:
+    """kind: "sdes" or "dtls". setup: ours in an offer (dtls). Where media goes is `to`, as with Rtp."""
+
+    def __init__(self, host, kind="dtls", hz=400, setup="active", suite=SUITE, play=True):
+        self.kind, self.setup, self.suite, self.playing = kind, setup, suite, play
+        self.ip = host.addr
+        self.peer = Peer("srtp_peer", host, address=self.ip, hz=hz)
+        self.port = int(self.peer.wait("local ").split()[1])
+        self.fingerprint = self.peer.wait("fingerprint ").upper()
+        self.new_key()
+        self._to = None
+
+    def new_key(self):
+        self.key = os.urandom(LENGTH[self.suite])
+        self.keyed = False
+
+    def close(self):
+        self.peer.stop()
+
+    def told_fingerprint(self):
+        return "SHA-256 " + re.sub(r"(..)(?!$)", r"\1:", self.fingerprint)
+
+    def lines(self):
+        if self.kind == "sdes":
+            return f"a=crypto:1 {self.suite} inline:{base64.b64encode(self.key).decode()}\r\n"
+        return f"a=setup:{self.setup}\r\na=fingerprint:{self.told_fingerprint()}\r\n"
+
+    def body(self, version=1, extra=None, **kw):
+        profile = "RTP/SAVP" if self.kind == "sdes" else "UDP/TLS/RTP/SAVP"
+        text = sdp(self.ip, self.port, version=version, extra=(self.lines() if extra is None else extra) + "a=rtcp-mux\r\n", **kw)
+        return text.replace(" RTP/AVP ", f" {profile} ")
+
+    def learn(self, body):
+        """kedge's description, after ours was sent: keys and roles."""
+        if self.kind == "sdes":
+            tag, suite, key = re.search(r"^a=crypto:(\d+) (\S+) inline:([^\s|]+)", body, re.M).groups()
+            assert suite == self.suite, body
+            self.peer.tell(f"keys receive {suite} {base64.b64decode(key).hex()}")
+            if not self.keyed:
+                self.peer.tell(f"keys send {suite} {self.key.hex()}")
+                self.keyed = True
+            return
+        name, value = re.search(r"^a=fingerprint:(\S+) (\S+)", body, re.M).groups()
+        self.peer.tell(f"expect {HASH[name.upper()]} {value.replace(':', '')}")
+        if not self.keyed:
+            active = re.search(r"^a=setup:(\w+)", body, re.M).group(1) == "passive"
+            self.peer.tell("dtls " + ("active" if active else "passive"))
+            self.keyed = True
+
+    @property
+    def to(self):
+        return self._to
+
+    @to.setter
+    def to(self, address):
+        self._to = address
+        if address:
+            self.peer.tell(f"remote {address[0]} {address[1]}")
+        self.peer.tell(f"play {1 if address and self.playing else 0}")
+
+    @property
+    def received(self):
+        """(monotonic, None, what the packet begins with), opened."""
+        return [(at, None, bytes.fromhex(text.split()[3])) for at, text in list(self.peer.lines) if text.startswith("rtp ")]
+
+    def bad(self, since=0.0):
+        return [text for at, text in list(self.peer.lines) if at >= since and text.startswith("bad ")]
+
+    def got(self, since=0.0, ms=0, timeout=5):
+        return bool(until(lambda: sum(at >= since for at, _, _ in self.received) * 20 > ms, timeout))
+
+    def seal(self, packet):
+        since = self.peer.mark()
+        self.peer.tell("seal " + packet.hex())
+        return bytes.fromhex(self.peer.wait("sealed ", since))
+
+    def raw(self, packet):
+        self.peer.tell("raw " + packet.hex())
+
+    def move(self):
+        since = self.peer.mark()
+        self.peer.tell("move")
+        self.port = int(self.peer.wait("local ", since).split()[1])
+        return time.monotonic()
