@@ -121,7 +121,8 @@ enum kg_latch_verdict kg_latch_genuine(struct kg_latch *latch, const struct kg_l
     if (known && kg_latch_same_source(&latch->remote, source)) {
         latch->last_ms = now_ms;
         latch->proof = latch->standing = KG_PROOF_SRTP;
-        if (latch->state == KG_LATCH_LEARNT)
+        /* A description that names another address may be ahead of the phone's packets. */
+        if (latch->state != KG_LATCH_REOPENED || now_ms - latch->since_ms >= limits->window_ms)
             latch->state = KG_LATCH_LOCKED;
         return KG_LATCH_ACCEPTED;
     }

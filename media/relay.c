@@ -258,6 +258,8 @@ struct kg_flow *kg_relay_packet(struct kg_flow *in, struct kg_datagram *d, const
         if (opened == KG_OPEN)
             out = route(in, d, kind, wire_len, limits, now_us);
     }
+    if (!leg->described && kind == KG_PACKET_DTLS && kg_secure_keep_hello(in, d))
+        return NULL;
     if (out == NULL) {
         if (in->ice && is_stun(d->data, d->len))
             return kg_relay_ice_stun(in, d->data, d->len, d->source, limits, now_us / 1000, to);
@@ -270,7 +272,7 @@ struct kg_flow *kg_relay_packet(struct kg_flow *in, struct kg_datagram *d, const
     *to = kg_latch_target(&out->latch, &out->rules);
     if (*to == NULL || kg_addr_family(*to) != (out->ipv6 ? AF_INET6 : AF_INET))
         return NULL;
-    if (to_leg->secure && !kg_secure_seal(out, d, kind))
+    if ((leg->secure || to_leg->secure) && !kg_secure_seal(leg, out, d, kind))
         return NULL;
     return out;
 }

@@ -54,10 +54,26 @@ enum kg_opened kg_secure_open(struct kg_flow *in, struct kg_datagram *d, enum kg
     }
 }
 
-bool kg_secure_seal(struct kg_flow *out, struct kg_datagram *d, enum kg_packet_kind kind)
+static enum kg_secure_use use_of(const struct kg_leg *leg)
+{
+    return leg->secure ? (enum kg_secure_use)leg->secure->use : KG_SECURE_PASS;
+}
+
+static bool is_keyed(enum kg_secure_use use)
+{
+    return use == KG_SECURE_SDES || use == KG_SECURE_DTLS;
+}
+
+bool kg_secure_seal(struct kg_leg *from, struct kg_flow *out, struct kg_datagram *d, enum kg_packet_kind kind)
 {
     struct kg_leg_secure *secure = out->leg->secure;
-    if (secure->use == KG_SECURE_PASS)
+    enum kg_secure_use use = use_of(out->leg), came_as = use_of(from);
+    /* What ends here on one side only was never meant to leave in the clear, or sealed twice. */
+    if ((is_keyed(came_as) && use == KG_SECURE_PASS) || (is_keyed(use) && came_as == KG_SECURE_PASS)) {
+        from->dropped++;
+        return false;
+    }
+    if (use == KG_SECURE_PASS)
         return true;
     bool rtcp = kind == KG_PACKET_RTCP;
     bool media = (rtcp || kind == KG_PACKET_RTP) && (!out->leg->stream->any_payload || out->rtcp);
@@ -65,7 +81,7 @@ bool kg_secure_seal(struct kg_flow *out, struct kg_datagram *d, enum kg_packet_k
         d->len = kg_rtcp_without_feedback(d->data, d->len);
     if (d->len == 0)
         return false;
-    if (secure->use == KG_SECURE_PLAIN)
+    if (use == KG_SECURE_PLAIN)
         return true;
     struct kg_srtp *srtp = session_of(out);
     enum kg_srtp_result result = KG_SRTP_NO_KEYS;

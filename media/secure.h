@@ -50,6 +50,14 @@ struct kg_lost_keys {
     struct kg_srtp_keys send, receive; /* suite KG_SRTP_NONE: others have come since */
 };
 
+/* A ClientHello that was faster than the answer which says that there will be one, or than the check that
+ * proves its source: the latest, of the RTP socket. It is heard when both have come. */
+struct kg_early_hello {
+    struct kg_addr source;
+    size_t len;
+    uint8_t data[];
+};
+
 struct kg_leg_secure {
     uint8_t use; /* enum kg_secure_use */
     bool sealed, feedback;
@@ -63,6 +71,7 @@ struct kg_leg_secure {
     struct kg_srtp *keyed[2];              /* by component - 1: with the keys of DTLS */
     struct kg_association by_component[2]; /* - 1 */
     struct kg_lost_keys *lost;             /* NULL: none */
+    struct kg_early_hello *early;          /* NULL: none */
     uint64_t unsent;
 };
 
@@ -89,14 +98,17 @@ enum kg_opened {
 };
 enum kg_opened kg_secure_open(struct kg_flow *in, struct kg_datagram *datagram, enum kg_packet_kind kind,
                               const struct kg_limits *limits, int64_t now_ms);
-/* False: it must not be sent; counted. */
-bool kg_secure_seal(struct kg_flow *out, struct kg_datagram *datagram, enum kg_packet_kind kind);
+/* `from`: whose packet it is; it or out's leg has `secure`. False: it must not be sent; counted. */
+bool kg_secure_seal(struct kg_leg *from, struct kg_flow *out, struct kg_datagram *datagram,
+                    enum kg_packet_kind kind);
 
 /* ---- secure_dtls.c ---- */
 static inline struct kg_association *kg_association_of(const struct kg_flow *flow)
 {
     return &flow->leg->secure->by_component[flow->rtcp ? 1 : 0];
 }
+/* For later. False: not worth keeping. */
+bool kg_secure_keep_hello(struct kg_flow *in, const struct kg_datagram *datagram);
 /* False: nobody whom we hear. */
 bool kg_secure_dtls_receive(struct kg_flow *in, const struct kg_datagram *datagram,
                             const struct kg_limits *limits, int64_t now_ms);

@@ -1,4 +1,7 @@
 /* DTLS of legs that are secured: whom it hears, when it begins, what becomes of it. */
+#include <stdlib.h>
+#include <string.h>
+
 #include "media/relay_ice.h"
 #include "media/secure.h"
 
@@ -71,6 +74,13 @@ void kg_association_described(struct kg_flow *flow, bool other_peer)
 }
 
 /* ---- who is heard ---- */
+
+static bool does_dtls(const struct kg_flow *flow)
+{
+    const struct kg_leg *leg = flow->leg;
+    return leg->secure && leg->secure->use == KG_SECURE_DTLS && leg->described && leg->enabled &&
+           !(flow->rtcp && leg->rtcp_mux);
+}
 
 static enum kg_proof rank_of(const struct kg_flow *in, const struct kg_addr *source)
 {
@@ -152,14 +162,12 @@ static void to_rival(struct kg_flow *in, const struct kg_datagram *d, int64_t no
     a->heard_ms = now_ms;
 }
 
-bool kg_secure_dtls_receive(struct kg_flow *in, const struct kg_datagram *d, const struct kg_limits *limits,
-                            int64_t now_ms)
+static bool take(struct kg_flow *in, const struct kg_datagram *d, const struct kg_limits *limits,
+                 int64_t now_ms)
 {
     struct kg_association *a = kg_association_of(in);
     const struct kg_leg *leg = in->leg;
     bool passive = leg->secure->setup == KG_SETUP_PASSIVE || leg->secure->setup == KG_SETUP_ACTPASS;
-    if ((in->rtcp && leg->rtcp_mux) || !is_heard(in, d->source, now_ms))
-        return false;
     if (a->dtls == NULL && passive)
         a->dtls = make(in, false, limits);
     if (a->dtls == NULL)
@@ -179,6 +187,49 @@ bool kg_secure_dtls_receive(struct kg_flow *in, const struct kg_datagram *d, con
         leg->stream->relay->handshakes++;
     leg->stream->relay->touched = true;
     return true;
+}
+
+bool kg_secure_dtls_receive(struct kg_flow *in, const struct kg_datagram *d, const struct kg_limits *limits,
+                            int64_t now_ms)
+{
+    if (in->rtcp && in->leg->rtcp_mux)
+        return false;
+    if (is_heard(in, d->source, now_ms))
+        return take(in, d, limits, now_ms);
+    /* The phone's check of this path was answered; ours is still on its way. */
+    return in->ice && !kg_association_of(in)->installed && kg_secure_keep_hello(in, d);
+}
+
+bool kg_secure_keep_hello(struct kg_flow *in, const struct kg_datagram *d)
+{
+    struct kg_leg *leg = in->leg;
+    if (in->rtcp || d->len > KG_DTLS_DATAGRAM_MAX || !kg_demux_is_handshake(d->data, d->len, KG_PACKET_DTLS))
+        return false;
+    if (leg->secure == NULL && (leg->secure = calloc(1, sizeof *leg->secure)) == NULL)
+        return false;
+    leg->stream->relay->secured = true;
+    free(leg->secure->early);
+    leg->secure->early = malloc(sizeof *leg->secure->early + d->len);
+    if (leg->secure->early == NULL)
+        return false;
+    leg->secure->early->source = *d->source;
+    leg->secure->early->len = d->len;
+    memcpy(leg->secure->early->data, d->data, d->len);
+    return true;
+}
+
+static void hear_early(struct kg_leg *leg, const struct kg_limits *limits, int64_t now_ms)
+{
+    struct kg_early_hello *early = leg->secure->early;
+    bool heard = does_dtls(&leg->rtp) && is_heard(&leg->rtp, &early->source, now_ms);
+    if (!heard && leg->rtp.ice && does_dtls(&leg->rtp))
+        return; /* once ICE has proven its source */
+    struct kg_datagram d = {
+        .data = early->data, .len = early->len, .room = early->len, .source = &early->source};
+    leg->secure->early = NULL;
+    if (heard)
+        take(&leg->rtp, &d, limits, now_ms);
+    free(early);
 }
 
 /* ---- what becomes of it ---- */
@@ -249,13 +300,6 @@ static bool wants_to_begin(const struct kg_flow *flow)
            a->tries < KG_DTLS_TRIES && kg_latch_target(&flow->latch, &flow->rules);
 }
 
-static bool does_dtls(const struct kg_flow *flow)
-{
-    const struct kg_leg *leg = flow->leg;
-    return leg->secure && leg->secure->use == KG_SECURE_DTLS && leg->described && leg->enabled &&
-           !(flow->rtcp && leg->rtcp_mux);
-}
-
 static bool poll_flow(struct kg_flow *flow, const struct kg_limits *limits, int64_t now_ms,
                       struct kg_secure_out *out)
 {
@@ -299,6 +343,8 @@ bool kg_secure_poll(struct kg_relay *relay, const struct kg_limits *limits, int6
     for (unsigned i = 0; relay->secured && i < 4u * relay->stream_count; i++) {
         struct kg_stream *stream = relay->stream[i / 4];
         struct kg_flow *flow = stream ? flow_of(&stream->leg[i % 2], i / 2 % 2) : NULL;
+        if (flow && flow->leg->described && flow->leg->secure && flow->leg->secure->early)
+            hear_early(flow->leg, limits, now_ms);
         if (flow == NULL || !does_dtls(flow))
             continue;
         poll_late_failure(flow, now_ms);

@@ -26,6 +26,7 @@ void kg_leg_secure_free(struct kg_leg_secure *secure)
     if (secure == NULL)
         return;
     forget_lost(secure);
+    free(secure->early);
     kg_srtp_free(secure->sdes);
     for (unsigned c = 0; c < 2; c++) {
         kg_association_reset(&secure->by_component[c]);

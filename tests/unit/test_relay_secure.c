@@ -340,6 +340,47 @@ static void test_fingerprint_comes_after_the_handshake(void **state)
     }
 }
 
+/* The phone's ClientHello is faster than its answer; a stranger's is the latest of all, and changes nothing.
+ */
+static void test_hello_before_the_answer(void **state)
+{
+    (void)state;
+    for (unsigned stranger = 0; stranger < 2; stranger++) {
+        struct sworld *w = sworld_new(KG_SECURE_PLAIN, KG_SECURE_DTLS);
+        sworld_apply(w, 0);
+        phone_dtls(w, 1);
+        shake_hands(w);
+        assert_int_equal(kg_dtls_state(w->phone[1].dtls[0]), KG_DTLS_HANDSHAKE);
+        assert_non_null(leg_of(w, 1)->secure->early);
+        struct kg_addr from = at("203.0.113.66:9");
+        uint8_t hello[KG_DTLS_DATAGRAM_MAX] = {22, 0xfe, 0xfd};
+        if (stranger)
+            to_relay(w, 1, false, &from, hello, 900);
+        sworld_apply(w, 1);
+        assert_null(leg_of(w, 1)->secure->early);
+        shake_hands(w);
+        assert_int_equal(leg_of(w, 1)->secure->by_component[0].installed, !stranger);
+        assert_int_equal(w->stray, 0);
+        sworld_free(w);
+    }
+}
+
+/* Its answer says no word of DTLS. */
+static void test_hello_of_a_plain_phone(void **state)
+{
+    (void)state;
+    struct sworld *w = sworld_new(KG_SECURE_PLAIN, KG_SECURE_DTLS);
+    sworld_apply(w, 0);
+    phone_dtls(w, 1);
+    shake_hands(w);
+    w->phone[1].use = KG_SECURE_PLAIN;
+    sworld_tell(w, 1, NULL, false);
+    assert_null(leg_of(w, 1)->secure->early);
+    assert_true(phone_talks(w, 1) && phone_talks(w, 0));
+    assert_int_equal(w->phone[1].heard, 1);
+    sworld_free(w);
+}
+
 /* ---- changes in talk ---- */
 
 /* A re-INVITE with new keys on both sides: packets of the old ones that are on their way are heard, and none
@@ -597,6 +638,23 @@ static void test_image_lines_have_no_keys(void **state)
     sworld_free(w);
 }
 
+/* Signalling forgot to say that the other side is in the clear: then it is not. */
+static void test_keys_on_one_side_only(void **state)
+{
+    (void)state;
+    struct sworld *w = sworld_new(KG_SECURE_PLAIN, KG_SECURE_SDES);
+    sworld_connect(w);
+    sworld_tell(w, 0, NULL, false);
+    unsigned heard[2] = {w->phone[0].heard, w->phone[1].heard};
+    assert_false(phone_talks(w, 1));
+    assert_false(phone_talks(w, 0));
+    assert_int_equal(w->phone[0].heard + w->phone[0].garbled, heard[0]);
+    assert_int_equal(w->phone[1].heard + w->phone[1].garbled, heard[1]);
+    sworld_apply(w, 0);
+    assert_true(phone_talks(w, 1) && phone_talks(w, 0));
+    sworld_free(w);
+}
+
 /* Not answered yet: our keys are in the offer, theirs are not known. */
 static void test_nothing_is_heard_before_their_keys(void **state)
 {
@@ -626,6 +684,8 @@ int main(void)
         cmocka_unit_test(test_a_neighbour_does_not_keep_the_phone_out),
         cmocka_unit_test(test_wrong_fingerprint),
         cmocka_unit_test(test_fingerprint_comes_after_the_handshake),
+        cmocka_unit_test(test_hello_before_the_answer),
+        cmocka_unit_test(test_hello_of_a_plain_phone),
         cmocka_unit_test(test_new_keys_in_talk),
         cmocka_unit_test(test_keys_that_come_back_go_on),
         cmocka_unit_test(test_new_association_in_talk),
@@ -635,6 +695,7 @@ int main(void)
         cmocka_unit_test(test_feedback_only_where_it_was_offered),
         cmocka_unit_test(test_sealed_lines_pass),
         cmocka_unit_test(test_image_lines_have_no_keys),
+        cmocka_unit_test(test_keys_on_one_side_only),
         cmocka_unit_test(test_nothing_is_heard_before_their_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
