@@ -105,7 +105,8 @@ struct kg_sdp_reader {
     enum kg_sdp_kind kind;
     bool answers; /* the result answers `said` */
     /* What it said last: its offer, or what was agreed before an offer of ours; NULL: nothing yet. Its mids
-     * are used (RFC 8829 5.2.2, 5.3.1), and in an answer its profiles; kind LIKE_WRITER: not looked at. */
+     * are used (RFC 8829 5.2.2, 5.3.1), and in an answer its profiles. LIKE_WRITER: only these, where keys
+     * are ours. */
     const struct kg_sdp *said;
 };
 
