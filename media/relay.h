@@ -54,6 +54,7 @@ struct kg_flow {
 /* One stream on one side. */
 struct kg_leg {
     struct kg_stream *stream;
+    struct kg_leg_secure *secure; /* secure.h; NULL: PASS, and it was never anything else */
     uint8_t side;   /* enum kg_side */
     bool described; /* this side's SDP is known */
     bool enabled;
@@ -66,7 +67,6 @@ struct kg_leg {
     uint32_t clock_rate; /* of last_type; 0: unknown or events */
     uint32_t moves;      /* how often RTP's proven address changed in talk */
     struct kg_media_codec *codec;
-    struct kg_leg_secure *secure; /* secure.h; NULL: PASS, and it was never anything else */
     struct kg_flow rtp, rtcp;
     struct kg_quality quality; /* of what arrives from this side */
     uint64_t packets_in, packets_out, bytes_in, bytes_out, dropped;

@@ -32,6 +32,10 @@ struct vphone {
     struct kg_addr media; /* a phone without ICE sends its RTP there */
     uint16_t sequence;
     uint32_t ssrc;
+    const struct kg_media_secure *secure; /* as signalling says; NULL: nothing */
+    struct kg_dtls *dtls;                 /* NULL: it does none */
+    struct kg_srtp *srtp;                 /* NULL: it speaks in the clear */
+    unsigned garbled;
     unsigned heard, heard_rtcp; /* packets of the other phone */
     unsigned direct;            /* of heard: not from kedge */
 };
@@ -45,8 +49,9 @@ struct world {
     struct kg_media_ice_local local[2];
     struct kg_addr
         outside[2]; /* by side: kedge's host as that phone sees it, behind a 1:1 NAT; none: as bound */
-    bool blocked;   /* nothing passes between the phones directly */
-    unsigned stray; /* datagrams to addresses that are nobody's */
+    struct kg_dtls_identity *identity; /* the engine's; NULL: none needed */
+    bool blocked;                      /* nothing passes between the phones directly */
+    unsigned stray;                    /* datagrams to addresses that are nobody's */
     int64_t tick_ms;
     const char *silence;
     uint32_t random;
@@ -89,8 +94,18 @@ static inline void phone_take(struct world *w, struct vphone *p, unsigned compon
             kg_ice_receive(p->agent, &p->base[component - 1], from, data, len, w->now);
         return;
     }
+    if (p->dtls && data[0] >= 20 && data[0] <= 63) {
+        kg_dtls_receive(p->dtls, data, len, from, kg_addr_len(from), w->now);
+        return;
+    }
     if (data[1] >= 192 && data[1] <= 223) {
         p->heard_rtcp++;
+        return;
+    }
+    _Alignas(8) uint8_t clear[1600];
+    memcpy(clear, data, len);
+    if (p->srtp && kg_srtp_unprotect(p->srtp, clear, &len, w->now) != KG_SRTP_OK) {
+        p->garbled++;
         return;
     }
     p->heard++;
@@ -154,6 +169,9 @@ static inline void world_drain(struct world *w)
         memcpy(bytes, out.data, out.len);
         deliver(w, &w->bound[out.flow->leg->side][out.flow->rtcp ? 1 : 0], &to, bytes, out.len);
     }
+    struct kg_secure_out own;
+    for (int i = 0; i < 200 && kg_secure_poll(w->relay, &w->limits, w->now, &own); i++)
+        deliver(w, &w->bound[own.flow->leg->side][own.flow->rtcp ? 1 : 0], &own.to, own.data, own.len);
 }
 
 static inline size_t rtp_packet(uint8_t *out, uint8_t payload_type, uint16_t sequence, uint32_t ssrc)
@@ -170,7 +188,7 @@ static inline size_t rtp_packet(uint8_t *out, uint8_t payload_type, uint16_t seq
 
 static inline void phone_speak(struct world *w, struct vphone *p)
 {
-    uint8_t packet[172];
+    _Alignas(8) uint8_t packet[172 + KG_SRTP_GROWTH];
     struct kg_ice_pair pair;
     struct kg_addr to = p->media;
     if (p->agent) {
@@ -178,7 +196,29 @@ static inline void phone_speak(struct world *w, struct vphone *p)
             return;
         to = pair.remote.addr;
     }
-    deliver(w, &p->public[0], &to, packet, rtp_packet(packet, 8, p->sequence++, p->ssrc));
+    size_t len = rtp_packet(packet, 8, p->sequence, p->ssrc);
+    if (p->srtp && kg_srtp_protect(p->srtp, packet, &len, sizeof packet) != KG_SRTP_OK)
+        return;
+    p->sequence++;
+    deliver(w, &p->public[0], &to, packet, len);
+}
+
+/* Begins when its ICE has selected a pair, if it is the active one; takes its keys. */
+static inline void phone_shakes_hands(struct world *w, struct vphone *p)
+{
+    uint8_t data[KG_DTLS_DATAGRAM_MAX];
+    size_t len;
+    struct kg_ice_pair pair;
+    if (!kg_ice_selected(p->agent, 0, 1, &pair))
+        return;
+    kg_dtls_start(p->dtls, w->now);
+    while (kg_dtls_poll(p->dtls, w->now, data, &len))
+        deliver(w, &p->public[0], &pair.remote.addr, data, len);
+    struct kg_srtp_keys send, receive;
+    if (kg_srtp_can_send(p->srtp) || !kg_dtls_keys(p->dtls, &send, &receive))
+        return;
+    assert_int_equal(kg_srtp_set_send(p->srtp, &send, w->now), 0);
+    assert_int_equal(kg_srtp_set_receive(p->srtp, &receive, w->now), 0);
 }
 
 static inline void world_step(struct world *w)
@@ -192,6 +232,8 @@ static inline void world_step(struct world *w)
             deliver(w, &p->public[d.component - 1], &d.to, d.data, d.len);
         while (p->agent && kg_ice_poll_event(p->agent, &event))
             ;
+        if (p->dtls && p->agent)
+            phone_shakes_hands(w, p);
         if (p->talking && w->now % 20 == 0)
             phone_speak(w, p);
     }
@@ -199,6 +241,7 @@ static inline void world_step(struct world *w)
     /* Nothing is left to do now, or a worker would never rest. */
     if (w->relay->ice)
         assert_true(kg_relay_ice_next_ms(w->relay) > w->now);
+    assert_true(kg_secure_next_ms(w->relay) > w->now);
     if (w->now >= w->tick_ms) {
         w->tick_ms = w->now + 500;
         if (w->relay->ice)
@@ -310,6 +353,7 @@ static inline struct kg_media_side world_side(struct world *w, unsigned side, en
     s->codec[0] = (struct kg_media_codec){.payload_type = 8, .clock_rate = 8000, .name = "PCMA"};
     s->ice_use = (uint8_t)use;
     s->ice = p->ice ? &p->description : NULL;
+    s->secure = p->secure;
     return out;
 }
 
@@ -328,6 +372,8 @@ static inline void world_apply(struct world *w, int use_a, int use_b, bool answe
         assert_int_equal(kg_relay_describe(w->relay, i, told[i], w->now), 0);
     }
     assert_int_equal(kg_relay_change_ice(w->relay, &change, told, &w->limits, w->now), 0);
+    struct kg_secure_change keys = {.identity = {{w->identity}, {w->identity}}};
+    assert_int_equal(kg_relay_change_secure(w->relay, &keys, told, w->now), 0);
     kg_relay_set_answered(w->relay, answered, w->now);
     world_drain(w);
 }
@@ -363,7 +409,8 @@ static inline struct world *world_new(void)
         .silence_timeout_ms = 60000,
         .hold_timeout_ms = 1800000,
         .unanswered_timeout_ms = 180000,
-        .ice = {.consent_ms = 5000, .consent_expiry_ms = 30000, .random = world_random, .random_ctx = w}};
+        .ice = {.consent_ms = 5000, .consent_expiry_ms = 30000, .random = world_random, .random_ctx = w},
+        .dtls_secret = (const uint8_t *)"the cookies of this test's engine"};
     w->bound[0][0] = at("192.0.2.1:20000");
     w->bound[0][1] = at("192.0.2.1:20001");
     w->bound[1][0] = at("192.0.2.1:30000");
@@ -384,8 +431,12 @@ static inline struct world *world_new(void)
 static inline void world_free(struct world *w)
 {
     kg_relay_free(w->relay);
-    kg_ice_agent_free(w->phone[0].agent);
-    kg_ice_agent_free(w->phone[1].agent);
+    for (unsigned side = 0; side < 2; side++) {
+        kg_ice_agent_free(w->phone[side].agent);
+        kg_dtls_free(w->phone[side].dtls);
+        kg_srtp_free(w->phone[side].srtp);
+    }
+    kg_dtls_identity_unref(w->identity);
     free(w);
 }
 
