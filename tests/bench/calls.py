@@ -1,4 +1,5 @@
 """Makes and ends many calls through a SIP server, both ends played by one thread, and says where the media goes."""
+import base64
 import re
 import select
 import socket
@@ -11,6 +12,8 @@ SDP = ("v=0\r\no=- 1 1 IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nt=0 0\r\nm=audio {1}
 # What ice.h of rtpload answers and asks with.
 ICE = [f"a=rtcp-mux\r\na=ice-ufrag:load{side}\r\na=ice-pwd:loadPasswordOfSide{side}00000\r\n"
        "a=candidate:1 1 UDP 2130706431 {0} {1} typ host\r\n" for side in "AB"]
+# What rtpload -s protects with: zeros.
+KEY_BYTES = {"AES_CM_128_HMAC_SHA1_80": 30, "AEAD_AES_128_GCM": 28}
 WINDOW = 50  # calls in set-up at once
 PORT_A, PORT_B = 10000, 20000  # one socket of rtpload a side: a relay tells calls apart by its own ports
 
@@ -25,9 +28,12 @@ def media_of(text):
     return host, int(re.search(r"^m=audio (\d+)", text, re.M).group(1))
 
 
-def relay_of(text, ice):
-    """What rtpload has to know of one side: "HOST PORT", with ICE also the ufrag and pwd that belong to it."""
+def relay_of(text, ice, secure=False):
+    """What rtpload has to know of one side: "HOST PORT", with ICE also the ufrag and pwd that belong to it, with SRTP the suite
+    and the key."""
     words = [*map(str, media_of(text))]
+    if secure:
+        words += re.search(r"^a=crypto:\d+ (\S+) inline:([^\s|]+)", text, re.M).groups()
     if ice:
         words += [re.search(rf"^a=ice-{name}:(\S+)", text, re.M).group(1) for name in ("ufrag", "pwd")]
     return " ".join(words)
@@ -35,11 +41,12 @@ def relay_of(text, ice):
 
 class Calls:
     """ice: both ends offer and answer ICE. account: (user, password) of a registrar where both ends register and with which
-    they call; the callee's user is the same with -b behind it, and it registers at `back`."""
+    they call; the callee's user is the same with -b behind it, and it registers at `back`. srtp: the suite that the callers
+    offer (SDES); the callees speak plain RTP."""
 
     def __init__(self, caller_host, callee_host, server, callee_port=5090, ice=False, account=None, back=None,
-                 domain="kedge.test"):
-        self.server, self.back = server, back
+                 domain="kedge.test", srtp=None):
+        self.server, self.back, self.srtp = server, back, srtp
         self.ice, self.account, self.domain = ice, account, domain
         self.ends = []
         for host, port in ((caller_host, 5080), (callee_host, callee_port)):
@@ -68,6 +75,9 @@ class Calls:
     def _body(self, side, i):
         host, port = self.hosts[side], (PORT_A, PORT_B)[side]
         text = SDP.format(host, port).replace("s=-", f"s=call{i}")
+        if self.srtp and side == 0:
+            key = base64.b64encode(bytes(KEY_BYTES[self.srtp])).decode()
+            return text.replace("RTP/AVP", "RTP/SAVP") + f"a=crypto:1 {self.srtp} inline:{key}\r\n"
         return text + ICE[side].format(host, port) if self.ice else text
 
     def _invite(self, i, seq=1, extra=""):
@@ -102,6 +112,7 @@ class Calls:
             i = int(re.search(r"^s=call(\d+)", text, re.M).group(1))
             if "tag=" not in to:
                 to += f";tag=b{i}"
+            assert not self.srtp or "RTP/AVP" in text and "a=crypto" not in text, text
             self.relay.setdefault(i, [None, None])[1] = relay_of(text, self.ice)
             body = self._body(1, i)
         host, port = self.ends[1].getsockname()
@@ -129,7 +140,7 @@ class Calls:
         routes = "".join(f"Route: {r.strip()}\r\n" for line in reversed(header(text, "Record-Route"))
                          for r in reversed(line.split(",")))
         self.dialog[i] = (uri, routes, header(text, "To")[0])
-        self.relay.setdefault(i, [None, None])[0] = relay_of(text, self.ice)
+        self.relay.setdefault(i, [None, None])[0] = relay_of(text, self.ice, self.srtp)
         self._request("ACK", i, int(header(text, "CSeq")[0].split()[0]), uri, routes, self.dialog[i][2])
 
     def _pump(self, timeout):

@@ -6,12 +6,16 @@
  * of sending. Latency is from just before the send to the kernel's receive time stamp, so the load's own
  * queueing on the receiving side does not count as the relay's.
  *
- * usage: rtpload [-i] NS_A ADDR_A PORT_A NS_B ADDR_B PORT_B SECONDS [OVERLOAD_SECONDS AFTER_SECONDS]  < calls
+ * usage: rtpload [-i] [-s] [-r MS,MS,...] NS_A ADDR_A PORT_A NS_B ADDR_B PORT_B SECONDS
+ *                [OVERLOAD_SECONDS AFTER_SECONDS]  < calls
  * calls: one line a call: RELAY_A_HOST RELAY_A_PORT RELAY_B_HOST RELAY_B_PORT
- * With -i both ends do ICE (ice.h) and each port is followed by the ufrag and pwd that belong to it. Checks
- * are answered from the start, while the calls are still being made. Prints one JSON object. With an
- * overload: SECONDS at the usual pace, then as fast as the thread can, then the usual pace again, and the
- * time after the overload from which on nothing was lost. */
+ * With -s ends A speak SRTP, and A's port is followed by the suite and the key that the relay sends with
+ * (base64, as in SDP); ours is all zeros but its length. What does not authenticate counts as lost. With -r
+ * every end sends a packet in so many milliseconds, for SECONDS each, and each step prints a JSON object,
+ * until one loses a thousandth. With -i both ends do ICE (ice.h) and each port is followed by the ufrag and
+ * pwd that belong to it. Checks are answered from the start, while the calls are still being made. Prints one
+ * JSON object. With an overload: SECONDS at the usual pace, then as fast as the thread can, then the usual
+ * pace again, and the time after the overload from which on nothing was lost. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -28,12 +32,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <openssl/evp.h>
+
+#include "media/srtp.h"
 #include "tests/bench/ice.h"
 
 enum {
     CALLS_MAX = 10000,
     PTIME_MS = 20,
-    PACKET = 172,     /* 12 RTP + 160 PCMU, as a phone sends it */
+    PACKET = 172, /* 12 RTP + 160 PCMU, as a phone sends it */
+    PACKET_ROOM = PACKET + KG_SRTP_GROWTH + 4 - KG_SRTP_GROWTH % 4,
     BATCH = 64,       /* messages a system call */
     WARMUP_MS = 1500, /* latching and first wake-ups: sent, not measured */
     DRAIN_MS = 500,   /* for the last packets to arrive */
@@ -59,16 +67,19 @@ struct end {
     uint16_t seq;
     uint32_t ssrc;
     struct ice_peer ice;
+    struct kg_srtp *srtp; /* NULL: plain RTP */
 };
 
 static int fds[2];
 static struct end ends[2][CALLS_MAX];
 static unsigned calls;
-static bool ice;
-static unsigned call_of[2][65536];          /* by the relay's port, with ICE */
+static bool ice, secure;
+static unsigned ptime = PTIME_MS; /* of the moment */
+static const char *ramp;
+static unsigned call_of[2][65536];          /* by the relay's port */
 static uint32_t latency_us[LATENCY_MAX_US]; /* histogram */
 static uint32_t sent_in[BUCKETS], got_in[BUCKETS];
-static uint64_t sent, received, strangers, overload_sent, send_errors;
+static uint64_t sent, received, strangers, refused, overload_sent, send_errors;
 
 static void die(const char *what)
 {
@@ -114,7 +125,8 @@ static int open_side(const char *ns, const char *host, const char *port)
     return fd;
 }
 
-static void write_packet(unsigned side, unsigned call, uint32_t bucket, uint8_t *packet)
+/* Room for a packet with its tag. Returns its length. */
+static size_t write_packet(unsigned side, unsigned call, uint32_t bucket, uint8_t *packet)
 {
     struct end *end = &ends[side][call];
     uint16_t seq = htons(end->seq++);
@@ -126,19 +138,22 @@ static void write_packet(unsigned side, unsigned call, uint32_t bucket, uint8_t 
     memcpy(packet + 8, &ssrc, 4);
     struct stamp stamp = {clock_ns(CLOCK_REALTIME), bucket, call, side};
     memcpy(packet + 12, &stamp, sizeof stamp);
+    size_t len = PACKET;
+    if (end->srtp && kg_srtp_protect(end->srtp, packet, &len, PACKET_ROOM) != KG_SRTP_OK)
+        send_errors++;
+    return len;
 }
 
-/* One packet of each call `first`, `first + PTIME_MS`, ... of one side. */
+/* One packet of each call `first`, `first + ptime`, ... of one side. */
 static void send_slot(unsigned side, unsigned first, uint32_t bucket)
 {
-    static uint8_t packet[BATCH][PACKET];
+    static _Alignas(4) uint8_t packet[BATCH][PACKET_ROOM];
     struct iovec iov[BATCH];
     struct mmsghdr msg[BATCH];
     for (unsigned call = first; call < calls;) {
         unsigned n = 0;
-        for (; n < BATCH && call < calls; n++, call += PTIME_MS) {
-            write_packet(side, call, bucket, packet[n]);
-            iov[n] = (struct iovec){packet[n], PACKET};
+        for (; n < BATCH && call < calls; n++, call += ptime) {
+            iov[n] = (struct iovec){packet[n], write_packet(side, call, bucket, packet[n])};
             msg[n] = (struct mmsghdr){.msg_hdr = {.msg_iov = &iov[n],
                                                   .msg_iovlen = 1,
                                                   .msg_name = &ends[side][call].relay,
@@ -173,12 +188,18 @@ static void take_stun(unsigned side, const struct sockaddr_in *from, const uint8
     }
 }
 
-static void count(unsigned side, const struct sockaddr_in *from, const uint8_t *packet, unsigned len,
+static void count(unsigned side, const struct sockaddr_in *from, uint8_t *packet, unsigned size,
                   uint64_t at_ns)
 {
     struct stamp stamp;
+    size_t len = size;
     if (ice && len && packet[0] < 4) {
-        take_stun(side, from, packet, len);
+        take_stun(side, from, packet, size);
+        return;
+    }
+    struct kg_srtp *srtp = ends[side][call_of[side][ntohs(from->sin_port)]].srtp;
+    if (srtp && kg_srtp_unprotect(srtp, packet, &len, 0) != KG_SRTP_OK) {
+        refused++;
         return;
     }
     if (len < 12 + sizeof stamp) {
@@ -248,19 +269,37 @@ static void send_check(unsigned side, unsigned call)
         send_errors++;
 }
 
+static struct kg_srtp *srtp_of(const char *suite, const char *text)
+{
+    struct kg_srtp_keys send = {.suite = (uint8_t)kg_srtp_suite_of(suite, strlen(suite)), .count = 1},
+                        receive = send;
+    uint8_t bytes[72];
+    size_t len = strlen(text);
+    struct kg_srtp *srtp = kg_srtp_new();
+    if (len > 64 || EVP_DecodeBlock(bytes, (const uint8_t *)text, (int)len) < KG_SRTP_KEY_MAX - 18)
+        die("key");
+    memcpy(receive.key[0].bytes, bytes, KG_SRTP_KEY_MAX);
+    if (!srtp || kg_srtp_set_send(srtp, &send, 0) || kg_srtp_set_receive(srtp, &receive, 0))
+        die("SRTP");
+    return srtp;
+}
+
 static void add_call(const char *line)
 {
-    char host[2][64], port[2][8];
+    char host[2][64], port[2][8], suite[64], key[128];
     struct ice_peer peer[2] = {0};
     int words = ice ? sscanf(line, "%63s %7s %63s %63s %63s %7s %63s %63s", host[0], port[0], peer[0].ufrag,
                              peer[0].pwd, host[1], port[1], peer[1].ufrag, peer[1].pwd)
-                    : sscanf(line, "%63s %7s %63s %7s", host[0], port[0], host[1], port[1]);
-    if (words != (ice ? 8 : 4) || calls == CALLS_MAX)
+                : secure ? sscanf(line, "%63s %7s %63s %127s %63s %7s", host[0], port[0], suite, key, host[1],
+                                  port[1])
+                         : sscanf(line, "%63s %7s %63s %7s", host[0], port[0], host[1], port[1]);
+    if (words != (ice ? 8 : secure ? 6 : 4) || calls == CALLS_MAX)
         return;
     for (unsigned side = 0; side < 2; side++) {
         ends[side][calls] = (struct end){.relay = address(host[side], port[side]),
                                          .ssrc = 0x10000000U * (side + 1) + calls,
-                                         .ice = peer[side]};
+                                         .ice = peer[side],
+                                         .srtp = secure && side == 0 ? srtp_of(suite, key) : NULL};
         call_of[side][ntohs(ends[side][calls].relay.sin_port)] = calls;
     }
     calls++;
@@ -318,8 +357,7 @@ static void paced(uint64_t origin_ns, double seconds, bool measured)
         uint64_t now = clock_ns(CLOCK_MONOTONIC);
         for (; start + step * 1000000U <= now && start + step * 1000000U < end; step++)
             for (unsigned side = 0; side < 2; side++) {
-                send_slot(side, (unsigned)(step % PTIME_MS),
-                          measured ? bucket_of(now, origin_ns) : UINT32_MAX);
+                send_slot(side, (unsigned)(step % ptime), measured ? bucket_of(now, origin_ns) : UINT32_MAX);
                 for (unsigned call = (unsigned)(step % CONSENT_MS); ice && call < calls; call += CONSENT_MS)
                     send_check(side, call);
             }
@@ -331,17 +369,23 @@ static void paced(uint64_t origin_ns, double seconds, bool measured)
  * buffers. */
 static void overload(double seconds)
 {
-    static uint8_t packets[OVERLOAD_SEGMENTS * PACKET];
-    int segment = PACKET;
+    static _Alignas(4) uint8_t packets[OVERLOAD_SEGMENTS * PACKET_ROOM], packet[PACKET_ROOM];
+    int segment;
     uint64_t end = clock_ns(CLOCK_MONOTONIC) + (uint64_t)(seconds * 1e9);
-    for (unsigned side = 0; side < 2; side++)
+    for (unsigned side = 0; side < 2; side++) {
+        segment = (int)write_packet(side, 0, UINT32_MAX, packet);
         if (setsockopt(fds[side], IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment))
             die("UDP_SEGMENT");
+    }
     for (unsigned i = 0; clock_ns(CLOCK_MONOTONIC) < end; i++) {
         unsigned side = i & 1, call = i / 2 % calls;
-        for (unsigned k = 0; k < OVERLOAD_SEGMENTS; k++)
-            write_packet(side, call, UINT32_MAX, packets + k * PACKET);
-        if (sendto(fds[side], packets, sizeof packets, 0, (struct sockaddr *)&ends[side][call].relay,
+        size_t len = 0;
+        for (unsigned k = 0; k < OVERLOAD_SEGMENTS; k++) {
+            size_t size = write_packet(side, call, UINT32_MAX, packet);
+            memcpy(packets + len, packet, size);
+            len += size;
+        }
+        if (sendto(fds[side], packets, len, 0, (struct sockaddr *)&ends[side][call].relay,
                    sizeof ends[side][call].relay) < 0)
             send_errors++;
         else
@@ -381,17 +425,46 @@ static unsigned recovery_ms(uint32_t from, uint32_t to)
     return last;
 }
 
+/* Faster and faster, until a thousandth is lost. */
+static void run_ramp(uint64_t origin, double seconds)
+{
+    for (const char *step = ramp; step; step = strchr(step, ',') ? strchr(step, ',') + 1 : NULL) {
+        ptime = (unsigned)strtoul(step, NULL, 10);
+        if (ptime == 0)
+            return;
+        sent = received = 0;
+        memset(latency_us, 0, sizeof latency_us);
+        uint64_t start = clock_ns(CLOCK_MONOTONIC);
+        paced(origin, seconds, true);
+        double took = (double)(clock_ns(CLOCK_MONOTONIC) - start) / 1e9;
+        drain(DRAIN_MS);
+        uint64_t lost = sent > received ? sent - received : 0;
+        printf("{\"ptime\": %u, \"rate\": %.0f, \"sent\": %llu, \"lost\": %llu, \"p99_us\": %u}\n", ptime,
+               (double)sent / took, (unsigned long long)sent, (unsigned long long)lost, percentile(0.99));
+        fflush(stdout);
+        if (lost * 1000 > sent)
+            return;
+    }
+}
+
 int main(int argc, char **argv)
 {
-    ice = argc > 1 && strcmp(argv[1], "-i") == 0;
-    argv += ice;
-    argc -= ice;
+    for (int option; (option = getopt(argc, argv, "isr:")) != -1;) {
+        ice |= option == 'i';
+        secure |= option == 's';
+        if (option == 'r')
+            ramp = optarg;
+    }
+    argv += optind - 1;
+    argc -= optind - 1;
     if (argc < 8) {
         fprintf(stderr,
-                "usage: %s [-i] NS_A ADDR_A PORT_A NS_B ADDR_B PORT_B SECONDS [OVERLOAD AFTER] < calls\n",
-                argv[0]);
+                "usage: rtpload [-i] [-s] [-r MS,MS,...] NS_A ADDR_A PORT_A NS_B ADDR_B PORT_B SECONDS "
+                "[OVERLOAD AFTER] < calls\n");
         return 2;
     }
+    if (secure && kg_srtp_init() != 0)
+        return 1;
     fds[0] = open_side(argv[1], argv[2], argv[3]);
     fds[1] = open_side(argv[4], argv[5], argv[6]);
     read_calls();
@@ -402,6 +475,10 @@ int main(int argc, char **argv)
     }
     uint64_t origin = clock_ns(CLOCK_MONOTONIC);
     paced(origin, WARMUP_MS / 1000.0, false);
+    if (ramp) {
+        run_ramp(origin, strtod(argv[7], NULL));
+        return 0;
+    }
     puts("measuring"); /* whoever samples the relay's CPU starts now ... */
     fflush(stdout);
     paced(origin, strtod(argv[7], NULL), true);
@@ -426,11 +503,12 @@ int main(int argc, char **argv)
         recovered = recovery_ms(from, to + 1);
     }
     printf("{\"calls\": %u, \"sent\": %llu, \"lost\": %llu, \"p50_us\": %u, \"p99_us\": %u, \"strangers\": "
-           "%llu, "
+           "%llu, \"refused\": %llu, "
            "\"send_errors\": %llu, \"overload_sent\": %llu, \"after_sent\": %llu, \"after_lost\": %llu, "
            "\"recovery_ms\": %u}\n",
            calls, (unsigned long long)steady_sent, (unsigned long long)steady_lost, p50, p99,
-           (unsigned long long)strangers, (unsigned long long)send_errors, (unsigned long long)overload_sent,
-           (unsigned long long)after_sent, (unsigned long long)after_lost, recovered);
+           (unsigned long long)strangers, (unsigned long long)refused, (unsigned long long)send_errors,
+           (unsigned long long)overload_sent, (unsigned long long)after_sent, (unsigned long long)after_lost,
+           recovered);
     return 0;
 }

@@ -91,7 +91,7 @@ class KamailioRtpengine(System):
     name = "Kamailio + rtpengine"
     media_name = "rtpengine"
     registrar_name = "Kamailio usrloc"
-    rtpengine_flags = ""
+    rtpengine_flags = rtpengine_offer = ""
     account = None
 
     def __init__(self, net, folder, accounts=()):
@@ -106,7 +106,7 @@ class KamailioRtpengine(System):
     def start(self):
         with open(os.path.join(HERE, "kamailio.cfg"), encoding="utf-8") as f:
             text = f.read().replace("@FRONT@", FRONT).replace("@BACK@", BACK).replace("@NEXT@", NEXT)
-            text = text.replace("@FLAGS@", self.rtpengine_flags)
+            text = text.replace("@FLAGS@", self.rtpengine_flags).replace("@OFFER@", self.rtpengine_offer)
         config = os.path.join(self.folder, "kamailio.cfg")
         with open(config, "w", encoding="utf-8") as f:
             f.write(text)
@@ -138,6 +138,7 @@ class KedgeSystem(System):
     registrar_name = "kedge (SQLite)"
     account = None
     policy = "auto"
+    media = {}
 
     def __init__(self, net, folder, accounts=()):
         config = {"sip": {"listen": [f"udp:{FRONT}:5060", f"udp:{BACK}:5060"]},
@@ -146,7 +147,7 @@ class KedgeSystem(System):
                   "media": {"address": "auto", "ports": f"{PORTS[0]}-{PORTS[1]}",
                             "policy": self.policy,
                             "port_quarantine": 1,  # at the highest rates 10 s of quarantine would use up the range
-                            "silence_timeout": 600}}  # calls wait for the others before the load starts
+                            "silence_timeout": 600, **self.media}}  # calls wait for the others before the load starts
         if self.account:
             accounts = [(self.account[0] + suffix, self.account[1]) for suffix in ("", "-b")]
         if not accounts:
@@ -169,6 +170,17 @@ class RtpengineIce(KamailioRtpengine):
     """rtpengine as the ICE peer of both sides."""
     name = media_name = "rtpengine with ICE"
     rtpengine_flags = "ICE=force "
+
+
+class RtpengineSrtp(KamailioRtpengine):
+    """SRTP with the callers, RTP with the callees."""
+    name = media_name = "rtpengine, SRTP to RTP"
+    rtpengine_offer = "RTP/AVP "
+
+
+class KedgeSrtp(KedgeSystem):
+    name = media_name = "kedge, SRTP to RTP"
+    media = {"pbx_profile": "plain"}
 
 
 class KedgeAgent(KedgeSystem):
