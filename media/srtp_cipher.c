@@ -353,14 +353,17 @@ static const srtp_cipher_type_t gcm_256 = {.alloc = gcm_new,
 struct hmac {
     srtp_auth_t auth;
     SHA_CTX inner, outer; /* after the padded key */
-    SHA_CTX work;
 };
+
+/* Of the packet that this thread is at: libsrtp2 does nothing else between start and compute. */
+static _Thread_local SHA_CTX work;
 
 static const srtp_auth_type_t hmac_sha1;
 
 static srtp_err_status_t hmac_free(srtp_auth_pointer_t auth)
 {
     struct hmac *hmac = auth->state;
+    OPENSSL_cleanse(&work, sizeof work);
     OPENSSL_cleanse(hmac, sizeof *hmac);
     free(hmac);
     return srtp_err_status_ok;
@@ -391,8 +394,8 @@ static bool padded(SHA_CTX *sha, const uint8_t *key, size_t len, uint8_t pad)
 
 static srtp_err_status_t hmac_start(void *state)
 {
-    struct hmac *hmac = state;
-    hmac->work = hmac->inner;
+    const struct hmac *hmac = state;
+    work = hmac->inner;
     return srtp_err_status_ok;
 }
 
@@ -405,18 +408,17 @@ static srtp_err_status_t hmac_key(void *state, const uint8_t *key, int key_len)
 
 static srtp_err_status_t hmac_update(void *state, const uint8_t *data, int len)
 {
-    struct hmac *hmac = state;
-    return status_of(SHA1_Update(&hmac->work, data, (size_t)len) == 1);
+    (void)state;
+    return status_of(SHA1_Update(&work, data, (size_t)len) == 1);
 }
 
 static srtp_err_status_t hmac_compute(void *state, const uint8_t *data, int len, int tag_len, uint8_t *tag)
 {
-    struct hmac *hmac = state;
+    const struct hmac *hmac = state;
     uint8_t digest[SHA_DIGEST_LENGTH];
-    bool done = SHA1_Update(&hmac->work, data, (size_t)len) == 1 && SHA1_Final(digest, &hmac->work) == 1;
-    hmac->work = hmac->outer;
-    done =
-        done && SHA1_Update(&hmac->work, digest, sizeof digest) == 1 && SHA1_Final(digest, &hmac->work) == 1;
+    bool done = SHA1_Update(&work, data, (size_t)len) == 1 && SHA1_Final(digest, &work) == 1;
+    work = hmac->outer;
+    done = done && SHA1_Update(&work, digest, sizeof digest) == 1 && SHA1_Final(digest, &work) == 1;
     memcpy(tag, digest, (size_t)tag_len);
     return status_of(done);
 }
