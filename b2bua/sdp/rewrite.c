@@ -133,6 +133,10 @@ static void session(struct rewrite *r)
         case 'e':
         case 'p':
             break;
+        case 'k': /* obsolete: a key in the clear (RFC 8866 5.12) */
+            if (r->keys_shared)
+                put_common(out, line);
+            break;
         case 's':
             put_required(out, line, "s=-\r\n");
             break;
@@ -334,7 +338,7 @@ static void media(struct rewrite *r, size_t index)
         }
         if (line->type == 'a')
             put_media_attribute(out, &part, line);
-        else if (!strchr("cuepvo", line->type))
+        else if (!strchr("cuepvo", line->type) && (line->type != 'k' || part.local->keys == KG_SDP_KEYS_KEEP))
             put_common(out, line);
     }
     if (part.connection)

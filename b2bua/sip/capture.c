@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -55,12 +56,13 @@ void kg_capture_rtcp(const struct kg_addr *source, const struct kg_addr *destina
 
 void kg_capture_hide_keys(char *text, size_t len)
 {
-    static const char inline_[] = "inline:";
-    char *end = text + len, *at = text;
-    while ((at = memmem(at, (size_t)(end - at), inline_, sizeof inline_ - 1))) {
-        at += sizeof inline_ - 1;
-        while (at < end && *at != '\r' && *at != '\n' && *at != ' ' && *at != '|')
-            *at++ = 'x';
+    static const char inline_[] = "inline:"; /* in any case (RFC 5234 2.3) */
+    size_t name = sizeof inline_ - 1;
+    for (size_t at = 0; at + name <= len; at++) {
+        if (text[at + name - 1] != ':' || strncasecmp(text + at, inline_, name) != 0)
+            continue;
+        for (at += name; at < len && !memchr("\r\n |", text[at], 4); at++)
+            text[at] = 'x';
     }
 }
 

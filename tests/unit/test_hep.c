@@ -98,6 +98,9 @@ static void test_keys_are_overwritten(void **state)
     assert_string_equal(
         text,
         "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:xxxxxxxx|2^20|1:4\r\na=crypto:2 X inline:xxxxxxxx\r\nm=");
+    char capitals[] = "a=acap:1 crypto:1 X INLINE:c2Vj;Inline:YWdh\r\n";
+    kg_capture_hide_keys(capitals, strlen(capitals));
+    assert_string_equal(capitals, "a=acap:1 crypto:1 X INLINE:xxxxxxxxxxxxxxxx\r\n");
     char end[] = "inline:abc";
     kg_capture_hide_keys(end, 9); /* not beyond */
     assert_string_equal(end, "inline:xxc");
