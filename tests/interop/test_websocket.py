@@ -17,7 +17,6 @@ from interop.web import (BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, WebAgent
                          read_response)
 
 WS, WSS, MIXED = 8080, 5061, 5070
-PLAIN = {"profile": "plain"}  # the agents here speak RTP; what browsers speak is in test_browser*.py
 HANDSHAKE, MESSAGE = 1, 2  # seconds: limits.handshake, limits.stream_message
 NAMES = {"alice": "a-word", "bob": "b-word", "carol": "c-word"}
 
@@ -41,7 +40,7 @@ def world(lab, long_stage, page):
     return long_stage.kedge(host, accounts=NAMES, config={
         "sip": {"listen": [f"udp:{host.addr}:5060", f"tcp:{host.addr}:5060", f"ws:{host.addr}:{WS}",
                            f"tls:{host.addr}:{WSS}", f"wss:{host.addr}:{WSS}", *every]},
-        "media": {"address": host.addr, **PLAIN}, "limits": {"handshake": HANDSHAKE, "stream_message": MESSAGE},
+        "limits": {"handshake": HANDSHAKE, "stream_message": MESSAGE},
         "web": {"root": str(page), "origins": ["https://www.example.org"], "ping": 2}})
 
 
@@ -259,7 +258,7 @@ def test_in_front_of_a_pbx(lab, stage):
                              domain="kedge.test")).start()
     kedge = stage.kedge(host, config={
         "sip": {"listen": [f"udp:{host.addr}:5060", f"ws:{host.addr}:{WS}", f"wss:{host.addr}:{WSS}"]},
-        "pbx": [f"udp:{pbx.host.addr}:5060"], "media": PLAIN})
+        "pbx": [f"udp:{pbx.host.addr}:5060"]})
     a, b = phone(lab, stage, kedge, "alice", "wss"), phone(lab, stage, kedge, "bob", "ws")
     for agent in (a, b):
         assert agent.register(contact=agent.outbound(), headers=["Supported: path, outbound"]).status == 200
@@ -490,7 +489,7 @@ def test_a_new_certificate_drops_nobody(lab, stage):
                        capture_output=True)
 
     make_pair()
-    kedge = stage.kedge(host, accounts=NAMES, config={"tls": pair, "media": PLAIN, "sip": {
+    kedge = stage.kedge(host, accounts=NAMES, config={"tls": pair, "sip": {
         "listen": [f"udp:{host.addr}:5060", f"wss:{host.addr}:{WSS}"]}})
     a, b = phone(lab, stage, kedge, "alice"), phone(lab, stage, kedge, "bob")
     assert a.register().status == 200 and b.register().status == 200

@@ -7,7 +7,7 @@ import ssl
 import struct
 import threading
 
-from .agent import Agent, token
+from .agent import Agent, Message, token
 from .hosts import Host, socket_in
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -174,10 +174,13 @@ class WebSocket:
 
 
 class WebAgent(Agent):
-    """A SIP phone in a page: transport "ws" or "wss". Its Contact leads nowhere (RFC 7118 5)."""
+    """A SIP phone over WebSocket: transport "ws" or "wss". Its Contact leads nowhere (RFC 7118 5). It speaks RTP alone, and
+    refuses WebRTC by 488 (webrtc=True: the test answers that itself)."""
 
-    def __init__(self, host=None, user="test", password="", server=("127.0.0.1", 8080), origin="", path="/ws", **kw):
+    def __init__(self, host=None, user="test", password="", server=("127.0.0.1", 8080), origin="", path="/ws", webrtc=False,
+                 **kw):
         kw.setdefault("transport", "ws")
+        self.webrtc, self._refused = webrtc, []
         self.instance = f"<urn:uuid:{token().zfill(12)[:8]}-0000-4000-8000-{os.urandom(6).hex()}>"
         self.name = token() + ".invalid"
         self.origin, self.path = origin, path
@@ -203,8 +206,15 @@ class WebAgent(Agent):
         """For register(): the Contact of RFC 5626 4.2."""
         return f'<sip:{self.user}@{self.name};transport=ws;ob>;reg-id={reg_id};+sip.instance="{self.instance}"'
 
+    def _take(self, text, source):
+        message = Message(text)
+        if message.method == "INVITE" and "UDP/TLS/RTP/SAVPF" in message.body and not self.webrtc:
+            self.reply(message, 488)
+            self._refused.append(message.get("via"))
+        elif message.method != "ACK" or message.get("via") not in self._refused:
+            super()._take(text, source)
+
     def _send_stream(self, data, timeout=10):
-        # Browsers put no Content-Length into what they need not (RFC 7118 5).
         with self._write_lock:
             super()._send_stream(frame(TEXT, data), timeout)
 
