@@ -1,13 +1,15 @@
 """A headless Chromium on a host of the laboratory, driven over its DevTools pipe; its microphone plays a tone."""
 import base64
+import functools
 import hashlib
+import http.server
 import json
 import os
 import subprocess
 import threading
 
 from . import tone
-from .hosts import Host, stop, until
+from .hosts import Host, inside, stop, until
 
 CHROMIUM = "/usr/lib/chromium/chromium"  # not Debian's wrapper, which adds what a person wants
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -37,6 +39,25 @@ def pin(cert):
     public = subprocess.run(["openssl", "x509", "-in", cert, "-noout", "-pubkey"], check=True, capture_output=True).stdout
     der = subprocess.run(["openssl", "pkey", "-pubin", "-outform", "der"], input=public, check=True, capture_output=True).stdout
     return base64.b64encode(hashlib.sha256(der).digest()).decode()
+
+
+class Pages:
+    """The test pages at http://localhost:PORT of a host, which browsers trust as if it were https: for servers that serve no pages."""
+
+    def __init__(self, host, port=8000):
+        assert os.path.exists(os.path.join(PAGES, "done")), "the pages are not built: make web-tests"
+
+        class Quiet(http.server.SimpleHTTPRequestHandler):
+            def log_message(self, *_):
+                pass
+        handler = functools.partial(Quiet, directory=PAGES)
+        self.server = inside(host.ns, lambda: http.server.ThreadingHTTPServer(("127.0.0.1", port), handler))
+        self.base = f"http://localhost:{port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
 
 
 class Browser:
