@@ -17,10 +17,10 @@ HASH = {"SHA-256": 1, "SHA-384": 2, "SHA-512": 3}
 class SecureRtp:
     """kind: "sdes" or "dtls". setup: ours in an offer (dtls). Where media goes is `to`, as with Rtp."""
 
-    def __init__(self, host, kind="dtls", hz=400, setup="active", suite=SUITE, play=True):
+    def __init__(self, host, kind="dtls", hz=400, setup="active", suite=SUITE, play=True, sequence=100):
         self.kind, self.setup, self.suite, self.playing = kind, setup, suite, play
         self.ip = host.addr
-        self.peer = Peer("srtp_peer", host, address=self.ip, hz=hz)
+        self.peer = Peer("srtp_peer", host, address=self.ip, hz=hz, sequence=sequence)
         self.port = int(self.peer.wait("local ").split()[1])
         self.fingerprint = self.peer.wait("fingerprint ").upper()
         self.new_key()

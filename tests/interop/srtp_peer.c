@@ -1,7 +1,7 @@
 /* A phone's media with keys on a real UDP socket: kedge's own SRTP and DTLS cores, driven by lines. It plays
  * a tone (PCMU) and tells what it hears. RTCP is muxed.
  *
- * srtp_peer address=HOST [port=0] [active=1] [hz=400] [ssrc=N]
+ * srtp_peer address=HOST [port=0] [hz=400] [sequence=100]
  *
  * in:  remote HOST PORT      where to send
  *      keys send|receive SUITE HEX

@@ -13,6 +13,7 @@ from interop.agent import Dialog, sdp
 from interop.ear import Ear
 from interop.hosts import socket_in, until
 from interop.icestun import ERROR, REQUEST, IceRtp, build, check, success
+from interop.sprayer import Sprayer
 
 PORTS = range(30000, 30040)
 CONSENT_S, EXPIRY_S = 1, 3
@@ -108,40 +109,6 @@ def call(request, world, stage):
     made.end()
 
 
-class Sprayer:
-    """Sends packets from the stranger to all of kedge's media ports, until stop(); `got` is what came back."""
-
-    def __init__(self, stranger, server, packets, pause=0.002):
-        self.ear = Ear(stranger)
-        self.socket = socket_in(stranger)
-        self.socket.bind((stranger.addr, 0))
-        self._stop = threading.Event()
-        self.sent = 0
-        self._thread = threading.Thread(target=self._run, args=(server, packets, pause), daemon=True)
-        self._thread.start()
-
-    def _run(self, server, packets, pause):
-        while not self._stop.is_set():
-            for port in PORTS:
-                for packet in packets:
-                    try:
-                        self.socket.sendto(packet() if callable(packet) else packet, (server, port))
-                        self.sent += 1
-                    except OSError:
-                        pass
-                if self._stop.wait(pause):
-                    return
-
-    def stop(self):
-        self._stop.set()
-        self._thread.join(2)
-        time.sleep(0.2)
-        self.socket.close()
-        self.got = [d for d in self.ear.datagrams if not d.outgoing]
-        self.ear.close()
-        return self
-
-
 def rtp(marker=b"\xd5"):
     return struct.pack("!BBHII", 0x80, 0, int.from_bytes(os.urandom(2), "big"), 0, 0x51515151) + marker * 160
 
@@ -160,7 +127,7 @@ def test_rtp_bleed_before_during_and_after_the_answer_and_a_reinvite(world, stag
     for kind in ("anchored", "steered"):
         talk = Talk(kedge, agents, stage, kind)
         bad = check(("someone1", "x" * 24), "other123")
-        sprayer = Sprayer(stranger, kedge.host.addr, [lambda: rtp(MARK), bad])
+        sprayer = Sprayer(stranger, kedge.host.addr, PORTS, [lambda: rtp(MARK), bad])
         try:
             talk.start()
             time.sleep(0.5)
@@ -193,7 +160,7 @@ def test_forged_checks(call):
                     success(os.urandom(12), (stranger.addr, 5), wrong),
                     build(ERROR, [(0x0009, b"\0\0\x04\x57Role Conflict")], wrong)]
     before = talk.kedge.calls()[0]["path"]
-    sprayer = Sprayer(stranger, talk.kedge.host.addr, packets + [lambda: rtp(MARK)])
+    sprayer = Sprayer(stranger, talk.kedge.host.addr, PORTS, packets + [lambda: rtp(MARK)])
     time.sleep(1.5)
     assert talk.is_well()
     sprayer.stop()
@@ -213,7 +180,7 @@ def test_replayed_checks_from_another_address(call):
         packets = captured()
     finally:
         ear.close()
-    sprayer = Sprayer(stranger, talk.kedge.host.addr, packets + [lambda: rtp(MARK)], pause=0.01)
+    sprayer = Sprayer(stranger, talk.kedge.host.addr, PORTS, packets + [lambda: rtp(MARK)], pause=0.01)
     time.sleep(2)
     well = talk.is_well()
     sprayer.stop()
