@@ -193,7 +193,7 @@ static void put_media_attribute(struct kg_sdp_out *out, struct kg_sdp_part *part
         return;
     case KG_SDP_DIRECTION:
         if (part->direction)
-            put_direction(out, part->media->direction);
+            put_direction(out, part->way);
         part->direction = false;
         return;
     case KG_SDP_RTCP_MUX:
@@ -318,6 +318,7 @@ static void media(struct rewrite *r, size_t index)
     part.on = kg_sdp_web_is_on(&part);
     part.shares = r->reader->kind == KG_SDP_WEB && part.local->bundle && part.local->bundle != index + 1;
     part.feedback = kg_sdp_feedback_passes(&part);
+    part.way = kg_sdp_web_direction(&part);
     if (r->crypto_left_out)
         part.crypto_left_out = r->crypto_left_out[index];
     part.mux = part.on && m->rtp && part.local->rtcp_mux;
@@ -343,8 +344,8 @@ static void media(struct rewrite *r, size_t index)
     }
     if (part.connection)
         put_connection(r, &part.rtp);
-    if (part.direction && m->direction != sdp->direction)
-        put_direction(out, m->direction);
+    if (part.direction && part.way != sdp->direction)
+        put_direction(out, part.way);
     if (part.mux)
         KG_SDP_PUT(out, "a=rtcp-mux\r\n");
     put_rtcp(r, &part);

@@ -28,6 +28,7 @@ struct kg_sdp_part {
     size_t number;                   /* of the m-line */
     struct kg_addr rtp, rtcp;        /* default destination */
     bool on;                         /* not rejected, neither by its writer nor by us */
+    enum kg_direction way;           /* sendrecv and its like, as the reader may be told */
     bool shares;                     /* has the transport of another m-line (RFC 9143) */
     bool feedback;                   /* the reader may read a=rtcp-fb */
     uint32_t crypto_left_out;        /* by number in local->ours->crypto */
@@ -71,7 +72,9 @@ struct kg_sdp_text kg_sdp_proto(const struct kg_sdp_part *part); /* the transpor
 size_t kg_sdp_keys_prune(const struct kg_sdp *sdp, const struct kg_sdp_local *local, size_t excess,
                          uint32_t left_out[static KG_SDP_MEDIA_MAX]);
 
-/* web_rewrite.c: whether the m-line is enabled in the result. */
+/* web_rewrite.c: the writer's direction; to a browser none that its offer excludes. */
+enum kg_direction kg_sdp_web_direction(const struct kg_sdp_part *part);
+/* Whether the m-line is enabled in the result. */
 bool kg_sdp_web_is_on(const struct kg_sdp_part *part);
 /* Whether a=rtcp-fb has a meaning in the result (RFC 4585 4.2). */
 bool kg_sdp_feedback_passes(const struct kg_sdp_part *part);

@@ -18,6 +18,22 @@ bool kg_sdp_web_is_on(const struct kg_sdp_part *part)
     return m->enabled || (m->bundled && kind != KG_SDP_LIKE_WRITER);
 }
 
+/* RFC 3264 6.1. Phones answer sendrecv to whoever holds them; a browser refuses the whole answer then. */
+enum kg_direction kg_sdp_web_direction(const struct kg_sdp_part *part)
+{
+    const struct kg_sdp_reader *reader = part->reader;
+    unsigned way = part->media->direction, offered;
+    if (reader->kind != KG_SDP_WEB || !reader->answers || !reader->said ||
+        part->number >= reader->said->media_count)
+        return (enum kg_direction)way;
+    offered = reader->said->media[part->number].direction;
+    if (!(offered & KG_SENDONLY))
+        way &= ~(unsigned)KG_RECVONLY;
+    if (!(offered & KG_RECVONLY))
+        way &= ~(unsigned)KG_SENDONLY;
+    return (enum kg_direction)way;
+}
+
 /* In packets they are the writer's names, which the reader does not know (RFC 8852, 9143 15.2). */
 static bool is_mid_or_rid(const struct kg_sdp_line *line)
 {

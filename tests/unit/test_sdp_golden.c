@@ -372,7 +372,9 @@ static void check_again(const char *stem, const char *text, size_t len, const st
         assert_int_equal(b->enabled, a->enabled && passes && kg_addr_is_set(&local[i].rtp));
         if (!b->enabled)
             continue;
-        assert_int_equal(a->direction, b->direction);
+        /* To a browser no direction that its offer excludes (RFC 3264 6.1). */
+        if (args->reader.kind != KG_SDP_WEB || !args->reader.answers)
+            assert_int_equal(a->direction, b->direction);
         assert_true(kg_addr_equal(&b->rtp, &local[i].rtp));
         assert_int_equal(a->codec_count, b->codec_count);
         assert_memory_equal(a->codec, b->codec, sizeof(a->codec));
