@@ -106,6 +106,24 @@ static void test_hello_from_an_unproven_place(void **state)
     keys_free(&k);
 }
 
+/* The phone's hello is faster than the check of ours that proves its place: nobody has to say it again. */
+static void test_hello_before_our_check(void **state)
+{
+    (void)state;
+    struct keys k;
+    struct world *w = browser(&k, true, true);
+    uint8_t hello[KG_DTLS_DATAGRAM_MAX];
+    size_t len;
+    kg_dtls_start(w->phone[0].dtls, w->now);
+    assert_true(kg_dtls_poll(w->phone[0].dtls, w->now, hello, &len));
+    deliver(w, &w->phone[0].public[0], &w -> bound[0][0], hello, len);
+    assert_null(association(w)->dtls);
+    world_until(w, 1000, kg_srtp_can_send(w->phone[0].srtp));
+    assert_talk(w, 20);
+    world_free(w);
+    keys_free(&k);
+}
+
 /* RFC 8842 4: an ICE restart is no new association. */
 static void test_ice_restart_keeps_the_keys(void **state)
 {
@@ -158,6 +176,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dtls_follows_ice_in_both_roles),
         cmocka_unit_test(test_hello_from_an_unproven_place),
+        cmocka_unit_test(test_hello_before_our_check),
         cmocka_unit_test(test_ice_restart_keeps_the_keys),
         cmocka_unit_test(test_only_ice_moves_the_leg),
     };

@@ -278,6 +278,40 @@ static void test_a_neighbour_does_not_keep_the_phone_out(void **state)
     kg_dtls_identity_unref(identity);
 }
 
+/* Nor does he take a handshake over that gets on, or one that waits for signalling to name the certificate.
+ */
+static void test_a_neighbour_does_not_take_over(void **state)
+{
+    (void)state;
+    struct kg_dtls_identity *identity = kg_dtls_identity_new();
+    for (unsigned n = 0; n < 2; n++) {
+        struct sworld *w = sworld_new(KG_SECURE_PLAIN, KG_SECURE_DTLS);
+        w->phone[1].mux = true;
+        struct kg_media_secure unnamed = secure_of(w, 1);
+        unnamed.fingerprint_count = 0;
+        sworld_apply(w, 0);
+        sworld_tell(w, 1, &unnamed, false);
+        const struct kg_association *a = &leg_of(w, 1)->secure->by_component[0];
+        phone_dtls(w, 1);
+        if (n == 1)
+            shake_hands(w);
+        uint8_t data[KG_DTLS_DATAGRAM_MAX];
+        size_t len;
+        for (unsigned i = 0; n == 0 && i < 2 && kg_dtls_poll(w->phone[1].dtls[0], w->now, data, &len); i++)
+            to_relay(w, 1, false, &w->phone[1].rtp, data, len);
+        assert_int_equal(kg_dtls_state(a->dtls), n ? KG_DTLS_UNVERIFIED : KG_DTLS_HANDSHAKE);
+        w->now += n ? 10 * KG_DTLS_STALL_MS : KG_DTLS_STALL_MS / 2;
+        for (unsigned i = 0; i < 5; i++)
+            neighbour(w, identity, 50000 + i, 10);
+        shake_hands(w);
+        sworld_apply(w, 1);
+        assert_true(a->installed && a->tries == 1);
+        assert_true(phone_talks(w, 1) && phone_talks(w, 0));
+        sworld_free(w);
+    }
+    kg_dtls_identity_unref(identity);
+}
+
 /* The phone itself shows another certificate than its SDP says: no keys, and the call is told why. */
 static void test_wrong_fingerprint(void **state)
 {
@@ -443,6 +477,11 @@ static void test_new_association_in_talk(void **state)
         w->phone[1].mux = true;
         sworld_connect(w);
         struct sphone *b = &w->phone[1];
+        for (unsigned side = 0; side < 2; side++) { /* the roll-over counters are not 0 any more */
+            w->phone[side].sequence = 65500;
+            for (unsigned i = 0; i < 60; i++)
+                assert_true(phone_talks(w, side));
+        }
         struct kg_dtls_identity *before = b->identity;
         if (n == 1)
             b->identity = kg_dtls_identity_new();
@@ -453,8 +492,12 @@ static void test_new_association_in_talk(void **state)
         }
         unsigned heard[2] = {w->phone[0].heard, b->heard};
         struct kg_media_secure same = secure_of(w, 1);
-        if (n < 2)
+        struct kg_association *a = &leg_of(w, 1)->secure->by_component[0];
+        a->untold = false;
+        if (n < 2) {
             sworld_tell(w, 1, &same, false);
+            assert_false(a->untold || a->installed || a->failed_ms); /* that is no failure */
+        }
         for (unsigned i = 0; i < 3; i++)
             assert_true(phone_talks(w, 0) && phone_talks(w, 1));
         phone_dtls(w, 1);
@@ -682,6 +725,7 @@ int main(void)
         cmocka_unit_test(test_hello_from_elsewhere_is_ignored),
         cmocka_unit_test(test_many_hellos_cost_nothing_but_cookies),
         cmocka_unit_test(test_a_neighbour_does_not_keep_the_phone_out),
+        cmocka_unit_test(test_a_neighbour_does_not_take_over),
         cmocka_unit_test(test_wrong_fingerprint),
         cmocka_unit_test(test_fingerprint_comes_after_the_handshake),
         cmocka_unit_test(test_hello_before_the_answer),
