@@ -50,9 +50,12 @@ struct kg_lost_keys {
     struct kg_srtp_keys send, receive; /* suite KG_SRTP_NONE: others have come since */
 };
 
-/* A ClientHello that was faster than the answer which says that there will be one, or than the check that
- * proves its source: the latest, of the RTP socket. It is heard when both have come. */
+/* Datagrams of a ClientHello that was faster than the answer which says that there will be one, or than the
+ * check that proves its source: of the source that spoke last to the RTP socket. They are heard when both
+ * have come. Browsers send more than a kilobyte at once, with keys against quantum computers. */
+#define KG_EARLY_MAX 4
 struct kg_early_hello {
+    struct kg_early_hello *next;
     struct kg_addr source;
     size_t len;
     uint8_t data[];
@@ -68,10 +71,11 @@ struct kg_leg_secure {
     struct kg_fingerprint fingerprint[KG_FINGERPRINTS_MAX], ours;
     struct kg_dtls_identity *identity;     /* NULL: the engine has none that fits `ours` */
     struct kg_srtp *sdes;                  /* RTP and RTCP; NULL: never */
+    struct kg_addr sdp;                    /* where SDP was when it last had keys of SDES */
     struct kg_srtp *keyed[2];              /* by component - 1: with the keys of DTLS */
     struct kg_association by_component[2]; /* - 1 */
     struct kg_lost_keys *lost;             /* NULL: none */
-    struct kg_early_hello *early;          /* NULL: none */
+    struct kg_early_hello *early;          /* in their order; NULL: none */
     uint64_t unsent;
 };
 
@@ -109,6 +113,7 @@ static inline struct kg_association *kg_association_of(const struct kg_flow *flo
 }
 /* For later. False: not worth keeping. */
 bool kg_secure_keep_hello(struct kg_flow *in, const struct kg_datagram *datagram);
+void kg_secure_forget_hellos(struct kg_leg_secure *secure);
 /* False: nobody whom we hear. */
 bool kg_secure_dtls_receive(struct kg_flow *in, const struct kg_datagram *datagram,
                             const struct kg_limits *limits, int64_t now_ms);

@@ -200,6 +200,15 @@ bool kg_secure_dtls_receive(struct kg_flow *in, const struct kg_datagram *d, con
     return in->ice && !kg_association_of(in)->installed && kg_secure_keep_hello(in, d);
 }
 
+void kg_secure_forget_hellos(struct kg_leg_secure *secure)
+{
+    while (secure->early) {
+        struct kg_early_hello *first = secure->early;
+        secure->early = first->next;
+        free(first);
+    }
+}
+
 bool kg_secure_keep_hello(struct kg_flow *in, const struct kg_datagram *d)
 {
     struct kg_leg *leg = in->leg;
@@ -208,28 +217,33 @@ bool kg_secure_keep_hello(struct kg_flow *in, const struct kg_datagram *d)
     if (leg->secure == NULL && (leg->secure = calloc(1, sizeof *leg->secure)) == NULL)
         return false;
     leg->stream->relay->secured = true;
-    free(leg->secure->early);
-    leg->secure->early = malloc(sizeof *leg->secure->early + d->len);
-    if (leg->secure->early == NULL)
+    if (leg->secure->early && !kg_latch_same_source(&leg->secure->early->source, d->source))
+        kg_secure_forget_hellos(leg->secure);
+    unsigned count = 0;
+    struct kg_early_hello **last = &leg->secure->early;
+    for (; *last; last = &(*last)->next)
+        count++;
+    struct kg_early_hello *early = count < KG_EARLY_MAX ? malloc(sizeof *early + d->len) : NULL;
+    if (early == NULL)
         return false;
-    leg->secure->early->source = *d->source;
-    leg->secure->early->len = d->len;
-    memcpy(leg->secure->early->data, d->data, d->len);
+    *early = (struct kg_early_hello){.source = *d->source, .len = d->len};
+    memcpy(early->data, d->data, d->len);
+    *last = early;
     return true;
 }
 
 static void hear_early(struct kg_leg *leg, const struct kg_limits *limits, int64_t now_ms)
 {
-    struct kg_early_hello *early = leg->secure->early;
-    bool heard = does_dtls(&leg->rtp) && is_heard(&leg->rtp, &early->source, now_ms);
+    struct kg_leg_secure *secure = leg->secure;
+    bool heard = does_dtls(&leg->rtp) && is_heard(&leg->rtp, &secure->early->source, now_ms);
     if (!heard && leg->rtp.ice && does_dtls(&leg->rtp))
         return; /* once ICE has proven its source */
-    struct kg_datagram d = {
-        .data = early->data, .len = early->len, .room = early->len, .source = &early->source};
-    leg->secure->early = NULL;
-    if (heard)
+    for (struct kg_early_hello *early = secure->early; heard && early; early = early->next) {
+        struct kg_datagram d = {
+            .data = early->data, .len = early->len, .room = early->len, .source = &early->source};
         take(&leg->rtp, &d, limits, now_ms);
-    free(early);
+    }
+    kg_secure_forget_hellos(secure);
 }
 
 /* ---- what becomes of it ---- */

@@ -26,7 +26,7 @@ void kg_leg_secure_free(struct kg_leg_secure *secure)
     if (secure == NULL)
         return;
     forget_lost(secure);
-    free(secure->early);
+    kg_secure_forget_hellos(secure);
     kg_srtp_free(secure->sdes);
     for (unsigned c = 0; c < 2; c++) {
         kg_association_reset(&secure->by_component[c]);
@@ -63,15 +63,26 @@ static int take_lost(struct kg_leg_secure *secure, const struct kg_media_secure 
     return 0;
 }
 
-static int describe_sdes(struct kg_leg_secure *secure, const struct kg_media_secure *said, bool restored,
-                         int64_t now_ms)
+static int describe_sdes(struct kg_leg_secure *secure, const struct kg_media_secure *said,
+                         const struct kg_addr *sdp, bool restored, int64_t now_ms)
 {
     if (secure->sdes == NULL)
         secure->sdes = kg_srtp_new();
     if (secure->sdes == NULL || take_lost(secure, said, restored) != 0)
         return ENOMEM;
+    if (kg_addr_is_usable(sdp)) {
+        /* RFC 4568 7.1.4: who is at another address now may know nothing of the index of our packets. */
+        if (kg_addr_is_set(&secure->sdp) && !kg_addr_equal(&secure->sdp, sdp) &&
+            said->send.suite != KG_SRTP_NONE && !kg_srtp_sends_with(secure->sdes, &said->send))
+            kg_srtp_begin_anew(secure->sdes);
+        secure->sdp = *sdp;
+    }
     static const struct kg_srtp_keys none;
     int error = kg_srtp_set_send(secure->sdes, secure->lost ? &none : &said->send, now_ms);
+    if (error == EINVAL) { /* keys that were used before, from index 0: others have to be told */
+        secure->rekey_untold = true;
+        error = kg_srtp_set_send(secure->sdes, &none, now_ms);
+    }
     return error ? error : kg_srtp_set_receive(secure->sdes, &said->receive, now_ms);
 }
 
@@ -125,9 +136,11 @@ static int describe_dtls(struct kg_leg *leg, const struct kg_media_secure *said,
 
 /* ---- a change ---- */
 
-static int describe(struct kg_leg *leg, const struct kg_media_secure *said,
+static int describe(struct kg_leg *leg, const struct kg_media_stream *line,
                     const struct kg_secure_change *change, int64_t now_ms)
 {
+    const struct kg_media_secure *said = line->secure;
+    const struct kg_addr *sdp = &line->rtp;
     static const struct kg_media_secure pass;
     if (said == NULL && leg->secure == NULL)
         return 0;
@@ -141,7 +154,7 @@ static int describe(struct kg_leg *leg, const struct kg_media_secure *said,
     secure->sealed = said->use == KG_SECURE_PASS && said->sealed;
     secure->feedback = said->feedback;
     if (said->use == KG_SECURE_SDES)
-        return describe_sdes(secure, said, change && change->restored, now_ms);
+        return describe_sdes(secure, said, sdp, change && change->restored, now_ms);
     if (said->use == KG_SECURE_DTLS)
         return describe_dtls(leg, said, change ? change->identity[leg->side][leg->stream->index] : NULL);
     return 0;
@@ -156,7 +169,7 @@ int kg_relay_change_secure(struct kg_relay *relay, const struct kg_secure_change
             struct kg_leg *leg = relay->stream[i] ? &relay->stream[i]->leg[s] : NULL;
             if (leg == NULL || !side[s]->stream[i].enabled)
                 continue; /* what a closed line said last holds, and its indexes */
-            int failed = describe(leg, side[s]->stream[i].secure, change, now_ms);
+            int failed = describe(leg, &side[s]->stream[i], change, now_ms);
             if (failed != 0)
                 leg->enabled = false; /* rather silent than in the clear */
             error = failed ? failed : error;

@@ -125,6 +125,11 @@ void kg_srtp_begin_anew(struct kg_srtp *srtp)
     srtp->anew = srtp->sending.srtp != NULL;
 }
 
+bool kg_srtp_sends_with(const struct kg_srtp *srtp, const struct kg_srtp_keys *keys)
+{
+    return srtp->sending.srtp && kg_srtp_session_has(&srtp->sending, keys);
+}
+
 static bool used_before(const struct kg_srtp *srtp, const struct kg_srtp_session *session)
 {
     for (size_t i = 0; i < USED; i++)

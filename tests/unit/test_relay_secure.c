@@ -444,6 +444,40 @@ static void test_new_keys_in_talk(void **state)
     sworld_free(w);
 }
 
+/* The phone, or another in its place, is elsewhere and has new keys: so have we, and our index begins with
+ * it. Keys that were used are not used again from there: signalling is asked for others. */
+static void test_new_keys_at_another_address_begin_anew(void **state)
+{
+    (void)state;
+    struct sworld *w = sworld_new(KG_SECURE_PLAIN, KG_SECURE_SDES);
+    sworld_connect(w);
+    struct sphone *b = &w->phone[1];
+    w->phone[0].sequence = 40000; /* its roll-over counter will be 1 */
+    for (unsigned i = 0; i < 400; i++) {
+        assert_true(phone_talks(w, 0));
+        w->phone[0].sequence = (uint16_t)(w->phone[0].sequence + 99);
+    }
+    b->told = at("192.168.0.77:4000");
+    b->rtp = at("203.0.113.2:40100");
+    kg_srtp_free(b->srtp[0]); /* another device */
+    b->srtp[0] = b->srtp[1] = kg_srtp_new();
+    struct kg_srtp_keys before = b->theirs;
+    phone_keys(w, 1, 30);
+    unsigned heard = b->heard;
+    sworld_apply(w, 1);
+    assert_true(phone_talks(w, 1) && phone_talks(w, 0) && phone_talks(w, 0));
+    assert_int_equal(b->heard, heard + 2);
+    assert_int_equal(b->garbled, 0);
+    assert_false(leg_of(w, 1)->secure->rekey_untold);
+    b->told = at("192.168.0.78:4000");
+    b->theirs = before;
+    sworld_apply(w, 1);
+    assert_true(leg_of(w, 1)->secure->rekey_untold);
+    assert_false(phone_talks(w, 0));
+    assert_true(phone_talks(w, 1));
+    sworld_free(w);
+}
+
 /* Told again, told without, told as before: the index is where it was, so the phone takes each packet and no
  * keystream is used twice. */
 static void test_keys_that_come_back_go_on(void **state)
@@ -731,6 +765,7 @@ int main(void)
         cmocka_unit_test(test_hello_before_the_answer),
         cmocka_unit_test(test_hello_of_a_plain_phone),
         cmocka_unit_test(test_new_keys_in_talk),
+        cmocka_unit_test(test_new_keys_at_another_address_begin_anew),
         cmocka_unit_test(test_keys_that_come_back_go_on),
         cmocka_unit_test(test_new_association_in_talk),
         cmocka_unit_test(test_the_same_association_stays),
