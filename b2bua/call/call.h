@@ -69,6 +69,8 @@ struct kg_leg_lines {
 struct kg_leg_asks {
     uint8_t shape[KG_SHAPE_TRIES]; /* enum kg_shape */
     uint8_t count, at;             /* count 0: not planned yet */
+    bool ours;                     /* kedge's keys even where the shape is the other side's own */
+    bool both;                     /* SDES: who would rather do DTLS may */
 };
 
 /* The CSeq of a REFER on the leg it came from, and on the other one; 0: none. */

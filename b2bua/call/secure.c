@@ -84,6 +84,12 @@ size_t kg_shapes(const struct kg_shape_facts *facts, enum kg_shape out[static KG
         for (size_t i = 0; i < tries && order[i] != KG_SHAPE_AS_IT_CAME; i++)
             if (rank(facts, order[i]) == pass)
                 out[count++] = order[i];
+    /* Whoever refuses feedback may take the same without it. */
+    if (facts->feedback && out[0] == facts->offered && out[0] != KG_SHAPE_WEB) {
+        count += count < KG_SHAPE_TRIES;
+        for (size_t i = count - 1; i > 0; i--)
+            out[i] = out[i - 1];
+    }
     return count;
 }
 
@@ -122,7 +128,7 @@ static void pass(struct kg_secure_line *line, bool sealed)
 }
 
 struct kg_secure_line kg_secure_offer(const struct kg_secure_facts *facts, enum kg_side from,
-                                      enum kg_shape want)
+                                      enum kg_shape want, bool ours)
 {
     enum kg_side to = kg_other_side(from);
     struct kg_secure_line line = {.why = KG_SECURED_UNDECIDED};
@@ -132,7 +138,7 @@ struct kg_secure_line kg_secure_offer(const struct kg_secure_facts *facts, enum 
     if (facts->known)
         line.text[to] = facts->use[to] == KG_SECURE_PASS ? KG_SHAPE_AS_IT_CAME : facts->told[to];
     else
-        line.text[to] = want == facts->said[from] ? KG_SHAPE_AS_IT_CAME : want;
+        line.text[to] = want == facts->said[from] && !ours ? KG_SHAPE_AS_IT_CAME : want;
     if (line.text[to] == KG_SHAPE_AS_IT_CAME) {
         pass(&line, facts->kind[from] > KG_SECURE_PLAIN);
         return line;

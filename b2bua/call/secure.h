@@ -34,6 +34,7 @@ struct kg_shape_facts {
     enum kg_shape offered; /* of the other side's offer */
     uint8_t refused;       /* KG_SHAPE_BIT: what it refused before, and then took something else */
     uint8_t shown;         /* ... what it offers itself */
+    bool feedback; /* the offer's profile is AVPF or SAVPF, which those who know none refuse (RFC 4585) */
 };
 /* So often one contact is asked, at most. */
 #define KG_SHAPE_TRIES 4
@@ -71,9 +72,11 @@ struct kg_secure_line {
     bool sealed;     /* PASS, and what passes is encrypted */
     enum kg_secure_why why;
 };
-/* `from` made an offer, which the other side is to get in the shape `want`. */
+/* `from` made an offer, which the other side is to get in the shape `want`. ours: kedge's even if that is
+ * `from`'s own.
+ */
 struct kg_secure_line kg_secure_offer(const struct kg_secure_facts *facts, enum kg_side from,
-                                      enum kg_shape want);
+                                      enum kg_shape want, bool ours);
 /* `from` answered what told[from] says. */
 struct kg_secure_line kg_secure_answer(const struct kg_secure_facts *facts, enum kg_side from);
 /* `from` answered an offer of kedge's own; the other side was not asked. */

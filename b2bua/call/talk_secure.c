@@ -3,6 +3,7 @@
  * are needed; kedge's are made of one secret a leg. */
 #include "b2bua/call/call.h"
 
+#include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -114,15 +115,11 @@ void kg_talk_new_keys(struct kg_leg *leg)
 
 /* ---- what is written ---- */
 
-static enum kg_sdp_profile profile_of(uint8_t shape, bool feedback)
-{
-    static const uint8_t profile[KG_SHAPE_COUNT] = {
-        [KG_SHAPE_PLAIN] = KG_SDP_AVP,     [KG_SHAPE_OPPORTUNISTIC] = KG_SDP_AVP,
-        [KG_SHAPE_SDES] = KG_SDP_SAVP,     [KG_SHAPE_DTLS] = KG_SDP_TLS_SAVP,
-        [KG_SHAPE_WEB] = KG_SDP_TLS_SAVPF,
-    };
-    return kg_sdp_profile_with_feedback(profile[shape], feedback || shape == KG_SHAPE_WEB);
-}
+/* Without feedback: who knows none refuses it, and who knows it takes the profile without. */
+static const uint8_t profile[KG_SHAPE_COUNT] = {
+    [KG_SHAPE_PLAIN] = KG_SDP_AVP,     [KG_SHAPE_OPPORTUNISTIC] = KG_SDP_AVP, [KG_SHAPE_SDES] = KG_SDP_SAVP,
+    [KG_SHAPE_DTLS] = KG_SDP_TLS_SAVP, [KG_SHAPE_WEB] = KG_SDP_TLS_SAVPF,
+};
 
 /* The crypto line of its own offer that kedge takes: the first that it can. */
 static bool take_crypto(const struct kg_leg *leg, uint8_t line, uint32_t *tag, uint8_t *suite)
@@ -161,18 +158,16 @@ static void put_crypto(struct kg_leg *leg, uint8_t line, bool answers, struct kg
 
 bool kg_talk_write_keys(struct kg_leg *leg, uint8_t line, bool answers, struct kg_talk_keys *out)
 {
-    const struct kg_leg *other = &leg->call->leg[kg_other_side(leg->side)];
     uint8_t shape = leg->shape[line];
     if (shape == KG_SHAPE_AS_IT_CAME)
         return false;
-    bool feedback = other->lines.said[line] != KG_SHAPE_WEB && (other->lines.feedback >> line & 1);
-    out->sdp = (struct kg_sdp_our_keys){.profile = (uint8_t)profile_of(shape, feedback)};
+    out->sdp = (struct kg_sdp_our_keys){.profile = profile[shape]};
     uint8_t kind = answers ? leg->lines.kind[line] : shape < KG_SHAPE_DTLS ? KG_SECURE_SDES : KG_SECURE_DTLS;
     if (shape == KG_SHAPE_PLAIN)
         return true;
-    if (kind == KG_SECURE_SDES) {
+    if (kind == KG_SECURE_SDES)
         put_crypto(leg, line, answers, out);
-    } else {
+    if (kind == KG_SECURE_DTLS || (!answers && shape == KG_SHAPE_SDES && leg->asks.both)) {
         out->sdp.fingerprint = *our_fingerprint(leg);
         out->sdp.setup = answers ? leg->lines.setup[line] : KG_SETUP_ACTPASS;
         out->sdp.tls_id = our_tls_id(leg, line, out->tls_id);
@@ -297,8 +292,26 @@ static int check_offer(const struct kg_leg *leg, const struct kg_sdp *sdp, char 
     return failed;
 }
 
+/* Where the two phones agree on keys among themselves: whether they do. */
+static int check_passing(const struct kg_sdp *offer, const struct kg_sdp *answer, size_t line, char *error,
+                         size_t size)
+{
+    struct kg_sdp_secure offered, answered;
+    if (!offer || kg_sdp_secure(offer, line, &offered) != 0 || kg_sdp_secure(answer, line, &answered) != 0)
+        return 0;
+    bool fits = kind_of(&offered) == KG_SECURE_PASS || (offered.sdes && answered.sdes) ||
+                (offered.dtls && answered.dtls) || (offered.plain && answered.plain);
+    kg_sdp_secure_clear(&offered);
+    kg_sdp_secure_clear(&answered);
+    if (!fits)
+        snprintf(error, size, "its answer has other keys than the offer");
+    return fits ? 0 : EINVAL;
+}
+
 static int check_answer(struct kg_leg *leg, const struct kg_sdp *sdp, char *error, size_t size)
 {
+    struct kg_sdp *made;
+    const struct kg_sdp *offer = kg_talk_said(&leg->call->leg[kg_other_side(leg->side)], &made);
     struct kg_media_side side;
     struct kg_talk_keys ours;
     struct kg_sdp_secure said;
@@ -306,16 +319,21 @@ static int check_answer(struct kg_leg *leg, const struct kg_sdp *sdp, char *erro
     int failed = 0;
     memset(&side, 0, sizeof side);
     if (kg_sdp_describe(sdp, &side) != 0)
-        return 0;
+        side.stream_count = 0; /* it is refused elsewhere */
     for (uint8_t i = 0; i < side.stream_count && !failed; i++) {
-        if (!side.stream[i].enabled || !kg_talk_write_keys(leg, i, false, &ours))
+        if (!side.stream[i].enabled)
             continue;
+        if (!kg_talk_write_keys(leg, i, false, &ours)) {
+            failed = check_passing(offer, sdp, i, error, size);
+            continue;
+        }
         if (kg_sdp_secure(sdp, i, &said) == 0) {
             failed = kg_sdp_check_keys(&ours.sdp, &said, &agreed, error, size);
             kg_sdp_secure_clear(&said);
         }
         kg_talk_forget_keys(&ours, 1);
     }
+    kg_sdp_free(made);
     return failed;
 }
 
@@ -372,21 +390,32 @@ static struct kg_shape_facts shape_facts(const struct kg_leg *to, enum kg_shape 
 /* The shapes for a contact, by the first m-line that has any. */
 static void plan(struct kg_leg *to)
 {
-    const struct kg_leg_lines *lines = &to->call->leg[kg_other_side(to->side)].lines;
+    const struct kg_leg *from = &to->call->leg[kg_other_side(to->side)];
     enum kg_shape offered = KG_SHAPE_AS_IT_CAME, out[KG_SHAPE_TRIES];
-    for (int i = 0; i < KG_MEDIA_STREAMS_MAX && offered == KG_SHAPE_AS_IT_CAME; i++)
-        if (lines->enabled >> i & 1)
-            offered = (enum kg_shape)lines->said[i];
+    unsigned first = 0;
+    while (first < KG_MEDIA_STREAMS_MAX &&
+           (!(from->lines.enabled >> first & 1) || from->lines.said[first] == KG_SHAPE_AS_IT_CAME))
+        first++;
+    if (first < KG_MEDIA_STREAMS_MAX)
+        offered = (enum kg_shape)from->lines.said[first];
     struct kg_shape_facts facts = shape_facts(to, offered);
+    facts.feedback = first < KG_MEDIA_STREAMS_MAX && (from->lines.feedback >> first & 1);
     to->asks = (struct kg_leg_asks){.count = (uint8_t)kg_shapes(&facts, out)};
+    to->asks.both = facts.word == KG_PROFILE_AUTO || facts.word == KG_PROFILE_DEFAULT;
+    /* Who answers begins the handshake (RFC 5763 5): behind a NAT, without ICE, who offered would never be
+     * found. */
+    to->asks.ours = offered == KG_SHAPE_DTLS && from->call->record->leg[from->side].nat &&
+                    !(from->lines.ice >> first & 1);
     for (uint8_t i = 0; i < to->asks.count; i++)
         to->asks.shape[i] = (uint8_t)out[i];
 }
 
-static enum kg_shape wanted(struct kg_leg *to)
+/* ours: not as it came. */
+static enum kg_shape wanted(struct kg_leg *to, bool *ours)
 {
     if (to->asks.count == 0)
         plan(to);
+    *ours = to->asks.ours || to->asks.at > 0;
     return (enum kg_shape)to->asks.shape[to->asks.at];
 }
 
@@ -424,7 +453,9 @@ bool kg_talk_decide_keys(struct kg_leg *leg, uint8_t i, enum kg_apply purpose)
     struct kg_call *call = leg->call;
     struct kg_leg *other = &call->leg[kg_other_side(leg->side)];
     struct kg_secure_facts facts = facts_of(call, i);
-    struct kg_secure_line line = is_offer(purpose) ? kg_secure_offer(&facts, leg->side, wanted(other))
+    bool ours = false;
+    enum kg_shape want = is_offer(purpose) ? wanted(other, &ours) : KG_SHAPE_AS_IT_CAME;
+    struct kg_secure_line line = is_offer(purpose) ? kg_secure_offer(&facts, leg->side, want, ours)
                                  : purpose == KG_APPLY_RENEWED ? kg_secure_renewal(&facts, leg->side)
                                                                : kg_secure_answer(&facts, leg->side);
     set_line(leg, i, &line);
@@ -463,7 +494,9 @@ void kg_talk_aim_keys(struct kg_leg *leg, uint8_t i)
 {
     struct kg_secure_facts facts = facts_of(leg->call, i);
     facts.known = false;
-    leg->shape[i] = kg_secure_offer(&facts, kg_other_side(leg->side), wanted(leg)).text[leg->side];
+    bool ours;
+    enum kg_shape want = wanted(leg, &ours);
+    leg->shape[i] = kg_secure_offer(&facts, kg_other_side(leg->side), want, ours).text[leg->side];
 }
 
 bool kg_talk_next_shape(struct kg_leg *leg, int status)
@@ -483,6 +516,7 @@ void kg_talk_learn_shape(struct kg_leg *leg)
     uint8_t refused = 0;
     for (uint8_t i = 0; i < leg->asks.at; i++)
         refused |= KG_SHAPE_BIT(leg->asks.shape[i]);
+    refused &= (uint8_t)~KG_SHAPE_BIT(leg->asks.shape[leg->asks.at]);
     if (refused)
         kg_habits_refused(leg->call->calls->habits, leg->flow.transport, &leg->flow.remote, kg_mono_ms(),
                           refused);

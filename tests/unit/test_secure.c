@@ -61,8 +61,8 @@ static void test_each_peer_is_asked_for_what_it_likely_takes(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
-        struct kg_shape_facts facts = {choices[i].word, choices[i].web, choices[i].offered,
-                                       choices[i].refused, choices[i].shown};
+        struct kg_shape_facts facts = {choices[i].word,    choices[i].web,   choices[i].offered,
+                                       choices[i].refused, choices[i].shown, false};
         enum kg_shape out[KG_SHAPE_TRIES];
         size_t want = 1, count = kg_shapes(&facts, out);
         while (want < KG_SHAPE_TRIES && choices[i].order[want] != AS)
@@ -70,6 +70,22 @@ static void test_each_peer_is_asked_for_what_it_likely_takes(void **state)
         if (count != want || memcmp(out, choices[i].order, count * sizeof out[0]) != 0)
             fail_msg("row %zu: %zu shapes, the first %s", i, count, kg_shape_name(out[0]));
     }
+}
+
+static void test_who_refuses_feedback_is_asked_without(void **state)
+{
+    (void)state;
+    struct kg_shape_facts facts = {.offered = SDES, .feedback = true};
+    enum kg_shape out[KG_SHAPE_TRIES];
+    assert_int_equal(kg_shapes(&facts, out), 4);
+    assert_memory_equal(out, ((enum kg_shape[]){SDES, SDES, OPP, PLAIN}), sizeof out);
+    facts.offered = WEB; /* what is not as it came has none */
+    assert_int_equal(kg_shapes(&facts, out), 4);
+    assert_memory_equal(out, ((enum kg_shape[]){PLAIN, SDES, DTLS, WEB}), sizeof out);
+    facts.word = KG_PROFILE_PLAIN;
+    facts.offered = PLAIN;
+    assert_int_equal(kg_shapes(&facts, out), 2);
+    assert_memory_equal(out, ((enum kg_shape[]){PLAIN, PLAIN}), 2 * sizeof out[0]);
 }
 
 static void test_a_refusal_of_the_shape_is_told_from_others(void **state)
@@ -104,7 +120,7 @@ static struct kg_secure_line call(enum kg_shape offered, enum kg_shape want, enu
 {
     memset(facts, 0, sizeof *facts);
     say(facts, KG_SIDE_A, offered);
-    struct kg_secure_line line = kg_secure_offer(facts, KG_SIDE_A, want);
+    struct kg_secure_line line = kg_secure_offer(facts, KG_SIDE_A, want, false);
     facts->told[KG_SIDE_B] = line.text[KG_SIDE_B];
     say(facts, KG_SIDE_B, answer);
     return kg_secure_answer(facts, KG_SIDE_B);
@@ -202,7 +218,7 @@ static void test_offers_in_talk_keep_what_was_agreed(void **state)
         facts.known = true;
         for (int side = 0; side < 2; side++) {
             int other = 1 - side;
-            struct kg_secure_line offer = kg_secure_offer(&facts, (enum kg_side)side, WEB);
+            struct kg_secure_line offer = kg_secure_offer(&facts, (enum kg_side)side, WEB, false);
             assert_int_equal(offer.text[other], passes ? AS : facts.told[other]);
             assert_int_equal(offer.use[side], passes ? P : facts.use[side]);
             struct kg_secure_line answer = kg_secure_renewal(&facts, (enum kg_side)side);
@@ -226,6 +242,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_peer_is_asked_for_what_it_likely_takes),
+        cmocka_unit_test(test_who_refuses_feedback_is_asked_without),
         cmocka_unit_test(test_a_refusal_of_the_shape_is_told_from_others),
         cmocka_unit_test(test_each_pair_of_offer_and_answer),
         cmocka_unit_test(test_rtcp_feedback_is_kept_from_who_did_not_offer_it),
