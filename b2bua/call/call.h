@@ -121,13 +121,15 @@ struct kg_leg {
     struct kg_leg_asks asks;             /* * */
     uint8_t secret[32];                  /* * that kedge's keys toward it are made of */
     bool has_secret;                     /* * */
+    bool rekeys;                         /* its next renewal has new keys, and ICE only if it does ICE */
     struct kg_fingerprint ours;          /* * of the engine's certificate, as it was told */
     uint32_t dtls[KG_MEDIA_STREAMS_MAX]; /* hash of what its association is made of; 0: none */
     uint32_t associations;               /* how often that changed */
     struct kg_media_ice_local ice;       /* kedge's own, should it be this peer's agent; ufrag "": none yet */
     struct kg_addr seen[2];      /* where the relay found it, first m-line, by component - 1; none: not yet */
     struct kg_sdp_origin origin; /* * of what we send to it */
-    bool asked;         /* our INVITE had no SDP: its 2xx has the offer, and the ACK must have the answer */
+    bool standing; /* B: its dialog stands, but what it answered was of no use: it is asked again inside */
+    bool asked;    /* our INVITE had no SDP: its 2xx has the offer, and the ACK must have the answer */
     bool allows_update; /* * its Allow names UPDATE */
     bool refuses_refer; /* * its Allow does not name REFER */
     bool trickles;      /* * it takes candidates in INFO (RFC 8840): header or a=ice-options said so */
@@ -177,6 +179,7 @@ struct kg_call {
     bool parallel; /* contacts of one q are called at once (calls.fork) */
     uint8_t target_count;
     bool stubborn;      /* the answer to our ICE restart did not restart */
+    bool latches;       /* what was renewed last does no ICE */
     bool restarts;      /* the offer under way restarts ICE between the two sides */
     uint8_t joining;    /* by a transfer: 1 + the side that hears of the other one's new session; 0: no */
     bool ports_unknown; /* taken over: local is asked of the engine */
@@ -574,8 +577,12 @@ bool kg_talk_is_terminated(const struct kg_call *call, uint8_t i);
 void kg_talk_aim(struct kg_leg *leg);
 void kg_talk_aim_keys(struct kg_leg *leg, uint8_t i);
 /* The contact in front refused with `status`: true if that may be due to the shape and another one is left.
- */
-bool kg_talk_next_shape(struct kg_leg *leg, int status);
+ * answer: of what it said in a 2xx that was of no use; else NULL. */
+bool kg_talk_next_shape(struct kg_leg *leg, int status, const sip_t *answer);
+/* What leg's peer understands. */
+enum kg_sdp_kind kg_talk_reader(const struct kg_leg *leg);
+/* What leg's peer answered has no m-line. */
+bool kg_talk_is_empty(const struct kg_leg *leg);
 /* It took the one whose turn it was. */
 void kg_talk_learn_shape(struct kg_leg *leg);
 /* The caller's offer shows what it takes. */
@@ -596,6 +603,10 @@ void kg_talk_forget_keys(struct kg_talk_keys *keys, size_t count);
 void kg_talk_fill_keys(struct kg_leg *leg, const struct kg_sdp *sdp, struct kg_media_side *side,
                        struct kg_media_secure out[static KG_MEDIA_STREAMS_MAX]);
 void kg_talk_clear_keys(struct kg_media_side *side);
+
+/* ---- secure_run.c: what the engine says of keys, and the record of it ---- */
+void kg_secure_media(struct kg_call *call, const struct kg_media_event *event); /* SECURE, REKEY */
+void kg_secure_agreed(struct kg_call *call);
 
 /* ---- talk_trickle.c: candidates that come one after the other ---- */
 /* An INFO with application/trickle-ice-sdpfrag came from leg's peer: its candidates go to the engine. */

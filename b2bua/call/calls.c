@@ -426,6 +426,8 @@ void kg_calls_media_event(struct kg_calls *calls, const struct kg_media_event *e
         break;
     case KG_MEDIA_SECURE:
     case KG_MEDIA_REKEY:
+        kg_secure_media(call, event);
+        break;
     case KG_MEDIA_IDENTITY:
     case KG_MEDIA_RECOVERED:
     case KG_MEDIA_UP:

@@ -112,6 +112,29 @@ static void explain_leg(const struct kg_record *record, enum kg_side side, json_
                kg_record_name(record, side));
 }
 
+static void explain_keys(const struct kg_record *record, json_t *list)
+{
+    char secure[KG_RECORD_SECURE_SIZE];
+    if (!record->secured || (!record->answered_ms && record->ended_ms))
+        return;
+    kg_say(list, "Keys: %s.", record->secured);
+    for (int i = 0; i < 2; i++) {
+        enum kg_side side = (enum kg_side)i;
+        uint8_t use = record->leg[side].secure;
+        const char *name = kg_record_name(record, side),
+                   *suite = strchr(kg_record_secure(record, side, secure), ' ');
+        if (use == KG_SECURE_SDES)
+            kg_say(list, "Media between kedge and %s is SRTP with keys from SDP (SDES)%s%s.", name,
+                   suite ? ":" : "", suite ? suite : "");
+        else if (use == KG_SECURE_DTLS && suite)
+            kg_say(list, "Media between kedge and %s is SRTP with keys by DTLS:%s.", name, suite);
+        else if (use == KG_SECURE_DTLS)
+            kg_say(list,
+                   "Media between kedge and %s is to be SRTP with keys by DTLS, which has not come about.",
+                   name);
+    }
+}
+
 static const char *proof_words(enum kg_proof proof)
 {
     static const char *const words[] = {
@@ -140,6 +163,11 @@ static void explain_silence(const struct kg_record *record, enum kg_side talker,
                " packets reached %s, but from addresses that neither %s's SDP nor "
                "its signalling vouches for, so they were dropped.",
                l, t, from->dropped, local, t);
+    else if (from->packets_in == 0 && from->srtp_bad > 0)
+        kg_say(list,
+               "%s does not hear %s: %" PRIu64 " packets came from %s that do not fit its keys: they were "
+                                               "encrypted with others, or changed on the way.",
+               l, t, from->srtp_bad, t);
     else if (from->packets_in == 0)
         kg_say(
             list,
@@ -209,6 +237,7 @@ json_t *kg_record_explain(const struct kg_record *record, const char *state)
     if (record->path && record->reason && (record->answered_ms || !record->ended_ms))
         kg_say(list, record->ended_ms ? "Media was %s: %s." : "Media is %s: %s.", record->path,
                record->reason);
+    explain_keys(record, list);
     kg_explain_pairs(record, list);
     kg_explain_story(record, list);
     bool known = record->stats[KG_SIDE_A] && record->stats[KG_SIDE_B];

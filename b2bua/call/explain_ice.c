@@ -251,6 +251,11 @@ static void explain_event(const struct kg_record *record, const struct kg_record
         [KG_NOTE_TAKEN_OVER] = "a restarted signalling process took the call over",
         [KG_NOTE_REFERRED] = "%s transferred the other side (REFER)",
         [KG_NOTE_ENGINE_LOST] = "the media process went away; its successor counts anew",
+        [KG_NOTE_SECURED] = "kedge and %s agreed on keys (DTLS)",
+        [KG_NOTE_NOT_SECURED] = "kedge and %s could not agree on keys (DTLS)",
+        [KG_NOTE_REKEY] = "%s was offered new keys, since the media process had lost count of what it sent "
+                          "with the old ones",
+        [KG_NOTE_RESHAPED] = "%s refused to secure media as it was offered, and was asked in another way",
     };
     char text[300] = "", addr[KG_ADDR_STR];
     const char *name = kg_record_name(record, (enum kg_side)event->side), *p = words[event->note];

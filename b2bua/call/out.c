@@ -62,7 +62,7 @@ static void on_answered(struct kg_leg *leg, const sip_t *sip)
     bool initial = leg->side == KG_SIDE_B && call->fsm.leg[KG_SIDE_B] != KG_LEG_UP;
     if (sip->sip_to && sip->sip_to->a_tag)
         nta_leg_rtag(leg->dialog, sip->sip_to->a_tag);
-    nta_leg_client_reroute(leg->dialog, sip->sip_record_route, sip->sip_contact, initial);
+    nta_leg_client_reroute(leg->dialog, sip->sip_record_route, sip->sip_contact, initial && !leg->standing);
     if (initial && !leg->pbx) {
         struct kg_record_leg *record = &call->record->leg[leg->side];
         if (kg_addr_is_set(&leg->flow.remote) && record->nat && !record->nat_reasons)
@@ -104,12 +104,52 @@ static bool is_update_unknown(const nta_outgoing_t *orq, int status)
 }
 
 static void offer_anew(struct kg_leg *leg, nta_outgoing_t *refused);
+static void give_up(struct kg_leg *leg, const char *what);
 
 /* It is the INVITE that begins the call. */
 static bool is_first(const struct kg_leg *leg, const nta_outgoing_t *orq)
 {
     return leg->side == KG_SIDE_B && leg->call->fsm.state == KG_CALL_CALLING && !leg->call->fsm.late &&
            nta_outgoing_method(orq) == sip_method_invite;
+}
+
+/* A 2xx without anything that can be used, though its sender may take another shape. */
+static bool is_useless(struct kg_leg *leg, const nta_outgoing_t *orq, const sip_t *sip, bool wanted, bool sdp)
+{
+    return wanted && is_first(leg, orq) && sip && kg_body_has_sdp(sip) && (!sdp || kg_talk_is_empty(leg)) &&
+           kg_talk_next_shape(leg, 488, sip);
+}
+
+static const char *send_again(struct kg_leg *leg);
+
+/* Whoever is there has picked up already: it is asked again in the dialog that stands, and rings no second
+ * time. */
+static void ask_inside(struct kg_leg *leg, const sip_t *sip)
+{
+    kg_branch_win(leg);
+    on_answered(leg, sip);
+    kg_early_forget(leg);
+    kg_talk_forget(leg);
+    kg_out_ack(leg, false);
+    leg->standing = true;
+    kg_leg_tell(leg, KG_EV_PROVISIONAL, 100, false); /* it is there */
+    const char *problem = send_again(leg);
+    if (problem)
+        give_up(leg, problem);
+}
+
+/* Its dialog stands, and nothing comes of the call. */
+static void leave(struct kg_leg *leg)
+{
+    char route[KG_HOP_URL];
+    if (!leg->standing || !leg->dialog)
+        return;
+    leg->standing = false;
+    nta_outgoing_t *bye =
+        nta_outgoing_tcreate(leg->dialog, NULL, NULL, (url_string_t *)kg_leg_route_url(leg, route),
+                             SIP_METHOD_BYE, NULL, NTATAG_TPORT(leg->flow.tport), TAG_END());
+    if (bye)
+        nta_outgoing_destroy(bye); /* nta goes on sending it */
 }
 
 /* What the contact said before it refused is no answer to what it is asked next. */
@@ -228,7 +268,10 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
                                                    .status = status,
                                                    .sdp = sdp,
                                                    .reliable = sip && kg_reliable_is(sip)});
+    } else if (status < 300 && is_useless(leg, orq, sip, wanted, sdp)) {
+        ask_inside(leg, sip);
     } else if (status < 300) {
+        leg->standing = false;
         if (is_first(leg, orq))
             kg_talk_learn_shape(leg);
         kg_branch_win(leg);
@@ -244,10 +287,11 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
             kg_out_update(leg);
         } else if (wanted && kg_session_too_short(leg, sip)) {
             offer_anew(leg, orq);
-        } else if (wanted && is_first(leg, orq) && kg_talk_next_shape(leg, status)) {
+        } else if (wanted && is_first(leg, orq) && kg_talk_next_shape(leg, status, NULL)) {
             forget_answers(leg);
             offer_anew(leg, orq);
         } else {
+            leave(leg);
             kg_branch_fail(leg, status, NULL, orq);
         }
     }
@@ -264,6 +308,7 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
 
 static void give_up(struct kg_leg *leg, const char *what)
 {
+    leave(leg);
     kg_warn("call", "call %s: no INVITE or UPDATE to %s: %s", leg->call->record->id,
             leg->call->record->leg[leg->side].user, what);
     kg_branch_fail(leg, leg->pbx ? 503 : 480, NULL, NULL);
@@ -276,7 +321,7 @@ static int take_target(struct kg_leg *leg, const sip_t *sip, struct kg_call_targ
     if (leg->dialog)
         nta_leg_destroy(leg->dialog);
     leg->dialog = NULL;
-    leg->allows_update = leg->refuses_refer = leg->trickles = false;
+    leg->allows_update = leg->refuses_refer = leg->trickles = leg->standing = false;
     msg_destroy(leg->offer_18x);
     leg->offer_18x = NULL;
     free(leg->sdp_agreed); /* with another contact, before the answer */
@@ -461,6 +506,12 @@ static const char *send_first(struct kg_leg *leg, const sip_t *sip, unsigned n)
     return problem;
 }
 
+static const char *send_again(struct kg_leg *leg)
+{
+    kg_talk_aim(leg);
+    return send_offer(leg, NULL, AGAIN, (struct first){0});
+}
+
 /* The same once more: its session was too short for the peer (RFC 4028 7.3), or its shape was refused. */
 static void offer_anew(struct kg_leg *leg, nta_outgoing_t *refused)
 {
@@ -474,7 +525,9 @@ static void offer_anew(struct kg_leg *leg, nta_outgoing_t *refused)
         problem = NULL;
     } else {
         msg_t *msg = kg_leg_invite(from);
-        if (msg)
+        if (leg->standing)
+            problem = send_again(leg);
+        else if (msg)
             problem = send_first(leg, sip_object(msg), kg_branch_target(leg));
         msg_destroy(msg);
     }
@@ -566,6 +619,7 @@ void kg_out_drop(struct kg_leg *leg)
     kg_out_heard(leg->call);
     kg_out_judge(leg, KG_OUTCOME_SILENT, 0);
     kg_branch_drop_others(leg, NULL);
+    leave(leg);
     if (!leg->invite)
         return;
     if (!leg->pbx)

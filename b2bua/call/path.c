@@ -287,10 +287,10 @@ static struct kg_path_action on_renewed(struct kg_path *path, const struct kg_pa
     struct kg_path_leg *leg = &path->leg[event->side];
     if (leg->health != KG_PATH_RENEWING)
         return nothing();
-    if (event->ok && event->stubborn && !leg->plain)
+    if (event->ok && event->stubborn && !event->latches && !leg->plain)
         return go_on_plain(path, event->side, now_ms, NULL);
     if (event->ok) {
-        bool fine = leg->connected || leg->plain;
+        bool fine = leg->connected || leg->plain || event->latches;
         set_health(path, event->side, fine ? KG_PATH_FINE : KG_PATH_MENDING,
                    fine ? INT64_MAX : now_ms + KG_PATH_CONNECT_MS);
         if (path->half)
@@ -417,6 +417,10 @@ struct kg_path_action kg_path_run(struct kg_path *path, const struct kg_path_eve
         break;
     case KG_PATH_EV_RENEWED:
         action = on_renewed(path, event, now_ms);
+        break;
+    case KG_PATH_EV_REKEY:
+        if (path->leg[event->side].health == KG_PATH_FINE)
+            set_health(path, event->side, KG_PATH_LOST, now_ms);
         break;
     case KG_PATH_EV_UPGRADED:
         on_upgraded(path, now_ms);

@@ -126,6 +126,7 @@ enum kg_path_event_type {
     KG_PATH_EV_MOVED,     /* side: its SIP comes from another host */
     KG_PATH_EV_RESTARTED, /* side: its phone restarts ICE itself */
     KG_PATH_EV_RENEWED,   /* side, ok: how our re-INVITE ended; stubborn, unreachable */
+    KG_PATH_EV_REKEY,     /* side: it is to be offered new keys, and nothing flows there before */
     KG_PATH_EV_UPGRADED,  /* ok */
     KG_PATH_EV_TICK,      /* ready: the call is in talk and no offer/answer is under way */
 };
@@ -137,6 +138,7 @@ struct kg_path_event {
     bool steered, relayed, ok, ready;
     bool stubborn; /* answered with the ICE credentials that it had: it does not restart (RFC 8839 4.4.3.1.1)
                     */
+    bool latches;  /* ok, and that side does no ICE */
     bool unreachable; /* not ok, and not refused by the phone: it could not be delivered */
     bool both;        /* each m-line in use does ICE with kedge on both sides, and steering is permitted */
     bool held;        /* some m-line in use does not flow both ways */

@@ -47,7 +47,10 @@ static void act(struct kg_call *call, const struct kg_path_action *action)
                 record->id, name_of(call, action->side));
         break;
     case KG_PATH_RENEW:
-        if (call->path.leg[action->side].plain) {
+        if (call->leg[action->side].rekeys) {
+            kg_record_note(record, KG_NOTE_REKEY, action->side, NULL);
+            kg_info("call", "call %s: kedge offers %s new keys", record->id, name_of(call, action->side));
+        } else if (call->path.leg[action->side].plain) {
             kg_record_note(record, KG_NOTE_PLAIN, action->side, NULL);
             kg_info("call",
                     "call %s: %s does not restart ICE, or finds no path by it; kedge offers it media without",
@@ -113,6 +116,7 @@ void kg_path_agreed(struct kg_call *call)
     }
     event.both &= lines > 0;
     kg_path_event(call, &event);
+    kg_secure_agreed(call);
 }
 
 void kg_path_restarted(struct kg_leg *leg)
@@ -133,6 +137,9 @@ void kg_path_done(struct kg_call *call, enum kg_fsm_event_type what, enum kg_sid
     struct kg_path_event event = {
         .type = KG_PATH_EV_RENEWED, .side = side, .ok = ok, .stubborn = call->stubborn};
     event.unreachable = !ok && is_unreachable(status);
+    event.latches = call->latches;
+    if (what == KG_EV_RENEW && ok)
+        call->leg[side].rekeys = false;
     if (what == KG_EV_UPGRADE) {
         event.type = KG_PATH_EV_UPGRADED;
         ok = ok && call->path.steered;

@@ -68,6 +68,7 @@ void kg_record_free(struct kg_record *record)
         free(record->diversion[i].to);
     }
     free(record->diversion);
+    free(record->said_why);
     free(record);
 }
 
@@ -170,6 +171,8 @@ static json_t *medium_json(const struct kg_media_stats *stats)
     json_object_set_new(json, "ice_connected_ms", kg_record_ms_json(stats->ice_connected_ms));
     json_object_set_new(json, "moves", json_integer(stats->moves));
     json_object_set_new(json, "move_gap_ms", kg_record_ms_json(stats->moves ? stats->move_gap_ms : -1));
+    json_object_set_new(json, "srtp_bad", json_integer((json_int_t)stats->srtp_bad));
+    json_object_set_new(json, "srtp_replayed", json_integer((json_int_t)stats->srtp_replayed));
     json_object_set_new(json, "mos", stats->mos > 0 ? figure_json(stats->mos) : json_null());
     return json;
 }
@@ -185,9 +188,37 @@ static json_t *reasons_json(const char *lines)
     return json;
 }
 
+const char *kg_record_keep(struct kg_record *record, const char *sentence)
+{
+    char *copy = strdup(sentence);
+    if (!copy)
+        return NULL;
+    free(record->said_why);
+    record->said_why = copy;
+    return copy;
+}
+
+const char *kg_record_secure(const struct kg_record *record, enum kg_side side,
+                             char out[static KG_RECORD_SECURE_SIZE])
+{
+    const struct kg_record_leg *leg = &record->leg[side];
+    uint8_t suite = KG_SRTP_NONE;
+    for (uint8_t i = 0; record->stats[side] && i < record->stream_count && suite == KG_SRTP_NONE; i++)
+        suite = record->stats[side][i].suite;
+    if (leg->secure == KG_SECURE_PASS || leg->secure == KG_SECURE_PLAIN)
+        snprintf(out, KG_RECORD_SECURE_SIZE, "%s", leg->sealed ? "end-to-end" : "none");
+    else if (suite == KG_SRTP_NONE)
+        snprintf(out, KG_RECORD_SECURE_SIZE, "%s", kg_secure_use_name((enum kg_secure_use)leg->secure));
+    else
+        snprintf(out, KG_RECORD_SECURE_SIZE, "%s %s", kg_secure_use_name((enum kg_secure_use)leg->secure),
+                 kg_srtp_suite_name((enum kg_srtp_suite)suite));
+    return out;
+}
+
 static json_t *leg_json(const struct kg_record *record, enum kg_side side)
 {
     const struct kg_record_leg *leg = &record->leg[side];
+    char secure[KG_RECORD_SECURE_SIZE];
     json_t *json = json_object();
     json_t *media = json_array();
     json_object_set_new(json, "user", text_json(leg->user));
@@ -203,6 +234,7 @@ static json_t *leg_json(const struct kg_record *record, enum kg_side side)
     json_object_set_new(json, "pbx", json_boolean(leg->pbx && !leg->trunk));
     json_object_set_new(json, "trunk", leg->trunk ? json_string(leg->trunk) : json_null());
     json_object_set_new(json, "reachable", json_boolean(!leg->lost));
+    json_object_set_new(json, "secure", json_string(kg_record_secure(record, side, secure)));
     for (uint8_t i = 0; record->stats[side] && i < record->stream_count; i++)
         json_array_append_new(media, medium_json(&record->stats[side][i]));
     json_object_set_new(json, "media", media);

@@ -57,6 +57,10 @@ enum kg_note {
     KG_NOTE_TAKEN_OVER,  /* by a restarted signalling process */
     KG_NOTE_REFERRED,    /* side: asks the other one to call somebody else */
     KG_NOTE_ENGINE_LOST, /* the media process; its successor makes the session again */
+    KG_NOTE_SECURED,     /* side: a DTLS association stands */
+    KG_NOTE_NOT_SECURED, /* side: none does */
+    KG_NOTE_REKEY,    /* side: is offered new keys, since the media process lost the index of the old ones */
+    KG_NOTE_RESHAPED, /* side: refused media in one shape, and was asked for another */
     KG_NOTE_COUNT
 };
 struct kg_record_event {
@@ -64,7 +68,7 @@ struct kg_record_event {
     int64_t after_ms; /* the INVITE */
     struct kg_addr addr;
 };
-#define KG_RECORD_EVENTS_MAX   24
+#define KG_RECORD_EVENTS_MAX   28
 #define KG_RECORD_EVENTS_FIRST 8 /* when there are more, these and the latest are kept */
 
 /* A diversion that kedge followed. */
@@ -84,6 +88,8 @@ struct kg_record_leg {
     char *nat_reasons; /* sentences, one a line; NULL: none */
     bool pbx;
     bool lost;              /* its connection is gone */
+    uint8_t secure;         /* enum kg_secure_use of its first m-line in use */
+    bool sealed;            /* PASS: and what passes is encrypted */
     bool session_ours;      /* kedge refreshes its session, else the peer (RFC 4028) */
     int64_t session_end_ms; /* wall clock: when it ends unless somebody refreshes it; 0: it does not */
     char *trunk;            /* its name; NULL: none */
@@ -99,11 +105,13 @@ struct kg_record {
     char id[KG_CALL_ID_LEN + 1];
     char *from, *to;                                       /* URIs */
     int64_t started_ms, ringing_ms, answered_ms, ended_ms; /* wall clock; 0: not (yet) */
-    unsigned uses;      /* who keeps it: the call, the list of recent ones, a question to the engine */
-    int status;         /* sent to the caller, or that it would have got; 0 while the call lasts */
-    const char *why;    /* it ended; constant; NULL: by a failure of the other side with `status` */
-    const char *path;   /* "anchored", "direct", "relayed by kedge"; constant */
-    const char *reason; /* for the path; constant */
+    unsigned uses;       /* who keeps it: the call, the list of recent ones, a question to the engine */
+    int status;          /* sent to the caller, or that it would have got; 0 while the call lasts */
+    const char *why;     /* it ended; constant; NULL: by a failure of the other side with `status` */
+    const char *path;    /* "anchored", "direct", "relayed by kedge"; constant */
+    const char *reason;  /* for the path; constant */
+    const char *secured; /* who has keys with whom, and why; constant; NULL: not known yet */
+    char *said_why;      /* what `why` points to, where it is no constant */
     struct kg_record_leg leg[2];
     uint8_t stream_count;
     struct kg_media_stats *stats[2]; /* last known, stream_count each; NULL: none */
@@ -128,6 +136,13 @@ bool kg_record_challenged(const struct kg_record *record);
 /* Why an ended call ended, as the rest of a sentence: "the PBX answered 404". Returns `why` or `out`. */
 #define KG_RECORD_WHY_SIZE 120
 const char *kg_record_why(const struct kg_record *record, char out[static KG_RECORD_WHY_SIZE]);
+/* A sentence that is good for `why`: as long as the record lives. */
+const char *kg_record_keep(struct kg_record *record, const char *sentence);
+/* "none", "end-to-end", "sdes AES_CM_128_HMAC_SHA1_80", "dtls AEAD_AES_128_GCM", "dtls": not yet. Returns
+ * out. */
+#define KG_RECORD_SECURE_SIZE 48
+const char *kg_record_secure(const struct kg_record *record, enum kg_side side,
+                             char out[static KG_RECORD_SECURE_SIZE]);
 void kg_record_divert(struct kg_record *record, const char *from, const char *to, int status);
 /* Keeps a copy of the engine's figures. */
 void kg_record_set_stats(struct kg_record *record, const struct kg_media_session_info *info);

@@ -152,6 +152,10 @@ static const char *note_name(enum kg_note note)
         [KG_NOTE_TAKEN_OVER] = "taken-over",
         [KG_NOTE_REFERRED] = "referred",
         [KG_NOTE_ENGINE_LOST] = "media-restarted",
+        [KG_NOTE_SECURED] = "secured",
+        [KG_NOTE_NOT_SECURED] = "not-secured",
+        [KG_NOTE_REKEY] = "new-keys",
+        [KG_NOTE_RESHAPED] = "asked-again",
     };
     return name[note];
 }

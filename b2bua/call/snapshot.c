@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/crypto.h>
 #include <sofia-sip/sip_header.h>
 #include <sofia-sip/sip_protos.h>
 #include <sofia-sip/sip_tag.h>
@@ -19,7 +20,7 @@
 #include "conf/clock.h"
 #include "conf/log.h"
 
-#define VERSION 3
+#define VERSION 4
 /* Requests sent after the snapshot (INFO) used CSeq numbers that it does not know; a gap does no harm (RFC
  * 3261 12.2.2), a number used twice does. */
 #define CSEQ_GAP 1000
@@ -70,13 +71,17 @@ static char *route_text(const sip_route_t *route)
 }
 
 /* Masks and uses of the m-lines, two hex digits each. */
-#define LINES_BYTES (4 + KG_MEDIA_STREAMS_MAX)
+#define LINES_BYTES (6 + 6 * KG_MEDIA_STREAMS_MAX)
 
 static void put_lines(struct writer *w, const struct kg_leg_lines *lines)
 {
-    uint8_t byte[LINES_BYTES] = {lines->enabled, lines->mux, lines->ice, lines->flows};
+    uint8_t byte[LINES_BYTES] = {lines->enabled, lines->mux,      lines->ice,
+                                 lines->flows,   lines->feedback, lines->sealed};
+    const uint8_t *const by_line[] = {lines->use,        lines->said,   lines->kind,
+                                      lines->setup_said, lines->secure, lines->setup};
     char text[2 * LINES_BYTES + 1];
-    memcpy(byte + 4, lines->use, KG_MEDIA_STREAMS_MAX);
+    for (size_t i = 0; i < sizeof by_line / sizeof by_line[0]; i++)
+        memcpy(byte + 6 + i * KG_MEDIA_STREAMS_MAX, by_line[i], KG_MEDIA_STREAMS_MAX);
     for (size_t i = 0; i < LINES_BYTES; i++)
         snprintf(text + 2 * i, 3, "%02x", byte[i]);
     put(w, "lines", text);
@@ -98,6 +103,32 @@ static void put_ice(struct writer *w, const struct kg_leg *leg)
     for (int i = 0; i < 2; i++)
         if (kg_addr_is_set(&leg->seen[i]))
             put_addr(w, seen[i], &leg->seen[i]);
+}
+
+static void put_hex(struct writer *w, const char *name, const uint8_t *bytes, size_t len)
+{
+    char text[2 * 64 + 1] = "";
+    for (size_t i = 0; i < len && i < 64; i++)
+        snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+    put(w, name, text);
+    OPENSSL_cleanse(text, sizeof text);
+}
+
+/* kedge's own keys toward this leg. They go to the engine, which has them anyhow, and nowhere else. */
+static void put_keys(struct writer *w, const struct kg_leg *leg)
+{
+    static const uint8_t as_it_came[KG_MEDIA_STREAMS_MAX];
+    if (memcmp(leg->shape, as_it_came, sizeof as_it_came) != 0)
+        put_hex(w, "shape", leg->shape, sizeof leg->shape);
+    if (!leg->has_secret)
+        return;
+    put_hex(w, "secret", leg->secret, sizeof leg->secret);
+    if (leg->ours.hash != KG_FINGERPRINT_NONE) {
+        put_number(w, "ours_hash", leg->ours.hash);
+        put_hex(w, "ours", leg->ours.bytes, leg->ours.len);
+    }
+    put_number(w, "associations", leg->associations);
+    put_hex(w, "dtls", (const uint8_t *)leg->dtls, sizeof leg->dtls);
 }
 
 /* why: of what is being agreed, the rest of what was. */
@@ -135,6 +166,7 @@ static void put_leg(struct writer *w, const struct kg_leg *leg)
     put_number(w, "nat", record->nat);
     put_lines(w, &leg->lines);
     put_ice(w, leg);
+    put_keys(w, leg);
     if (leg->session.expires_s) {
         put_number(w, "expires", leg->session.expires_s);
         put_number(w, "refresher", leg->session.ours);
@@ -161,6 +193,7 @@ size_t kg_snapshot_write(const struct kg_call *call, char *buf, size_t size)
     kg_notes_put_number(&w.notes, "started", (uint64_t)call->record->started_ms);
     kg_notes_put_number(&w.notes, "answered", (uint64_t)call->record->answered_ms);
     put_path(&w, call->why, &call->path);
+    kg_notes_put_number(&w.notes, "secured", call->secured);
     kg_notes_put_number(&w.notes, "policy",
                         call->policy == KG_POLICY_DEFAULT ? 0 : 1 + (uint64_t)call->policy);
     if (call->cap)
@@ -275,9 +308,21 @@ static void restore_lines(const struct reader *r, struct kg_leg *leg)
         byte[i] = (uint8_t)strtoul(digits, NULL, 16);
     }
     free(text);
-    leg->lines = (struct kg_leg_lines){.enabled = byte[0], .mux = byte[1], .ice = byte[2], .flows = byte[3]};
-    for (int i = 0; i < KG_MEDIA_STREAMS_MAX; i++)
-        leg->lines.use[i] = byte[4 + i] <= KG_ICE_STEER ? byte[4 + i] : KG_ICE_UNUSED;
+    leg->lines = (struct kg_leg_lines){.enabled = byte[0],
+                                       .mux = byte[1],
+                                       .ice = byte[2],
+                                       .flows = byte[3],
+                                       .feedback = byte[4],
+                                       .sealed = byte[5]};
+    uint8_t *const by_line[] = {leg->lines.use,        leg->lines.said,   leg->lines.kind,
+                                leg->lines.setup_said, leg->lines.secure, leg->lines.setup};
+    static const uint8_t most[] = {KG_ICE_STEER,      KG_SHAPE_WEB,   KG_SECURE_DTLS,
+                                   KG_SETUP_HOLDCONN, KG_SECURE_DTLS, KG_SETUP_HOLDCONN};
+    for (size_t n = 0; n < sizeof by_line / sizeof by_line[0]; n++)
+        for (size_t i = 0; i < KG_MEDIA_STREAMS_MAX; i++) {
+            uint8_t value = byte[6 + n * KG_MEDIA_STREAMS_MAX + i];
+            by_line[n][i] = value <= most[n] ? value : 0;
+        }
     leg->agreed = leg->lines;
 }
 
@@ -301,10 +346,38 @@ static void restore_ice(const struct reader *r, struct kg_leg *leg)
     leg->seen[1] = get_addr(r, "seen2");
 }
 
+static size_t get_hex(const struct reader *r, const char *name, uint8_t *out, size_t size)
+{
+    char *text = get(r, name);
+    size_t len = text ? strlen(text) / 2 : 0;
+    for (size_t i = 0; i < len && i < size; i++) {
+        const char digits[3] = {text[2 * i], text[2 * i + 1], '\0'};
+        out[i] = (uint8_t)strtoul(digits, NULL, 16);
+    }
+    if (text)
+        OPENSSL_cleanse(text, strlen(text));
+    free(text);
+    return len < size ? len : size;
+}
+
+static void restore_keys(const struct reader *r, struct kg_leg *leg)
+{
+    get_hex(r, "shape", leg->shape, sizeof leg->shape);
+    for (int i = 0; i < KG_MEDIA_STREAMS_MAX; i++)
+        leg->shape[i] = leg->shape[i] < KG_SHAPE_COUNT ? leg->shape[i] : (uint8_t)KG_SHAPE_AS_IT_CAME;
+    leg->has_secret = get_hex(r, "secret", leg->secret, sizeof leg->secret) == sizeof leg->secret;
+    leg->ours.hash = (uint8_t)get_number(r, "ours_hash");
+    leg->ours.len = (uint8_t)get_hex(r, "ours", leg->ours.bytes, sizeof leg->ours.bytes);
+    leg->associations = (uint32_t)get_number(r, "associations");
+    get_hex(r, "dtls", (uint8_t *)leg->dtls, sizeof leg->dtls);
+}
+
 static void restore_path(const struct reader *r, struct kg_call *call)
 {
     uint64_t why = kg_notes_get_number(r->text, r->len, "why");
     call->why = why < KG_WHY_COUNT ? (enum kg_path_why)why : KG_WHY_UNDECIDED;
+    uint64_t secured = kg_notes_get_number(r->text, r->len, "secured");
+    call->secured = secured < KG_SECURED_COUNT ? (enum kg_secure_why)secured : KG_SECURED_UNDECIDED;
     call->path.fell_back = kg_notes_get_number(r->text, r->len, "fell_back");
     call->path.upgrades = (uint8_t)kg_notes_get_number(r->text, r->len, "upgrades");
     kg_path_agreed(call);
@@ -347,6 +420,7 @@ static int restore_leg(const struct reader *r, struct kg_leg *leg)
     leg->sdp_agreed = get(r, "sdp");
     restore_lines(r, leg);
     restore_ice(r, leg);
+    restore_keys(r, leg);
     kg_talk_recall(leg);
     leg->origin = (struct kg_sdp_origin){.id = get_number(r, "origin"),
                                          .version = get_number(r, "version") + ORIGIN_GAP};

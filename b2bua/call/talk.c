@@ -102,6 +102,18 @@ enum kg_sdp_found kg_talk_take(struct kg_leg *leg, const sip_t *sip, char *error
     return KG_SDP_OK;
 }
 
+bool kg_talk_is_empty(const struct kg_leg *leg)
+{
+    struct kg_media_side side;
+    memset(&side, 0, sizeof side);
+    if (!leg->sdp || kg_sdp_describe(leg->sdp, &side) != 0)
+        return false;
+    for (uint8_t i = 0; i < side.stream_count; i++)
+        if (side.stream[i].enabled)
+            return false;
+    return true;
+}
+
 bool kg_talk_take_agreed(struct kg_leg *leg)
 {
     char error[160];
@@ -536,7 +548,7 @@ static uint8_t web_lines(const struct kg_leg *leg)
     return lines;
 }
 
-static enum kg_sdp_kind reader_kind(const struct kg_leg *leg)
+enum kg_sdp_kind kg_talk_reader(const struct kg_leg *leg)
 {
     const struct kg_leg *other = &leg->call->leg[kg_other_side(leg->side)];
     bool terminated = false, from_web = false;
@@ -567,7 +579,7 @@ char *kg_talk_text(struct kg_leg *leg, size_t *len)
         leg->placed = bind_host(leg, NULL);
     /* An offer of ours has rtcp-mux where the other side offered it, an answer where this side did. */
     uint8_t mux = is_offer ? other->lines.mux | web_lines(leg) : leg->lines.mux;
-    struct kg_sdp_reader reader = {.kind = reader_kind(leg), .answers = !is_offer};
+    struct kg_sdp_reader reader = {.kind = kg_talk_reader(leg), .answers = !is_offer};
     reader.said = reader.kind == KG_SDP_LIKE_WRITER ? NULL : kg_talk_said(leg, &made_own);
     for (uint8_t i = 0; i < call->stream_count; i++) {
         const struct kg_media_local *ours = &call->local[leg->side][i],

@@ -164,6 +164,10 @@ bool kg_talk_decide(struct kg_leg *leg, enum kg_apply purpose)
             take_role(other, true);
     } else if (purpose == KG_APPLY_RENEWED) {
         call->stubborn = !kg_talk_is_restart(leg);
+        call->latches = true;
+        for (int i = 0; i < KG_MEDIA_STREAMS_MAX; i++)
+            call->latches &= leg->lines.use[i] == KG_ICE_UNUSED;
+        call->latches &= leg->rekeys;
     } else {
         take_role(other, false);
     }
@@ -183,6 +187,22 @@ void kg_talk_aim(struct kg_leg *leg)
     }
 }
 
+/* The security of each m-line in use ends at kedge: keys and transport of one side are not the other one's.
+ */
+static bool ends_here(const struct kg_leg *leg)
+{
+    const struct kg_leg_lines *agreed = &leg->agreed;
+    bool any = false;
+    for (int i = 0; i < KG_MEDIA_STREAMS_MAX; i++) {
+        if (!(agreed->enabled >> i & 1))
+            continue;
+        if (agreed->secure[i] == KG_SECURE_PASS)
+            return false;
+        any = true;
+    }
+    return any;
+}
+
 bool kg_talk_is_absorbed(const struct kg_leg *leg)
 {
     char error[160];
@@ -191,10 +211,15 @@ bool kg_talk_is_absorbed(const struct kg_leg *leg)
         agent |= leg->agreed.use[i] == KG_ICE_AGENT;
         steered |= leg->agreed.use[i] == KG_ICE_STEER;
     }
-    if (!agent || steered || !leg->sdp || !leg->sdp_agreed || strcmp(leg->sdp_pending, leg->sdp_agreed) == 0)
+    if ((!agent && !ends_here(leg)) || steered || !leg->sdp || !leg->sdp_agreed ||
+        strcmp(leg->sdp_pending, leg->sdp_agreed) == 0)
         return false;
     struct kg_sdp *before = kg_sdp_parse(leg->sdp_agreed, strlen(leg->sdp_agreed), error, sizeof error);
-    bool same = before && kg_sdp_same_but_transport(before, leg->sdp);
+    bool same =
+        before &&
+        (ends_here(leg) ? kg_sdp_same_but_keys(before, leg->sdp,
+                                               kg_talk_reader(&leg->call->leg[kg_other_side(leg->side)]))
+                        : kg_sdp_same_but_transport(before, leg->sdp));
     kg_sdp_free(before);
     return same;
 }
@@ -228,10 +253,15 @@ static void tell_engine(struct kg_leg *leg)
 
 void kg_talk_renew(struct kg_leg *leg)
 {
-    bool plain = leg->call->path.leg[leg->side].plain;
-    for (int i = 0; i < KG_MEDIA_STREAMS_MAX; i++)
-        leg->told[i] = !plain && leg->agreed.enabled >> i & 1 ? KG_SDP_ICE_OURS : KG_SDP_ICE_NONE;
-    if (plain)
+    bool plain = leg->call->path.leg[leg->side].plain, any = false;
+    if (leg->rekeys)
+        kg_talk_new_keys(leg);
+    for (int i = 0; i < KG_MEDIA_STREAMS_MAX; i++) {
+        bool wanted = !leg->rekeys || leg->agreed.use[i] != KG_ICE_UNUSED;
+        leg->told[i] = wanted && !plain && leg->agreed.enabled >> i & 1 ? KG_SDP_ICE_OURS : KG_SDP_ICE_NONE;
+        any |= leg->told[i] == KG_SDP_ICE_OURS;
+    }
+    if (!any)
         return;
     kg_talk_credentials(leg, true, true);
     tell_engine(leg);

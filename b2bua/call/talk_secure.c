@@ -499,15 +499,38 @@ void kg_talk_aim_keys(struct kg_leg *leg, uint8_t i)
     leg->shape[i] = kg_secure_offer(&facts, kg_other_side(leg->side), want, ours).text[leg->side];
 }
 
-bool kg_talk_next_shape(struct kg_leg *leg, int status)
+/* Whoever answers with a fingerprint where there was none to answer wants DTLS. */
+static bool shows_dtls(const sip_t *answer)
 {
+    char error[160];
+    struct kg_multipart at;
+    struct kg_sdp_secure said;
+    bool shows = false;
+    if (!answer || kg_body_find(answer, &at, error, sizeof error) != KG_SDP_OK)
+        return false;
+    struct kg_sdp *sdp =
+        kg_sdp_parse(answer->sip_payload->pl_data + at.sdp_at, at.sdp_len, error, sizeof error);
+    for (size_t i = 0; sdp && !shows && kg_sdp_secure(sdp, i, &said) == 0; i++) {
+        shows = said.dtls;
+        kg_sdp_secure_clear(&said);
+    }
+    kg_sdp_free(sdp);
+    return shows;
+}
+
+bool kg_talk_next_shape(struct kg_leg *leg, int status, const sip_t *answer)
+{
+    uint8_t before = leg->asks.at;
     if (!kg_shape_is_refusal(status) || leg->asks.at + 1 >= leg->asks.count)
         return false;
     leg->asks.at++;
+    for (uint8_t i = leg->asks.at; shows_dtls(answer) && i < leg->asks.count; i++)
+        if (leg->asks.shape[i] == KG_SHAPE_DTLS)
+            leg->asks.at = i;
+    kg_record_note(leg->call->record, KG_NOTE_RESHAPED, leg->side, NULL);
     kg_info("call", "call %s: %s refuses %s (%d) and is asked for %s", leg->call->record->id,
-            leg->call->record->leg[leg->side].user,
-            kg_shape_name((enum kg_shape)leg->asks.shape[leg->asks.at - 1]), status,
-            kg_shape_name((enum kg_shape)leg->asks.shape[leg->asks.at]));
+            leg->call->record->leg[leg->side].user, kg_shape_name((enum kg_shape)leg->asks.shape[before]),
+            status, kg_shape_name((enum kg_shape)leg->asks.shape[leg->asks.at]));
     return true;
 }
 

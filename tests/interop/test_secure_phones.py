@@ -1,0 +1,65 @@
+"""Phones that secure their media in different ways understand each other: baresip in all nine pairs of RTP, SDES and DTLS-SRTP, each
+hearing the other's tone, hold, and what survives the death of one of kedge's processes."""
+import os
+import signal
+
+import pytest
+
+from interop.phone import Phone
+from interop.hosts import until
+
+ENCRYPTION = {"rtp": "", "sdes": ";mediaenc=srtp-mand", "dtls": ";mediaenc=dtls_srtp"}
+MODULES = "module srtp.so\nmodule dtls_srtp.so"
+
+
+@pytest.fixture(scope="module")
+def hosts(lab):
+    return [lab.public_host("kedge"), lab.natted_host("a", nat="port-restricted"), lab.natted_host("b", nat="symmetric")]
+
+
+@pytest.fixture(scope="module")
+def world(hosts, long_stage):
+    """kedge, and phones of every kind on both sides: phones[side][kind]."""
+    names = [kind + side for side in "12" for kind in ENCRYPTION]
+    kedge = long_stage.kedge(hosts[0], accounts={n: "pw-" + n for n in names})
+    phones = {"1": {}, "2": {}}
+    for i, name in enumerate(names):
+        kind, side = name[:-1], name[-1]
+        phone = Phone(long_stage.folder / name, name, f"{hosts[0].addr}:5060", 300 + 100 * i, hosts[int(side)], password="pw-" + name,
+                      domain="kedge.test", control=4440 + i, listen=f"0.0.0.0:{5060 + 10 * i}", account_extra=ENCRYPTION[kind],
+                      config_extra=MODULES)
+        phones[side][kind] = long_stage.add(phone).start()
+    for side in phones.values():
+        for phone in side.values():
+            phone.registered(15)
+    return kedge, phones
+
+
+def talk(a, b):
+    for here, there in ((a, b), (b, a)):
+        since = here.position()
+        assert here.hears(there.hz, since_ms=since), f"{here.user} does not hear {there.user}"
+
+
+def secure(kedge):
+    """What is said of both legs."""
+    [call] = kedge.calls()
+    return [leg["secure"].partition(" ")[0] for leg in call["legs"]]
+
+
+@pytest.mark.parametrize("there", ENCRYPTION)
+@pytest.mark.parametrize("here", ENCRYPTION)
+def test_pair(world, here, there):
+    kedge, phones = world
+    a, b = phones["1"][here], phones["2"][there]
+    b.forget()
+    a.call(b.user, timeout=15)
+    talk(a, b)
+    known = {"rtp": "none", "sdes": "sdes", "dtls": "dtls"}
+    # Behind a NAT and without ICE, who offers DTLS is found only by who it sends to first: kedge.
+    end_to_end = here == there == "sdes"
+    assert secure(kedge) == (["end-to-end"] * 2 if end_to_end else [known[here], known[there]])
+    mark = a.mark()
+    b.hangup()
+    a.wait("CALL_CLOSED", mark)
+    kedge.no_calls()
