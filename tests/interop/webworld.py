@@ -22,14 +22,14 @@ class WebWorld:
         self.stun = f"stun:{addr}:3478"
         rows = {"sip": sip, "tls": {"certificate": cert, "key": key}, "web": {"root": str(root)}}
         for section, values in (config or {}).items():
-            rows[section] = {**rows.get(section, {}), **values}
+            rows[section] = {**rows.get(section, {}), **values} if isinstance(values, dict) else values
         self.kedge = stage.kedge(self.server, config=rows, accounts={name: "pw-" + name for name in names})
 
     def browser(self, name, nat="port-restricted", hz=900, host=None, **kw):
         host = host or (self.lab.natted_host(name, nat=nat) if nat else self.lab.public_host(name))
         return self.stage.add(Browser(self.stage.folder / name, host, hz, pins=[self.pin], **kw).start())
 
-    def phone(self, browser, kind, user, **kw):
+    def phone(self, browser, kind, user, domain=DOMAIN, **kw):
         """A page of this kind, registered."""
-        phone = WebPhone(browser, kind, self.base, user, "pw-" + user, DOMAIN, server=self.base.replace("http", "ws") + "/ws", **kw)
+        phone = WebPhone(browser, kind, self.base, user, "pw-" + user, domain, server=self.base.replace("http", "ws") + "/ws", **kw)
         return self.stage.add(phone).registered()
