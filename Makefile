@@ -120,6 +120,10 @@ $(BUILD)/tests/rtpload: tests/bench/rtpload.c tests/bench/ice.h $(BUILD)/libkedg
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(BUILD)/libkedge.a $(LDLIBS)
+$(BUILD)/tests/dtlsload: tests/bench/dtlsload.c $(BUILD)/libkedge.a
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(BUILD)/libkedge.a $(LDLIBS)
 $(BUILD)/tests/bench_srtp: tests/bench/bench_srtp.c tests/unit/srtp_packets.h $(BUILD)/libkedge.a
 	@mkdir -p $(@D)
 	@echo "  link $@"

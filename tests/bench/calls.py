@@ -28,11 +28,14 @@ def media_of(text):
     return host, int(re.search(r"^m=audio (\d+)", text, re.M).group(1))
 
 
-def relay_of(text, ice, secure=False):
+def relay_of(text, ice, srtp=None, dtls=None):
     """What rtpload has to know of one side: "HOST PORT", with ICE also the ufrag and pwd that belong to it, with SRTP the suite
-    and the key."""
+    and the key, with DTLS (dtlsload) the fingerprint."""
     words = [*map(str, media_of(text))]
-    if secure:
+    if dtls:
+        assert re.search(r"^a=setup:passive\r$", text, re.M), text
+        words.append(re.search(r"^a=fingerprint:sha-256 (\S+)", text, re.M | re.I).group(1))
+    if srtp:
         words += re.search(r"^a=crypto:\d+ (\S+) inline:([^\s|]+)", text, re.M).groups()
     if ice:
         words += [re.search(rf"^a=ice-{name}:(\S+)", text, re.M).group(1) for name in ("ufrag", "pwd")]
@@ -42,11 +45,11 @@ def relay_of(text, ice, secure=False):
 class Calls:
     """ice: both ends offer and answer ICE. account: (user, password) of a registrar where both ends register and with which
     they call; the callee's user is the same with -b behind it, and it registers at `back`. srtp: the suite that the callers
-    offer (SDES); the callees speak plain RTP."""
+    offer (SDES); the callees speak plain RTP. dtls: the fingerprint that they offer instead, as clients."""
 
     def __init__(self, caller_host, callee_host, server, callee_port=5090, ice=False, account=None, back=None,
-                 domain="kedge.test", srtp=None):
-        self.server, self.back, self.srtp = server, back, srtp
+                 domain="kedge.test", srtp=None, dtls=None):
+        self.server, self.back, self.srtp, self.dtls = server, back, srtp, dtls
         self.ice, self.account, self.domain = ice, account, domain
         self.ends = []
         for host, port in ((caller_host, 5080), (callee_host, callee_port)):
@@ -78,6 +81,9 @@ class Calls:
         if self.srtp and side == 0:
             key = base64.b64encode(bytes(KEY_BYTES[self.srtp])).decode()
             return text.replace("RTP/AVP", "RTP/SAVP") + f"a=crypto:1 {self.srtp} inline:{key}\r\n"
+        if self.dtls and side == 0:
+            return (text.replace("RTP/AVP", "UDP/TLS/RTP/SAVP")
+                    + f"a=setup:active\r\na=fingerprint:sha-256 {self.dtls}\r\na=rtcp-mux\r\n")
         return text + ICE[side].format(host, port) if self.ice else text
 
     def _invite(self, i, seq=1, extra=""):
@@ -112,7 +118,7 @@ class Calls:
             i = int(re.search(r"^s=call(\d+)", text, re.M).group(1))
             if "tag=" not in to:
                 to += f";tag=b{i}"
-            assert not self.srtp or "RTP/AVP" in text and "a=crypto" not in text, text
+            assert not (self.srtp or self.dtls) or "RTP/AVP" in text and "a=crypto" not in text, text
             self.relay.setdefault(i, [None, None])[1] = relay_of(text, self.ice)
             body = self._body(1, i)
         host, port = self.ends[1].getsockname()
@@ -140,7 +146,7 @@ class Calls:
         routes = "".join(f"Route: {r.strip()}\r\n" for line in reversed(header(text, "Record-Route"))
                          for r in reversed(line.split(",")))
         self.dialog[i] = (uri, routes, header(text, "To")[0])
-        self.relay.setdefault(i, [None, None])[0] = relay_of(text, self.ice, self.srtp)
+        self.relay.setdefault(i, [None, None])[0] = relay_of(text, self.ice, self.srtp, self.dtls)
         self._request("ACK", i, int(header(text, "CSeq")[0].split()[0]), uri, routes, self.dialog[i][2])
 
     def _pump(self, timeout):

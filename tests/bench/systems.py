@@ -178,6 +178,11 @@ class RtpengineSrtp(KamailioRtpengine):
     rtpengine_offer = "RTP/AVP "
 
 
+class RtpengineDtls(KamailioRtpengine):
+    name = media_name = "rtpengine, DTLS to RTP"
+    rtpengine_offer = "RTP/AVP ICE=remove rtcp-mux-accept rtcp-mux-demux "
+
+
 class KedgeSrtp(KedgeSystem):
     name = media_name = "kedge, SRTP to RTP"
     media = {"pbx_profile": "plain"}
