@@ -456,6 +456,21 @@ static void test_first_packets(void **state)
     end(&pair);
 }
 
+/* Forged packets after a pause are searched for, and leave nothing behind. */
+static void test_forged_after_pause(void **state)
+{
+    (void)state;
+    for (size_t s = 0; s < sizeof all / sizeof *all; s++) {
+        struct pair pair = pair_of(all[s]);
+        assert_int_equal(heard(&pair, 65530, 0), KG_SRTP_OK);
+        for (uint16_t i = 0; i < 100; i++)
+            assert_int_not_equal(take(pair.receiver, rtp(SSRC, (uint16_t)(65530 + i)), 60000), KG_SRTP_OK);
+        assert_int_equal(heard(&pair, 65531, 60000), KG_SRTP_OK);
+        assert_int_equal(heard(&pair, 5, 60000), KG_SRTP_OK);
+        end(&pair);
+    }
+}
+
 static void test_mki(void **state)
 {
     (void)state;
@@ -664,17 +679,29 @@ static int install(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_keys),         cmocka_unit_test(test_bad_tags),
-        cmocka_unit_test(test_no_srtp),         cmocka_unit_test(test_replay),
-        cmocka_unit_test(test_reorder),         cmocka_unit_test(test_wrap),
-        cmocka_unit_test(test_random_network),  cmocka_unit_test(test_index_goes_on),
-        cmocka_unit_test(test_peer_resets),     cmocka_unit_test(test_keys_change_at_the_wrap),
-        cmocka_unit_test(test_overlap),         cmocka_unit_test(test_change_taken_back),
-        cmocka_unit_test(test_begin_anew),      cmocka_unit_test(test_unknown_counter),
-        cmocka_unit_test(test_first_packets),   cmocka_unit_test(test_mki),
-        cmocka_unit_test(test_mki_changes),     cmocka_unit_test(test_many_ssrcs),
-        cmocka_unit_test(test_collision),       cmocka_unit_test(test_sent_once),
-        cmocka_unit_test(test_sender_restarts), cmocka_unit_test(test_rtcp),
+        cmocka_unit_test(test_no_keys),
+        cmocka_unit_test(test_bad_tags),
+        cmocka_unit_test(test_no_srtp),
+        cmocka_unit_test(test_replay),
+        cmocka_unit_test(test_reorder),
+        cmocka_unit_test(test_wrap),
+        cmocka_unit_test(test_random_network),
+        cmocka_unit_test(test_index_goes_on),
+        cmocka_unit_test(test_peer_resets),
+        cmocka_unit_test(test_keys_change_at_the_wrap),
+        cmocka_unit_test(test_overlap),
+        cmocka_unit_test(test_change_taken_back),
+        cmocka_unit_test(test_begin_anew),
+        cmocka_unit_test(test_unknown_counter),
+        cmocka_unit_test(test_first_packets),
+        cmocka_unit_test(test_forged_after_pause),
+        cmocka_unit_test(test_mki),
+        cmocka_unit_test(test_mki_changes),
+        cmocka_unit_test(test_many_ssrcs),
+        cmocka_unit_test(test_collision),
+        cmocka_unit_test(test_sent_once),
+        cmocka_unit_test(test_sender_restarts),
+        cmocka_unit_test(test_rtcp),
     };
     return cmocka_run_group_tests(tests, install, NULL);
 }
