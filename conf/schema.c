@@ -297,7 +297,7 @@ const struct kg_conf_row kg_conf_rows[] = {
             "`index.html` for `/`, and `/config.json` with the SIP domain. It is read at the start and at "
             "each reload, "
             "with the folders in it; hidden files and links are left out."},
-    {"web.ping", &kg_conf_seconds, "30", FIELD(web.ping_ms), .min = 1, .max = 3600, .reloadable = true,
+    {"web.ping", &kg_conf_seconds, "30", FIELD(web.ping_ms), .min = 1, .max = 600, .reloadable = true,
      .doc = "How often a WebSocket is asked for a sign of life; without any until the next time it is "
             "closed. Shorter "
             "than what a proxy in between allows for silence (often 60 s)."},

@@ -13,6 +13,8 @@
 
 /* RFC 6455 5.5 */
 #define CONTROL_MAX 125
+/* CRLF CRLF; no piece of a message needs to be so short */
+#define KEEPALIVE_MAX 4
 /* Without a message under way no more than this is kept for the next one. */
 #define KEEP_BYTES 2048
 
@@ -33,7 +35,8 @@ struct kg_websocket {
     uint8_t kind; /* of the message under way: text or binary; 0: none is */
     char *message;
     size_t message_len, message_size;
-    bool closed; /* a Close was sent */
+    unsigned idle_words; /* since our last ping */
+    bool closed;         /* a Close was sent */
 };
 
 /* ---- libwslay's side ---- */
@@ -125,6 +128,7 @@ int kg_websocket_send(struct kg_websocket *socket, const char *message, size_t l
 
 int kg_websocket_ping(struct kg_websocket *socket, struct evbuffer *out)
 {
+    socket->idle_words = 0;
     return send_frame(socket, WSLAY_PING, NULL, 0, out);
 }
 
@@ -291,6 +295,8 @@ static int take(struct kg_websocket *socket, const struct wslay_frame_iocb *fram
     if (socket->frame.left > 0)
         return 0;
     socket->frame.open = false;
+    if ((control || frame->payload_length <= KEEPALIVE_MAX) && ++socket->idle_words > KG_WEBSOCKET_IDLE_WORDS)
+        return fail(socket, KG_WEBSOCKET_POLICY, "more pings and empty frames than anybody needs", out, why);
     if (control)
         return end_control(socket, out, why);
     return socket->frame.fin ? end_message(socket, messages, out, why) : 0;

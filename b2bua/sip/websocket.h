@@ -14,6 +14,7 @@ enum kg_websocket_code {
     KG_WEBSOCKET_GOING_AWAY = 1001,
     KG_WEBSOCKET_PROTOCOL_ERROR = 1002,
     KG_WEBSOCKET_INVALID = 1007, /* a message is not of the kind it should be */
+    KG_WEBSOCKET_POLICY = 1008,
     KG_WEBSOCKET_TOO_BIG = 1009
 };
 
@@ -33,6 +34,9 @@ bool kg_websocket_is_midway(const struct kg_websocket *socket);
 /* One SIP message, or a keepalive's CRLF, as one unfragmented frame: text, or binary where that is no UTF-8.
  * 0, ENOMEM, or ESHUTDOWN after a Close. */
 int kg_websocket_send(struct kg_websocket *socket, const char *message, size_t len, struct evbuffer *out);
+/* What says nothing (control frames, keepalives, empty pieces) may come so often between two of our pings:
+ * each costs work, and most an answer. */
+#define KG_WEBSOCKET_IDLE_WORDS 1000
 /* The same for an empty Ping. */
 int kg_websocket_ping(struct kg_websocket *socket, struct evbuffer *out);
 /* Says good-bye, once. */

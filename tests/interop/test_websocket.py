@@ -36,12 +36,13 @@ def page(tmp_path_factory):
 @pytest.fixture(scope="module")
 def world(lab, long_stage, page):
     host = lab.public_host("kedge")
+    flooder = on(lab, "flooder")  # is not limited by the guard
     every = [f"{t}:{host.addr}:{MIXED}" for t in ("tcp", "tls", "ws", "wss")]
     return long_stage.kedge(host, accounts=NAMES, config={
         "sip": {"listen": [f"udp:{host.addr}:5060", f"tcp:{host.addr}:5060", f"ws:{host.addr}:{WS}",
                            f"tls:{host.addr}:{WSS}", f"wss:{host.addr}:{WSS}", *every]},
         "limits": {"handshake": HANDSHAKE, "stream_message": MESSAGE},
-        "web": {"root": str(page), "origins": ["https://www.example.org"], "ping": 2}})
+        "guard": {"trusted": [flooder.addr]}, "web": {"root": str(page), "origins": ["https://www.example.org"], "ping": 2}})
 
 
 hosts = {}
@@ -416,27 +417,59 @@ def test_who_answers_no_ping_is_gone(lab, stage, world):
     assert alive.web.pings >= 2 and contacts(world, "bob"), "who answers stays"
 
 
-def test_a_peer_that_does_not_read_costs_little(lab, world):
-    """Pings without end and without reading: kedge stops reading, and closes."""
-    web = browser(lab, world)
-    pid = world.role("signalling")
+@pytest.mark.parametrize("what", ["requests", "pages", "pings"])
+def test_a_peer_that_does_not_read_costs_little(lab, world, what):
+    """Everything that is answered, without end and without reading: kedge stops reading, and closes."""
+    pid, data = world.role("signalling"), None
+    stream = connect((world.host.addr, WSS), True, on(lab, "flooder"))
+    if what == "pages":
+        data = f"GET /app.js HTTP/1.1\r\nHost: {world.host.addr}\r\n\r\n".encode() * 100
+    else:
+        WebSocket(stream, f"{world.host.addr}:{WSS}", origin=f"https://{world.host.addr}")
+        data = frame(TEXT, options().encode()) * 50 if what == "requests" else frame(PING, b"x" * 125) * 500
 
     def memory_kb():
         with open(f"/proc/{pid}/status", encoding="ascii") as f:
             return int(next(line for line in f if line.startswith("VmRSS")).split()[1])
 
-    before, sent = memory_kb(), 0
-    data = frame(PING, b"x" * 125) * 500
-    web.stream.settimeout(1)
+    before, sent, most = memory_kb(), 0, 0
+    stream.settimeout(MESSAGE + 3)
     start = time.monotonic()
     try:
         while time.monotonic() - start < 20:
-            sent += web.stream.send(data)
+            sent += stream.send(data)
+            most = max(most, memory_kb())
     except (TimeoutError, ConnectionError, ssl.SSLError):
         pass
     assert time.monotonic() - start < 20, f"kedge took {sent} bytes and went on"
-    assert memory_kb() - before < 20000
-    world.alive()
+    assert most - before < 20000, f"{most - before} kB more"
+    assert answered(browser(lab, world))
+
+
+def test_a_ban_holds_for_browsers(lab, stage, world):
+    """Five wrong passwords over WSS: the connection is closed and no other is accepted from there; kedgectl unban lifts it."""
+    wrong = phone(lab, stage, world, "carol", on="guesser")
+    wrong.password = "guess"
+    for _ in range(5):
+        wrong.register(timeout=2)
+    assert until(lambda: not wrong._open, 5), "its connection lives on"
+    with pytest.raises((ConnectionError, ssl.SSLError, AssertionError, OSError)):
+        phone(lab, stage, world, "carol", on="guesser")
+    world.ctl("unban", wrong.host.addr)
+    assert until(lambda: not world.json("bans"), 3)
+    assert phone(lab, stage, world, "carol", on="guesser").register().status == 200
+
+
+def test_long_messages(lab, stage, world):
+    """30 kB of text, in one message of the WebSocket each way."""
+    a, b = phone(lab, stage, world, "alice"), phone(lab, stage, world, "bob", "ws")
+    assert a.register().status == 200 and b.register().status == 200
+    text = "Grüße " * 4000
+    sent = background(a.request, "MESSAGE", "sip:bob@kedge.test", ["Content-Type: text/plain;charset=utf-8"], text)
+    message = b.expect("MESSAGE")
+    assert message.body == text and int(message.get("content-length")) == len(text.encode())
+    b.reply(message, 200)
+    assert sent().status in (200, 202)
 
 
 # One port

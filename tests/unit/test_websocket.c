@@ -322,12 +322,47 @@ static void sizes(void **state)
     assert_holds(w->out, "\x89\x00", 2);
 }
 
+/* Nobody makes kedge work without end by saying nothing. */
+static void idle_words(void **state)
+{
+    struct world *w = *state;
+    static const struct {
+        uint8_t first;
+        const char *text;
+    } rows[] = {{0x89, "x"}, {0x8a, ""}, {0x81, "\r\n\r\n"}, {0x82, "\r\n"}, {0x00, ""}, {0x00, "x"}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        fresh(w);
+        if (rows[i].first == 0)
+            assert_int_equal(say(w, 0x01, "OPTIONS ", 100), 0);
+        for (int round = 0; round < 3; round++) {
+            for (int n = 0; n < KG_WEBSOCKET_IDLE_WORDS; n++)
+                assert_int_equal(say(w, rows[i].first, rows[i].text, 100), 0);
+            assert_int_equal(kg_websocket_ping(w->socket, w->out), 0);
+        }
+        for (int n = 0; n < KG_WEBSOCKET_IDLE_WORDS; n++)
+            assert_int_equal(say(w, rows[i].first, rows[i].text, 100), 0);
+        evbuffer_drain(w->out, evbuffer_get_length(w->out));
+        assert_int_equal(say(w, rows[i].first, rows[i].text, 100), EPROTO);
+        assert_close(w, 1008);
+    }
+    fresh(w); /* messages do not count */
+    for (int n = 0; n < 3 * KG_WEBSOCKET_IDLE_WORDS; n++)
+        assert_int_equal(say(w, 0x81, HEAD "l: 0\r\n\r\n", 100), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        TEST(examples_of_the_rfc),     TEST(messages),   TEST(crlf_keepalive), TEST(fragments),
-        TEST(a_frame_begun_is_midway), TEST(bad_frames), TEST(closing),        TEST(sizes),
+        TEST(examples_of_the_rfc),
+        TEST(messages),
+        TEST(crlf_keepalive),
+        TEST(fragments),
+        TEST(a_frame_begun_is_midway),
+        TEST(bad_frames),
+        TEST(closing),
+        TEST(sizes),
+        TEST(idle_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
