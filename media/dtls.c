@@ -36,7 +36,7 @@ struct kg_dtls {
     struct kg_dtls_identity *identity;
     const uint8_t *secret;
     uint16_t mtu;
-    bool active;
+    bool active, proven;
     bool opening;      /* OpenSSL answers our opener: not sent */
     SSL *ssl;          /* HANDSHAKE only */
     const uint8_t *in; /* what OpenSSL reads next; inside of a call only */
@@ -285,11 +285,14 @@ static void judge(struct kg_dtls *dtls)
         fail(dtls, wrong_certificate);
 }
 
-/* What the call that ended the handshake has queued behind `before` is our last flight: one datagram. */
+/* The call that ended the handshake has queued our last flight behind `before`: one datagram, the latest,
+ * since OpenSSL may have repeated the flight before first. */
 static void keep_last_flight(struct kg_dtls *dtls, struct datagram *const *before)
 {
     const struct datagram *flight = *before;
 
+    while (flight && flight->next)
+        flight = flight->next;
     if (dtls->active || !flight || flight->len > LAST_FLIGHT_MAX)
         return;
     memcpy(dtls->flight, flight->data, flight->len);
@@ -366,7 +369,7 @@ static void begin(struct kg_dtls *dtls, int64_t now_ms)
     dtls->expires_ms = now_ms + HANDSHAKE_MS;
 }
 
-/* A ClientHello whose cookie is right: its sender is where it says (RFC 6347 4.2.1). */
+/* A ClientHello whose cookie is right, or needs none: its sender is where it says (RFC 6347 4.2.1). */
 static void answer_hello(struct kg_dtls *dtls, const struct kg_dtls_hello *hello, int64_t now_ms)
 {
     uint8_t opener[KG_DTLS_OPENER_LEN];
@@ -376,6 +379,11 @@ static void answer_hello(struct kg_dtls *dtls, const struct kg_dtls_hello *hello
     if (dtls->state != KG_DTLS_HANDSHAKE)
         return;
     memcpy(dtls->parameters, hello->parameters, sizeof dtls->parameters);
+    if (hello->message == 0) {
+        SSL_clear_options(dtls->ssl, SSL_OP_COOKIE_EXCHANGE);
+        dtls->renumber = hello->sequence;
+        return;
+    }
     dtls->renumber = hello->sequence > 0 ? hello->sequence - 1 : 0; /* OpenSSL's next is 1 */
     kg_dtls_opener(opener);
     dtls->opening = true;
@@ -392,14 +400,19 @@ static bool hear_hello(struct kg_dtls *dtls, const struct kg_dtls_record *record
 
     if (!kg_dtls_hello_read(record, &hello))
         return dtls->state == KG_DTLS_HANDSHAKE; /* a later fragment */
-    if (kg_dtls_cookie_right(&hello, dtls->secret, source, source_len, now_ms)) {
-        /* RFC 6347 4.2.8: one of another client takes the place of a handshake that is under way. */
-        if (hello.message == 1 && (dtls->state == KG_DTLS_IDLE ||
-                                   memcmp(hello.parameters, dtls->parameters, sizeof dtls->parameters) != 0))
-            answer_hello(dtls, &hello, now_ms);
+    bool idle = dtls->state == KG_DTLS_IDLE;
+    bool known = !idle && memcmp(hello.parameters, dtls->parameters, sizeof dtls->parameters) == 0;
+    bool first = hello.message == 0 && hello.cookie_len == 0;
+    bool right = hello.message == 1 && kg_dtls_cookie_right(&hello, dtls->secret, source, source_len, now_ms);
+    /* RFC 6347 4.2.8: who is another client, and proves that it is there, takes the place of a handshake that
+     * is under way. */
+    if ((right && !known) || (first && idle && dtls->proven)) {
+        answer_hello(dtls, &hello, now_ms);
         return dtls->state == KG_DTLS_HANDSHAKE;
     }
-    if (hello.message == 0 && kg_dtls_hello_verify(&hello, dtls->secret, source, source_len, now_ms, verify))
+    if (right || (known && dtls->proven))
+        return true;
+    if (first && kg_dtls_hello_verify(&hello, dtls->secret, source, source_len, now_ms, verify))
         enqueue(dtls, verify, sizeof verify);
     return false;
 }
@@ -559,6 +572,7 @@ struct kg_dtls *kg_dtls_new(const struct kg_dtls_settings *settings)
     dtls->identity = kg_dtls_identity_ref(settings->identity);
     dtls->secret = settings->secret;
     dtls->active = settings->active;
+    dtls->proven = settings->proven;
     dtls->mtu = settings->mtu >= MTU_MIN && settings->mtu <= KG_DTLS_DATAGRAM_MAX ? settings->mtu : MTU;
     dtls->last = &dtls->first;
     dtls->due_ms = INT64_MAX;

@@ -32,7 +32,9 @@ enum kg_dtls_state {
 struct kg_dtls_settings {
     struct kg_dtls_identity *identity; /* a reference is taken */
     bool active;                       /* we begin */
-    uint16_t mtu;                      /* bytes of a datagram at most, 256 to KG_DTLS_DATAGRAM_MAX; 0: 1200 */
+    bool proven;           /* whoever is heard has proven its address (ICE): its first ClientHello needs
+                              no cookie, and a round trip less */
+    uint16_t mtu;          /* bytes of a datagram at most, 256 to KG_DTLS_DATAGRAM_MAX; 0: 1200 */
     const uint8_t *secret; /* KG_DTLS_SECRET bytes for cookies (RFC 6347 4.2.1), one of the process: not
                               copied. Passive only */
 };

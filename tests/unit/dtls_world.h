@@ -77,6 +77,8 @@ static size_t sent_bytes, largest;
 /* May change or lose (false) the datagram with this number as it leaves. */
 static bool (*harm)(struct packet *packet, unsigned number);
 
+static bool proven; /* what is made from now on needs no cookies */
+
 static void fair_weather(void)
 {
     memset(&weather, 0, sizeof weather);
@@ -84,6 +86,7 @@ static void fair_weather(void)
     sent = 0;
     sent_bytes = largest = 0;
     harm = NULL;
+    proven = false;
     system_clock_behind_ms = 0;
 }
 
@@ -288,7 +291,7 @@ static void collect(int i)
 static struct kg_dtls *make_with(int i, bool active, uint16_t mtu)
 {
     struct kg_dtls_settings settings = {
-        .identity = identity[i], .active = active, .secret = secret, .mtu = mtu};
+        .identity = identity[i], .active = active, .proven = proven, .secret = secret, .mtu = mtu};
     struct kg_dtls *dtls = kg_dtls_new(&settings);
     assert_non_null(dtls);
     return dtls;

