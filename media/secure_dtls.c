@@ -24,8 +24,10 @@ static struct kg_dtls *make(const struct kg_flow *flow, bool active, const struc
     const struct kg_leg_secure *secure = flow->leg->secure;
     if (kg_association_of(flow)->tries >= KG_DTLS_TRIES || secure->identity == NULL)
         return NULL;
-    struct kg_dtls *dtls = kg_dtls_new(&(struct kg_dtls_settings){
-        .identity = secure->identity, .active = active, .secret = limits->dtls_secret});
+    struct kg_dtls *dtls = kg_dtls_new(&(struct kg_dtls_settings){.identity = secure->identity,
+                                                                  .active = active,
+                                                                  .proven = flow->ice != KG_ICE_UNUSED,
+                                                                  .secret = limits->dtls_secret});
     if (dtls && secure->fingerprint_count > 0)
         kg_dtls_expect(dtls, secure->fingerprint, secure->fingerprint_count);
     return dtls;
