@@ -26,6 +26,10 @@
 #define HEARTBEAT_LIMIT_MS 3500
 /* For one that is not hung but got no processor: ending it would only add to the load. */
 #define STARVED_LIMIT_MS 15000
+/* A round of ours waits no longer than this; one that took LATE_MS more was not ours alone: the machine stood
+ * still. */
+#define ROUND_MS 1000
+#define LATE_MS  500
 /* Starting may take longer: binding ports, reading the store. */
 #define START_LIMIT_MS 20000
 /* A child that lived this long starts again at once; one that keeps dying waits longer each time. */
@@ -316,6 +320,15 @@ static void watch(struct supervisor *s, struct child *child, int64_t now)
     }
 }
 
+/* Time in which we stood still ourselves (a virtual machine that is moved, a disk that does not answer) says
+ * nothing about the children, who had none either. */
+static void forgive(struct supervisor *s, int64_t before, int64_t now)
+{
+    int64_t lost = now - before - ROUND_MS;
+    for (int i = 0; i < CHILDREN && lost > LATE_MS; i++)
+        s->child[i].heard_ms += lost;
+}
+
 static void poll_once(struct supervisor *s, int timeout_ms)
 {
     struct pollfd fds[1 + CHILDREN] = {{.fd = s->signal_fd, .events = POLLIN}};
@@ -401,13 +414,16 @@ static void tell_manager(struct supervisor *s)
 static void run(struct supervisor *s)
 {
     struct child *media = &s->child[MEDIA], *signalling = &s->child[SIGNALLING];
+    int64_t before = kg_mono_ms();
     while (!s->stopping) {
         tell_manager(s);
         int64_t now = kg_mono_ms();
+        forgive(s, before, now);
+        before = now;
         watch(s, media, now);
         if (media->was_up || media->adopted) /* its first connect finds an engine */
             watch(s, signalling, now);
-        poll_once(s, media->state == CHILD_DOWN || signalling->state == CHILD_DOWN ? 50 : 1000);
+        poll_once(s, media->state == CHILD_DOWN || signalling->state == CHILD_DOWN ? 50 : ROUND_MS);
     }
     sd_notify(0, "STOPPING=1");
     stop_child(s, signalling);

@@ -322,7 +322,7 @@ class Agent:
             except queue.Empty:
                 if self.transport == "udp" and not heard:
                     self.send(text)
-                    wait *= 2
+                    wait = 2 * wait if message.method == "INVITE" else min(2 * wait, 4)  # RFC 3261 17.1.2.2
                 continue
             heard = True
             if response.status >= 200:

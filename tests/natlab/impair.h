@@ -9,6 +9,7 @@
 struct impair_config {
     int64_t delay_us, jitter_us, reorder_us;
     uint32_t loss, reorder, duplicate;
+    bool lose_once; /* what comes again with the same contents is not lost again */
 };
 
 struct impair_decision {

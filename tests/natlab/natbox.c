@@ -42,6 +42,7 @@ struct box {
     size_t ports;
     int64_t ahead_us; /* how far "advance" moved the NAT's clock */
     uint64_t line_lost, line_full, switched;
+    uint64_t lost_once[1 << 18]; /* hashes of what was lost; a place may be overwritten by another one's */
     struct {
         uint32_t flow;
         int64_t due[2];
@@ -153,6 +154,18 @@ static void deliver(int fd, const uint8_t *data, size_t len)
         fprintf(stderr, "natbox: write: %s\n", strerror(errno));
 }
 
+/* The same contents between the same ports were lost before: lose-once. */
+static bool is_second_loss(struct box *box, enum nat_direction direction, const struct packet *p)
+{
+    uint64_t hash = nat_mix((uint64_t)direction + 1);
+    for (size_t i = 0; i < p->l4_len; i++)
+        hash = nat_mix(hash ^ p->l4[i]);
+    uint64_t *place = &box->lost_once[hash % (sizeof box->lost_once / sizeof *box->lost_once)];
+    bool again = *place == hash;
+    *place = hash;
+    return again;
+}
+
 /* Puts a translated packet on the line. */
 static void transmit(struct box *box, const struct nat_result *r, int fd, const uint8_t *data, size_t len,
                      const struct packet *before, const struct packet *after)
@@ -162,7 +175,7 @@ static void transmit(struct box *box, const struct nat_result *r, int fd, const 
     struct nat_flow *f = r->flow;
     if (f)
         d = impair_decide(line, box->settings.nat.seed, r->direction, f->number, f->packets[r->direction]);
-    if (d.lost) {
+    if (d.lost && !(line->lose_once && is_second_loss(box, r->direction, after))) {
         f->lost[r->direction]++;
         box->line_lost++;
         log_packet(box, r->direction, before, after, "lost");

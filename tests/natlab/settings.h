@@ -55,6 +55,7 @@ static const struct setting settings_table[] = {
     {"jitter", SET_MS, SETTING_LINE(jitter_us), {NULL}, "0 to this more, order kept"},
     {"reorder-delay", SET_MS, SETTING_LINE(reorder_us), {NULL}, "how much later a reordered packet comes"},
     {"loss", SET_PERCENT, SETTING_LINE(loss), {NULL}, "of packets"},
+    {"lose-once", SET_BOOL, SETTING_LINE(lose_once), {NULL}, "not what is sent again"},
     {"reorder", SET_PERCENT, SETTING_LINE(reorder), {NULL}, "of packets"},
     {"duplicate", SET_PERCENT, SETTING_LINE(duplicate), {NULL}, "of packets"},
 };

@@ -324,6 +324,15 @@ def test_loss_of_one_direction(lab):
     assert host.box.flows()[0]["down_lost"] == 1 and host.box.flows()[0]["up_lost"] == 0
 
 
+def test_what_is_sent_again_is_not_lost_again(lab):
+    host = lab.natted_host("patient", "full-cone", loss=100, lose_once=True)
+    sock, peer = host.udp(), lab.peer.udp()
+    for text in (b"one", b"two", b"one", b"three", b"one", b"two"):
+        sock.sendto(text, peer.getsockname())
+    assert [receive(peer)[0] for _ in range(3)] == [b"one", b"one", b"two"]
+    assert host.box.flows()[0]["up_lost"] == 3
+
+
 def test_delay_and_jitter(lab):
     host = lab.natted_host("slow", "full-cone", delay=40, jitter=20)
     sock, peer = host.udp(), lab.peer.udp()
