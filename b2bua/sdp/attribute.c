@@ -12,12 +12,13 @@ static const struct kg_sdp_attribute_row other = {"", 0, KG_SDP_OTHER, 0};
 
 /* The frequent ones first: the search is linear. */
 static const struct kg_sdp_attribute_row table[] = {
-    ROW("rtpmap", KG_SDP_RTPMAP, 0), ROW("sendrecv", KG_SDP_DIRECTION, KG_SENDRECV),
-    ROW("sendonly", KG_SDP_DIRECTION, KG_SENDONLY), ROW("recvonly", KG_SDP_DIRECTION, KG_RECVONLY),
-    ROW("inactive", KG_SDP_DIRECTION, KG_INACTIVE), ROW("rtcp", KG_SDP_RTCP, 0),
-    ROW("rtcp-mux", KG_SDP_RTCP_MUX, 0), ROW("rtcp-mux-only", KG_SDP_RTCP_MUX_ONLY, 0),
-    ROW("bundle-only", KG_SDP_BUNDLE_ONLY, 0), ROW("mid", KG_SDP_MID, 0), ROW("rtcp-fb", KG_SDP_RTCP_FB, 0),
-    ROW("extmap", KG_SDP_EXTMAP, 0), ROW("ssrc", KG_SDP_WEB_ONLY, 0), /* RFC 5576 */
+    ROW("rtpmap", KG_SDP_RTPMAP, 0), ROW("fmtp", KG_SDP_FMTP, 0),
+    ROW("sendrecv", KG_SDP_DIRECTION, KG_SENDRECV), ROW("sendonly", KG_SDP_DIRECTION, KG_SENDONLY),
+    ROW("recvonly", KG_SDP_DIRECTION, KG_RECVONLY), ROW("inactive", KG_SDP_DIRECTION, KG_INACTIVE),
+    ROW("rtcp", KG_SDP_RTCP, 0), ROW("rtcp-mux", KG_SDP_RTCP_MUX, 0),
+    ROW("rtcp-mux-only", KG_SDP_RTCP_MUX_ONLY, 0), ROW("bundle-only", KG_SDP_BUNDLE_ONLY, 0),
+    ROW("mid", KG_SDP_MID, 0), ROW("rtcp-fb", KG_SDP_RTCP_FB, 0), ROW("extmap", KG_SDP_EXTMAP, 0),
+    ROW("ssrc", KG_SDP_WEB_ONLY, 0), /* RFC 5576 */
     /* Keys */
     ROW("crypto", KG_SDP_CRYPTO, 0), ROW("fingerprint", KG_SDP_FINGERPRINT, 0), ROW("setup", KG_SDP_SETUP, 0),
     ROW("tls-id", KG_SDP_TLS_ID, 0), ROW("key-mgmt", KG_SDP_KEY_MGMT, 0),

@@ -118,14 +118,25 @@ static size_t prune_line(const struct kg_sdp_our_keys *ours, uint8_t suite, uint
     return n;
 }
 
-size_t kg_sdp_keys_prune(const struct kg_sdp *sdp, const struct kg_sdp_local *local, size_t excess,
+/* Its keys are written. */
+static bool is_written(const struct kg_sdp *sdp, const struct kg_sdp_local *local,
+                       const struct kg_sdp_reader *reader, size_t i)
+{
+    struct kg_sdp_part part = {
+        .sdp = sdp, .media = &sdp->media[i], .local = &local[i], .reader = reader, .number = i};
+    bool shares = reader->kind == KG_SDP_WEB && local[i].bundle && local[i].bundle != i + 1;
+    return local[i].keys == KG_SDP_KEYS_OURS && local[i].ours && sdp->media[i].rtp && !shares &&
+           kg_sdp_web_is_on(&part);
+}
+
+size_t kg_sdp_keys_prune(const struct kg_sdp *sdp, const struct kg_sdp_local *local,
+                         const struct kg_sdp_reader *reader, size_t excess,
                          uint32_t left_out[static KG_SDP_MEDIA_MAX])
 {
     size_t saved = 0, n = 0;
     for (size_t d = 0; d < sizeof(dispensable) && saved < excess; d++)
         for (size_t i = sdp->media_count; i-- > 0 && saved < excess;)
-            if (local[i].keys == KG_SDP_KEYS_OURS && local[i].ours &&
-                local[i].ours->crypto_count <= KG_SDP_CRYPTO_MAX)
+            if (is_written(sdp, local, reader, i) && local[i].ours->crypto_count <= KG_SDP_CRYPTO_MAX)
                 n += prune_line(local[i].ours, dispensable[d], &left_out[i], &saved);
     return n;
 }

@@ -24,6 +24,7 @@ enum kg_sdp_attribute {
     KG_SDP_RTCP_MUX,      /* RFC 5761 */
     KG_SDP_RTCP_MUX_ONLY, /* RFC 8858 */
     KG_SDP_RTPMAP,        /* RFC 8866 6.6 */
+    KG_SDP_FMTP,          /* RFC 8866 6.15 */
     KG_SDP_BUNDLE_ONLY,   /* RFC 9143 */
     KG_SDP_MID,           /* RFC 5888 */
     KG_SDP_GROUP,         /* RFC 5888, 9143 */

@@ -15,9 +15,10 @@ struct rewrite {
     const struct kg_sdp *sdp;
     const struct kg_sdp_local *local;
     const struct kg_sdp_reader *reader;
-    const bool *left_out;            /* by number in sdp->candidate; NULL: none */
-    const uint32_t *crypto_left_out; /* by m-line, bits by number; NULL: none */
-    bool keys_shared;                /* the session part's lines of keys hold for all m-lines */
+    const bool *left_out;                      /* by number in sdp->candidate; NULL: none */
+    const struct kg_sdp_types *types_left_out; /* by m-line; NULL: none */
+    const uint32_t *crypto_left_out;           /* by m-line, bits by number; NULL: none */
+    bool keys_shared;                          /* the session part's lines of keys hold for all m-lines */
     struct kg_sdp_ice_session ice;
     bool bare;           /* without c=, for comparison */
     struct kg_addr host; /* ours for the session part */
@@ -83,6 +84,7 @@ static void put_session_attribute(struct rewrite *r, const struct kg_sdp_line *l
     switch ((enum kg_sdp_attribute)line->attribute) {
     case KG_SDP_OTHER:
     case KG_SDP_RTPMAP:
+    case KG_SDP_FMTP:
     case KG_SDP_MID:
     case KG_SDP_GROUP:
     case KG_SDP_EXTMAP:
@@ -175,17 +177,15 @@ static void put_media_line(struct kg_sdp_out *out, const struct kg_sdp_part *par
     kg_sdp_put_number(out, part->on ? kg_addr_port(&part->rtp) : 0);
     KG_SDP_PUT(out, " ");
     kg_sdp_put(out, proto.s, proto.len);
-    if (m->formats.len > 0) {
-        KG_SDP_PUT(out, " ");
-        kg_sdp_put(out, m->formats.s, m->formats.len);
-    }
+    if (m->formats.len > 0)
+        kg_sdp_put_formats(out, m, &part->types_left_out);
     KG_SDP_PUT(out, "\r\n");
 }
 
 static void put_media_attribute(struct kg_sdp_out *out, struct kg_sdp_part *part,
                                 const struct kg_sdp_line *line)
 {
-    if (!kg_sdp_web_passes(line, part->reader->kind))
+    if (!kg_sdp_web_passes(line, part->reader->kind) || kg_sdp_line_is_left_out(line, &part->types_left_out))
         return;
     switch ((enum kg_sdp_attribute)line->attribute) {
     case KG_SDP_DROPPED:
@@ -214,6 +214,7 @@ static void put_media_attribute(struct kg_sdp_out *out, struct kg_sdp_part *part
         return;
     case KG_SDP_OTHER:
     case KG_SDP_RTPMAP:
+    case KG_SDP_FMTP:
     case KG_SDP_MID:
     case KG_SDP_GROUP:
     case KG_SDP_EXTMAP:
@@ -319,6 +320,8 @@ static void media(struct rewrite *r, size_t index)
     part.shares = r->reader->kind == KG_SDP_WEB && part.local->bundle && part.local->bundle != index + 1;
     part.feedback = kg_sdp_feedback_passes(&part);
     part.way = kg_sdp_web_direction(&part);
+    if (r->types_left_out)
+        part.types_left_out = r->types_left_out[index];
     if (r->crypto_left_out)
         part.crypto_left_out = r->crypto_left_out[index];
     part.mux = part.on && m->rtp && part.local->rtcp_mux;
@@ -447,6 +450,29 @@ static size_t count_useless(const struct kg_sdp *sdp, const struct kg_sdp_local 
     return n;
 }
 
+/* What a reader without WebRTC gets of the payload types. */
+static void leave_out_types(const struct kg_sdp *sdp, const struct kg_sdp_local *local,
+                            const struct kg_sdp_reader *reader,
+                            struct kg_sdp_types out[static KG_SDP_MEDIA_MAX])
+{
+    for (size_t i = 0; i < sdp->media_count && reader->kind == KG_SDP_LEGACY; i++) {
+        struct kg_sdp_part part = {
+            .sdp = sdp, .media = &sdp->media[i], .local = &local[i], .reader = reader, .number = i};
+        if (part.media->rtp && !kg_sdp_feedback_passes(&part))
+            kg_sdp_formats_leave_out(sdp, part.media, &out[i]);
+    }
+}
+
+static size_t prune_types(const struct kg_sdp *sdp, const struct kg_sdp_reader *reader, size_t excess,
+                          struct kg_sdp_types out[static KG_SDP_MEDIA_MAX])
+{
+    size_t saved = 0, n = 0;
+    for (size_t i = sdp->media_count; i-- > 0 && saved < excess && reader->kind == KG_SDP_LEGACY;)
+        if (sdp->media[i].rtp)
+            n += kg_sdp_formats_prune(sdp, &sdp->media[i], excess, &saved, &out[i]);
+    return n;
+}
+
 static uint8_t saturated(size_t n)
 {
     return n > UINT8_MAX ? UINT8_MAX : (uint8_t)n;
@@ -460,6 +486,7 @@ char *kg_sdp_rewrite_within(const struct kg_sdp *sdp, const struct kg_sdp_local 
 {
     struct kg_sdp_origin now = *origin;
     uint32_t crypto_left_out[KG_SDP_MEDIA_MAX] = {0};
+    struct kg_sdp_types types_left_out[KG_SDP_MEDIA_MAX] = {0};
     if (count < sdp->media_count)
         return NULL;
     bool *left_out = calloc(sdp->candidate_count + 1, sizeof(*left_out));
@@ -469,17 +496,22 @@ char *kg_sdp_rewrite_within(const struct kg_sdp *sdp, const struct kg_sdp_local 
                         .local = local,
                         .reader = reader ? reader : &like_writer,
                         .left_out = left_out,
+                        .types_left_out = types_left_out,
                         .crypto_left_out = crypto_left_out};
     size_t useless = kg_sdp_leave_out(sdp, local, left_out) + count_useless(sdp, local);
-    size_t candidates = 0, crypto = 0;
+    size_t candidates = 0, crypto = 0, codecs = 0;
+    leave_out_types(sdp, local, r.reader, types_left_out);
     char *text = write_once(&r, &now, len);
     /* More than once only if the version has got another digit meanwhile. */
     while (text && budget && *len > budget) {
-        size_t excess = *len - budget, keys = kg_sdp_keys_prune(sdp, local, excess, crypto_left_out);
-        size_t removed = keys ? 0 : kg_sdp_prune(sdp, local, excess, left_out);
-        if (keys + removed == 0)
+        size_t excess = *len - budget,
+               keys = kg_sdp_keys_prune(sdp, local, r.reader, excess, crypto_left_out);
+        size_t types = keys ? 0 : prune_types(sdp, r.reader, excess, types_left_out);
+        size_t removed = keys + types ? 0 : kg_sdp_prune(sdp, local, excess, left_out);
+        if (keys + types + removed == 0)
             break;
         crypto += keys;
+        codecs += types;
         candidates += removed;
         now = *origin;
         kg_sdp_out_clear(&r.out);
@@ -493,6 +525,7 @@ char *kg_sdp_rewrite_within(const struct kg_sdp *sdp, const struct kg_sdp_local 
         *pruned = (struct kg_sdp_pruned){.candidates = saturated(candidates),
                                          .useless = saturated(useless),
                                          .crypto = saturated(crypto),
+                                         .codecs = saturated(codecs),
                                          .too_big = budget && *len > budget};
     return text;
 }

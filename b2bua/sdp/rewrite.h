@@ -19,18 +19,25 @@ void kg_sdp_out_clear(struct kg_sdp_out *out); /* it holds keys: overwritten and
 void kg_sdp_put_line(struct kg_sdp_out *out, const struct kg_sdp_line *line);
 void kg_sdp_put_harmless(struct kg_sdp_out *out, const struct kg_sdp_line *line);
 
+/* Payload types. */
+struct kg_sdp_types {
+    uint64_t bit[2];
+};
+bool kg_sdp_types_has(const struct kg_sdp_types *types, uint32_t type);
+
 /* What is still to be written of one media part. */
 struct kg_sdp_part {
     const struct kg_sdp *sdp;
     const struct kg_sdp_media *media;
     const struct kg_sdp_local *local;
     const struct kg_sdp_reader *reader;
-    size_t number;                   /* of the m-line */
-    struct kg_addr rtp, rtcp;        /* default destination */
-    bool on;                         /* not rejected, neither by its writer nor by us */
-    enum kg_direction way;           /* sendrecv and its like, as the reader may be told */
-    bool shares;                     /* has the transport of another m-line (RFC 9143) */
-    bool feedback;                   /* the reader may read a=rtcp-fb */
+    size_t number;            /* of the m-line */
+    struct kg_addr rtp, rtcp; /* default destination */
+    bool on;                  /* not rejected, neither by its writer nor by us */
+    enum kg_direction way;    /* sendrecv and its like, as the reader may be told */
+    bool shares;              /* has the transport of another m-line (RFC 9143) */
+    bool feedback;            /* the reader may read a=rtcp-fb */
+    struct kg_sdp_types types_left_out;
     uint32_t crypto_left_out;        /* by number in local->ours->crypto */
     bool connection, direction, mux; /* not yet written */
     enum kg_sdp_ice ice;             /* as asked for, if that is possible */
@@ -69,8 +76,21 @@ void kg_sdp_keys_put_line(struct kg_sdp_out *out, const struct kg_sdp_part *part
 void kg_sdp_keys_put_end(struct kg_sdp_out *out, const struct kg_sdp_part *part, bool shared);
 struct kg_sdp_text kg_sdp_proto(const struct kg_sdp_part *part); /* the transport of its m= line */
 /* Chooses a=crypto lines of ours to be left out, as kg_sdp_prune does; left_out by m-line, bits by number. */
-size_t kg_sdp_keys_prune(const struct kg_sdp *sdp, const struct kg_sdp_local *local, size_t excess,
+size_t kg_sdp_keys_prune(const struct kg_sdp *sdp, const struct kg_sdp_local *local,
+                         const struct kg_sdp_reader *reader, size_t excess,
                          uint32_t left_out[static KG_SDP_MEDIA_MAX]);
+
+/* format.c: what a reader of kind LEGACY has no use for whatever the room: repair that needs feedback. */
+void kg_sdp_formats_leave_out(const struct kg_sdp *sdp, const struct kg_sdp_media *m,
+                              struct kg_sdp_types *out);
+/* Chooses codecs of a video line to be left out, until `saved` is `excess`; returns how many: first the
+ * profiles of one codec but the first and, of H264, constrained baseline; then codecs but H264 and VP8, if
+ * one of these is there. */
+size_t kg_sdp_formats_prune(const struct kg_sdp *sdp, const struct kg_sdp_media *m, size_t excess,
+                            size_t *saved, struct kg_sdp_types *out);
+void kg_sdp_put_formats(struct kg_sdp_out *out, const struct kg_sdp_media *m,
+                        const struct kg_sdp_types *left_out);
+bool kg_sdp_line_is_left_out(const struct kg_sdp_line *line, const struct kg_sdp_types *left_out);
 
 /* web_rewrite.c: the writer's direction; to a browser none that its offer excludes. */
 enum kg_direction kg_sdp_web_direction(const struct kg_sdp_part *part);

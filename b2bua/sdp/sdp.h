@@ -158,6 +158,7 @@ void kg_sdp_plan_bundle(const struct kg_sdp *sdp, const struct kg_sdp_reader *re
 struct kg_sdp_pruned {
     uint8_t candidates; /* left out because the text would not fit into `budget` */
     uint8_t useless; /* left out because the reader can never use them: mDNS, TCP, loopback, link-local ... */
+    uint8_t codecs;  /* payload types of video left out for `budget` */
     uint8_t crypto;  /* a=crypto lines of ours left out for `budget` */
     bool too_big;    /* does not fit even so */
 };
@@ -171,9 +172,10 @@ struct kg_sdp_pruned {
 char *kg_sdp_rewrite(const struct kg_sdp *sdp, const struct kg_sdp_local *local, size_t count,
                      struct kg_sdp_origin *origin, size_t *len);
 /* The same for a reader of another kind (NULL: like the writer), within `budget` bytes (0: no limit): first
- * a=crypto lines of ours go, AES_CM_128_HMAC_SHA1_80 and the last one never; then kept candidates are left
- * out, the least useful first (prune.c has the order: duplicates by address, second host address of one
- * family, second relay of the phone's own
+ * a=crypto lines of ours go, AES_CM_128_HMAC_SHA1_80 and the last one never; then, for a reader of kind
+ * LEGACY, video codecs that few phones have; then kept candidates are left out, the least useful first
+ * (prune.c has the order: duplicates by address, second host address of one family, second relay of the
+ * phone's own
  * ..., the only srflx last), both components of one together, never ours and never the last of a component.
  * If the text does not fit even so, it is returned nevertheless, with too_big set. pruned may be NULL. */
 char *kg_sdp_rewrite_within(const struct kg_sdp *sdp, const struct kg_sdp_local *local, size_t count,

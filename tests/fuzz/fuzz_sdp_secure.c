@@ -26,7 +26,7 @@ static bool has_line(const char *text, const char *begin)
 {
     size_t len = strlen(begin);
     for (const char *line = text; *line; line = strchr(line, '\n') + 1)
-        if (strncasecmp(line, begin, len) == 0)
+        if (*line == *begin && strncasecmp(line, begin, len) == 0)
             return true;
     return false;
 }

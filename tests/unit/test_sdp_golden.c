@@ -345,6 +345,18 @@ static void check_leaks(const char *stem, const char *in, const char *text, bool
     }
 }
 
+static void check_fewer_codecs(const char *stem, const struct kg_media_stream *a,
+                               const struct kg_media_stream *b)
+{
+    assert_true(b->codec_count > 0 && b->codec_count <= a->codec_count);
+    for (unsigned i = 0, j = 0; i < b->codec_count; i++, j++) {
+        while (j < a->codec_count && memcmp(&a->codec[j], &b->codec[i], sizeof(a->codec[0])) != 0)
+            j++;
+        if (j == a->codec_count && a->codec_count < KG_MEDIA_CODECS_MAX)
+            fail_msg("%s: a codec that was not there, or another order", stem);
+    }
+}
+
 /* What is written again reads the same, but for addresses. */
 static void check_again(const char *stem, const char *text, size_t len, const struct kg_sdp *in,
                         const struct args *args, const struct kg_media_side *side,
@@ -376,8 +388,11 @@ static void check_again(const char *stem, const char *text, size_t len, const st
         if (args->reader.kind != KG_SDP_WEB || !args->reader.answers)
             assert_int_equal(a->direction, b->direction);
         assert_true(kg_addr_equal(&b->rtp, &local[i].rtp));
-        assert_int_equal(a->codec_count, b->codec_count);
-        assert_memory_equal(a->codec, b->codec, sizeof(a->codec));
+        if (args->reader.kind == KG_SDP_LEGACY) /* some of a browser's go */
+            check_fewer_codecs(stem, a, b);
+        else
+            assert_true(a->codec_count == b->codec_count &&
+                        memcmp(a->codec, b->codec, sizeof(a->codec)) == 0);
         /* Its default destination is one of its candidates, or there would be no b->ice. */
         bool kept = local[i].ice == KG_SDP_ICE_KEEP && a->ice;
         assert_int_equal(b->ice != NULL, kept || local[i].ice == KG_SDP_ICE_OURS);
@@ -420,6 +435,9 @@ static void run_pair(const char *stem)
         size_t n = strlen(side_is);
         snprintf(side_is + n, sizeof(side_is) - n, "%zu bytes of %d: %u candidates left out, %u useless%s\n",
                  out_len, args.budget, pruned.candidates, pruned.useless, pruned.too_big ? ", too big" : "");
+        if (pruned.codecs)
+            snprintf(side_is + strlen(side_is), sizeof(side_is) - strlen(side_is), "%u codecs left out\n",
+                     pruned.codecs);
         if (pruned.crypto)
             snprintf(side_is + strlen(side_is), sizeof(side_is) - strlen(side_is), "%u a=crypto left out\n",
                      pruned.crypto);
