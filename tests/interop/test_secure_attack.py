@@ -333,6 +333,39 @@ def test_an_offer_without_a_fingerprint_that_proves_anything(world, stage, lines
     refused_offer(world, stage, lines)
 
 
+def test_a_wrong_fingerprint(world, stage):
+    """alice's phone has another certificate than her SDP says: no keys, nothing is heard, the call ends with a reason."""
+    talk = Talk(world, stage, "dtls")
+    body = talk.rtp_a.body().replace(talk.rtp_a.told_fingerprint(), "SHA-256 " + ":".join(["AB"] * 32))
+    answer = talk.offer(body)
+    assert answer.status == 200
+    talk.rtp_a.learn(answer.body)
+    bye = talk.a.agent.expect("BYE", 8)
+    talk.a.agent.reply(bye, 200)
+    talk.b.agent.reply(talk.b.agent.expect("BYE", 3), 200)
+    assert "fingerprint" in bye.get("reason"), bye.get("reason")
+    assert talk.rtp_a.received == [] and talk.rtp_b.received == []
+    talk.kedge.no_calls()
+
+
+def test_a_fingerprint_that_changes_in_a_reinvite(world, stage):
+    """The phone goes on with its old certificate: keys that its SDP no longer vouches for are not used for anything new."""
+    talk = Talk(world, stage, "dtls").start()
+    wrong = talk.rtp_a.body(version=2, codecs=(0,)).replace(talk.rtp_a.told_fingerprint(), "SHA-256 " + ":".join(["AB"] * 32))
+    again = background(talk.a.reinvite, body=wrong)
+    try:
+        talk.b.answer(talk.b.agent.expect("INVITE", 2))
+    except AssertionError:
+        pass
+    again()
+    time.sleep(0.5)
+    talk.rtp_a.peer.tell("dtls active")  # its new association has the certificate it always had
+    bye = talk.a.agent.expect("BYE", 12)
+    talk.a.agent.reply(bye, 200)
+    talk.b.agent.reply(talk.b.agent.expect("BYE", 3), 200)
+    talk.kedge.no_calls()
+
+
 # Demultiplexing (RFC 7983)
 
 def test_every_first_byte_at_every_short_length(call):
