@@ -17,8 +17,8 @@ static struct kg_srtp *session_of(const struct kg_flow *flow)
 static bool may_be_replayed(const struct kg_flow *in, const struct kg_datagram *d)
 {
     const struct kg_lost_keys *lost = in->leg->secure->lost;
-    return lost && lost->receive.suite != KG_SRTP_NONE && !in->ice && in->latch.proof != KG_PROOF_NONE &&
-           !kg_latch_same_source(&in->latch.remote, d->source);
+    return lost && lost->receive.suite != KG_SRTP_NONE && !in->ice &&
+           (in->latch.proof == KG_PROOF_NONE || !kg_latch_same_source(&in->latch.remote, d->source));
 }
 
 static enum kg_opened unprotect(struct kg_flow *in, struct kg_datagram *d, bool rtcp, int64_t now_ms)

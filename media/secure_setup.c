@@ -56,9 +56,13 @@ static int take_lost(struct kg_leg_secure *secure, const struct kg_media_secure 
     }
     if (secure->lost == NULL)
         return 0;
-    if (!are_lost(&secure->lost->receive, &said->receive))
+    if (secure->lost->receive.suite != KG_SRTP_NONE && !are_lost(&secure->lost->receive, &said->receive)) {
         kg_srtp_keys_clear(&secure->lost->receive);
+        kg_srtp_forget_received(secure->sdes); /* what comes late is lost, what is replayed is not heard */
+    }
     if (!are_lost(&secure->lost->send, &said->send))
+        kg_srtp_keys_clear(&secure->lost->send);
+    if (secure->lost->send.suite == KG_SRTP_NONE && secure->lost->receive.suite == KG_SRTP_NONE)
         forget_lost(secure);
     return 0;
 }
@@ -78,7 +82,8 @@ static int describe_sdes(struct kg_leg_secure *secure, const struct kg_media_sec
         secure->sdp = *sdp;
     }
     static const struct kg_srtp_keys none;
-    int error = kg_srtp_set_send(secure->sdes, secure->lost ? &none : &said->send, now_ms);
+    bool silent = secure->lost && secure->lost->send.suite != KG_SRTP_NONE;
+    int error = kg_srtp_set_send(secure->sdes, silent ? &none : &said->send, now_ms);
     if (error == EINVAL) { /* keys that were used before, from index 0: others have to be told */
         secure->rekey_untold = true;
         error = kg_srtp_set_send(secure->sdes, &none, now_ms);

@@ -329,6 +329,13 @@ int kg_srtp_set_receive(struct kg_srtp *srtp, const struct kg_srtp_keys *keys, i
     return 0;
 }
 
+void kg_srtp_forget_received(struct kg_srtp *srtp)
+{
+    hearing_close(&srtp->now);
+    hearing_close(&srtp->before);
+    srtp->can_receive = false;
+}
+
 bool kg_srtp_can_receive(const struct kg_srtp *srtp)
 {
     return srtp->can_receive;

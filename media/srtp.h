@@ -49,6 +49,9 @@ int kg_srtp_set_receive(struct kg_srtp *srtp, const struct kg_srtp_keys *keys, i
  * because an address or port changed (RFC 4568 7.1.4), or a new DTLS association. kg_srtp_set_send() then
  * refuses (EINVAL) keys that were used before. Received indexes need no such call. */
 void kg_srtp_begin_anew(struct kg_srtp *srtp);
+/* Nothing is received any more with the keys that were set: another engine used them before, and took its
+ * replay window with it. */
+void kg_srtp_forget_received(struct kg_srtp *srtp);
 bool kg_srtp_sends_with(const struct kg_srtp *srtp, const struct kg_srtp_keys *keys); /* these very keys */
 bool kg_srtp_can_send(const struct kg_srtp *srtp);
 bool kg_srtp_can_receive(const struct kg_srtp *srtp);

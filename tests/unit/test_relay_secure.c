@@ -611,6 +611,17 @@ static void test_restarted_engine_uses_no_old_keys(void **state)
     sworld_apply(w, 1);
     assert_true(phone_talks(w, 0) && phone_talks(w, 1));
     assert_int_equal(b->heard, heard[1] + 1);
+    /* The phone keeps its keys: recordings of them are still no proof. It changes them: they are heard no
+     * more. */
+    assert_false(to_relay(w, 1, false, &thief, recorded, len));
+    b->ours = some_keys(201, KG_SRTP_AEAD_AES_256_GCM);
+    kg_srtp_set_send(b->srtp[0], &b->ours, w->now);
+    sworld_apply(w, 1);
+    assert_false(to_relay(w, 1, false, &thief, recorded, len));
+    assert_false(to_relay(w, 1, false, &b->rtp, recorded, len));
+    assert_null(leg_of(w, 1)->secure->lost);
+    b->rtp = at("203.0.113.2:50000");
+    assert_true(phone_talks(w, 1) && phone_talks(w, 0));
     sworld_free(w);
 }
 
