@@ -22,6 +22,7 @@ struct kg_batch_slots {
     struct mmsghdr in[SLOTS], out[SLOTS];
     struct iovec in_vec[SLOTS], out_vec[SLOTS];
     struct kg_addr from[SLOTS], to[SLOTS];
+    struct kg_leg *leg[SLOTS]; /* whose media goes out */
     union {
         struct cmsghdr align;
         char bytes[CMSG_SPACE(sizeof(int))];
@@ -88,7 +89,7 @@ static void send_out(struct kg_batch_slots *s, struct kg_flow *out, unsigned cou
             continue;
         }
         for (int i = 0; i < sent; i++)
-            kg_relay_sent(out, s->out_vec[done + (unsigned)i].iov_base,
+            kg_relay_sent(out, s->leg[done + (unsigned)i], s->out_vec[done + (unsigned)i].iov_base,
                           s->out_vec[done + (unsigned)i].iov_len);
         done += (unsigned)sent;
     }
@@ -156,6 +157,7 @@ void kg_batch_relay(struct kg_batch *batch, struct kg_flow *flow, const struct k
         out = next;
         set_traffic_class(out, tos);
         s->to[queued] = *to;
+        s->leg[queued] = datagram.to;
         s->out_vec[queued] = (struct iovec){datagram.data, datagram.len};
         s->out[queued++].msg_hdr.msg_namelen = kg_addr_len(to);
     }

@@ -2,6 +2,7 @@
 
 #include "conf/bytes.h"
 #include "ice/stun/message.h"
+#include "media/bundle.h"
 #include "media/demux.h"
 #include "media/relay_ice.h"
 #include "media/rtcp.h"
@@ -22,9 +23,7 @@ static const struct kg_media_codec *codec_of(const struct kg_leg *leg, uint8_t p
     return NULL;
 }
 
-/* A payload type in SDP is what its author receives (RFC 3264 5.1), and mostly also what it sends: either
- * list names it. */
-static const struct kg_media_codec *negotiated(const struct kg_leg *leg, uint8_t payload_type)
+const struct kg_media_codec *kg_leg_negotiated(const struct kg_leg *leg, uint8_t payload_type)
 {
     const struct kg_media_codec *codec = codec_of(leg, payload_type);
     return codec ? codec : codec_of(other_leg(leg), payload_type);
@@ -42,7 +41,7 @@ static uint32_t sampling_clock(const struct kg_media_codec *codec)
 static void count_rtp(struct kg_leg *leg, const struct kg_rtp *rtp, size_t len, int64_t now_us)
 {
     if (!leg->has_type || leg->last_type != rtp->payload_type) {
-        leg->clock_rate = sampling_clock(negotiated(leg, rtp->payload_type));
+        leg->clock_rate = sampling_clock(kg_leg_negotiated(leg, rtp->payload_type));
         leg->last_type = rtp->payload_type;
         leg->has_type = true;
     }
@@ -157,8 +156,9 @@ static struct kg_flow *relay_rtcp(struct kg_flow *in, const struct kg_datagram *
     }
     if (limits->on_rtcp && readable && rtcp.starts_with_report)
         limits->on_rtcp(limits->on_rtcp_ctx, in, d->source, d->data, d->len);
-    struct kg_leg *to = other_leg(in->leg);
-    measure_round_trip(in->leg, &rtcp, now_us);
+    struct kg_leg *leg = in->leg->carries ? kg_bundle_rtcp(in->leg, d->data, d->len) : in->leg;
+    struct kg_leg *to = other_leg(leg);
+    measure_round_trip(leg, &rtcp, now_us);
     if (rtcp.has_sr) {
         to->sr_ntp_middle = rtcp.sr_ntp_middle;
         to->sr_us = now_us;
@@ -181,9 +181,11 @@ static struct kg_flow *relay_rtp(struct kg_flow *in, const struct kg_datagram *d
     struct kg_rtp rtp;
     if (kg_rtp_parse(d->data, d->len, &rtp) != 0)
         return NULL;
-    struct kg_leg *leg = in->leg;
+    struct kg_leg *leg = in->leg->carries ? kg_bundle_rtp(in->leg, d->data, &rtp) : in->leg;
+    if (leg == NULL)
+        return NULL;
     bool locked = in->latch.state == KG_LATCH_LOCKED && kg_latch_same_source(&in->latch.remote, d->source);
-    bool right = d->genuine ? is_newest(leg, &rtp) : locked || negotiated(leg, rtp.payload_type);
+    bool right = d->genuine ? is_newest(leg, &rtp) : locked || kg_leg_negotiated(leg, rtp.payload_type);
     if (!believed(in, d, limits, right, now_us / 1000)) {
         if (in->ice)
             kg_relay_ice_doubt(in, &rtp, d->source, now_us / 1000);
@@ -251,6 +253,7 @@ struct kg_flow *kg_relay_packet(struct kg_flow *in, struct kg_datagram *d, const
     enum kg_packet_kind kind = kg_demux(d->data, d->len);
     size_t wire_len = d->len;
     d->genuine = false;
+    d->to = other_leg(leg);
     if (leg->described && leg->enabled) {
         enum kg_opened opened = leg->secure ? kg_secure_open(in, d, kind, limits, now_us / 1000) : KG_OPEN;
         if (opened == KG_OPEN_TAKEN)
@@ -266,7 +269,9 @@ struct kg_flow *kg_relay_packet(struct kg_flow *in, struct kg_datagram *d, const
         leg->dropped++;
         return NULL;
     }
-    const struct kg_leg *to_leg = out->leg;
+    struct kg_leg *to_leg = d->to = out->leg;
+    if (to_leg->carrier)
+        out = out->rtcp && !to_leg->carrier->rtcp_mux ? &to_leg->carrier->rtcp : &to_leg->carrier->rtp;
     if (out->fd < 0 || !to_leg->described || !to_leg->enabled)
         return NULL;
     *to = kg_latch_target(&out->latch, &out->rules);
@@ -277,13 +282,13 @@ struct kg_flow *kg_relay_packet(struct kg_flow *in, struct kg_datagram *d, const
     return out;
 }
 
-void kg_relay_sent(struct kg_flow *out, const uint8_t *data, size_t len)
+void kg_relay_sent(struct kg_flow *out, struct kg_leg *to, const uint8_t *data, size_t len)
 {
     /* checks and handshakes between two phones are no media */
     if (out->rtcp || (out->leg->stream->any_payload ? out->ice && is_stun(data, len) : data[0] < 128))
         return;
-    out->leg->packets_out++;
-    out->leg->bytes_out += len;
+    to->packets_out++;
+    to->bytes_out += len;
 }
 
 const char *kg_relay_silence(struct kg_relay *relay, const struct kg_limits *limits, int64_t now_ms)

@@ -20,7 +20,8 @@ struct kg_datagram {
     size_t len;
     size_t room; /* bytes that data may take: KG_SRTP_GROWTH behind the longest that shall pass */
     const struct kg_addr *source;
-    bool genuine; /* the relay's: the keys of that side have authenticated it, and it is no replay */
+    struct kg_leg *to; /* the relay's: the leg whose media it is when it leaves */
+    bool genuine;      /* the relay's: the keys of that side have authenticated it, and it is no replay */
 };
 
 struct kg_limits {
@@ -54,11 +55,15 @@ struct kg_flow {
 /* One stream on one side. */
 struct kg_leg {
     struct kg_stream *stream;
+    struct kg_leg *carrier; /* bundle.h: has sockets, ICE and keys for this one too; NULL: it has its own */
     struct kg_leg_secure *secure; /* secure.h; NULL: PASS, and it was never anything else */
-    uint8_t side;   /* enum kg_side */
-    bool described; /* this side's SDP is known */
+    uint8_t side;                 /* enum kg_side */
+    bool described;               /* this side's SDP is known */
     bool enabled;
     bool rtcp_mux;
+    bool carries; /* other lines share its transport */
+    uint8_t mid_extension;
+    char mid[KG_MEDIA_MID_MAX];
     bool any_payload;  /* its SDP names something else than RTP (T.38 over UDPTL) */
     uint8_t direction; /* enum kg_direction */
     uint8_t codec_count;
@@ -95,6 +100,7 @@ struct kg_relay {
     int64_t created_ms;
     int64_t alive_ms; /* latest accepted packet of any kind, answer, or change of hold */
     int64_t silent_ms;
+    struct kg_bundle *bundle[2];   /* by side; NULL: no lines share a transport there, nor did */
     struct kg_relay_ice *ice;      /* relay_ice.h; NULL: no side ever spoke of ICE */
     struct kg_deadline due;        /* in the worker's heap: when ICE or DTLS has something to do by itself */
     bool secured;                  /* some leg has `secure` */
@@ -125,8 +131,11 @@ void kg_relay_restore(struct kg_flow *flow, const struct kg_addr *remote, enum k
  * next call), or NULL: the packet ends here and is counted. */
 struct kg_flow *kg_relay_packet(struct kg_flow *in, struct kg_datagram *datagram,
                                 const struct kg_limits *limits, int64_t now_us, const struct kg_addr **to);
-/* The datagram was handed to the kernel. */
-void kg_relay_sent(struct kg_flow *out, const uint8_t *data, size_t len);
+/* The datagram was handed to the kernel. to: as kg_relay_packet left it in kg_datagram. */
+void kg_relay_sent(struct kg_flow *out, struct kg_leg *to, const uint8_t *data, size_t len);
+/* A payload type in SDP is what its author receives (RFC 3264 5.1), and mostly also what it sends: either
+ * list names it. NULL: neither. */
+const struct kg_media_codec *kg_leg_negotiated(const struct kg_leg *leg, uint8_t payload_type);
 /* The latch of this flow moved otherwise than by ICE. */
 void kg_relay_moved(struct kg_flow *flow, int64_t now_ms);
 /* The flow's proven address became another one after so much silence of its side. */

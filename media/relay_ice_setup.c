@@ -47,6 +47,9 @@ static enum kg_ice_use described_use(const struct kg_media_side *what, unsigned 
 {
     if (i >= what->stream_count || !what->stream[i].enabled || what->stream[i].ice == NULL)
         return KG_ICE_UNUSED;
+    if (what->stream[i].bundle != 0 &&
+        what->stream[i].bundle != i + 1) /* checks go by the line that carries it */
+        return KG_ICE_UNUSED;
     return (enum kg_ice_use)what->stream[i].ice_use;
 }
 

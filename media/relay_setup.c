@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "media/bundle.h"
 #include "media/relay_ice.h"
 #include "media/secure.h"
 
@@ -37,6 +38,8 @@ void kg_relay_free(struct kg_relay *relay)
     kg_relay_ice_free(relay);
     for (unsigned i = 0; i < KG_MEDIA_STREAMS_MAX; i++)
         kg_stream_free(relay->stream[i]);
+    free(relay->bundle[0]);
+    free(relay->bundle[1]);
     free(relay);
 }
 
@@ -130,7 +133,8 @@ static void describe_leg(struct kg_leg *leg, const struct kg_media_side *side,
 {
     struct kg_addr rtp_at = told_addr(&line->rtp, &leg->rtp.rules.sdp);
     struct kg_addr rtcp_at = told_addr(&line->rtcp, &leg->rtcp.rules.sdp);
-    bool ice = line->enabled && line->ice && line->ice_use != KG_ICE_UNUSED;
+    /* Nothing is plausible on sockets of a line whose media comes over another one's. */
+    bool ice = leg->carrier || (line->enabled && line->ice && line->ice_use != KG_ICE_UNUSED);
     struct kg_latch_rules rtp = rtp_rules(side, &rtp_at);
     describe_flow(&leg->rtp, &rtp, ice, now_ms);
     struct kg_latch_rules rtcp = rtcp_rules(leg, &rtcp_at);
@@ -170,6 +174,8 @@ int kg_relay_describe(struct kg_relay *relay, enum kg_side side, const struct kg
 {
     struct kg_media_codec *codec[KG_MEDIA_STREAMS_MAX] = {0};
     unsigned count = what->stream_count < relay->stream_count ? what->stream_count : relay->stream_count;
+    if (kg_bundle_describe(relay, side, what) != 0)
+        return ENOMEM;
     for (unsigned i = 0; i < count; i++) {
         const struct kg_media_stream *line = &what->stream[i];
         if (line->codec_count == 0 || relay->stream[i] == NULL)
@@ -231,11 +237,12 @@ static const char *codec_name(const struct kg_leg *leg)
 
 void kg_leg_stats(const struct kg_leg *leg, int64_t now_ms, struct kg_media_stats *out)
 {
-    const struct kg_addr *target = kg_latch_target(&leg->rtp.latch, &leg->rtp.rules);
+    const struct kg_flow *flow = leg->carrier ? &leg->carrier->rtp : &leg->rtp;
+    const struct kg_addr *target = kg_latch_target(&flow->latch, &flow->rules);
     uint64_t expected = kg_quality_expected(&leg->quality), lost = kg_quality_lost(&leg->quality);
     *out = (struct kg_media_stats){
         .remote = target ? *target : none,
-        .proof = leg->rtp.latch.proof,
+        .proof = flow->latch.proof,
         .packets_in = leg->packets_in,
         .packets_out = leg->packets_out,
         .bytes_in = leg->bytes_in,

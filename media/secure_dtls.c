@@ -80,8 +80,8 @@ void kg_association_described(struct kg_flow *flow, bool other_peer)
 static bool does_dtls(const struct kg_flow *flow)
 {
     const struct kg_leg *leg = flow->leg;
-    return leg->secure && leg->secure->use == KG_SECURE_DTLS && leg->described && leg->enabled &&
-           !(flow->rtcp && leg->rtcp_mux);
+    return leg->secure && leg->secure->use == KG_SECURE_DTLS && leg->carrier == NULL && leg->described &&
+           leg->enabled && !(flow->rtcp && leg->rtcp_mux);
 }
 
 static enum kg_proof rank_of(const struct kg_flow *in, const struct kg_addr *source)

@@ -155,6 +155,13 @@ static int describe(struct kg_leg *leg, const struct kg_media_stream *line,
         return ENOMEM;
     struct kg_leg_secure *secure = leg->secure;
     leg->stream->relay->secured = true;
+    if (leg->carrier) { /* it seals and opens; what this leg had stays for the day when it has its own again
+                         */
+        secure->use = said->use;
+        secure->sealed = false;
+        secure->feedback = said->feedback;
+        return 0;
+    }
     secure->use = said->use;
     secure->sealed = said->use == KG_SECURE_PASS && said->sealed;
     secure->feedback = said->feedback;
@@ -187,11 +194,13 @@ int kg_relay_change_secure(struct kg_relay *relay, const struct kg_secure_change
 
 void kg_secure_stats(const struct kg_leg *leg, struct kg_media_stats *out)
 {
-    const struct kg_leg_secure *secure = leg->secure;
+    if (leg->secure == NULL)
+        return;
+    out->secure_use = leg->secure->use;
+    out->unsent = leg->secure->unsent;
+    const struct kg_leg_secure *secure = leg->carrier ? leg->carrier->secure : leg->secure;
     if (secure == NULL)
         return;
-    out->secure_use = secure->use;
-    out->unsent = secure->unsent;
     const struct kg_srtp *session[] = {secure->sdes, secure->keyed[0], secure->keyed[1]};
     for (unsigned i = 0; i < 3; i++) {
         if (session[i] == NULL)

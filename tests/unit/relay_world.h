@@ -129,7 +129,7 @@ static inline void deliver_to_relay(struct world *w, unsigned side, unsigned com
         return;
     }
     struct kg_addr to = *next;
-    kg_relay_sent(out, bytes, d.len);
+    kg_relay_sent(out, d.to, bytes, d.len);
     deliver(w, &w->bound[out->leg->side][out->rtcp ? 1 : 0], &to, bytes, d.len);
 }
 

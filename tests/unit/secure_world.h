@@ -152,7 +152,7 @@ static inline bool to_relay(struct sworld *w, unsigned side, bool rtcp_port, con
     struct kg_flow *out = kg_relay_packet(sflow(w, side, rtcp_port), &d, &w->limits, w->now * 1000, &to);
     if (out) {
         struct kg_addr where = *to;
-        kg_relay_sent(out, bytes, d.len);
+        kg_relay_sent(out, d.to, bytes, d.len);
         sdeliver(w, &where, bytes, d.len);
     }
     sworld_drain(w);
