@@ -47,8 +47,9 @@ def hear_each_other(*pair):
     assert b.hears(a.hz, since=since[1]), f"{b.user} does not hear {a.user}"
 
 
-def keys_are_theirs(a, b):
+def keys_are_theirs(world, a, b):
     """The certificate that each met in DTLS is the other browser's own, which the descriptions name too; returns the two paths."""
+    assert [leg["secure"] for leg in world.kedge.calls()[0]["legs"]] == ["end-to-end"] * 2, world.kedge.calls()
     paths = a.path(), b.path()
     assert [p["dtls"] for p in paths] == ["connected"] * 2, paths
     assert paths[0]["fingerprint"] == paths[1]["ownFingerprint"] and paths[1]["fingerprint"] == paths[0]["ownFingerprint"], paths
@@ -68,7 +69,7 @@ def test_direct(world, phones, ear, names):
     a, b = (phones[name] for name in names)
     connect(a, b)
     hear_each_other(a, b)
-    paths = keys_are_theirs(a, b)
+    paths = keys_are_theirs(world, a, b)
     assert [p["way"] for p in paths] == ["direct"] * 2, paths
     row = until(lambda: (lambda r: r if r["path"] == "direct" else None)(of_user(world.kedge, a.user)), 6, 0.1)
     assert row, world.kedge.calls()
@@ -84,7 +85,7 @@ def test_relayed_untouched(world, phones, ear, names):
     a, b = (phones[name] for name in names)
     connect(a, b)
     hear_each_other(a, b)
-    paths = keys_are_theirs(a, b)
+    paths = keys_are_theirs(world, a, b)
     assert [p["way"] for p in paths] == ["kedge"] * 2, paths
     sources = {p.host.external for p in (a, b)}
     came = [d.payload for d in ear.datagrams if not d.outgoing and d.src in sources and d.payload[:1] and d.payload[0] >> 6 == 2]
@@ -108,7 +109,7 @@ def test_hold(world, phones, holder, other):
     hear_each_other(holder, other)
     other.reinvite()
     hear_each_other(holder, other)
-    keys_are_theirs(holder, other)
+    keys_are_theirs(world, holder, other)
     end(holder, other, world.kedge)
 
 
@@ -119,7 +120,7 @@ def test_video(world, phones):
     hear_each_other(a, b)
     for phone in (a, b):
         assert phone.page.until("framesSeen()"), f"{phone.user} sees nothing; {phone.sdp('remote')}"
-    keys_are_theirs(a, b)
+    keys_are_theirs(world, a, b)
     end(a, b, world.kedge)
 
 

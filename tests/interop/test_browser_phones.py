@@ -9,9 +9,9 @@ from interop.webworld import WebWorld
 
 HZ = 900
 LIBRARIES = ("jssip", "sipjs")
-# name: (tone, NAT, baresip's mediaenc, its module)
-PHONES = {"plain": (500, "symmetric", None, None), "sdes": (600, "port-restricted", "srtp-mand", "srtp"),
-          "dtls": (700, "address-restricted", "dtls_srtp", "dtls_srtp")}
+# name: (tone, NAT, baresip's mediaenc, its module, how kedge calls it)
+PHONES = {"plain": (500, "symmetric", None, None, "none"), "sdes": (600, "port-restricted", "srtp-mand", "srtp", "sdes"),
+          "dtls": (700, "address-restricted", "dtls_srtp", "dtls_srtp", "dtls")}
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def world(lab, long_stage):
     world.chromium = world.browser("chromium", hz=HZ)
     world.webs = {kind: world.phone(world.chromium, kind, kind) for kind in LIBRARIES}
     world.phones = {}
-    for name, (hz, nat, mediaenc, module) in PHONES.items():
+    for name, (hz, nat, mediaenc, module, _) in PHONES.items():
         world.phones[name] = long_stage.add(Phone(
             long_stage.folder / name, name, f"{world.server.addr}:5060", hz, lab.natted_host(name, nat=nat), password="pw-" + name,
             domain="kedge.test", account_extra=f";mediaenc={mediaenc}" if mediaenc else "",
@@ -62,11 +62,14 @@ def hear_each_other(web, phone):
     assert phone.hears(HZ, since_ms=position), f"{phone.user} does not hear {web.user}; log {phone.folder}/log\n{web.path()}"
 
 
-def ends_at_kedge(world, web):
-    """The browser's keys are between it and kedge: the certificate it met is the one that kedge named."""
+def ends_at_kedge(world, web, phone, caller):
+    """The browser's keys are between it and kedge: the certificate it met is the one that kedge named. The phone has its own."""
     path = web.path()
     assert path["way"] == "kedge" and path["dtls"] == "connected", path
     assert path["fingerprint"] in web.sdp("remote").upper(), (path, web.sdp("remote"))
+    row = of_user(world.kedge, caller.user)
+    secure = {leg["user"]: leg["secure"].partition(" ")[0] for leg in row["legs"]}
+    assert row["path"] == "anchored" and secure == {web.user: "dtls", phone.user: PHONES[phone.user][4]}, row
 
 
 def hang_up(world, web, phone):
@@ -79,8 +82,7 @@ def hang_up(world, web, phone):
 def test_browser_calls(world, web, phone):
     web.call(phone.user)
     hear_each_other(web, phone)
-    ends_at_kedge(world, web)
-    assert of_user(world.kedge, web.user)["path"] == "anchored"
+    ends_at_kedge(world, web, phone, web)
     hang_up(world, web, phone)
 
 
@@ -91,7 +93,7 @@ def test_browser_is_called(world, web, phone):
     web.active()
     phone.wait("CALL_ESTABLISHED", mark)
     hear_each_other(web, phone)
-    ends_at_kedge(world, web)
+    ends_at_kedge(world, web, phone, phone)
     hang_up(world, web, phone)
 
 
