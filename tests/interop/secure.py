@@ -4,9 +4,10 @@ import os
 import re
 import time
 
-from .agent import sdp
-from .hosts import until
+from .agent import Dialog, sdp
+from .hosts import background, until
 from .peers import Peer
+from .sipcall import hang_up
 
 SUITE = "AES_CM_128_HMAC_SHA1_80"
 LENGTH = {"AES_CM_128_HMAC_SHA1_80": 30, "AES_CM_128_HMAC_SHA1_32": 30, "AES_256_CM_HMAC_SHA1_80": 46,
@@ -23,6 +24,7 @@ class SecureRtp:
         self.peer = Peer("srtp_peer", host, address=self.ip, hz=hz, sequence=sequence)
         self.port = int(self.peer.wait("local ").split()[1])
         self.fingerprint = self.peer.wait("fingerprint ").upper()
+        self.tag = 1
         self.new_key()
         self._to = None
 
@@ -38,7 +40,7 @@ class SecureRtp:
 
     def lines(self):
         if self.kind == "sdes":
-            return f"a=crypto:1 {self.suite} inline:{base64.b64encode(self.key).decode()}\r\n"
+            return f"a=crypto:{self.tag} {self.suite} inline:{base64.b64encode(self.key).decode()}\r\n"
         return f"a=setup:{self.setup}\r\na=fingerprint:{self.told_fingerprint()}\r\n"
 
     def body(self, version=1, extra=None, **kw):
@@ -46,14 +48,19 @@ class SecureRtp:
         text = sdp(self.ip, self.port, version=version, extra=(self.lines() if extra is None else extra) + "a=rtcp-mux\r\n", **kw)
         return text.replace(" RTP/AVP ", f" {profile} ")
 
-    def learn(self, body):
-        """kedge's description, after ours was sent: keys and roles."""
+    def choose(self, offer):
+        """Ours will be the answer: with the tag that our suite has there (RFC 4568 5.1.2)."""
         if self.kind == "sdes":
-            tag, suite, key = re.search(r"^a=crypto:(\d+) (\S+) inline:([^\s|]+)", body, re.M).groups()
-            assert suite == self.suite, body
-            self.peer.tell(f"keys receive {suite} {base64.b64decode(key).hex()}")
+            self.tag = int(re.search(rf"^a=crypto:(\d+) {self.suite} ", offer, re.M).group(1))
+
+    def learn(self, body):
+        """kedge's description: keys and roles."""
+        if self.kind == "sdes":
+            found = re.search(rf"^a=crypto:\d+ {self.suite} inline:([^\s|]+)", body, re.M)
+            assert found, body
+            self.peer.tell(f"keys receive {self.suite} {base64.b64decode(found.group(1)).hex()}")
             if not self.keyed:
-                self.peer.tell(f"keys send {suite} {self.key.hex()}")
+                self.peer.tell(f"keys send {self.suite} {self.key.hex()}")
                 self.keyed = True
             return
         name, value = re.search(r"^a=fingerprint:(\S+) (\S+)", body, re.M).groups()
@@ -85,6 +92,11 @@ class SecureRtp:
     def got(self, since=0.0, ms=0, timeout=5):
         return bool(until(lambda: sum(at >= since for at, _, _ in self.received) * 20 > ms, timeout))
 
+    def gap_ms(self, start, end):
+        """The longest silence between two monotonic times."""
+        times = [start] + [at for at, _, _ in self.received if start <= at <= end] + [end]
+        return max(b - a for a, b in zip(times, times[1:])) * 1000
+
     def seal(self, packet):
         since = self.peer.mark()
         self.peer.tell("seal " + packet.hex())
@@ -98,3 +110,42 @@ class SecureRtp:
         self.peer.tell("move")
         self.port = int(self.peer.wait("local ", since).split()[1])
         return time.monotonic()
+
+
+class Talk:
+    """alice, whose phone has keys (rtp_a), calls bob, whose has none (rtp_b). world: kedge, their agents, a stranger."""
+
+    def __init__(self, world, stage, kind, **kw):
+        self.kedge, (alice, bob), self.stranger = world
+        self.rtp_a = stage.add(SecureRtp(alice.host, kind, **kw))
+        self.rtp_b = stage.rtp(bob.host, hz=700)
+        self.a, self.b = Dialog(alice, self.rtp_a), Dialog(bob, self.rtp_b)
+        self.kind = kind
+        stage.add(self)
+
+    def offer(self, body=None):
+        """alice calls, bob answers; alice's response."""
+        result = background(self.a.call, "bob", body=body or self.rtp_a.body())
+        self.b.answer(self.b.agent.expect("INVITE"))
+        return result()
+
+    def start(self):
+        self.answer = self.offer()
+        assert self.answer is not None and self.answer.status == 200, self.answer
+        self.rtp_a.learn(self.answer.body)
+        self.is_well()
+        return self
+
+    def is_well(self, ms=200):
+        mark = time.monotonic()
+        assert self.rtp_a.got(mark, ms), f"alice hears nothing: {self.rtp_a.peer.lines[-3:]} {self.kedge.calls()}"
+        assert self.rtp_b.got(mark, ms), f"bob hears nothing: {self.kedge.calls()}"
+
+    def end(self):
+        hang_up(self.a, self.b, self.kedge)
+
+    def close(self):
+        """A test that failed leaves nothing to the next one."""
+        if self.kedge.calls():
+            self.a.bye()
+            self.kedge.no_calls()

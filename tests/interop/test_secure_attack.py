@@ -7,11 +7,9 @@ import time
 
 import pytest
 
-from interop.agent import Dialog
 from interop.ear import Ear
 from interop.hosts import background, socket_in, until
-from interop.secure import SecureRtp
-from interop.sipcall import hang_up
+from interop.secure import SecureRtp, Talk
 from interop.sprayer import Sprayer
 
 PORTS = range(30000, 30040)
@@ -27,43 +25,6 @@ def world(lab, long_stage):
     for agent in agents:
         assert agent.register().status == 200
     return kedge, agents, lab.public_host("stranger")
-
-
-class Talk:
-    def __init__(self, world, stage, kind, **kw):
-        self.kedge, (alice, bob), self.stranger = world
-        self.rtp_a = stage.add(SecureRtp(alice.host, kind, **kw))
-        self.rtp_b = stage.rtp(bob.host, hz=700)
-        self.a, self.b = Dialog(alice, self.rtp_a), Dialog(bob, self.rtp_b)
-        self.kind = kind
-        stage.add(self)
-
-    def offer(self, body=None):
-        """alice calls, bob answers; alice's response."""
-        result = background(self.a.call, "bob", body=body or self.rtp_a.body())
-        self.b.answer(self.b.agent.expect("INVITE"))
-        return result()
-
-    def start(self):
-        self.answer = self.offer()
-        assert self.answer is not None and self.answer.status == 200, self.answer
-        self.rtp_a.learn(self.answer.body)
-        self.is_well()
-        return self
-
-    def is_well(self, ms=200):
-        mark = time.monotonic()
-        assert self.rtp_a.got(mark, ms), f"alice hears nothing: {self.rtp_a.peer.lines[-3:]} {self.kedge.calls()}"
-        assert self.rtp_b.got(mark, ms), f"bob hears nothing: {self.kedge.calls()}"
-
-    def end(self):
-        hang_up(self.a, self.b, self.kedge)
-
-    def close(self):
-        """A test that failed leaves nothing to the next one."""
-        if self.kedge.calls():
-            self.a.bye()
-            self.kedge.no_calls()
 
 
 @pytest.fixture(params=("sdes", "dtls"))
