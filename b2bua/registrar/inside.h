@@ -20,6 +20,7 @@ struct kg_registrar {
     nta_outgoing_t *strays;       /* gets the answers to keepalives */
     uint32_t keepalive_cseq;
     struct kg_lesson *lessons; /* keepalive.c */
+    struct kg_departed *departed;
     su_timer_t *timer;
     kg_registrar_moved *moved; /* NULL: nobody watches */
     void *moved_ctx;
@@ -63,12 +64,21 @@ void kg_registrar_complain(struct kg_registrar *registrar, const char *what, con
 void kg_registrar_tell_moved(struct kg_registrar *registrar, const struct kg_binding *binding,
                              struct kg_flow *before);
 /* Its flow has failed. RFC 5626 5.3: its phone is where its other flow leads, if it has one; the watcher is
- * told.
+ * told. False: it has none.
  */
-void kg_registrar_fail_over(struct kg_registrar *registrar, const struct kg_binding *binding);
+bool kg_registrar_fail_over(struct kg_registrar *registrar, const struct kg_binding *binding);
 bool kg_registrar_is_reachable(const struct kg_binding *binding);
 /* The same of a binding that is new. */
 void kg_registrar_tell_new(struct kg_registrar *registrar, const struct kg_binding *binding);
+
+/* --- departed.c --- */
+/* Its connection closed, and it has no other. */
+void kg_departed_note(struct kg_registrar *registrar, const struct kg_binding *binding);
+/* A new binding: where the phone was when its connection closed, if that is not long ago. The caller clears
+ * before. */
+bool kg_departed_take(struct kg_registrar *registrar, const struct kg_binding *binding,
+                      struct kg_flow *before);
+void kg_departed_free(struct kg_registrar *registrar);
 
 /* --- standing.c: the binding lasts until it expires; the credentials were right, or not --- */
 void kg_standing_registered(struct kg_registrar *registrar, const struct kg_binding *binding);

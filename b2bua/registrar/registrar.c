@@ -121,6 +121,7 @@ void kg_registrar_free(struct kg_registrar *registrar)
     kg_accounts_free(registrar->accounts);
     kg_digest_free(registrar->digest);
     kg_keepalive_free(registrar);
+    kg_departed_free(registrar);
     free(registrar);
 }
 
@@ -360,7 +361,8 @@ void kg_registrar_flow_lost(struct kg_registrar *registrar, tport_t *tport)
     while ((b = kg_bindings_on_stream(registrar->bindings, tport))) {
         kg_counters.bindings_expired++;
         kg_keepalive_closed(registrar, b);
-        kg_registrar_fail_over(registrar, b);
+        if (!kg_registrar_fail_over(registrar, b))
+            kg_departed_note(registrar, b);
         kg_registrar_drop(registrar, b, "went with its connection. It comes back with its next REGISTER");
     }
 }
@@ -393,28 +395,34 @@ void kg_registrar_tell_moved(struct kg_registrar *registrar, const struct kg_bin
     kg_flow_clear(before);
 }
 
-void kg_registrar_fail_over(struct kg_registrar *registrar, const struct kg_binding *b)
+bool kg_registrar_fail_over(struct kg_registrar *registrar, const struct kg_binding *b)
 {
     const struct kg_binding *other = kg_bindings_of_device(registrar->bindings, b->device);
     char user[128];
 
     while (other && (other == b || !kg_registrar_is_reachable(other)))
         other = other->device_next;
-    if (!other || !registrar->moved)
-        return;
+    if (!other)
+        return false;
     snprintf(user, sizeof user, "%.*s", (int)kg_registrar_user_part(registrar, b), b->user);
-    registrar->moved(registrar->moved_ctx, user, &b->flow, &other->flow);
+    if (registrar->moved)
+        registrar->moved(registrar->moved_ctx, user, &b->flow, &other->flow);
+    return true;
 }
 
 void kg_registrar_tell_new(struct kg_registrar *registrar, const struct kg_binding *b)
 {
     const struct kg_flow nowhere = {0};
+    struct kg_flow before = {0};
     char user[128];
+    bool was_here = kg_departed_take(registrar, b, &before);
 
-    if (!registrar->moved)
-        return;
     snprintf(user, sizeof user, "%.*s", (int)kg_registrar_user_part(registrar, b), b->user);
-    registrar->moved(registrar->moved_ctx, user, &nowhere, &b->flow);
+    if (registrar->moved && was_here)
+        registrar->moved(registrar->moved_ctx, user, &before, &b->flow);
+    if (registrar->moved)
+        registrar->moved(registrar->moved_ctx, user, &nowhere, &b->flow);
+    kg_flow_clear(&before);
 }
 
 /* --- accounts ---------------------------------------------------------------------------------------------

@@ -218,6 +218,31 @@ def new_address(agent):
     return f"{host}:{port}"
 
 
+@pytest.mark.parametrize("front", [False, True])
+def test_a_page_that_closed_first_keeps_its_call(lab, stage, world, front):
+    """The old connection is gone before the page is there again, under another Contact: the instance tells that it is the
+    same phone. Whoever has no call any more says 481, and the other side is free at once."""
+    kedge = world
+    if front:
+        pbx = stage.add(Kamailio(stage.folder / "pbx", NAMES, lab.public_host("pbx-again"), domain="kedge.test")).start()
+        host = lab.public_host("kedge-again")
+        kedge = stage.kedge(host, config={"sip": {"listen": [f"udp:{host.addr}:5060", f"wss:{host.addr}:{WSS}"]},
+                                          "pbx": [f"udp:{pbx.host.addr}:5060"]})
+    old, b = phone(lab, stage, kedge, "alice"), phone(lab, stage, kedge, "bob", "udp")
+    assert old.register(contact=old.outbound(), headers=["Supported: outbound"]).status == 200
+    assert b.register().status == 200
+    first, second = talk(b, old, stage.rtp(b.host), stage.rtp(old.host))
+    old.socket.shutdown(socket.SHUT_RDWR)
+    old.close()
+    assert until(lambda: contacts(kedge, "alice") == [] if not front else not [
+        c for c in kedge.registrations() if c["transport"] == "wss"], 5)
+    new = phone(lab, stage, kedge, "alice")
+    new.instance = old.instance
+    assert new.register(contact=new.outbound(), headers=["Supported: outbound"]).status == 200
+    bye = ended(first, new)
+    assert bye.get("call-id") == second.call_id
+
+
 def test_a_call_outlives_signalling(lab, stage, world):
     """kill -9: the page comes back with the same instance, and its call with it."""
     a, b = phone(lab, stage, world, "alice"), phone(lab, stage, world, "bob", "udp")
