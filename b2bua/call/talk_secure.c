@@ -121,37 +121,38 @@ static const uint8_t profile[KG_SHAPE_COUNT] = {
     [KG_SHAPE_DTLS] = KG_SDP_TLS_SAVP, [KG_SHAPE_WEB] = KG_SDP_TLS_SAVPF,
 };
 
-/* The crypto line of its own offer that kedge takes: the first that it can. */
-static bool take_crypto(const struct kg_leg *leg, uint8_t line, uint32_t *tag, uint8_t *suite)
+/* The crypto line that counts of what the peer said last, or of what was agreed: the first (RFC 4568 5.1.2).
+ */
+static bool find_crypto(const struct kg_leg *leg, bool agreed, uint8_t line, uint32_t *tag, uint8_t *suite)
 {
-    struct kg_sdp *made;
+    char error[160];
+    struct kg_sdp *made = NULL;
     struct kg_sdp_secure said;
-    const struct kg_sdp *sdp = kg_talk_said(leg, &made);
+    const struct kg_sdp *sdp = agreed ? NULL : kg_talk_said(leg, &made);
+    if (agreed && leg->sdp_agreed)
+        sdp = made = kg_sdp_parse(leg->sdp_agreed, strlen(leg->sdp_agreed), error, sizeof error);
     bool found = sdp && kg_sdp_secure(sdp, line, &said) == 0;
-    if (found && said.crypto_count > 0) {
-        *tag = said.crypto[0].tag;
-        *suite = said.crypto[0].keys.suite;
-    }
     if (found) {
         found = said.crypto_count > 0;
+        *tag = said.crypto[0].tag;
+        *suite = said.crypto[0].keys.suite;
         kg_sdp_secure_clear(&said);
     }
     kg_sdp_free(made);
     return found;
 }
 
+/* An answer has one line. So has an offer in talk: what is in use goes on, or is followed by another key for
+ * the same suite (RFC 4568 7.1.4). */
 static void put_crypto(struct kg_leg *leg, uint8_t line, bool answers, struct kg_talk_keys *out)
 {
-    uint32_t tag;
-    uint8_t suite, count = 0;
-    if (answers) {
-        if (take_crypto(leg, line, &tag, &suite))
-            out->crypto[count++] = (struct kg_sdp_crypto){tag, our_keys(leg, line, suite)};
-    } else {
-        for (; count < SUITES; count++)
-            out->crypto[count] =
-                (struct kg_sdp_crypto){count + 1u, our_keys(leg, line, (uint8_t)suites[count])};
-    }
+    uint32_t tag = 0;
+    uint8_t suite = KG_SRTP_NONE, count = 0;
+    bool goes_on = !answers && leg->agreed.secure[line] == KG_SECURE_SDES;
+    if ((answers || goes_on) && find_crypto(leg, goes_on, line, &tag, &suite))
+        out->crypto[count++] = (struct kg_sdp_crypto){tag, our_keys(leg, line, suite)};
+    for (; !answers && !suite && count < SUITES; count++)
+        out->crypto[count] = (struct kg_sdp_crypto){count + 1u, our_keys(leg, line, (uint8_t)suites[count])};
     out->sdp.crypto = out->crypto;
     out->sdp.crypto_count = count;
 }
@@ -170,7 +171,8 @@ bool kg_talk_write_keys(struct kg_leg *leg, uint8_t line, bool answers, struct k
     if (kind == KG_SECURE_DTLS || (!answers && shape == KG_SHAPE_SDES && leg->asks.both)) {
         out->sdp.fingerprint = *our_fingerprint(leg);
         out->sdp.setup = answers ? leg->lines.setup[line] : KG_SETUP_ACTPASS;
-        out->sdp.tls_id = our_tls_id(leg, line, out->tls_id);
+        if (kind == KG_SECURE_DTLS) /* else DTLS is the second choice, and there is little room */
+            out->sdp.tls_id = our_tls_id(leg, line, out->tls_id);
     }
     return true;
 }
@@ -308,6 +310,13 @@ static int check_passing(const struct kg_sdp *offer, const struct kg_sdp *answer
     return fits ? 0 : EINVAL;
 }
 
+/* The role that the peer has, and goes on with where it does not say (RFC 8842 5.5). */
+static uint8_t chosen_before(const struct kg_leg *leg, uint8_t line)
+{
+    bool passive = leg->agreed.secure[line] == KG_SECURE_DTLS && leg->agreed.setup[line] == KG_SETUP_ACTIVE;
+    return passive ? KG_SETUP_PASSIVE : KG_SETUP_ACTIVE;
+}
+
 static int check_answer(struct kg_leg *leg, const struct kg_sdp *sdp, char *error, size_t size)
 {
     struct kg_sdp *made;
@@ -328,6 +337,8 @@ static int check_answer(struct kg_leg *leg, const struct kg_sdp *sdp, char *erro
             continue;
         }
         if (kg_sdp_secure(sdp, i, &said) == 0) {
+            if (said.setup == KG_SETUP_ACTPASS) /* baresip 1.0 answers so: it has not chosen anew */
+                said.setup = chosen_before(leg, i);
             failed = kg_sdp_check_keys(&ours.sdp, &said, &agreed, error, size);
             kg_sdp_secure_clear(&said);
         }
@@ -464,9 +475,10 @@ bool kg_talk_decide_keys(struct kg_leg *leg, uint8_t i, enum kg_apply purpose)
         leg->shape[i] = line.text[leg->side];
         set_role(leg, i, settled ? role_of(leg, i) : (uint8_t)KG_SETUP_ACTPASS);
     } else {
-        set_role(
-            leg, i,
-            (uint8_t)kg_sdp_answer_setup((enum kg_dtls_setup)leg->lines.setup_said[i], KG_SETUP_PASSIVE));
+        uint8_t theirs = leg->lines.setup_said[i];
+        if (theirs == KG_SETUP_ACTPASS)
+            theirs = chosen_before(leg, i);
+        set_role(leg, i, (uint8_t)kg_sdp_answer_setup((enum kg_dtls_setup)theirs, KG_SETUP_PASSIVE));
     }
     if (purpose == KG_APPLY_ABSORBED)
         return false;

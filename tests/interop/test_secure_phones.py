@@ -63,3 +63,65 @@ def test_pair(world, here, there):
     b.hangup()
     a.wait("CALL_CLOSED", mark)
     kedge.no_calls()
+
+
+def call(world, here, there):
+    kedge, phones = world
+    a, b = phones["1"][here], phones["2"][there]
+    b.forget()
+    a.call(b.user, timeout=15)
+    talk(a, b)
+    return kedge, a, b
+
+
+def end(kedge, a, b):
+    mark = a.mark()
+    b.hangup()
+    a.wait("CALL_CLOSED", mark)
+    kedge.no_calls()
+
+
+def kill(kedge, role):
+    pid = kedge.role(role)
+    os.kill(pid, signal.SIGKILL)
+    assert until(lambda: kedge.role(role) not in (None, pid), 5)
+    kedge.ready()
+
+
+def flows(kedge, a, b):
+    """Media flows both ways and both phones can decrypt it. baresip records nothing more once it was on hold."""
+    def counts(*names):
+        return [[m[n] for n in names or ("packets_in", "packets_out")] for leg in kedge.calls()[0]["legs"] for m in leg["media"]]
+    before, bad, said = counts(), counts("srtp_bad"), [len(p.log()) for p in (a, b)]
+    assert until(lambda: all(n >= o + 25 for now, old in zip(counts(), before) for n, o in zip(now, old)), 8), (before, counts())
+    for phone, at in zip((a, b), said):
+        assert "decrypt" not in phone.log()[at:], phone.log()[at:][-2000:]
+    assert counts("srtp_bad") == bad
+
+
+def hold_and_resume(kedge, a, b):
+    for holder in (a, b):
+        holder.hold()
+        holder.resume()
+        flows(kedge, a, b)
+
+
+@pytest.mark.parametrize("here,there", (("sdes", "rtp"), ("rtp", "dtls"), ("dtls", "sdes"), ("sdes", "sdes")))
+def test_hold_and_resume(world, here, there):
+    """The same keys before and after: an index that began anew would be dropped as a replay."""
+    kedge, a, b = call(world, here, there)
+    hold_and_resume(kedge, a, b)
+    end(kedge, a, b)
+
+
+@pytest.mark.parametrize("here,there", (("sdes", "rtp"), ("rtp", "dtls"), ("sdes", "sdes")))
+def test_a_killed_signalling_process_keeps_the_keys(world, here, there):
+    kedge, a, b = call(world, here, there)
+    before = [leg["secure"] for leg in kedge.calls()[0]["legs"]]
+    kill(kedge, "signalling")
+    assert until(kedge.calls, 5)
+    flows(kedge, a, b)
+    hold_and_resume(kedge, a, b)
+    assert until(lambda: [leg["secure"] for leg in kedge.calls()[0]["legs"]] == before, 5), (before, kedge.calls())
+    assert "was offered new keys" not in kedge.ctl("explain", kedge.calls()[0]["id"])
+    end(kedge, a, b)
