@@ -214,6 +214,7 @@ int kg_media_apply(struct kg_media_client *client, const struct kg_media_change 
     request->done = done;
     request->ctx = ctx;
     send_new(client, request);
+    kg_arena_reset(client->out_arena); /* keys do not wait there for the next request */
     return 0;
 }
 

@@ -369,4 +369,5 @@ void kg_client_on_message(struct kg_media_client *client, size_t len)
         on_reply(client, message->request, message->reply);
     else if (message->body_case == KG__MESSAGE__BODY_EVENT)
         on_engine_event(client, message->event);
+    kg_arena_reset(client->in_arena);
 }

@@ -317,6 +317,7 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
             dispatch(link, message);
         if (len > 0 && (size_t)len <= sizeof link->in)
             OPENSSL_cleanse(link->in, (size_t)len); /* it may have carried keys */
+        kg_arena_reset(link->arena);
     }
 }
 

@@ -62,21 +62,23 @@ struct kg_early_hello {
 };
 
 struct kg_leg_secure {
+    /* of every packet */
     uint8_t use; /* enum kg_secure_use */
     bool sealed, feedback;
     bool rekey_untold;
     uint8_t setup; /* enum kg_dtls_setup, ours */
     uint8_t fingerprint_count;
-    uint32_t association; /* number */
+    struct kg_srtp *sdes;      /* RTP and RTCP; NULL: never */
+    struct kg_srtp *keyed[2];  /* by component - 1: with the keys of DTLS */
+    struct kg_lost_keys *lost; /* NULL: none */
+    uint64_t unsent;
+    /* of descriptions and handshakes */
+    uint32_t association;         /* number */
+    struct kg_addr sdp;           /* where SDP was when it last had keys of SDES */
+    struct kg_early_hello *early; /* in their order; NULL: none */
     struct kg_fingerprint fingerprint[KG_FINGERPRINTS_MAX], ours;
     struct kg_dtls_identity *identity;     /* NULL: the engine has none that fits `ours` */
-    struct kg_srtp *sdes;                  /* RTP and RTCP; NULL: never */
-    struct kg_addr sdp;                    /* where SDP was when it last had keys of SDES */
-    struct kg_srtp *keyed[2];              /* by component - 1: with the keys of DTLS */
     struct kg_association by_component[2]; /* - 1 */
-    struct kg_lost_keys *lost;             /* NULL: none */
-    struct kg_early_hello *early;          /* in their order; NULL: none */
-    uint64_t unsent;
 };
 
 /* What signalling said beside the descriptions. */
