@@ -589,6 +589,8 @@ void kg_talk_learn_shape(struct kg_leg *leg);
 void kg_talk_learn_offer(const struct kg_leg *leg);
 /* Other keys of kedge's toward it, from its next text on. */
 void kg_talk_new_keys(struct kg_leg *leg);
+/* These m-lines (bits) were rejected: used again, each has another transport and another association. */
+void kg_talk_end_associations(struct kg_leg *leg, uint8_t lines);
 /* kedge's keys in the text for leg's peer. False: what the other side wrote stays. Forget them afterwards. */
 #define KG_TLS_ID     41
 #define KG_OUR_CRYPTO 5

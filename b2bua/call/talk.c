@@ -131,8 +131,11 @@ bool kg_talk_take_agreed(struct kg_leg *leg)
 
 void kg_talk_commit(struct kg_call *call)
 {
+    struct kg_leg *a = &call->leg[KG_SIDE_A], *b = &call->leg[KG_SIDE_B];
+    uint8_t before = a->agreed.enabled & b->agreed.enabled, now = a->lines.enabled & b->lines.enabled;
     for (int side = 0; side < 2; side++) {
         struct kg_leg *leg = &call->leg[side];
+        kg_talk_end_associations(leg, before & (uint8_t)~now);
         if (leg->sdp_pending) {
             free(leg->sdp_agreed);
             leg->sdp_agreed = leg->sdp_pending;

@@ -213,6 +213,13 @@ static uint32_t association(struct kg_leg *leg, uint8_t line, const struct kg_sd
     return leg->associations;
 }
 
+void kg_talk_end_associations(struct kg_leg *leg, uint8_t lines)
+{
+    for (uint8_t i = 0; i < KG_MEDIA_STREAMS_MAX; i++)
+        if (lines >> i & 1 && leg->dtls[i] != 0)
+            leg->dtls[i] = ~leg->dtls[i] ? ~leg->dtls[i] : 1; /* another one than it can be again */
+}
+
 static void fill_sdes(struct kg_leg *leg, uint8_t line, const struct kg_sdp_secure *said,
                       struct kg_media_secure *out)
 {
