@@ -561,6 +561,16 @@ bool kg_talk_is_absorbed(const struct kg_leg *leg);
  * kedge's own offer with them, made of what the other side agreed to. For KG_EV_RENEW. */
 void kg_talk_renew(struct kg_leg *leg);
 
+/* ---- talk_bundle.c: lines that share a transport (RFC 9143) ---- */
+/* What the leg's own description says of it, and kedge takes part in. offers: it is an offer of its peer's.
+ */
+void kg_talk_bundle(struct kg_leg *leg, const struct kg_sdp *sdp, bool offers, struct kg_media_side *side);
+/* leg's answer rejects a line that may have carried others on the other side. */
+bool kg_talk_unbundles(const struct kg_leg *leg);
+/* For the text of `sdp` that leg's peer is sent. */
+void kg_talk_plan_bundle(struct kg_leg *leg, const struct kg_sdp *sdp, const struct kg_sdp_reader *reader,
+                         struct kg_sdp_local *local, size_t count);
+
 /* ---- talk_secure.c: what keys add to that ---- */
 /* What `sdp` of the leg says of keys, into leg->lines. */
 void kg_talk_note_keys(struct kg_leg *leg, const struct kg_sdp *sdp, uint8_t count);
@@ -570,6 +580,8 @@ int kg_talk_check_keys(struct kg_leg *leg, const struct kg_sdp *sdp, bool answer
 /* Decides for m-line i of both sides, as kg_talk_decide: fills lines.secure, shape and the rest. True if the
  * engine knows other things of the other side than it should. */
 bool kg_talk_decide_keys(struct kg_leg *leg, uint8_t i, enum kg_apply purpose);
+/* Of a browser's first offer: its keys will end at kedge, since whom it calls is no browser. */
+bool kg_talk_will_end(const struct kg_leg *leg);
 /* The m-line does not pass as it came, or is not to. */
 bool kg_talk_is_terminated(const struct kg_call *call, uint8_t i);
 /* B: in which shapes the contact in front is offered media; shape and told are of the one that is its turn.

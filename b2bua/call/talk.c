@@ -169,6 +169,8 @@ static int describe(struct kg_leg *leg, const struct kg_sdp *sdp, struct kg_medi
     out->trusted = leg->pbx;
     out->first_packets = !leg->pbx && leg->call->calls->server->config.media.first_packets;
     bool is_answer = offerer(leg->call) != leg->side;
+    kg_talk_note_keys(leg, sdp, out->stream_count);
+    kg_talk_bundle(leg, sdp, !is_answer, out);
     lines->enabled = lines->mux = lines->ice = lines->mismatch = lines->flows = 0;
     for (uint8_t i = 0; i < out->stream_count; i++) {
         struct kg_media_stream *stream = &out->stream[i];
@@ -181,7 +183,6 @@ static int describe(struct kg_leg *leg, const struct kg_sdp *sdp, struct kg_medi
         lines->mismatch |= kg_sdp_ice_is_mismatch(sdp, i) ? bit : 0;
         lines->flows |= stream->direction == KG_SENDRECV ? bit : 0;
     }
-    kg_talk_note_keys(leg, sdp, out->stream_count);
     return 0;
 }
 
@@ -369,7 +370,7 @@ void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action)
         struct kg_media_change change = {.answered = call->fsm.state != KG_CALL_CALLING &&
                                                      action->purpose != KG_APPLY_OFFER &&
                                                      action->purpose != KG_APPLY_PROGRESS};
-        bool changed = kg_talk_decide(leg, action->purpose);
+        bool changed = kg_talk_decide(leg, action->purpose) || kg_talk_unbundles(leg);
         kg_path_note_side(leg, leg->sdp, &side[leg->side]);
         if (kg_sdp_offers_tcp(leg->sdp))
             kg_record_note(call->record, KG_NOTE_TCP, leg->side, NULL);
@@ -614,6 +615,7 @@ char *kg_talk_text(struct kg_leg *leg, size_t *len)
             line->ours = &keys[i].sdp;
         }
     }
+    kg_talk_plan_bundle(leg, said, &reader, local, call->stream_count);
     if (is_offer)
         leg->mux_offered = mux;
     text = kg_sdp_rewrite_within(said, local, call->stream_count, &reader, &leg->origin,

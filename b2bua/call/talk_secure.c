@@ -499,6 +499,12 @@ bool kg_talk_decide_keys(struct kg_leg *leg, uint8_t i, enum kg_apply purpose)
     return changed;
 }
 
+bool kg_talk_will_end(const struct kg_leg *leg)
+{
+    bool ours;
+    return wanted(&leg->call->leg[kg_other_side(leg->side)], &ours) != KG_SHAPE_WEB || ours;
+}
+
 bool kg_talk_is_terminated(const struct kg_call *call, uint8_t i)
 {
     const struct kg_leg *a = &call->leg[KG_SIDE_A], *b = &call->leg[KG_SIDE_B];
