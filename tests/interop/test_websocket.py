@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import time
 
@@ -423,6 +424,37 @@ def test_a_message_byte_by_byte_ends_at_the_deadline(lab, world, data):
         web.closed()
         took += time.monotonic() - start
     assert MESSAGE * 0.8 < took < MESSAGE + 4, took
+    assert answered(neighbour)
+
+
+def test_resets_leave_nothing_behind(lab, world):
+    """RST in the middle of a TLS handshake, of a request, of a page, of a frame, of a message: no descriptor stays open."""
+    def open_files():
+        return len(os.listdir(f"/proc/{world.role('signalling')}/fd"))
+
+    def reset(stream):
+        raw = socket.socket(fileno=stream.detach())
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raw.close()
+
+    at = (world.host.addr, WSS)
+    neighbour = browser(lab, world)
+    assert answered(neighbour)
+    before = open_files()
+    for _ in range(5):
+        reset(stream := connect(at, False, on(lab, "browser")))
+        stream = connect(at, False, on(lab, "browser"))
+        stream.sendall(b"\x16\x03\x01\x02\x00\x01")
+        reset(stream)
+        for data in (b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET /app.js HTTP/1.1\r\nHost: x\r\n\r\n" * 50):
+            stream = connect(at, True, on(lab, "browser"))
+            stream.sendall(data)
+            reset(stream)
+        for data in (frame(TEXT, options().encode())[:60], frame(TEXT, options().encode()) + b"\x81", frame(CLOSE, b"\x03\xe8")):
+            web = browser(lab, world)
+            web.stream.sendall(data)
+            reset(web.stream)
+    assert until(lambda: open_files() <= before, 5), f"{open_files()} instead of {before}"
     assert answered(neighbour)
 
 
