@@ -544,6 +544,11 @@ enum kg_dtls_state kg_dtls_state(const struct kg_dtls *dtls)
     return dtls->state;
 }
 
+bool kg_dtls_is_stranger(const struct kg_dtls *dtls)
+{
+    return dtls->state == KG_DTLS_FAILED && dtls->reason == wrong_certificate;
+}
+
 const char *kg_dtls_reason(const struct kg_dtls *dtls)
 {
     return dtls->reason;

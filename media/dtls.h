@@ -62,6 +62,8 @@ int64_t kg_dtls_next_ms(const struct kg_dtls *dtls);
 
 enum kg_dtls_state kg_dtls_state(const struct kg_dtls *dtls);
 const char *kg_dtls_reason(const struct kg_dtls *dtls); /* FAILED: a constant sentence; NULL otherwise */
+/* FAILED since the peer has another certificate than was expected: no accident, and no forged message. */
+bool kg_dtls_is_stranger(const struct kg_dtls *dtls);
 /* ESTABLISHED: RFC 5764 4.2, for kg_srtp_set_send and kg_srtp_set_receive. False otherwise: both empty. */
 bool kg_dtls_keys(const struct kg_dtls *dtls, struct kg_srtp_keys *send, struct kg_srtp_keys *receive);
 

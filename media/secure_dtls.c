@@ -46,6 +46,7 @@ static void start(struct kg_flow *flow, const struct kg_limits *limits, int64_t 
 {
     struct kg_association *a = kg_association_of(flow);
     struct kg_dtls *dtls = make(flow, true, limits);
+    a->retry_ms = now_ms + KG_DTLS_RETRY_MS;
     if (dtls == NULL)
         return;
     use(a, dtls, true);
@@ -279,18 +280,20 @@ static void install(struct kg_flow *flow, const struct kg_limits *limits, int64_
         kg_relay_moved(flow, now_ms);
 }
 
-/* The wrong one where only the phone itself can be? Otherwise the phone may still come. */
+/* The wrong certificate where only the phone itself can be? Otherwise the phone may still come, or come
+ * again: a forged message in the middle of a handshake breaks it, and its sender's address says nothing of
+ * him. */
 static void fail(struct kg_flow *flow, int64_t now_ms)
 {
     struct kg_association *a = kg_association_of(flow);
     const char *reason = kg_dtls_reason(a->dtls);
-    bool sure =
-        a->active || flow->ice || a->tries >= KG_DTLS_TRIES || rank_of(flow, &a->peer) >= KG_PROOF_SDP;
-    if (!flow->ice && !a->active)
+    bool stranger = kg_dtls_is_stranger(a->dtls);
+    bool sure = stranger && (a->active || flow->ice || rank_of(flow, &a->peer) >= KG_PROOF_SDP);
+    if (stranger && !flow->ice && !a->active)
         refuse(a);
     use(a, NULL, false);
     a->retry_ms = now_ms + KG_DTLS_RETRY_MS;
-    if (sure) {
+    if (sure || a->tries >= KG_DTLS_TRIES) {
         tell(flow, false, reason);
     } else if (a->failed_ms == 0) {
         a->failed_ms = now_ms;

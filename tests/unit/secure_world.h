@@ -291,6 +291,20 @@ static inline void sworld_apply(struct sworld *w, unsigned side)
     sworld_tell(w, side, &secure, false);
 }
 
+/* ---- what it knows ---- */
+
+static inline void assert_nothing_learnt(struct sworld *w, unsigned side)
+{
+    const struct kg_leg *leg = leg_of(w, side);
+    assert_int_equal(leg->rtp.latch.proof, KG_PROOF_NONE);
+    assert_int_equal(leg->rtp.latch.state, KG_LATCH_OPEN);
+    assert_false(kg_addr_is_set(&leg->rtp.latch.doubt));
+    assert_int_equal(leg->packets_in, 0);
+    assert_false(leg->quality.begun);
+    assert_int_equal(leg->last_packet_ms, 0);
+    assert_int_equal(leg->rtt_us, -1);
+}
+
 /* ---- construction ---- */
 
 static inline void phone_keys(struct sworld *w, unsigned side, uint8_t seed)
