@@ -292,6 +292,27 @@ void kg_branch_heard(struct kg_leg *leg)
     fork->deadline_ms[fork->front] = INT64_MAX;
 }
 
+static void remember(struct kg_fork *fork, int status, const char *why, nta_outgoing_t *orq)
+{
+    if (!kg_fork_is_better(status, fork->best))
+        return;
+    fork->best = status;
+    fork->why = why;
+    msg_destroy(fork->said);
+    fork->said = orq ? nta_outgoing_getresponse(orq) : NULL;
+}
+
+/* Its refusal counts should it say nothing more, and it is waited for no longer than at first. */
+void kg_branch_asked_again(struct kg_leg *leg, int status, nta_outgoing_t *orq)
+{
+    struct kg_fork *fork = leg->fork;
+    if (!fork)
+        return;
+    fork->state[fork->front] = KG_BRANCH_UNHEARD;
+    fork->deadline_ms[fork->front] = kg_mono_ms() + KG_CALL_UNHEARD_MS;
+    remember(fork, status, NULL, orq);
+}
+
 static void reject(struct kg_leg *leg, int status, const char *why)
 {
     uint16_t chance;
@@ -315,16 +336,6 @@ static void reject_all(struct kg_leg *leg)
     call->cause = outer;
     kg_call_unhold(call);
     msg_destroy(said);
-}
-
-static void remember(struct kg_fork *fork, int status, const char *why, nta_outgoing_t *orq)
-{
-    if (!kg_fork_is_better(status, fork->best))
-        return;
-    fork->best = status;
-    fork->why = why;
-    msg_destroy(fork->said);
-    fork->said = orq ? nta_outgoing_getresponse(orq) : NULL;
 }
 
 /* What the one in front said in a 18x is no answer to the INVITEs of others. */

@@ -322,6 +322,8 @@ void kg_branch_cancel(nta_outgoing_t *invite); /* one that nobody wants any more
  * gone or, by_phone, it said BYE. KG_EV_REJECT with the best response follows when none is left. The last
  * returns false where there is no fork, and leaves it to the caller. */
 void kg_branch_heard(struct kg_leg *leg);
+/* It refused (orq: likewise), but is sent another INVITE at once. */
+void kg_branch_asked_again(struct kg_leg *leg, int status, nta_outgoing_t *orq);
 void kg_branch_fail(struct kg_leg *leg, int status, const char *why, nta_outgoing_t *orq);
 bool kg_branch_leave(struct kg_leg *leg, bool by_phone, const char *why);
 /* The one in front has answered: it alone is the leg from now on, the others are cancelled. */

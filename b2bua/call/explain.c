@@ -166,7 +166,7 @@ static void explain_silence(const struct kg_record *record, enum kg_side talker,
     else if (from->packets_in == 0 && from->srtp_bad > 0)
         kg_say(list,
                "%s does not hear %s: %" PRIu64 " packets came from %s that do not fit its keys: they were "
-                                               "encrypted with others, or changed on the way.",
+               "encrypted with others, or changed on the way.",
                l, t, from->srtp_bad, t);
     else if (from->packets_in == 0)
         kg_say(

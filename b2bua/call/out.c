@@ -289,6 +289,7 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
             offer_anew(leg, orq);
         } else if (wanted && is_first(leg, orq) && kg_talk_next_shape(leg, status, NULL)) {
             forget_answers(leg);
+            kg_branch_asked_again(leg, status, orq);
             offer_anew(leg, orq);
         } else {
             leave(leg);
