@@ -601,6 +601,9 @@ bool kg_talk_is_empty(const struct kg_leg *leg);
 void kg_talk_learn_shape(struct kg_leg *leg);
 /* The caller's offer shows what it takes. */
 void kg_talk_learn_offer(const struct kg_leg *leg);
+/* The peer of `from`, in another call, is to take this leg's place: it is offered what it understands, with
+ * new keys. */
+void kg_talk_seat(struct kg_leg *seat, const struct kg_leg *from);
 /* Other keys of kedge's toward it, from its next text on. */
 void kg_talk_new_keys(struct kg_leg *leg);
 /* These m-lines (bits) were rejected: used again, each has another transport and another association. */

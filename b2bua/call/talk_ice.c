@@ -267,6 +267,24 @@ void kg_talk_renew(struct kg_leg *leg)
     tell_engine(leg);
 }
 
+void kg_talk_seat(struct kg_leg *seat, const struct kg_leg *from)
+{
+    const struct kg_leg *other = &seat->call->leg[kg_other_side(seat->side)];
+    bool web = false;
+    kg_talk_new_keys(seat);
+    seat->asks = (struct kg_leg_asks){0};
+    for (int i = 0; i < KG_MEDIA_STREAMS_MAX; i++) {
+        bool plain = from->lines.said[i] == KG_SHAPE_PLAIN && other->lines.said[i] == KG_SHAPE_PLAIN;
+        seat->shape[i] = plain ? (uint8_t)KG_SHAPE_AS_IT_CAME : from->lines.said[i];
+        seat->told[i] = seat->shape[i] == KG_SHAPE_WEB ? KG_SDP_ICE_OURS : KG_SDP_ICE_NONE;
+        web |= seat->shape[i] == KG_SHAPE_WEB;
+    }
+    if (!web)
+        return;
+    kg_talk_credentials(seat, true, true);
+    tell_engine(seat);
+}
+
 void kg_talk_next_contact(struct kg_leg *leg)
 {
     if (!leg->ice.ufrag[0])

@@ -65,14 +65,40 @@ static void notify(struct kg_transfer *transfer, int status, bool final)
 
 /* ---- the call to the target ---- */
 
+/* The same as one would say who does plain RTP: keys are between a phone and one other. malloc'd; NULL: out
+ * of memory. */
+static char *without_keys(const char *agreed)
+{
+    char error[160];
+    struct kg_media_side side;
+    struct kg_sdp_local local[KG_MEDIA_STREAMS_MAX];
+    struct kg_sdp_origin origin = {.id = 1, .version = 1};
+    const struct kg_sdp_reader reader = {.kind = KG_SDP_LEGACY};
+    size_t len;
+    struct kg_sdp *sdp = kg_sdp_parse(agreed, strlen(agreed), error, sizeof error);
+    char *text = NULL;
+    memset(&side, 0, sizeof side);
+    memset(local, 0, sizeof local);
+    if (sdp && kg_sdp_describe(sdp, &side) == 0) {
+        for (uint8_t i = 0; i < side.stream_count; i++) {
+            local[i].rtp = side.stream[i].rtp; /* ours come later */
+            local[i].rtcp = side.stream[i].rtcp;
+            local[i].keys = KG_SDP_KEYS_OURS;
+        }
+        text = kg_sdp_rewrite_within(sdp, local, KG_MEDIA_STREAMS_MAX, &reader, &origin, 0, NULL, &len);
+    }
+    kg_sdp_free(sdp);
+    return text;
+}
+
 /* What the side that is sent on said last, for the target: without ICE and direction, which were about the
- * session that ends. NULL: it cannot be said to anybody else, since its keys are in it. */
+ * session that ends. NULL: nothing can be made of it. */
 static char *take_over_sdp(su_home_t *home, const char *agreed)
 {
     static const char *const left_out[] = {"a=candidate:",         "a=ice-",     "a=end-of-candidates",
                                            "a=remote-candidates:", "a=sendrecv", "a=sendonly",
                                            "a=recvonly",           "a=inactive"};
-    if (!agreed || strstr(agreed, "a=crypto:") || strstr(agreed, "a=fingerprint:"))
+    if (!agreed)
         return NULL;
     char *out = su_strdup(home, ""), *line = su_strdup(home, agreed), *save = NULL;
     for (line = line ? strtok_r(line, "\r\n", &save) : NULL; line && out;
@@ -171,7 +197,9 @@ static struct kg_call *place(struct kg_leg *leg, su_home_t *home, struct order *
     char call_id[KG_CALL_ID_HEX + 1];
     kg_calls_random_hex(old->calls, call_id, KG_CALL_ID_HEX);
     order->by = su_sprintf(home, "<sip:%s@%s>", user, old->calls->server->config.sip.domain);
-    order->sdp = take_over_sdp(home, sent_on->sdp_agreed);
+    char *plain = sent_on->sdp_agreed ? without_keys(sent_on->sdp_agreed) : NULL;
+    order->sdp = take_over_sdp(home, plain);
+    free(plain);
     msg_t *msg = order->sdp ? write_invite(home, order, order->by, call_id) : NULL;
     if (!msg) {
         *status = order->sdp ? 400 : 405;
@@ -319,7 +347,7 @@ static int join(struct kg_leg *leg, struct kg_leg *consulted, nta_incoming_t *ir
             other->record->leg[consulted->side].user, other->record->id);
     free(consulted->sdp_agreed);
     consulted->sdp_agreed = copy;
-    memset(seat->told, KG_SDP_ICE_NONE, sizeof seat->told);
+    kg_talk_seat(seat, sent_on);
     old->holds++;
     other->holds++;
     say_accepted(leg, irq, told.silent);
@@ -391,6 +419,7 @@ void kg_transfer_answered(struct kg_call *made)
     }
     old->holds++;
     made->holds++;
+    kg_talk_seat(to, from);
     exchange(from, to);
     made->joining = 1 + KG_SIDE_A;
     notify(transfer, 200, true);

@@ -98,3 +98,32 @@ def test_each_pair(ends, kedge, offered, taken):
     assert len(take(b, taken)) == 1
     assert placed().status == 200
     hang_up(a, b, kedge)
+
+
+REFUSES = "Allow: INVITE, ACK, CANCEL, BYE"
+
+
+@pytest.mark.parametrize("bob_does,carol_does", (("sdes", "plain"), ("plain", "sdes"), ("sdes", "sdes"), ("dtls", "sdes"), ("web", "plain")))
+def test_transfer_by_kedge(stage, lab, hosts, bob_does, carol_does):
+    """bob takes no REFER: kedge gives him a session with carol, with keys that nobody had before."""
+    users = ("alice", "bob", "carol")
+    kedge = stage.kedge(hosts[0], accounts={u: "pw-" + u for u in users})
+    da, db, dc = dialogs(stage, registered(stage, kedge, [*hosts[1:], hosts[1]], users))
+    placed = background(db.call, "alice", body=keys.body(db.rtp, bob_does), headers=[REFUSES])
+    take(da, "plain")
+    before = placed()
+    assert before.status == 200
+    assert da.request("REFER", ["Refer-To: <sip:carol@kedge.test>"]).status == 202
+    da.agent.reply(da.agent.expect("NOTIFY"), 200)
+    rung = background(take, dc, carol_does)
+    again = db.agent.expect("INVITE")
+    assert keys.shape(again.body) == bob_does, again.body
+    if bob_does == "sdes":
+        assert keys.cryptos(again.body)[0][2] not in before.body
+    db.answer(again, body=answer(db, again.body))
+    assert keys.shape(rung()[-1]) == carol_does
+    da.agent.reply(da.agent.expect("NOTIFY"), 200)
+    da.agent.reply(da.agent.expect("BYE"), 200)
+    assert until(lambda: len(kedge.calls()) == 1, 3)
+    said = {"plain": "none", "sdes": "sdes", "dtls": "dtls", "web": "dtls"}
+    assert [leg["secure"].split()[0] for leg in kedge.calls()[0]["legs"]] == [said[bob_does], said[carol_does]]
