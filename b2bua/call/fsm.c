@@ -405,7 +405,8 @@ static void on_answer(struct kg_fsm *fsm, const struct kg_fsm_event *ev, int64_t
             return;
         }
         if (!ev->sdp) {
-            kg_fsm_finish(fsm, out, now_ms, 502, 0, "the callee answered without SDP");
+            kg_fsm_finish(fsm, out, now_ms, ev->why ? 488 : 502, 0,
+                          ev->why ? ev->why : "the callee answered without SDP");
             return;
         }
         fsm->state = KG_CALL_ANSWERING;

@@ -216,9 +216,11 @@ struct kg_fsm_event {
     bool same;       /* the offer is the one that holds, word by word */
     bool absorb;     /* the offer concerns nothing but that leg's ICE and transport: kedge answers it alone */
     unsigned seq;
-    bool reliable;   /* PROVISIONAL */
-    bool passes;     /* UPDATE: the other side could take it before the answer */
-    const char *why; /* a constant sentence, or NULL: nothing better to say than what always holds */
+    bool reliable; /* PROVISIONAL */
+    bool passes;   /* UPDATE: the other side could take it before the answer */
+    /* A sentence that lives as long as the call's record, or NULL: nothing better to say than what always
+     * holds. ANSWER without sdp: why the description that it had cannot be used. */
+    const char *why;
 };
 
 enum kg_fsm_action_type {

@@ -70,8 +70,32 @@ static void on_answered(struct kg_leg *leg, const sip_t *sip)
     }
 }
 
-/* Takes the SDP of a 1xx or 2xx. True if there is a description now. */
-static bool take_sdp(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
+/* What the call may end with; the first one is kept. */
+static const char *keep(struct kg_record *record, const char *sentence)
+{
+    return record->said_why ? record->said_why : kg_record_keep(record, sentence);
+}
+
+/* Why nothing came of an INVITE that was offered media in every shape there is: which codecs it was asked
+ * for, since kedge does not change one into another. NULL: it is not known. */
+static const char *why_refused(struct kg_leg *leg, int status)
+{
+    char codecs[100], text[200];
+    struct kg_sdp *made;
+    if (status != 488 || !kg_talk_is_terminated(leg->call, 0))
+        return NULL;
+    const struct kg_sdp *said = kg_talk_said(&leg->call->leg[kg_other_side(leg->side)], &made);
+    if (!said)
+        return NULL;
+    kg_sdp_codec_names(said, codecs, sizeof codecs);
+    kg_sdp_free(made);
+    snprintf(text, sizeof text,
+             "the callee refuses every way of media that it was offered, with the codecs %s", codecs);
+    return keep(leg->call->record, text);
+}
+
+/* Takes the SDP of a 1xx or 2xx. True if there is a description now. *why: why one that is there is none. */
+static bool take_sdp(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip, const char **why)
 {
     struct kg_call *call = leg->call;
     bool initial = call->fsm.leg[leg->side] != KG_LEG_UP, final = sip->sip_status->st_status >= 200;
@@ -82,8 +106,10 @@ static bool take_sdp(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
     }
     enum kg_sdp_found found = kg_talk_take(leg, sip, error, sizeof error);
     if (found == KG_SDP_BAD)
-        kg_warn("call", "call %s: the SDP of %s's answer cannot be understood: %s", call->record->id,
+        kg_warn("call", "call %s: the SDP of %s's answer cannot be used: %s", call->record->id,
                 call->record->leg[leg->side].user, error);
+    if (found == KG_SDP_BAD && final)
+        *why = keep(call->record, error);
     if (initial && !final)
         kg_early_remember(leg, orq, found == KG_SDP_OK);
     if (found != KG_SDP_NONE || !final)
@@ -255,12 +281,13 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
     bool wanted = call->fsm.leg[leg->side] != KG_LEG_CANCELLING && call->fsm.state != KG_CALL_ENDING &&
                   call->fsm.re != KG_RE_WITHDRAWN;
     bool sdp = false;
+    const char *why = NULL;
     if (sip && status > 100 && status < 200 && !kg_reliable_take(leg, orq, sip)) {
         status = 100; /* as if it said nothing */
     }
     if (sip && status > 100 && status < 300) {
         kg_leg_learn(leg, sip);
-        sdp = wanted && take_sdp(leg, orq, sip);
+        sdp = wanted && take_sdp(leg, orq, sip, &why);
     }
     if (status < 200) {
         kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_PROVISIONAL,
@@ -278,7 +305,9 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
         on_answered(leg, sip);
         kg_session_heard(leg, sip);
         kg_early_forget(leg);
-        kg_leg_tell(leg, KG_EV_ANSWER, status, sdp);
+        kg_call_event(call,
+                      &(struct kg_fsm_event){
+                          .type = KG_EV_ANSWER, .side = leg->side, .status = status, .sdp = sdp, .why = why});
     } else {
         leg->invite = NULL;
         leg->asked = leg->fork && leg->asked; /* so are the others */
@@ -293,7 +322,7 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
             offer_anew(leg, orq);
         } else {
             leave(leg);
-            kg_branch_fail(leg, status, NULL, orq);
+            kg_branch_fail(leg, status, why_refused(leg, status), orq);
         }
     }
     kg_branch_settle(leg);

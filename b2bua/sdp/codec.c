@@ -134,6 +134,14 @@ static size_t put_names(const struct list *list, char *out, size_t size)
     return n;
 }
 
+size_t kg_sdp_codec_names(const struct kg_sdp *sdp, char *out, size_t size)
+{
+    struct list list;
+    collect(sdp, "audio", &list);
+    put_names(&list, out, size);
+    return strlen(out);
+}
+
 bool kg_sdp_have_common_codec(const struct kg_sdp *first, const char *a, const struct kg_sdp *second,
                               const char *b, char *error, size_t size)
 {

@@ -45,6 +45,8 @@ bool kg_sdp_is_web(const struct kg_sdp *sdp);
  * browser"): "no common audio codec: the browser has opus, PCMU; the phone has G729". */
 bool kg_sdp_have_common_codec(const struct kg_sdp *first, const char *a, const struct kg_sdp *second,
                               const char *b, char *error, size_t size);
+/* "opus, G722, PCMU": the audio codecs of a description, for people. Returns the length. */
+size_t kg_sdp_codec_names(const struct kg_sdp *sdp, char *out, size_t size);
 
 /* A candidate that is not in kg_ice_description because nobody can use it. */
 struct kg_sdp_unused {
