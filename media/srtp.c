@@ -44,6 +44,12 @@ struct hearing {
     uint8_t searched; /* which roll-over counter was tried last: see search() */
 };
 
+/* Keys that something was, or could have been, sent with. */
+struct used {
+    uint8_t digest[32];
+    bool over; /* indexes have begun anew since: these keys must never come back */
+};
+
 struct kg_srtp {
     struct kg_srtp_session sending;
     struct sent *sent;
@@ -51,7 +57,8 @@ struct kg_srtp {
     bool can_send, can_receive;
     bool anew;       /* the next other keys are used from index 0 */
     bool index_lost; /* of what was sent: never again with this context */
-    uint8_t used[USED][32], used_next;
+    struct used used[USED];
+    uint8_t used_next;
     struct hearing now, before;
     int64_t before_until; /* milliseconds: when keys before end */
     struct kg_srtp_counts counts;
@@ -130,10 +137,14 @@ bool kg_srtp_sends_with(const struct kg_srtp *srtp, const struct kg_srtp_keys *k
     return srtp->sending.srtp && kg_srtp_session_has(&srtp->sending, keys);
 }
 
-static bool used_before(const struct kg_srtp *srtp, const struct kg_srtp_session *session)
+/* Would they be used twice from some index on? */
+static bool used_up(const struct kg_srtp *srtp, const struct kg_srtp_keys *keys)
 {
+    uint8_t digest[sizeof srtp->used[0].digest];
+    if (!kg_srtp_session_digest(keys, digest))
+        return false;
     for (size_t i = 0; i < USED; i++)
-        if (memcmp(srtp->used[i], session->digest, sizeof session->digest) == 0)
+        if ((srtp->anew || srtp->used[i].over) && memcmp(srtp->used[i].digest, digest, sizeof digest) == 0)
             return true;
     return false;
 }
@@ -142,16 +153,14 @@ static int send_anew(struct kg_srtp *srtp, const struct kg_srtp_keys *keys)
 {
     struct kg_srtp_session other = {0};
     int error = kg_srtp_session_open(&other, keys, ssrc_any_outbound);
-    if (error == 0 && used_before(srtp, &other))
-        error = EINVAL;
-    if (error) {
-        kg_srtp_session_close(&other);
+    if (error)
         return error;
-    }
     kg_srtp_session_close(&srtp->sending);
     srtp->sending = other;
     srtp->sent_count = 0;
     srtp->anew = false;
+    for (size_t i = 0; i < USED; i++)
+        srtp->used[i].over = true;
     return 0;
 }
 
@@ -181,10 +190,12 @@ int kg_srtp_set_send(struct kg_srtp *srtp, const struct kg_srtp_keys *keys, int6
     if (srtp->index_lost)
         return ENOMEM;
     if (!kg_srtp_session_has(&srtp->sending, keys)) {
-        int error = srtp->anew ? send_anew(srtp, keys) : send_on(srtp, keys);
+        int error = used_up(srtp, keys) ? EINVAL : srtp->anew ? send_anew(srtp, keys) : send_on(srtp, keys);
         if (error)
             return error;
-        memcpy(srtp->used[srtp->used_next], srtp->sending.digest, sizeof srtp->sending.digest);
+        struct used *used = &srtp->used[srtp->used_next];
+        *used = (struct used){0};
+        memcpy(used->digest, srtp->sending.digest, sizeof used->digest);
         srtp->used_next = (uint8_t)((srtp->used_next + 1) % USED);
     }
     srtp->can_send = true;

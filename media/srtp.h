@@ -46,8 +46,9 @@ void kg_srtp_free(struct kg_srtp *srtp); /* keys are overwritten; NULL is fine *
 int kg_srtp_set_send(struct kg_srtp *srtp, const struct kg_srtp_keys *keys, int64_t now_ms);
 int kg_srtp_set_receive(struct kg_srtp *srtp, const struct kg_srtp_keys *keys, int64_t now_ms);
 /* The next other keys to send with are used from index 0 on: where the peer begins a new crypto context,
- * because an address or port changed (RFC 4568 7.1.4), or a new DTLS association. kg_srtp_set_send() then
- * refuses (EINVAL) keys that were used before. Received indexes need no such call. */
+ * because an address or port changed (RFC 4568 7.1.4), or a new DTLS association. kg_srtp_set_send() refuses
+ * keys that would be used twice, then and later: those from before (EINVAL; what served goes on). Received
+ * indexes need no such call. */
 void kg_srtp_begin_anew(struct kg_srtp *srtp);
 /* Nothing is received any more with the keys that were set: another engine used them before, and took its
  * replay window with it. */

@@ -117,7 +117,7 @@ static void exor(uint8_t *data, const uint8_t *stream, size_t len)
 /* Once for each IV: what is left of the last block's keystream is not kept. */
 static srtp_err_status_t counter_mode_crypt(void *state, uint8_t *data, unsigned int *len)
 {
-    uint8_t stream[16 * BLOCK];
+    uint8_t stream[16 * BLOCK] = {0};
     for (size_t done = 0; done < *len;) {
         size_t step = *len - done < sizeof stream ? *len - done : sizeof stream;
         if (!keystream(state, stream, (step + BLOCK - 1) / BLOCK))

@@ -104,10 +104,15 @@ void kg_srtp_session_close(struct kg_srtp_session *session)
     OPENSSL_cleanse(session, sizeof *session);
 }
 
+bool kg_srtp_session_digest(const struct kg_srtp_keys *keys, uint8_t digest[32])
+{
+    return valid(keys) && digest_of(keys, digest) == 0;
+}
+
 bool kg_srtp_session_has(const struct kg_srtp_session *session, const struct kg_srtp_keys *keys)
 {
     uint8_t digest[32];
-    return session->srtp && valid(keys) && digest_of(keys, digest) == 0 &&
+    return session->srtp && kg_srtp_session_digest(keys, digest) &&
            CRYPTO_memcmp(digest, session->digest, sizeof digest) == 0;
 }
 

@@ -23,6 +23,8 @@ struct kg_srtp_session {
 int kg_srtp_session_open(struct kg_srtp_session *session, const struct kg_srtp_keys *keys,
                          srtp_ssrc_type_t direction);
 void kg_srtp_session_close(struct kg_srtp_session *session);
+/* What keys are told apart by. False: they are not valid. */
+bool kg_srtp_session_digest(const struct kg_srtp_keys *keys, uint8_t digest[32]);
 bool kg_srtp_session_has(const struct kg_srtp_session *session, const struct kg_srtp_keys *keys);
 
 /* As libsrtp2's calls; *len is changed and data is only if all is well. */

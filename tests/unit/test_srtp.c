@@ -404,6 +404,14 @@ static void test_begin_anew(void **state)
     kg_srtp_begin_anew(pair.sender);
     assert_int_equal(kg_srtp_set_send(pair.sender, &first, 0), EINVAL);
     assert_true(kg_srtp_can_send(pair.sender)); /* with what it had */
+    struct kg_srtp_keys third = keys_of(DEFAULT, 3);
+    assert_int_equal(kg_srtp_set_send(pair.sender, &third, 0), 0);
+    assert_int_equal(kg_srtp_set_send(pair.sender, &first, 0), EINVAL); /* not even with the index going on */
+    assert_int_equal(kg_srtp_set_send(pair.sender, &second, 0), EINVAL);
+    assert_int_equal(kg_srtp_set_send(pair.sender, &third, 0), 0);
+    struct kg_srtp_keys fourth = keys_of(DEFAULT, 4);
+    assert_int_equal(kg_srtp_set_send(pair.sender, &fourth, 0), 0);
+    assert_int_equal(kg_srtp_set_send(pair.sender, &third, 0), 0); /* one context: it may come back */
     kg_srtp_free(fresh);
     end(&pair);
 }
