@@ -73,7 +73,7 @@ int kg_bundle_describe(struct kg_relay *relay, enum kg_side side, const struct k
 
 /* ---- who sends ---- */
 
-static struct kg_leg *remember(struct kg_leg *carrier, uint32_t ssrc, struct kg_leg *leg)
+void kg_bundle_heard(struct kg_leg *carrier, uint32_t ssrc, const struct kg_leg *leg)
 {
     struct kg_bundle *bundle = carrier->stream->relay->bundle[carrier->side];
     unsigned i = 0;
@@ -85,7 +85,6 @@ static struct kg_leg *remember(struct kg_leg *carrier, uint32_t ssrc, struct kg_
         i = bundle->next++ % KG_BUNDLE_SSRC_MAX;
     bundle->heard[i].ssrc = ssrc;
     bundle->heard[i].stream = leg->stream->index;
-    return leg;
 }
 
 static struct kg_leg *by_ssrc(const struct kg_leg *carrier, uint32_t ssrc)
@@ -164,16 +163,12 @@ static struct kg_leg *by_type(const struct kg_leg *carrier, uint8_t payload_type
     return found;
 }
 
-struct kg_leg *kg_bundle_rtp(struct kg_leg *carrier, const uint8_t *data, const struct kg_rtp *rtp)
+struct kg_leg *kg_bundle_rtp(const struct kg_leg *carrier, const uint8_t *data, const struct kg_rtp *rtp)
 {
     struct kg_leg *leg = named(carrier, data, rtp);
-    if (leg)
-        return remember(carrier, rtp->ssrc, leg);
-    leg = by_ssrc(carrier, rtp->ssrc);
-    if (leg)
-        return leg;
-    leg = by_type(carrier, rtp->payload_type);
-    return leg ? remember(carrier, rtp->ssrc, leg) : NULL;
+    if (leg == NULL)
+        leg = by_ssrc(carrier, rtp->ssrc);
+    return leg ? leg : by_type(carrier, rtp->payload_type);
 }
 
 /* The line on which the other side sends with that SSRC. */

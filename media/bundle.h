@@ -22,8 +22,10 @@ struct kg_bundle {
 int kg_bundle_describe(struct kg_relay *relay, enum kg_side side, const struct kg_media_side *what);
 
 /* RFC 9143 9.2: by MID (RFC 8285 header extension), else by an SSRC that was told apart before, else by a
- * payload type that one line alone has. NULL: no line's. */
-struct kg_leg *kg_bundle_rtp(struct kg_leg *carrier, const uint8_t *data, const struct kg_rtp *rtp);
+ * payload type that one line alone has. NULL: no line's. Nothing is remembered of it. */
+struct kg_leg *kg_bundle_rtp(const struct kg_leg *carrier, const uint8_t *data, const struct kg_rtp *rtp);
+/* Its source was believed: that SSRC is `leg`'s. */
+void kg_bundle_heard(struct kg_leg *carrier, uint32_t ssrc, const struct kg_leg *leg);
 /* By its sender; else by whom it speaks of, which the other side sent. The carrier, if neither is known. */
 struct kg_leg *kg_bundle_rtcp(struct kg_leg *carrier, const uint8_t *data, size_t len);
 

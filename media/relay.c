@@ -191,6 +191,8 @@ static struct kg_flow *relay_rtp(struct kg_flow *in, const struct kg_datagram *d
             kg_relay_ice_doubt(in, &rtp, d->source, now_us / 1000);
         return NULL;
     }
+    if (in->leg->carries)
+        kg_bundle_heard(in->leg, rtp.ssrc, leg);
     count_rtp(leg, &rtp, wire_len, now_us);
     return &other_leg(leg)->rtp;
 }
@@ -277,7 +279,7 @@ struct kg_flow *kg_relay_packet(struct kg_flow *in, struct kg_datagram *d, const
     *to = kg_latch_target(&out->latch, &out->rules);
     if (*to == NULL || kg_addr_family(*to) != (out->ipv6 ? AF_INET6 : AF_INET))
         return NULL;
-    if ((leg->secure || to_leg->secure) && !kg_secure_seal(leg, out, d, kind))
+    if ((leg->secure || to_leg->secure || out->leg->secure) && !kg_secure_seal(leg, out, d, kind))
         return NULL;
     return out;
 }

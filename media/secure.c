@@ -66,9 +66,11 @@ static bool is_keyed(enum kg_secure_use use)
 bool kg_secure_seal(struct kg_leg *from, struct kg_flow *out, struct kg_datagram *d, enum kg_packet_kind kind)
 {
     struct kg_leg_secure *secure = d->to->secure;
-    enum kg_secure_use use = use_of(d->to), came_as = use_of(from);
-    /* What ends here on one side only was never meant to leave in the clear, or sealed twice. */
-    if ((is_keyed(came_as) && use == KG_SECURE_PASS) || (is_keyed(use) && came_as == KG_SECURE_PASS)) {
+    enum kg_secure_use use = use_of(out->leg), came_as = use_of(from);
+    /* What ends here on one side only was never meant to leave in the clear, or sealed twice; nor do lines
+     * that share a transport differ. */
+    if ((is_keyed(came_as) && use == KG_SECURE_PASS) || (is_keyed(use) && came_as == KG_SECURE_PASS) ||
+        use != use_of(d->to)) {
         from->dropped++;
         return false;
     }
@@ -82,7 +84,7 @@ bool kg_secure_seal(struct kg_leg *from, struct kg_flow *out, struct kg_datagram
         return false;
     if (use == KG_SECURE_PLAIN)
         return true;
-    struct kg_srtp *srtp = out->leg->secure ? session_of(out) : NULL;
+    struct kg_srtp *srtp = session_of(out);
     enum kg_srtp_result result = KG_SRTP_NO_KEYS;
     if (media && srtp)
         result = rtcp ? kg_srtp_protect_rtcp(srtp, d->data, &d->len, d->room)

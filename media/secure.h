@@ -104,7 +104,8 @@ enum kg_opened {
 };
 enum kg_opened kg_secure_open(struct kg_flow *in, struct kg_datagram *datagram, enum kg_packet_kind kind,
                               const struct kg_limits *limits, int64_t now_ms);
-/* `from`: whose socket it came from; it or datagram->to has `secure`. False: it must not be sent; counted. */
+/* `from`: whose socket it came from; it, out's leg or datagram->to has `secure`. False: it must not be sent;
+ * counted. */
 bool kg_secure_seal(struct kg_leg *from, struct kg_flow *out, struct kg_datagram *datagram,
                     enum kg_packet_kind kind);
 

@@ -263,6 +263,43 @@ static void a_bundle_ends(void **state)
     world_free(w);
 }
 
+/* Signalling said of the line that shares the transport that it is in the clear, or nothing at all; or so of
+ * the line that lends it: nothing leaves toward A but what its keys seal. */
+static void lines_that_differ_in_keys_carry_nothing(void **state)
+{
+    (void)state;
+    for (unsigned n = 0; n < 4; n++) {
+        struct bundled *w = world(96);
+        struct kg_leg *odd = &w->relay->stream[n < 2 ? VIDEO : AUDIO]->leg[0];
+        assert_true(b_sends(w, VIDEO, 96));
+        uint8_t use = odd->secure->use;
+        odd->secure->use = n % 2 ? KG_SECURE_PLAIN : KG_SECURE_PASS;
+        assert_false(b_sends(w, VIDEO, 96));
+        odd->secure->use = use;
+        assert_true(b_sends(w, VIDEO, 96));
+        world_free(w);
+    }
+}
+
+/* A stranger's packets do not say whose an SSRC is. */
+static void strangers_name_no_line(void **state)
+{
+    (void)state;
+    struct bundled *w = world(96);
+    struct kg_leg *carrier = &w->relay->stream[AUDIO]->leg[0];
+    carrier->secure->use = w->relay->stream[VIDEO]->leg[0].secure->use = KG_SECURE_PLAIN;
+    struct kg_addr stranger = at("192.0.2.66:9");
+    uint8_t data[200];
+    size_t len = rtp(w, data, 96, 41, "1", 0xbede);
+    memcpy(w->bytes, data, len);
+    assert_false(give(w, &carrier->rtp, &stranger, len));
+    assert_int_equal(w->relay->bundle[0]->count, 0);
+    memcpy(w->bytes, data, len);
+    give(w, &carrier->rtp, &w->a, len);
+    assert_int_equal(w->relay->bundle[0]->count, 1);
+    world_free(w);
+}
+
 /* Extension blocks of every length and content: read within the packet, and whoever is meant is a line or
  * nobody. */
 static void extensions_of_every_kind(void **state)
@@ -298,6 +335,8 @@ int main(void)
         cmocka_unit_test(rfc9143_9_2_to_the_line_that_is_meant),
         cmocka_unit_test(types_that_both_lines_have_tell_nothing),
         cmocka_unit_test(both_lines_leave_by_one_socket),
+        cmocka_unit_test(lines_that_differ_in_keys_carry_nothing),
+        cmocka_unit_test(strangers_name_no_line),
         cmocka_unit_test(reports_find_their_line),
         cmocka_unit_test(a_bundle_ends),
         cmocka_unit_test(extensions_of_every_kind),
