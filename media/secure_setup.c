@@ -38,29 +38,33 @@ void kg_leg_secure_free(struct kg_leg_secure *secure)
 
 /* ---- SDES ---- */
 
-/* The very keys that an engine before us used: their index is lost, so they send nothing. */
-static bool are_lost(const struct kg_srtp_keys *lost, const struct kg_srtp_keys *now)
+/* The key that an engine before us sent with: its index is lost, so it sends nothing. Another suite or MKI
+ * does not make it another key. */
+static bool sends_lost(const struct kg_srtp_keys *lost, const struct kg_srtp_keys *now)
 {
-    return lost->suite != KG_SRTP_NONE && kg_srtp_keys_equal(lost, now);
+    enum { SHORTEST = 16 };
+    return lost->suite != KG_SRTP_NONE && now->suite != KG_SRTP_NONE &&
+           CRYPTO_memcmp(lost->key[0].bytes, now->key[0].bytes, SHORTEST) == 0;
 }
 
 static int take_lost(struct kg_leg_secure *secure, const struct kg_media_secure *said, bool restored)
 {
-    if (restored && said->send.suite != KG_SRTP_NONE && secure->lost == NULL) {
+    if (restored && secure->lost == NULL) {
         secure->lost = calloc(1, sizeof *secure->lost);
         if (secure->lost == NULL)
             return ENOMEM;
         secure->lost->send = said->send;
         secure->lost->receive = said->receive;
-        secure->rekey_untold = true;
+        secure->rekey_untold = said->send.suite != KG_SRTP_NONE;
     }
     if (secure->lost == NULL)
         return 0;
-    if (secure->lost->receive.suite != KG_SRTP_NONE && !are_lost(&secure->lost->receive, &said->receive)) {
+    if (secure->lost->receive.suite != KG_SRTP_NONE &&
+        !kg_srtp_keys_equal(&secure->lost->receive, &said->receive)) {
         kg_srtp_keys_clear(&secure->lost->receive);
         kg_srtp_forget_received(secure->sdes); /* what comes late is lost, what is replayed is not heard */
     }
-    if (!are_lost(&secure->lost->send, &said->send))
+    if (!sends_lost(&secure->lost->send, &said->send))
         kg_srtp_keys_clear(&secure->lost->send);
     if (secure->lost->send.suite == KG_SRTP_NONE && secure->lost->receive.suite == KG_SRTP_NONE)
         forget_lost(secure);

@@ -283,6 +283,9 @@ static void test_restarted_engine_uses_no_old_keys(void **state)
     assert_false(to_relay(w, 1, false, &thief, recorded, len));
     sworld_apply(w, 1); /* the same again: still not */
     assert_false(phone_talks(w, 0));
+    b->theirs.suite = KG_SRTP_AES_CM_256_SHA1_80; /* and the key by another name: neither */
+    sworld_apply(w, 1);
+    assert_false(phone_talks(w, 0));
     b->theirs = some_keys(200, KG_SRTP_AEAD_AES_256_GCM);
     kg_srtp_set_receive(b->srtp[0], &b->theirs, w->now);
     sworld_apply(w, 1);
