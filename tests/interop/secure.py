@@ -24,6 +24,7 @@ class SecureRtp:
         self.peer = Peer("srtp_peer", host, address=self.ip, hz=hz, sequence=sequence)
         self.port = int(self.peer.wait("local ").split()[1])
         self.fingerprint = self.peer.wait("fingerprint ").upper()
+        self._received, self._read = [], 0
         self.tag = 1
         self.new_key()
         self._to = None
@@ -84,7 +85,13 @@ class SecureRtp:
     @property
     def received(self):
         """(monotonic, None, what the packet begins with), opened."""
-        return [(at, None, bytes.fromhex(text.split()[3])) for at, text in list(self.peer.lines) if text.startswith("rtp ")]
+        lines = self.peer.lines
+        while self._read < len(lines):
+            at, text = lines[self._read]
+            self._read += 1
+            if text.startswith("rtp "):
+                self._received.append((at, None, bytes.fromhex(text.split()[3])))
+        return self._received
 
     def bad(self, since=0.0):
         return [text for at, text in list(self.peer.lines) if at >= since and text.startswith("bad ")]

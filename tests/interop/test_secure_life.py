@@ -133,7 +133,7 @@ def test_media_killed(world, stage, kind):
     before = keys_of(talk.answer.body)
     os.kill(kedge.role("media"), signal.SIGKILL)
     at = time.monotonic()
-    request = talk.a.agent.expect("INVITE", 5)
+    request = talk.a.agent.expect("INVITE", 10)
     again = keys_of(request.body)
     assert again and not set(again) & set(before), "the keys of a dead engine are offered again"
     reused = [t for t, _, _ in talk.rtp_a.received if t > at + 0.05]
