@@ -1,6 +1,7 @@
 // The page: what the person sees and presses. The telephone itself is phone.js.
 import { Phone } from './phone.js';
 import { pathOf } from './path.js';
+import { ring } from './ring.js';
 import { whyNoSocket } from './words.js';
 
 const at = (id) => document.getElementById(id);
@@ -20,12 +21,20 @@ const REGISTRATION = {
   connecting: 'connecting', registered: 'registered', refused: 'refused', disconnected: 'no connection', off: 'not registered',
 };
 
-// One phone a tab: its name outlives a reload, and the registrar then knows that the old connection is gone (RFC 5626 4.1).
-function instance() {
-  const made = sessionStorage.getItem('instance') ?? crypto.randomUUID();
-  sessionStorage.setItem('instance', made);
-  return made;
-}
+// One phone a tab: its name outlives a reload, and the registrar then knows that the old connection is gone (RFC 5626 4.1). A tab
+// that was duplicated has the name of another one, which holds the lock of it.
+const instance = (async () => {
+  const known = sessionStorage.getItem('instance') ?? crypto.randomUUID();
+  const free = await new Promise((resolve) => {
+    navigator.locks.request(known, { ifAvailable: true }, (lock) => {
+      resolve(Boolean(lock));
+      return lock && new Promise(() => {}); // held as long as the page is there
+    });
+  });
+  const name = free ? known : crypto.randomUUID();
+  sessionStorage.setItem('instance', name);
+  return name;
+})().catch(() => undefined); // a page without https has no such thing, and no microphone either
 
 // Whether it answers is found out once: waiting for a silent one would delay each call.
 const useful = new Promise((resolve) => {
@@ -46,7 +55,7 @@ const useful = new Promise((resolve) => {
 async function register(user, password) {
   const iceServers = await useful;
   phone?.stop();
-  phone = new Phone({ server, user, password, domain: kedge.domain ?? host, instance: instance(), iceServers });
+  phone = new Phone({ server, user, password, domain: kedge.domain ?? host, instance: await instance, iceServers });
   phone.addEventListener('change', show);
   phone.start();
   at('who').textContent = `${user} at ${host}`;
@@ -92,19 +101,23 @@ function show() {
 }
 
 function stateInWords(call) {
-  const minutes = Math.floor((Date.now() - call.startedAt) / 60000);
-  const seconds = Math.floor((Date.now() - call.startedAt) / 1000) % 60;
-  const time = call.startedAt ? `${minutes}:${String(seconds).padStart(2, '0')}` : '';
   switch (call.state) {
     case 'calling': return 'calling …';
     case 'ringing': return 'ringing …';
     case 'incoming': return 'is calling you';
-    case 'ended': return time ? `ended after ${time}` : 'ended';
-    default: return [time, call.held && 'on hold', call.heldByOther && 'they hold the call', call.muted && 'muted'].filter(Boolean).join(' · ');
+    case 'ended': return 'ended';
+    default: return [call.held && 'on hold', call.heldByOther && 'they hold the call', call.muted && 'muted'].filter(Boolean).join(', ') || 'connected';
   }
 }
 
+function timeOf(call) {
+  if (!call.startedAt) return '';
+  const seconds = Math.floor(((call.endedAt ?? Date.now()) - call.startedAt) / 1000);
+  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`;
+}
+
 function showCall(call) {
+  ring(call?.state);
   at('call').hidden = !call;
   document.title = call && call.state !== 'ended' ? `${call.remote.user} · kedge` : 'Phone · kedge';
   if (!call) return;
@@ -112,7 +125,9 @@ function showCall(call) {
   at('call').dataset.state = state;
   at('remote').textContent = call.remote.name ? `${call.remote.name} (${call.remote.user})` : call.remote.user || 'unknown';
   at('state').textContent = stateInWords(call);
+  at('time').textContent = timeOf(call);
   at('answer').hidden = state !== 'incoming';
+  at('path').hidden = !call.path;
   for (const id of ['hold', 'mute', 'keys']) at(id).hidden = state !== 'active';
   if (state !== 'active') at('pad').hidden = true;
   at('hangup').hidden = state === 'ended';
@@ -143,10 +158,12 @@ function stopLooking() {
 async function look() {
   const call = phone?.call;
   if (!call) return stopLooking();
-  at('state').textContent = stateInWords(call);
+  at('time').textContent = timeOf(call);
   if (call.state === 'ended') return undefined; // what was last seen stays
   const path = await pathOf(call.session.connection);
-  if (!path) return undefined;
+  if (!path?.local && path?.ice !== 'failed') return undefined; // none was tried yet
+  call.path = path;
+  at('path').hidden = false;
   at('way').textContent = path.words;
   at('local').textContent = path.local?.text ?? '–';
   at('remote-candidate').textContent = path.remote ? `${path.remote.text}, ${path.remote.protocol.toUpperCase()}` : '–';

@@ -128,6 +128,7 @@ export class Phone extends EventTarget {
     const to = (state, why = '') => {
       call.state = state;
       call.why = why;
+      if (state === 'ended') call.endedAt = Date.now();
       this.#changed();
     };
     session.on('sending', () => { call.sentAt = performance.now(); });

@@ -50,8 +50,7 @@ const CAUSE = {
 
 export function whyCallFailed({ cause, message, originator }) {
   const status = message?.status_code;
-  if (cause === 'Canceled' && originator === 'local') return 'You gave up.';
-  if (cause === 'Rejected' && originator === 'local') return 'You declined the call.';
+  if (originator === 'local' && (cause === 'Canceled' || cause === 'Rejected')) return ''; // they know
   const words = STATUS[status] ?? CAUSE[cause] ?? `The call failed: ${cause}${status ? ` (${status})` : ''}.`;
   const more = said(message);
   return more && words ? `${words} “${more}”` : words;
