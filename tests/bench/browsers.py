@@ -79,10 +79,10 @@ def one_call(web, desk):
         sent, heard = web.page.eval("[performance.timeOrigin + phone.call.sentAt, phone.call.unmutedAt - phone.call.sentAt]")
         arrived = ear.rtp(since)
         epoch = time.time() - time.monotonic()
-        return heard, (arrived[0].at + epoch) * 1000 - sent if arrived else None
-    finally:
         web.hangup()
         desk.wait("CALL_CLOSED", mark)
+        return heard, (arrived[0].at + epoch) * 1000 - sent if arrived else None
+    finally:
         ear.close()
 
 
