@@ -38,10 +38,10 @@ struct heard {
 
 /* Keys of the other side, and what was received with them. */
 struct hearing {
-    struct kg_srtp_session session;
     struct heard *heard;
     uint16_t count, room;
     uint8_t searched; /* which roll-over counter was tried last: see search() */
+    struct kg_srtp_session session;
 };
 
 /* Keys that something was, or could have been, sent with. */
@@ -51,17 +51,17 @@ struct used {
 };
 
 struct kg_srtp {
-    struct kg_srtp_session sending;
-    struct sent *sent;
-    uint16_t sent_count, sent_room;
     bool can_send, can_receive;
     bool anew;       /* the next other keys are used from index 0 */
     bool index_lost; /* of what was sent: never again with this context */
-    struct used used[USED];
-    uint8_t used_next;
+    uint16_t sent_count, sent_room;
+    struct sent *sent;
+    struct kg_srtp_session sending;
     struct hearing now, before;
     int64_t before_until; /* milliseconds: when keys before end */
     struct kg_srtp_counts counts;
+    struct used used[USED];
+    uint8_t used_next;
 };
 
 static uint32_t get32(const uint8_t *at)

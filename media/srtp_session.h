@@ -10,12 +10,12 @@ enum { KG_SRTP_WINDOW = 128 }; /* packets that may come late; RFC 3711 3.3.2: at
 
 struct kg_srtp_session {
     srtp_t srtp;         /* NULL: none */
-    uint8_t digest[32];  /* of its keys: they themselves are only in the ciphers */
     uint8_t suite;       /* enum kg_srtp_suite */
     uint8_t mki_len;     /* of the first key; 0: no MKIs */
     uint8_t rtp_growth;  /* bytes that a packet becomes longer: tag and MKI */
     uint8_t rtcp_growth; /* and the SRTCP index */
     uint8_t rtcp_tag;
+    uint8_t digest[32]; /* of its keys: they themselves are only in the ciphers */
 };
 
 /* direction: ssrc_any_inbound or ssrc_any_outbound. A session that is open already gets other keys; its SSRCs
