@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "media/keys.h"
+#include "media/client.h"
 
 struct kg_sdp;
 

@@ -96,6 +96,29 @@ def test_rtp_bleed_before_during_and_after_the_answer_and_a_reinvite(world, stag
     assert injected(talk) == []
 
 
+@pytest.mark.parametrize("kind", ("sdes", "dtls"))
+def test_nothing_is_said_in_the_clear(world, stage, kind):
+    """From before the answer on, early media too: what bob says never reaches alice's network as he said it."""
+    _, (alice, bob), _ = world
+    talk = Talk(world, stage, kind)
+    ear = Ear(alice.host)
+    result = background(talk.a.call, "bob", body=talk.rtp_a.body())
+    request = bob.expect("INVITE")
+    bob.reply(request, 183, talk.b.body())
+    talk.b._listen(request)
+    time.sleep(0.5)
+    talk.b.answer(request)
+    answer = result()
+    time.sleep(0.3)  # alice's phone is slow
+    talk.rtp_a.learn(answer.body)
+    talk.is_well()
+    talk.end()
+    ear.close()
+    heard = [d for d in ear.datagrams if not d.outgoing and d.dport == talk.rtp_a.port and d.payload[:1] >= b"\x80"]
+    assert len(heard) > 10
+    assert [d for d in heard if talk.rtp_b._frame[:20] in d.payload or talk.rtp_b._frame[-20:] in d.payload] == []
+
+
 # The latching race
 
 @pytest.mark.parametrize("kind", ("sdes", "dtls"))
