@@ -593,6 +593,9 @@ void kg_talk_aim_keys(struct kg_leg *leg, uint8_t i);
 /* The contact in front refused with `status`: true if that may be due to the shape and another one is left.
  * answer: of what it said in a 2xx that was of no use; else NULL. */
 bool kg_talk_next_shape(struct kg_leg *leg, int status, const sip_t *answer);
+/* Why the contact in front refuses all that it was asked for, for the caller; sip: its last word. NULL: not
+ * about media. */
+const char *kg_talk_why_refused(const struct kg_leg *leg, int status, const sip_t *sip);
 /* What leg's peer understands. */
 enum kg_sdp_kind kg_talk_reader(const struct kg_leg *leg);
 /* What leg's peer answered has no m-line. */

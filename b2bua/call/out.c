@@ -70,46 +70,23 @@ static void on_answered(struct kg_leg *leg, const sip_t *sip)
     }
 }
 
-/* What the call may end with; the first one is kept. */
-static const char *keep(struct kg_record *record, const char *sentence)
-{
-    return record->said_why ? record->said_why : kg_record_keep(record, sentence);
-}
-
-/* Why nothing came of an INVITE that was offered media in every shape there is: which codecs it was asked
- * for, since kedge does not change one into another. NULL: it is not known. */
-static const char *why_refused(struct kg_leg *leg, int status)
-{
-    char codecs[100], text[200];
-    struct kg_sdp *made;
-    if (status != 488 || !kg_talk_is_terminated(leg->call, 0))
-        return NULL;
-    const struct kg_sdp *said = kg_talk_said(&leg->call->leg[kg_other_side(leg->side)], &made);
-    if (!said)
-        return NULL;
-    kg_sdp_codec_names(said, codecs, sizeof codecs);
-    kg_sdp_free(made);
-    snprintf(text, sizeof text,
-             "the callee refuses every way of media that it was offered, with the codecs %s", codecs);
-    return keep(leg->call->record, text);
-}
-
 /* Takes the SDP of a 1xx or 2xx. True if there is a description now. *why: why one that is there is none. */
 static bool take_sdp(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip, const char **why)
 {
     struct kg_call *call = leg->call;
     bool initial = call->fsm.leg[leg->side] != KG_LEG_UP, final = sip->sip_status->st_status >= 200;
-    char error[160];
+    char error[160], text[240];
     if (call->fsm.late && !final && !(kg_reliable_is(sip) && kg_fsm_takes_18x(&call->fsm))) {
         kg_early_remember(leg, orq, false); /* what is not reliable is no offer */
         return false;
     }
     enum kg_sdp_found found = kg_talk_take(leg, sip, error, sizeof error);
-    if (found == KG_SDP_BAD)
-        kg_warn("call", "call %s: the SDP of %s's answer cannot be used: %s", call->record->id,
-                call->record->leg[leg->side].user, error);
-    if (found == KG_SDP_BAD && final)
-        *why = keep(call->record, error);
+    if (found == KG_SDP_BAD) {
+        snprintf(text, sizeof text, "the SDP of %s's answer cannot be used: %s",
+                 call->record->leg[leg->side].user, error);
+        kg_warn("call", "call %s: %s", call->record->id, text);
+        *why = final ? kg_record_keep(call->record, text) : NULL;
+    }
     if (initial && !final)
         kg_early_remember(leg, orq, found == KG_SDP_OK);
     if (found != KG_SDP_NONE || !final)
@@ -322,7 +299,8 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
             offer_anew(leg, orq);
         } else {
             leave(leg);
-            kg_branch_fail(leg, status, why_refused(leg, status), orq);
+            kg_branch_fail(leg, status, is_first(leg, orq) ? kg_talk_why_refused(leg, status, sip) : NULL,
+                           orq);
         }
     }
     kg_branch_settle(leg);

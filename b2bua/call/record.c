@@ -68,7 +68,8 @@ void kg_record_free(struct kg_record *record)
         free(record->diversion[i].to);
     }
     free(record->diversion);
-    free(record->said_why);
+    for (size_t i = 0; i < KG_RECORD_KEPT_MAX; i++)
+        free(record->kept[i]);
     free(record);
 }
 
@@ -190,12 +191,13 @@ static json_t *reasons_json(const char *lines)
 
 const char *kg_record_keep(struct kg_record *record, const char *sentence)
 {
-    char *copy = strdup(sentence);
-    if (!copy)
-        return NULL;
-    free(record->said_why);
-    record->said_why = copy;
-    return copy;
+    for (size_t i = 0; i < KG_RECORD_KEPT_MAX; i++) {
+        if (!record->kept[i])
+            return record->kept[i] = strdup(sentence);
+        if (strcmp(record->kept[i], sentence) == 0)
+            return record->kept[i];
+    }
+    return NULL;
 }
 
 const char *kg_record_secure(const struct kg_record *record, enum kg_side side,

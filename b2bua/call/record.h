@@ -101,6 +101,9 @@ struct kg_record_leg {
     bool too_big;    /* it does not fit even so */
 };
 
+/* Sentences about one call that are no constants. */
+#define KG_RECORD_KEPT_MAX 4
+
 struct kg_record {
     char id[KG_CALL_ID_LEN + 1];
     char *from, *to;                                       /* URIs */
@@ -111,7 +114,7 @@ struct kg_record {
     const char *path;    /* "anchored", "direct", "relayed by kedge"; constant */
     const char *reason;  /* for the path; constant */
     const char *secured; /* who has keys with whom, and why; constant; NULL: not known yet */
-    char *said_why;      /* what `why` points to, where it is no constant */
+    char *kept[KG_RECORD_KEPT_MAX]; /* what `why` points to, where it is no constant */
     struct kg_record_leg leg[2];
     uint8_t stream_count;
     struct kg_media_stats *stats[2]; /* last known, stream_count each; NULL: none */
@@ -136,7 +139,7 @@ bool kg_record_challenged(const struct kg_record *record);
 /* Why an ended call ended, as the rest of a sentence: "the PBX answered 404". Returns `why` or `out`. */
 #define KG_RECORD_WHY_SIZE 120
 const char *kg_record_why(const struct kg_record *record, char out[static KG_RECORD_WHY_SIZE]);
-/* A sentence that is good for `why`: as long as the record lives. */
+/* A sentence that is good for `why`: as long as the record lives. NULL: there are too many, or no memory. */
 const char *kg_record_keep(struct kg_record *record, const char *sentence);
 /* "none", "end-to-end", "sdes AES_CM_128_HMAC_SHA1_80", "dtls AEAD_AES_128_GCM", "dtls": not yet. Returns
  * out. */

@@ -56,6 +56,9 @@ static int check_answer(struct kg_leg *leg, const struct kg_sdp *answer, char *e
     struct kg_sdp *made;
     const struct kg_sdp *offer = kg_talk_said(&leg->call->leg[kg_other_side(leg->side)], &made);
     int failed = offer ? kg_sdp_check_answer(offer, answer, error, size) : 0;
+    if (offer && !failed &&
+        !kg_sdp_have_common_codec(offer, "the other side", answer, "this one", error, size))
+        failed = EINVAL;
     kg_sdp_free(made);
     return failed ? failed : kg_talk_check_keys(leg, answer, true, error, size);
 }

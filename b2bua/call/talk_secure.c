@@ -279,7 +279,7 @@ void kg_talk_clear_keys(struct kg_media_side *side)
 /* ---- whether what was said can be used ---- */
 
 /* An offer that nobody could answer, as far as kedge understands it. */
-static int check_offer(const struct kg_leg *leg, const struct kg_sdp *sdp, char *error, size_t size)
+static int check_offer(const struct kg_sdp *sdp, char *error, size_t size)
 {
     struct kg_media_side side;
     struct kg_sdp_secure said;
@@ -291,13 +291,14 @@ static int check_offer(const struct kg_leg *leg, const struct kg_sdp *sdp, char 
         if (!side.stream[i].enabled || kg_sdp_secure(sdp, i, &said) != 0)
             continue;
         if (said.problem && !said.says_mikey) {
-            snprintf(error, size, "the keys of its %s line cannot be used: %s", side.stream[i].kind,
-                     said.problem);
+            struct kg_sdp_bad_key bad;
+            bool named = kg_sdp_bad_keys(sdp, i, &bad, 1) > 0;
+            snprintf(error, size, named ? "%s: %s (%s: %s)" : "%s: %s", side.stream[i].kind, said.problem,
+                     named ? bad.text : "", named ? bad.reason : "");
             failed = EINVAL;
         }
         kg_sdp_secure_clear(&said);
     }
-    (void)leg;
     return failed;
 }
 
@@ -357,7 +358,7 @@ static int check_answer(struct kg_leg *leg, const struct kg_sdp *sdp, char *erro
 
 int kg_talk_check_keys(struct kg_leg *leg, const struct kg_sdp *sdp, bool answers, char *error, size_t size)
 {
-    return answers ? check_answer(leg, sdp, error, size) : check_offer(leg, sdp, error, size);
+    return answers ? check_answer(leg, sdp, error, size) : check_offer(sdp, error, size);
 }
 
 /* ---- who has which keys with whom ---- */
@@ -557,6 +558,30 @@ bool kg_talk_next_shape(struct kg_leg *leg, int status, const sip_t *answer)
             leg->call->record->leg[leg->side].user, kg_shape_name((enum kg_shape)leg->asks.shape[before]),
             status, kg_shape_name((enum kg_shape)leg->asks.shape[leg->asks.at]));
     return true;
+}
+
+const char *kg_talk_why_refused(const struct kg_leg *leg, int status, const sip_t *sip)
+{
+    const struct kg_leg *other = &leg->call->leg[kg_other_side(leg->side)];
+    const char *name = leg->call->record->leg[leg->side].user;
+    char error[160], codecs[80], why[240] = "";
+    struct kg_multipart at;
+    if (!kg_shape_is_refusal(status) || !other->sdp || leg->asks.count == 0)
+        return NULL;
+    if (sip &&
+        kg_body_find(sip, &at, error, sizeof error) == KG_SDP_OK) { /* what it could do (RFC 3261 21.4.26) */
+        struct kg_sdp *could =
+            kg_sdp_parse(sip->sip_payload->pl_data + at.sdp_at, at.sdp_len, error, sizeof error);
+        if (could && !kg_sdp_have_common_codec(other->sdp, "the caller", could, name, error, sizeof error))
+            snprintf(why, sizeof why, "%s; kedge does not transcode", error);
+        kg_sdp_free(could);
+    }
+    if (!why[0]) {
+        kg_sdp_codec_names(other->sdp, codecs, sizeof codecs);
+        snprintf(why, sizeof why,
+                 "the callee refuses every way of media that it was offered, with the codecs %s", codecs);
+    }
+    return kg_record_keep(leg->call->record, why);
 }
 
 void kg_talk_learn_shape(struct kg_leg *leg)

@@ -127,3 +127,153 @@ def test_transfer_by_kedge(stage, lab, hosts, bob_does, carol_does):
     assert until(lambda: len(kedge.calls()) == 1, 3)
     said = {"plain": "none", "sdes": "sdes", "dtls": "dtls", "web": "dtls"}
     assert [leg["secure"].split()[0] for leg in kedge.calls()[0]["legs"]] == [said[bob_does], said[carol_does]]
+
+
+def refused(a, body):
+    response = a.call("bob", body=body)
+    return response.status, response.get("warning")
+
+
+@pytest.mark.parametrize("shape,extra,word", (
+    ("sdes", keys.crypto(suite="F8_128_HMAC_SHA1_80"), "none of its a=crypto lines can be used (crypto:1 F8_128_HMAC_SHA1_80"),
+    ("sdes", keys.crypto(session=" UNENCRYPTED_SRTP"), "UNENCRYPTED_SRTP would send media in the clear"),
+    ("sdes", keys.crypto(inline="dG9vIHNob3J0"), "none of its a=crypto lines can be used"),
+    ("sdes", "", "it demands SRTP and has neither a=crypto nor a=fingerprint"),
+    ("dtls", "a=setup:actpass\r\n", "it demands DTLS-SRTP and has no a=fingerprint"),
+    ("dtls", keys.dtls(fingerprint="md5 " + ":".join(["0A"] * 16)), "none of its a=fingerprint lines can be used (fingerprint:md5"),
+    ("dtls", keys.dtls(fingerprint="sha-1 " + ":".join(["0A"] * 20)), "none of its a=fingerprint lines can be used (fingerprint:sha-1")))
+def test_offers_with_keys_that_are_none(ends, kedge, shape, extra, word):
+    a, b = ends
+    status, warning = refused(a, keys.body(a.rtp, shape, extra=extra))
+    assert status == 488 and word.replace('"', " ") in warning, warning
+    assert b.agent.quiet("INVITE", 0.1)
+    kedge.no_calls()
+
+
+def test_nobody_takes_it(ends, kedge):
+    """Refused in every shape: four INVITEs, one answer, and it says what was tried."""
+    a, b = ends
+    placed = place(a, "sdes")
+    for _ in range(4):
+        b.agent.reply(b.agent.expect("INVITE"), 488)
+        b.agent.expect("ACK")
+    response = placed()
+    assert response.status == 488 and "the callee refuses every way of media that it was offered, with the codecs PCMU, PCMA" in response.get("warning"), response.headers
+    assert b.agent.quiet("INVITE", 0.2)
+    # What nobody took is no habit.
+    placed = place(Dialog(a.agent, a.rtp), "sdes")
+    assert keys.shape(take(b, "sdes")[0]) == "sdes" and placed().status == 200
+
+
+def test_other_refusals_are_not_about_keys(ends, kedge):
+    a, b = ends
+    placed = place(a, "sdes")
+    b.agent.reply(b.agent.expect("INVITE"), 486)
+    b.agent.expect("ACK")
+    assert placed().status == 486 and b.agent.quiet("INVITE", 0.2)
+
+
+def test_no_common_codec(ends, kedge):
+    """kedge does not transcode, and says so."""
+    a, b = ends
+    placed = place(a, "plain")
+    could = keys.body(b.rtp, "plain", codecs=(9,))
+    for _ in range(4):
+        b.agent.reply(b.agent.expect("INVITE"), 488, could)
+        b.agent.expect("ACK")
+    response = placed()
+    warning = response.get("warning")
+    assert response.status == 488 and "no common audio codec: the caller has PCMU, PCMA; bob has G722" in warning, warning
+    assert "does not transcode" in warning
+
+
+@pytest.mark.parametrize("wrong", ("rejected", "keys"))
+def test_an_answer_of_no_use_is_asked_again(ends, kedge, wrong):
+    """The phone has picked up: it is asked again in the dialog that stands, and the caller hears of the end only."""
+    a, b = ends
+    placed = place(a, "sdes")
+    first = b.agent.expect("INVITE")
+    useless = keys.body(b.rtp, "sdes")
+    useless = re.sub(r"m=audio \d+", "m=audio 0", useless) if wrong == "rejected" else keys.body(b.rtp, "sdes", extra=keys.dtls("active"))
+    b.answer(first, body=useless)
+    again = b.agent.expect("INVITE")
+    assert again.get("call-id") == first.get("call-id") and "tag=" in again.get("to")
+    shape = keys.shape(again.body)
+    assert shape == ("opportunistic" if wrong == "rejected" else "dtls")
+    b.answer(again, body=answer(b, again.body))
+    ok = placed()
+    assert ok.status == 200 and keys.shape(ok.body) == "sdes" and a.provisional == [] or all(p.status < 200 for p in a.provisional)
+    hang_up(a, b, kedge)
+
+
+def test_an_answer_of_no_use_ends_in_both_dialogs(ends, kedge):
+    a, b = ends
+    placed = place(a, "sdes")
+    b.answer(b.agent.expect("INVITE"), body=re.sub(r"m=audio \d+", "m=audio 0", keys.body(b.rtp, "sdes")))
+    for _ in range(3):
+        b.agent.reply(b.agent.expect("INVITE"), 488)
+        b.agent.expect("ACK")
+    b.agent.reply(b.agent.expect("BYE"), 200)
+    assert placed().status == 488
+    kedge.no_calls()
+
+
+@pytest.mark.parametrize("kedge", ({"profile": "sdes"},), indirect=True)
+def test_a_word_leaves_no_choice(ends, kedge):
+    a, b = ends
+    placed = place(a, "plain")
+    offer = b.agent.expect("INVITE")
+    assert keys.shape(offer.body) == "sdes" and not keys.attribute(offer.body, "fingerprint")
+    b.agent.reply(offer, 488)
+    b.agent.expect("ACK")
+    assert placed().status == 488 and b.agent.quiet("INVITE", 0.2)
+
+
+@pytest.mark.parametrize("kedge", ({"profile": "opportunistic"},), indirect=True)
+@pytest.mark.parametrize("takes", (True, False))
+def test_opportunistic(ends, kedge, takes):
+    """RFC 8643: keys with RTP/AVP; the answer decides."""
+    a, b = ends
+    placed = place(a, "plain")
+    offer = b.agent.expect("INVITE")
+    assert keys.profile(offer.body) == "RTP/AVP" and len(keys.cryptos(offer.body)) > 1
+    b.answer(offer, body=answer(b, offer.body) if takes else keys.body(b.rtp, "plain"))
+    assert placed().status == 200
+    assert [leg["secure"].split()[0] for leg in kedge.calls()[0]["legs"]] == ["none", "sdes" if takes else "none"]
+    hang_up(a, b, kedge)
+
+
+def test_each_suite_has_a_key_of_its_own(ends, kedge):
+    a, b = ends
+    placed = place(a, "web")
+    b.agent.reply(b.agent.expect("INVITE"), 488)
+    b.agent.expect("ACK")
+    offer = b.agent.expect("INVITE").body
+    lines = keys.cryptos(offer)
+    assert len({key for _, _, key in lines}) == len({suite for _, suite, _ in lines}) == len(lines) > 1
+    b.agent.close()
+    del placed
+
+
+@pytest.mark.parametrize("shape", ("sdes", "dtls"))
+def test_keys_stay_over_reinvites(ends, kedge, shape):
+    """Ours as long as nothing happens; theirs may change, and then it is no business of the other side's."""
+    a, b = ends
+    placed = place(a, shape)
+    take(b, "plain")
+    ok = placed()
+    told = keys.cryptos(ok.body) or keys.attribute(ok.body, "fingerprint")
+    # bob holds: alice is offered the same keys of kedge's.
+    b.cseq = 100
+    held = background(b.reinvite, body=keys.body(b.rtp, "plain", direction="sendonly"))
+    offer = a.agent.expect("INVITE")
+    assert "a=sendonly" in offer.body and (keys.cryptos(offer.body) or keys.attribute(offer.body, "fingerprint")) == told
+    if shape == "dtls":
+        assert keys.attribute(offer.body, "setup") == "actpass"
+    a.agent.reply(offer, 200, keys.body(a.rtp, shape, setup="passive", direction="recvonly"))
+    assert held().status == 200
+    # alice has new keys.
+    again = a.reinvite(body=keys.body(a.rtp, shape, setup="actpass"))
+    assert again.status == 200 and b.agent.quiet("INVITE", 0.2)
+    assert (keys.cryptos(again.body) or keys.attribute(again.body, "fingerprint")) == told
+    hang_up(a, b, kedge)
