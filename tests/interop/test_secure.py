@@ -273,7 +273,7 @@ def test_keys_stay_over_reinvites(ends, kedge, shape):
     a.agent.reply(offer, 200, keys.body(a.rtp, shape, setup="passive", direction="recvonly"))
     assert held().status == 200
     # alice has new keys.
-    again = a.reinvite(body=keys.body(a.rtp, shape, setup="actpass"))
+    again = a.reinvite(body=keys.body(a.rtp, shape, setup="actpass", direction="recvonly"))
     assert again.status == 200 and b.agent.quiet("INVITE", 0.2)
     assert (keys.cryptos(again.body) or keys.attribute(again.body, "fingerprint")) == told
     hang_up(a, b, kedge)
