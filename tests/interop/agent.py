@@ -60,6 +60,12 @@ class Message:
         number, _, method = self.get("cseq").partition(" ")
         return int(number), method.strip()
 
+    @property
+    def transaction(self):
+        """RFC 3261 17.2.3."""
+        branch = re.search(r";\s*branch=([^;\s,]+)", self.get("via"))
+        return branch.group(1) if branch else "", self.method
+
     def tag(self, name):
         found = re.search(r";\s*tag=([^;\s>]+)", self.get(name))
         return found.group(1) if found else ""
@@ -195,6 +201,7 @@ class Agent:
         self.requests = queue.Queue()  # what came and was not answered by itself
         self.log = []                  # every message received
         self._responses = {}           # (call-id, cseq number, method) -> queue
+        self._said = {}                # transaction -> final response
         self._cseq = itertools.count(1)
         self.answer_options = True
         self.challenge = None          # last one, for games with nonces
@@ -277,9 +284,18 @@ class Agent:
                 self._take(stream[:size].decode("utf-8", "replace"), None)
                 stream = stream[size:]
 
+    def _is_again(self, message):
+        """A request that was sent again before its final response was there, since this machine was slow: that goes out once more."""
+        said = self._said.get(message.transaction) if self.transport == "udp" and message.method else None
+        if said:
+            self.send(said, message.source)
+        return said is not None
+
     def _take(self, text, source):
         message = Message(text)
         message.source, message.size = source, len(text.encode())
+        if self._is_again(message):
+            return
         self.log.append(message)
         if message.status:
             key = (message.get("call-id"), *message.cseq)
@@ -382,11 +398,13 @@ class Agent:
         if body and not any(h.lower().startswith("content-type:") for h in headers):
             lines.append("Content-Type: application/sdp")
         text = "\r\n".join(lines + [f"Content-Length: {len(body.encode())}", "", body])
+        if status >= 200:
+            self._said[request.transaction] = text
         self.send(text, request.source)
         return text
 
     def expect(self, method, timeout=8):
-        """The next request that came, of this method; retransmissions of ones already taken are not told apart."""
+        """The next request that came, of this method; of those already taken, retransmissions are told apart once they are answered."""
         end = time.monotonic() + timeout
         seen = []
         while time.monotonic() < end:
@@ -394,6 +412,8 @@ class Agent:
                 request = self.requests.get(timeout=max(0.01, end - time.monotonic()))
             except queue.Empty:
                 break
+            if self.transport == "udp" and request.transaction in self._said:
+                continue
             if request.method == method:
                 return request
             seen.append(request.start)

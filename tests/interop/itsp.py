@@ -42,7 +42,7 @@ class Itsp(Agent):
     def _listen(self, host, port, transport, folder, server):
         self.host, self.user, self.password, self.domain = host, "itsp", "", self.realm
         self.ip, self.port, self.transport, self.server = host.addr, port, transport, server
-        self.requests, self.log, self._responses = queue.Queue(), [], {}
+        self.requests, self.log, self._responses, self._said = queue.Queue(), [], {}, {}
         self._cseq, self.challenge, self._open = itertools.count(1), None, True
         self._tls_lock = threading.Lock()
         self.listener = socket_in(host, socket.AF_INET, socket.SOCK_STREAM)
@@ -149,13 +149,14 @@ class Itsp(Agent):
 
     def _take(self, text, source):
         message = Message(text)
+        message.source = source
+        if self._is_again(message):
+            return
         if message.method == "REGISTER":
-            message.source = source
             self.log.append(message)
             self._register(message)
             return
         if message.method in self.proofs and message.method:
-            message.source = source
             who = self.proof_of(message, "Proxy-Authorization")
             if not who or who == "stale":
                 self.log.append(message)
