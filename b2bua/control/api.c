@@ -92,6 +92,7 @@ static void get_stats(struct kg_exchange *exchange, const struct kg_api_request 
     set_number(json, "subscriptions", kg_requests_subscriptions(server->requests));
     json_object_set_new(json, "media_up", json_boolean(kg_media_client_is_up(server->media)));
     json_object_set_new(json, "store_healthy", json_boolean(healthy));
+    set_number(json, "store_waiting", kg_store_waiting(server->store));
     if (!healthy)
         json_object_set_new(json, "store_problem", json_string(why));
 #define C(name, doc) set_number(json, #name, kg_counters.name);

@@ -239,6 +239,8 @@ void kg_show_stats(const json_t *answer)
         {"subscriptions", "lamps and presence that phones watch through kedge"},
         {"media_up", "the media engine answers"},
         {"store_healthy", "the store can be written"},
+        {"store_waiting",
+         "what is not in the store yet: a tenth of a second's writes, more while it cannot be written"},
         {"store_problem", "why it cannot; registrations go on from memory"},
 #define C(counter, doc) {#counter, doc},
 #include "b2bua/counters.inc"

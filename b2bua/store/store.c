@@ -39,7 +39,7 @@ struct kg_store {
     pthread_mutex_t lock; /* everything below */
     pthread_cond_t wake;
     struct kg_store_queue queue;
-    bool closing;
+    bool closing, writing;  /* a batch is taken from the queue and is not in the file yet */
     char sick[200];         /* why the queue's writes fail; "" while they don't */
     char account_sick[200]; /* why the last write of an account failed */
 };
@@ -252,9 +252,11 @@ static void *writer_main(void *arg)
         batch = kg_store_queue_take(&store->queue, BATCH_MAX);
         if (!batch)
             break; /* closing, and all is written */
+        store->writing = true;
         pthread_mutex_unlock(&store->lock);
         rc = write_batch(store, batch);
         pthread_mutex_lock(&store->lock);
+        store->writing = false;
         note_outcome(store, rc);
         if (rc == SQLITE_OK) {
             kg_store_write_free_all(batch);
@@ -496,6 +498,14 @@ int kg_store_remove_account(struct kg_store *store, const char *name)
     }
     rc = finish_account(store, stmt, rc, "an account cannot be removed");
     return rc ? rc : sqlite3_changes(store->db) ? 0 : ENOENT;
+}
+
+size_t kg_store_waiting(struct kg_store *store)
+{
+    pthread_mutex_lock(&store->lock);
+    size_t count = kg_store_queue_count(&store->queue) + store->writing;
+    pthread_mutex_unlock(&store->lock);
+    return count;
 }
 
 static int enqueue(struct kg_store *store, const char *key, const char *user, const char *json,

@@ -55,6 +55,8 @@ int kg_store_put_server(struct kg_store *store, const struct kg_store_binding *s
 int kg_store_delete_server(struct kg_store *store, const char *key);
 int kg_store_put_subscription(struct kg_store *store, const struct kg_store_binding *subscription);
 int kg_store_delete_subscription(struct kg_store *store, const char *key);
+/* What is queued or being written: 0 when all is in the file. A batch that is being written counts as one. */
+size_t kg_store_waiting(struct kg_store *store);
 /* False while writes fail (disk full, read-only); why in words. Registrations go on from memory. */
 bool kg_store_is_healthy(struct kg_store *store, char *why, size_t size);
 

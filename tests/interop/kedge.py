@@ -161,6 +161,10 @@ class Kedge:
         assert until(lambda: len(self.registrations()) >= count, timeout, 0.1), \
             f"{len(self.registrations())} of {count} registered; log {self.folder}/log"
 
+    def stored(self, timeout=15):
+        """Everything that kill -9 must not take is in the store."""
+        assert until(lambda: self.stats()["store_waiting"] == 0, timeout, 0.05), self.stats()
+
     def no_calls(self, timeout=8):
         assert until(lambda: not self.calls(), timeout, 0.1), f"calls left over: {self.calls()}"
 

@@ -252,11 +252,11 @@ def test_keepalive_interval_is_learnt(lab, stage):
             seen.append(dict(learnt))
         if learnt["broken_ms"]:
             break
-    assert 2000 < max(s["interval_ms"] for s in seen) <= 2600, seen
-    assert 2900 <= learnt["broken_ms"] <= 3300, learnt
+    assert 2000 < max(s["interval_ms"] for s in seen) < 3000, seen
+    assert 2900 <= learnt["broken_ms"] <= 4000, learnt
     assert learnt["interval_ms"] <= 0.8 * learnt["broken_ms"] and learnt["state"] == "settled", learnt
     assert "3 s of silence" in learnt["words"]
-    time.sleep(1.5)  # the store is written behind
+    kedge.stored()
     restart(kedge, signal.SIGKILL)
     again = kedge.registrations()[0]["keepalive"]
     assert (again["interval_ms"], again["broken_ms"]) == (learnt["interval_ms"], learnt["broken_ms"])
@@ -286,7 +286,7 @@ def test_bindings_and_nonces_survive_a_restart(lab, stage, sig):
     assert register_with(a, digest(md5, "alice", "a-word", "REGISTER", "sip:kedge.test", nc=1)).status == 200
     assert b.register().status == 200
     before = {(r["user"], r["contact"], r["remote"]) for r in kedge.registrations()}
-    time.sleep(1.5)  # the store is written behind
+    kedge.stored()
     restart(kedge, sig)
     assert {(r["user"], r["contact"], r["remote"]) for r in kedge.registrations()} == before
     challenges = kedge.stats()["challenges"]

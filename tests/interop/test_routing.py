@@ -426,7 +426,7 @@ def test_a_restart_without_dns(world):
         ("SRV", "_sip._udp.pbx.test"): ["1 0 5060 a.pbx.test"], ("A", "a.pbx.test"): [a.host.addr]}))
     kedge = world.start("udp:pbx.test", dns=dns)
     world.state(a, "up")
-    time.sleep(0.3)  # what a kill -9 may lose of the store
+    kedge.stored()
     dns.mute = True
     before = kedge.role("signalling")
     os.kill(before, signal.SIGKILL)
