@@ -124,6 +124,7 @@ class Rtp:
         self.socket.settimeout(0.05)
         self.codec, self.hz = codec, hz
         self.received = []  # (monotonic, source, packet)
+        self.sent = []      # (monotonic, sequence number)
         self.to = None
         self.seq, self.ssrc = 100, int.from_bytes(os.urandom(4), "big")
         self._open = True
@@ -146,6 +147,7 @@ class Rtp:
             if self.to:
                 try:
                     self.socket.sendto(self.packet(), self.to)
+                    self.sent.append((time.monotonic(), self.seq))
                 except OSError:
                     pass
             due = max(due + 0.02, time.monotonic() - 0.1)
@@ -171,6 +173,16 @@ class Rtp:
         """The longest silence between two monotonic times."""
         times = [start] + [at for at, _, _ in self.received if start <= at <= end] + [end]
         return max(b - a for a, b in zip(times, times[1:])) * 1000
+
+    def lost_ms(self, sender, start, end):
+        """The longest row of packets that another Rtp sent between two monotonic times and that did not come: no time in which this
+        machine let either of them wait."""
+        came = {int.from_bytes(data[2:4], "big") for at, _, data in self.received if at >= start - 0.1}
+        longest = row = 0
+        for seq in (seq for at, seq in sender.sent if start <= at <= end):
+            row = 0 if seq in came else row + 1
+            longest = max(longest, row)
+        return longest * 20
 
     def close(self):
         self._open = False

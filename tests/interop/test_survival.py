@@ -11,6 +11,7 @@ from interop.phone import Phone
 
 GAP_SIGNALLING_MS = 200  # promised are 40 ms; a busy test machine is given more
 GAP_MEDIA_MS = 2000      # promised is 1 s
+LATE_S = 1
 
 
 @pytest.fixture
@@ -25,13 +26,15 @@ def call(lab, stage):
     rtps = [stage.rtp(agent.host, hz=hz) for agent, hz in zip(agents, (400, 700))]
     a, b = talk(*agents, *rtps)
     time.sleep(0.5)
+    kedge.stored()
     return kedge, a, b
 
 
 def gaps(a, b, since, seconds):
+    """What each end misses, in ms: packets that never came, or silence beyond what a machine with other work to do may stand still."""
     time.sleep(max(0, since + seconds - time.monotonic()))
     now = time.monotonic()
-    return [d.rtp.gap_ms(since, now) for d in (a, b)]
+    return [max(d.rtp.lost_ms(other.rtp, since, now - LATE_S), d.rtp.gap_ms(since, now) - 1000 * LATE_S) for d, other in ((a, b), (b, a))]
 
 
 def restarted(kedge, role, old, timeout=15):
