@@ -17,7 +17,7 @@ import threading
 import time
 
 from .ear import DECODE
-from .hosts import Host, socket_in, until
+from .hosts import Host, patient, socket_in, until
 
 COMPACT = {"v": "via", "f": "from", "t": "to", "i": "call-id", "m": "contact", "l": "content-length", "c": "content-type"}
 _ids = itertools.count(1)
@@ -342,11 +342,11 @@ class Agent:
         message = Message(text)
         key = (message.get("call-id"), *message.cseq)
         responses = self._responses.setdefault(key, queue.Queue())
-        end, wait, heard = time.monotonic() + timeout, 0.5, False
+        end, wait, heard = patient() + timeout, 0.5, False
         self.send(text)
-        while time.monotonic() < end:
+        while patient() < end:
             try:
-                response = responses.get(timeout=min(wait, max(0.01, end - time.monotonic())))
+                response = responses.get(timeout=min(wait, max(0.01, end - patient())))
             except queue.Empty:
                 if self.transport == "udp" and not heard:
                     self.send(text)
@@ -417,13 +417,13 @@ class Agent:
 
     def expect(self, method, timeout=8):
         """The next request that came, of this method; of those already taken, retransmissions are told apart once they are answered."""
-        end = time.monotonic() + timeout
+        end = patient() + timeout
         seen = []
-        while time.monotonic() < end:
+        while patient() < end:
             try:
-                request = self.requests.get(timeout=max(0.01, end - time.monotonic()))
+                request = self.requests.get(timeout=max(0.01, end - patient()))
             except queue.Empty:
-                break
+                continue
             if self.transport == "udp" and request.transaction in self._said:
                 continue
             if request.method == method:

@@ -4,7 +4,7 @@ import socket
 import subprocess
 import threading
 
-from natlab.netns import inside, stop, until  # noqa: F401  (for the neighbours)
+from natlab.netns import inside, patient, stop, until  # noqa: F401  (for the neighbours)
 
 
 class Host:

@@ -8,6 +8,7 @@ from .hosts import Host, stop, until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, os.environ.get("KEDGE_BUILD", "build"))  # relative to the root, or absolute
+PATIENCE_S = 60  # for what takes a moment: a machine with other work to do may stand still for many seconds
 SANITIZERS = ("AddressSanitizer", "LeakSanitizer", "UndefinedBehavior", "runtime error:", "MemorySanitizer")
 
 
@@ -79,7 +80,7 @@ class Kedge:
             self.add_account(name, password)
         return self
 
-    def ready(self, timeout=15):
+    def ready(self, timeout=PATIENCE_S):
         """Waits until the control socket answers."""
         def answers():
             if self.process.poll() is not None:
@@ -88,7 +89,7 @@ class Kedge:
 
         assert until(answers, timeout, 0.05), f"kedge is not ready:\n{self.log()[-3000:]}"
 
-    def run(self, *options, timeout=15):
+    def run(self, *options, timeout=PATIENCE_S):
         """Runs kedge to its end, for starts that must fail. Returns the completed process with its text."""
         process = self.host.popen([os.path.join(BUILD, "kedge"), *options, "-c", self.config_file],
                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -101,7 +102,7 @@ class Kedge:
             raise AssertionError(f"kedge went on running:\n{text}") from None
         return subprocess.CompletedProcess(process.args, process.returncode, text)
 
-    def stop(self, timeout=15):
+    def stop(self, timeout=PATIENCE_S):
         """SIGTERM; it must end cleanly and have said nothing that a sanitizer says."""
         if not self.process:
             return
@@ -133,7 +134,7 @@ class Kedge:
 
     # kedgectl
 
-    def try_ctl(self, *args, text=None, timeout=10):
+    def try_ctl(self, *args, text=None, timeout=PATIENCE_S):
         return subprocess.run([os.path.join(BUILD, "kedgectl"), "-s", self.control, *args], input=text, text=True,
                               capture_output=True, timeout=timeout, check=False)
 

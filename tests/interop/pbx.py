@@ -11,7 +11,7 @@ OPTIONS = ("OPTIONS sip:{0} SIP/2.0\r\nVia: SIP/2.0/UDP {1};rport;branch=z9hG4bK
            "From: <sip:t@{0}>;tag=t\r\nTo: <sip:{0}>\r\nCall-ID: ready\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n")
 
 
-def answers(host, address, port, timeout=10):
+def answers(host, address, port, timeout=60):
     """Waits until a SIP server answers OPTIONS by UDP."""
     with socket_in(host) as s:
         s.settimeout(0.2)

@@ -125,7 +125,7 @@ class World:
         self.pbx = Itsp(self.hosts["pbx"], self.accounts, DOMAIN, self.port, self.pbx_transport, proofs=(), granted=3600,
                         server=(self.hosts["kedge"].addr, self.port))
         line = self._register("alice", "one", self.port + 3)
-        assert until(lambda: self.pbx.bindings.get("alice"), 2), "the PBX was told of no phone"
+        assert until(lambda: self.pbx.bindings.get("alice"), 20), "the PBX was told of no phone"
         if self.way == "in":
             self.target = self.pbx.bindings["alice"]
         self.pbx.close()

@@ -202,7 +202,7 @@ class Sipp:
     def start_callee(self, host, steps, port=5060, *options):
         """Returns its process, once it hears."""
         far = self._start(host, "callee", steps, port, *options)
-        assert until(lambda: self._listens(far, port), 10, 0.02), f"the callee does not listen\n{self.errors()}"
+        assert until(lambda: self._listens(far, port), 60, 0.02), f"the callee does not listen\n{self.errors()}"
         return far
 
     def _count(self, name):

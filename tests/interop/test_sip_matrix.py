@@ -523,7 +523,7 @@ def one_play(folder, hosts, name, way, lossy):
         near, far = FEATURES[name](Play(*way, world.target, lossy))
         if lossy:  # for retransmissions of what it has answered
             near, far = [*near, pause(LOSSY_SETTLE)], far and [*far, pause(LOSSY_SETTLE)]
-        seconds = 60 if name in SLOW else 32 if lossy else 8
+        seconds = 60 if name in SLOW else 32 if lossy else 20
         world.play(near, far, calls, rate, seconds, calls * CALLEE_CALLS.get(name, 1))
         if far and name in AFTER:
             AFTER[name](world, calls)
