@@ -188,9 +188,15 @@ static void settle(struct kg_leg *leg, const struct kg_addr *before, bool restar
 
 void kg_leg_move(struct kg_leg *leg, const struct kg_flow *flow)
 {
+    struct kg_call *call = leg->call;
     struct kg_addr before = leg->flow.remote;
     go_to(leg, flow);
+    call->holds++;
     settle(leg, &before, false);
+    if (kg_transport_is_web(flow->transport) && leg->agreed.use[0] != KG_ICE_UNUSED && !call->over &&
+        call->fsm.state == KG_CALL_TALK)
+        kg_path_event(call, &(struct kg_path_event){.type = KG_PATH_EV_RETURNED, .side = leg->side});
+    kg_call_unhold(call);
 }
 
 /* A phone behind a NAT may come from a new port or connection in the middle of a call. The dialog matched by

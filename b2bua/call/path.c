@@ -270,6 +270,16 @@ static void on_doubt(struct kg_path *path, enum kg_side side, int64_t now_ms)
         set_health(path, side, KG_PATH_DOUBT, now_ms + KG_PATH_GRACE_MS);
 }
 
+/* A page that was loaded anew knows nothing of the call, and says so (481) when it is offered an ICE restart;
+ * one in another network needs it. Consent would tell only after half a minute. */
+static void on_returned(struct kg_path *path, enum kg_side side, int64_t now_ms)
+{
+    if (path->steered)
+        on_doubt(path, side, now_ms);
+    else if (path->leg[side].health == KG_PATH_FINE || path->leg[side].health == KG_PATH_LOST)
+        set_health(path, side, KG_PATH_LOST, now_ms);
+}
+
 static void on_restarted(struct kg_path *path, enum kg_side side, int64_t now_ms)
 {
     path->leg[side].plain = false;
@@ -411,6 +421,9 @@ struct kg_path_action kg_path_run(struct kg_path *path, const struct kg_path_eve
     case KG_PATH_EV_LEFT:
     case KG_PATH_EV_MOVED:
         on_doubt(path, event->side, now_ms);
+        break;
+    case KG_PATH_EV_RETURNED:
+        on_returned(path, event->side, now_ms);
         break;
     case KG_PATH_EV_RESTARTED:
         on_restarted(path, event->side, now_ms);

@@ -124,6 +124,8 @@ enum kg_path_event_type {
     KG_PATH_EV_RELAYED,   /* relayed */
     KG_PATH_EV_LEFT,      /* side */
     KG_PATH_EV_MOVED,     /* side: its SIP comes from another host */
+    KG_PATH_EV_RETURNED,  /* side: registered again over another WebSocket: loaded anew, or in another network
+                           */
     KG_PATH_EV_RESTARTED, /* side: its phone restarts ICE itself */
     KG_PATH_EV_RENEWED,   /* side, ok: how our re-INVITE ended; stubborn, unreachable */
     KG_PATH_EV_REKEY,     /* side: it is to be offered new keys, and nothing flows there before */

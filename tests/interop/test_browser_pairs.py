@@ -125,14 +125,15 @@ def test_video(world, phones):
 
 
 def test_page_reload(world, phones):
-    """The reloaded page is the same phone on a new connection; its call, of which it knows no more, ends."""
+    """The reloaded page is the same phone on a new connection. It is asked at once whether it still has the call; it has
+    not, and the other side is free without doing anything."""
     a, b = phones["jo"], phones["sid"]
     connect(b, a)
     hear_each_other(a, b)
     a.reload()
     a.registered()
     assert sum(r["user"] == "jo" for r in world.kedge.registrations()) == 1, world.kedge.registrations()
-    b.hangup()
+    b.ended(5)
     world.kedge.no_calls()
     connect(b, a)
     hear_each_other(a, b)

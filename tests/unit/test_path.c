@@ -334,6 +334,34 @@ static void test_the_phone_restarts_itself(void **state)
     assert_int_equal(later(KG_PATH_GRACE_MS * 2, true).what, KG_PATH_NOTHING);
 }
 
+/* A page that comes back over another WebSocket is asked at once; one whose restart had to wait as well. */
+static void test_a_page_comes_back(void **state)
+{
+    (void)state;
+    start(false);
+    find_pair(KG_SIDE_A);
+    RUN(.type = KG_PATH_EV_RETURNED, .side = KG_SIDE_A);
+    struct kg_path_action action = later(0, true);
+    assert_int_equal(action.what, KG_PATH_RENEW);
+    assert_int_equal(action.side, KG_SIDE_A);
+    RUN(.type = KG_PATH_EV_RETURNED, .side = KG_SIDE_A); /* and again: one offer is under way */
+    assert_int_equal(later(0, true).what, KG_PATH_NOTHING);
+
+    start(false);
+    RUN(.type = KG_PATH_EV_ICE, .side = KG_SIDE_A, .ice = KG_ICE_DISCONNECTED);
+    assert_int_equal(later(0, true).what, KG_PATH_RENEW);
+    RUN(.type = KG_PATH_EV_RENEWED, .side = KG_SIDE_A, .unreachable = true);
+    assert_int_equal(later(1, true).what, KG_PATH_NOTHING);
+    RUN(.type = KG_PATH_EV_RETURNED, .side = KG_SIDE_A);
+    assert_int_equal(later(0, true).what, KG_PATH_RENEW);
+
+    start(true);
+    RUN(.type = KG_PATH_EV_RETURNED, .side = KG_SIDE_B);
+    assert_int_equal(later(KG_PATH_GRACE_MS - 1, true).what, KG_PATH_NOTHING);
+    assert_int_equal(later(1, true).what, KG_PATH_RENEW);
+    assert_true(path.fell_back);
+}
+
 /* Moved or left: the same. */
 static void test_fallback(void **state)
 {
@@ -531,6 +559,7 @@ int main(void)
         cmocka_unit_test(test_upgrades_are_tried_three_times),
         cmocka_unit_test(test_an_upgrade_waits_for_the_end_of_hold),
         cmocka_unit_test(test_no_upgrade_where_a_side_does_no_ice),
+        cmocka_unit_test(test_a_page_comes_back),
         cmocka_unit_test(test_any_events),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
