@@ -10,6 +10,7 @@ const host = location.hostname;
 const kedge = await fetch('config.json', { cache: 'no-store' }).then((answer) => (answer.ok ? answer.json() : {})).catch(() => ({}));
 const server = `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}${kedge.websocket ?? '/'}`;
 const LOOK_MS = 1000; // between two looks at the statistics of a call
+const PATH_MS = 5000; // a path that takes longer will hardly be found
 // Where a listener of kedge's answers STUN. Browsers refuse to ask port 5060.
 const STUN = [{ urls: `stun:${host}:3478` }];
 
@@ -127,7 +128,7 @@ function showCall(call) {
   at('state').textContent = stateInWords(call);
   at('time').textContent = timeOf(call);
   at('answer').hidden = state !== 'incoming';
-  at('path').hidden = !call.path;
+  at('path').hidden = !call.path && state !== 'active';
   for (const id of ['hold', 'mute', 'keys']) at(id).hidden = state !== 'active';
   if (state !== 'active') at('pad').hidden = true;
   at('hangup').hidden = state === 'ended';
@@ -161,7 +162,11 @@ async function look() {
   at('time').textContent = timeOf(call);
   if (call.state === 'ended') return undefined; // what was last seen stays
   const path = await pathOf(call.session.connection);
-  if (!path?.local && path?.ice !== 'failed') return undefined; // none was tried yet
+  if (!path?.local) {
+    const late = call.startedAt && Date.now() - call.startedAt > PATH_MS;
+    at('way').textContent = late ? 'no path found; does this network block UDP?' : 'looking for a path';
+    return undefined;
+  }
   call.path = path;
   at('path').hidden = false;
   at('way').textContent = path.words;

@@ -4,6 +4,7 @@
 function said(message) {
   if (!message?.getHeader) return '';
   for (const name of ['Warning', 'Reason']) {
+    if (/Q\.850\s*;\s*cause=16\b/i.test(message.getHeader(name) ?? '')) continue; // somebody hung up
     const text = /"((?:[^"\\]|\\.)*)"/.exec(message.getHeader(name) ?? '')?.[1];
     if (text) return text.replace(/\\(.)/g, '$1');
   }
@@ -53,7 +54,8 @@ export function whyCallFailed({ cause, message, originator }) {
   if (originator === 'local' && (cause === 'Canceled' || cause === 'Rejected')) return ''; // they know
   const words = STATUS[status] ?? CAUSE[cause] ?? `The call failed: ${cause}${status ? ` (${status})` : ''}.`;
   const more = said(message);
-  return more && words ? `${words} “${more}”` : words;
+  if (more) return words ? `${words} “${more}”` : `The call was ended: “${more}”`;
+  return words;
 }
 
 export function whyNotRegistered({ cause, response }) {

@@ -171,3 +171,14 @@ def test_server_gone(world, screen):
     world.kedge.spawn().ready()
     screen.registered(20)
     assert screen.text("trouble") == ""
+
+
+def test_network_without_udp(world):
+    """The call is there, and its sound is not: the page says what may be the matter."""
+    screen = Screen(world, world.browser("indoors", hz=HZ, host=world.lab.natted_host("indoors", block_udp=True)))
+    screen.log_in()
+    screen.dial("desk")
+    screen.shows("way", "does this network block UDP?", 12)
+    screen.press("#hangup")
+    screen.page.close()
+    world.kedge.no_calls()
