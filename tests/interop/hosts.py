@@ -3,8 +3,24 @@ is asked for."""
 import socket
 import subprocess
 import threading
+import time
 
 from natlab.netns import inside, patient, stop, until  # noqa: F401  (for the neighbours)
+
+
+class Stopwatch:
+    """Seconds since it was made. real: for lower bounds. fair: without those in which this machine stood still, for upper ones."""
+
+    def __init__(self):
+        self._real, self._fair = time.monotonic(), patient()
+
+    @property
+    def real(self):
+        return time.monotonic() - self._real
+
+    @property
+    def fair(self):
+        return patient() - self._fair
 
 
 class Host:

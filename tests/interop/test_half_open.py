@@ -128,9 +128,7 @@ def test_neither_ack_nor_an_answer_to_bye(kedge, phones, stage):
     c.answer(invite, ack=False)
     assert answered().status == 200
     assert second.bye().status == 200  # bob never answers the BYE that comes of it
-    ended = time.monotonic()
     assert until(lambda: not kedge.calls(), T1_64 + 6, 0.2), f"left over: {kedge.calls()}"
-    assert time.monotonic() - ended < T1_64 + 6
     assert any(m.method == "BYE" for m in bob.log), "the callee was not told that the call without ACK is over"
     assert kedge.stats()["calls"] == 0
 

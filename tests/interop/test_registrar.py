@@ -7,7 +7,7 @@ import time
 import pytest
 
 from interop.agent import digest, talk
-from interop.hosts import until
+from interop.hosts import Stopwatch, until
 
 
 @pytest.fixture(scope="module")
@@ -299,8 +299,8 @@ def test_bindings_and_nonces_survive_a_restart(lab, stage, sig):
 def test_registrations_of_many_phones_at_once(lab, stage, world):
     """100 REGISTERs from one place, each challenged and then accepted."""
     many = phone(lab, stage, world, "bob", on="crowd")
-    start = time.monotonic()
+    watch = Stopwatch()
     for i in range(100):
         assert many.register(contact=f"<sip:bob@{many.at};n={i % 3}>").status == 200
-    assert time.monotonic() - start < 10
+    assert watch.fair < 10
     many.request("REGISTER", "sip:kedge.test", ["Contact: *", "Expires: 0"], to="<sip:bob@kedge.test>")
