@@ -34,6 +34,9 @@ void kg_talk_bundle(struct kg_leg *leg, const struct kg_sdp *sdp, bool offers, s
     if (!ends_here(leg, sdp, offers))
         return;
     kg_sdp_describe_bundle(sdp, side);
+    for (uint8_t i = 0; i < side->stream_count; i++) /* kedge speaks no SCTP, and rejects it */
+        if (kg_sdp_is_data(sdp, i))
+            side->stream[i].enabled = false;
     keep_carried(leg, side);
 }
 

@@ -13,6 +13,10 @@ from interop.webworld import WebWorld
 
 HZ, TONE = 900, 500
 USER = "desk"
+# The page, and whether its lines share one transport whatever the other side says (max-bundle) or where it agrees (balanced).
+PAGES = (("jssip", "balanced"), ("jssip", "max-bundle"), ("sipjs", "max-bundle"))
+POLICY = """{ const Plain = RTCPeerConnection;
+    window.RTCPeerConnection = class extends Plain { constructor(options) { super({ ...options, bundlePolicy: '%s' }); } }; }"""
 
 
 class Mirror:
@@ -85,14 +89,14 @@ class VideoPhone(Dialog):
             text += f"m=video {self.mirror.port if video else 0} RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n"
         return text
 
-    def answer_to(self, offered, video=True, direction=""):
+    def answer_to(self, offered, audio=True, video=True, direction=""):
         """Fits any offer: PCMU, and VP8 by the offer's number; what else is there is rejected."""
         self.version += 1
         text = f"v=0\r\no=desk 1 {self.version} IN IP4 {self.rtp.ip}\r\ns=-\r\nc=IN IP4 {self.rtp.ip}\r\nt=0 0\r\n"
         for part in parts(offered):
             kind = part[2:].split()[0]
             vp8 = re.search(r"a=rtpmap:(\d+) VP8/90000", part)
-            if kind == "audio" and port(part):
+            if kind == "audio" and audio and port(part):
                 text += f"m=audio {self.rtp.port} RTP/AVP 0\r\n{direction}"
             elif kind == "video" and video and port(part) and vp8:
                 text += f"m=video {self.mirror.port} RTP/AVP {vp8[1]}\r\na=rtpmap:{vp8[1]} VP8/90000\r\n"
@@ -101,6 +105,7 @@ class VideoPhone(Dialog):
         return text
 
     def _listen(self, message):
+        self.rtp.to = None
         super()._listen(message)
         lines = parts(message.body)
         self.mirror.to = (message.media()[0], port(lines[1])) if len(lines) > 1 and port(lines[1]) else None
@@ -108,17 +113,27 @@ class VideoPhone(Dialog):
 
 @pytest.fixture(scope="module")
 def world(lab, long_stage):
-    world = WebWorld(long_stage, lab, ("jssip", USER), stun=True)
+    world = WebWorld(long_stage, lab, (*(f"{kind}-{policy}" for kind, policy in PAGES), "data", USER), stun=True)
     world.chromium = world.browser("chromium", hz=HZ)
-    world.web = world.phone(world.chromium, "jssip", "jssip")
+    world.webs = {}
+    for kind, policy in PAGES:
+        phone = world.phone(world.chromium, kind, f"{kind}-{policy}")
+        phone.page.eval(POLICY % policy)
+        world.webs[kind, policy] = phone
+    world.webs["data"] = world.phone(world.chromium, "jssip", "data", dataChannel=True)
     world.host = lab.public_host(USER)
     world.agent = long_stage.add(Agent(world.host, USER, "pw-" + USER, server=(world.server.addr, 5060), domain="kedge.test"))
     assert world.agent.register().status == 200
     return world
 
 
+@pytest.fixture(params=PAGES, ids="-".join, autouse=True)
+def web(world, request):
+    world.web = world.webs[request.param]
+
+
 @pytest.fixture
-def call(world):
+def call(world, web):
     rtp, mirror = Rtp(world.host, hz=TONE), Mirror(world.host)
     call = VideoPhone(world.agent, rtp, mirror)
     yield call
@@ -147,6 +162,13 @@ def sees(world, call):
     before = pictures(world)
     assert call.mirror.grows(), "no video comes to the phone"
     assert until(lambda: pictures(world) >= before + 20, 6, 0.2), (before, pictures(world), world.web.sdp("remote"))
+
+
+def counted(world):
+    """Packets of each line in kedge's books: from the browser, to it."""
+    (call,) = world.kedge.calls()
+    (leg,) = [leg for leg in world.kedge.json("explain", call["id"])["legs"] if leg["user"] == world.web.user]
+    return [(media["packets_in"], media["packets_out"]) for media in leg["media"]]
 
 
 def lines_of(world, side):
@@ -180,13 +202,15 @@ def test_video_call_of_the_browser(world, call):
         assert gone not in invite.body, gone
     hears(world, call)
     sees(world, call)
+    assert all(n > 10 for line in counted(world) for n in line), counted(world)
+    assert re.search("a=group:BUNDLE 0 1", world.web.sdp("remote"))
     # The phone takes its camera away, and gives it back: its line is used again.
     assert call.reinvite(body=call.offer(video=False)).status == 200
     assert call.mirror.rests(), "video goes on that was removed"
     hears(world, call)
     response = call.reinvite(body=call.offer())
-    # To the browser it is another line: it has no camera for it until somebody says so, but it looks.
-    assert response.status == 200 and "a=recvonly" in parts(response.body)[1]
+    # To the browser it is another line: with JsSIP it has no camera for it until somebody says so, but it looks.
+    assert response.status == 200 and re.search("a=(recvonly|sendrecv)", parts(response.body)[1])
     assert [mid for _, _, mid in lines_of(world, "local")] == ["0", "1a"]
     before = pictures(world)
     call.mirror.play(96)
@@ -198,7 +222,7 @@ def test_video_call_of_the_browser(world, call):
 
 def test_video_call_of_the_phone(world, call):
     done = []
-    caller = threading.Thread(target=lambda: done.append(call.call("jssip", body=call.offer())))
+    caller = threading.Thread(target=lambda: done.append(call.call(world.web.user, body=call.offer())))
     caller.start()
     world.web.ringing()
     world.web.answer(video=True)
@@ -207,6 +231,8 @@ def test_video_call_of_the_phone(world, call):
     assert lines_of(world, "local") == [("audio", True, "0"), ("video", True, "1")]
     hears(world, call)
     sees(world, call)
+    assert all(n > 10 for line in counted(world) for n in line), counted(world)
+    assert re.search("a=group:BUNDLE 0 1", world.web.sdp("local"))
     world.web.hangup()
     call.agent.expect("BYE")
 
@@ -256,5 +282,30 @@ def test_a_phone_that_answers_a_hold_with_nothing(world, call):
     call.answer(invite, body=call.answer_to(invite.body))
     held.join(10)
     assert re.search(r"a=(recvonly|inactive)", world.web.sdp("remote")), world.web.sdp("remote")
+    assert call.bye().status == 200
+    world.web.ended()
+
+
+@pytest.mark.parametrize("web", PAGES[:1], indirect=True, ids="-".join)
+def test_a_phone_that_takes_the_picture_alone(world, call):
+    """It rejects the line whose transport the others share, so each line has its own (RFC 9143 7.3.1). With max-bundle Chromium takes no
+    such answer, and ends the call."""
+    world.web.dial(USER, video=True)
+    invite = world.agent.expect("INVITE")
+    call.answer(invite, body=call.answer_to(invite.body, audio=False))
+    world.web.active()
+    sees(world, call)
+    assert call.bye().status == 200
+    world.web.ended()
+
+
+@pytest.mark.parametrize("web", ["data"], indirect=True)
+def test_a_data_channel_is_rejected(world, call):
+    invite = called_by_the_browser(world, call, video=True)
+    assert len(parts(invite.body)) == 3
+    assert [port(line) != 0 for line in parts(invite.body) if "application" in line] == [False]
+    assert [enabled for kind, enabled, _ in lines_of(world, "remote") if kind == "application"] == [False]
+    hears(world, call)
+    assert call.mirror.grows(), "no video comes to the phone"
     assert call.bye().status == 200
     world.web.ended()
