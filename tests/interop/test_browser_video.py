@@ -48,7 +48,7 @@ class Mirror:
             self.socket.sendto(struct.pack("!BBHII", 0x80, 0x80 | payload_type, i, 3000 * i, 7) + b"\x10" + bytes(200), self.to)
             time.sleep(0.01)
 
-    def grows(self, by=20, timeout=6):
+    def grows(self, by=10, timeout=15):
         before = self.packets
         return bool(until(lambda: self.packets >= before + by, timeout, 0.05))
 
@@ -59,7 +59,7 @@ class Mirror:
         def same():
             seen.append(self.packets)
             return len(seen) > 5 and len(set(seen[-6:])) == 1
-        return bool(until(same, 5, 0.1))
+        return bool(until(same, 10, 0.1))
 
     def close(self):
         self._open = False
@@ -161,7 +161,7 @@ def pictures(world):
 def sees(world, call):
     before = pictures(world)
     assert call.mirror.grows(), "no video comes to the phone"
-    assert until(lambda: pictures(world) >= before + 20, 6, 0.2), (before, pictures(world), world.web.sdp("remote"))
+    assert until(lambda: pictures(world) >= before + 10, 15, 0.2), (before, pictures(world), world.web.sdp("remote"))
 
 
 def counted(world):
@@ -214,7 +214,7 @@ def test_video_call_of_the_browser(world, call):
     assert [mid for _, _, mid in lines_of(world, "local")] == ["0", "1a"]
     before = pictures(world)
     call.mirror.play(96)
-    assert until(lambda: pictures(world) > before + 20, 5, 0.2), (before, pictures(world))
+    assert until(lambda: pictures(world) > before + 10, 10, 0.2), (before, pictures(world))
     hears(world, call)
     assert call.bye().status == 200
     world.web.ended()
