@@ -109,8 +109,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int i = 0; i < 2; i++) {
         if (!identity[i])
             require((identity[i] = kg_dtls_identity_new()) != NULL);
-        require((end[i] = kg_dtls_new(&(struct kg_dtls_settings){
-                     .identity = identity[i], .active = i == 0, .secret = secret})) != NULL);
+        require(
+            (end[i] = kg_dtls_new(&(struct kg_dtls_settings){
+                 .identity = identity[i], .active = i == 0, .proven = size % 2 == 1, .secret = secret})) !=
+            NULL);
     }
     for (int i = 0; i < 2; i++)
         kg_dtls_expect(end[i], kg_dtls_identity_fingerprint(identity[!i]), 1);
