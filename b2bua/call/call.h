@@ -128,6 +128,7 @@ struct kg_leg {
     struct kg_media_ice_local ice;       /* kedge's own, should it be this peer's agent; ufrag "": none yet */
     struct kg_addr seen[2];      /* where the relay found it, first m-line, by component - 1; none: not yet */
     struct kg_sdp_origin origin; /* * of what we send to it */
+    bool bad_keys;               /* what came last is no description of its, since its keys do not fit */
     bool standing; /* B: its dialog stands, but what it answered was of no use: it is asked again inside */
     bool asked;    /* our INVITE had no SDP: its 2xx has the offer, and the ACK must have the answer */
     bool allows_update; /* * its Allow names UPDATE */

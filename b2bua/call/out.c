@@ -119,8 +119,8 @@ static bool is_first(const struct kg_leg *leg, const nta_outgoing_t *orq)
 /* A 2xx without anything that can be used, though its sender may take another shape. */
 static bool is_useless(struct kg_leg *leg, const nta_outgoing_t *orq, const sip_t *sip, bool wanted, bool sdp)
 {
-    return wanted && is_first(leg, orq) && sip && kg_body_has_sdp(sip) && (!sdp || kg_talk_is_empty(leg)) &&
-           kg_talk_next_shape(leg, 488, sip);
+    return wanted && is_first(leg, orq) && sip && kg_body_has_sdp(sip) &&
+           (leg->bad_keys || (sdp && kg_talk_is_empty(leg))) && kg_talk_next_shape(leg, 488, sip);
 }
 
 static const char *send_again(struct kg_leg *leg);
@@ -130,6 +130,7 @@ static const char *send_again(struct kg_leg *leg);
 static void ask_inside(struct kg_leg *leg, const sip_t *sip)
 {
     kg_branch_win(leg);
+    kg_fsm_set_rounds(&leg->call->fsm, 0); /* nobody else is asked any more */
     on_answered(leg, sip);
     kg_early_forget(leg);
     kg_talk_forget(leg);
@@ -298,6 +299,8 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
             kg_branch_asked_again(leg, status, orq);
             offer_anew(leg, orq);
         } else {
+            if (leg->standing && status < 400)
+                status = 480; /* nobody follows it inside of a dialog */
             leave(leg);
             kg_branch_fail(leg, status, is_first(leg, orq) ? kg_talk_why_refused(leg, status, sip) : NULL,
                            orq);

@@ -60,7 +60,10 @@ static int check_answer(struct kg_leg *leg, const struct kg_sdp *answer, char *e
         !kg_sdp_have_common_codec(offer, "the other side", answer, "this one", error, size))
         failed = EINVAL;
     kg_sdp_free(made);
-    return failed ? failed : kg_talk_check_keys(leg, answer, true, error, size);
+    if (failed)
+        return failed;
+    leg->bad_keys = kg_talk_check_keys(leg, answer, true, error, size) != 0;
+    return leg->bad_keys ? EINVAL : 0;
 }
 
 static struct kg_sdp *parse(const sip_t *sip, char *error, size_t size)
@@ -73,6 +76,7 @@ static struct kg_sdp *parse(const sip_t *sip, char *error, size_t size)
 
 enum kg_sdp_found kg_talk_take(struct kg_leg *leg, const sip_t *sip, char *error, size_t size)
 {
+    leg->bad_keys = false;
     struct kg_multipart at;
     struct kg_frame *frame = NULL;
     enum kg_sdp_found found = kg_body_find(sip, &at, error, size);

@@ -206,16 +206,19 @@ def test_an_answer_of_no_use_is_asked_again(ends, kedge, wrong):
     hang_up(a, b, kedge)
 
 
-def test_an_answer_of_no_use_ends_in_both_dialogs(ends, kedge):
+@pytest.mark.parametrize("last", (488, 302, 481, 603))
+def test_an_answer_of_no_use_ends_in_both_dialogs(ends, kedge, last):
     a, b = ends
     placed = place(a, "sdes")
     b.answer(b.agent.expect("INVITE"), body=re.sub(r"m=audio \d+", "m=audio 0", keys.body(b.rtp, "sdes")))
-    for _ in range(3):
-        b.agent.reply(b.agent.expect("INVITE"), 488)
+    for status in (488, 488, last):
+        b.agent.reply(b.agent.expect("INVITE"), status, headers=["Contact: <sip:carol@kedge.test>"] if status == 302 else [])
         b.agent.expect("ACK")
     b.agent.reply(b.agent.expect("BYE"), 200)
-    assert placed().status == 488
+    assert placed().status == {488: 488, 603: 603, 481: 500}.get(last, 480)
     kedge.no_calls()
+    kedge.alive()
+    assert kedge.deaths() == 0
 
 
 @pytest.mark.parametrize("kedge", ({"profile": "sdes"},), indirect=True)
