@@ -16,7 +16,7 @@ PHONES = {"plain": (500, "symmetric", None, None, "none"), "sdes": (600, "port-r
 
 @pytest.fixture(scope="module")
 def world(lab, long_stage):
-    world = WebWorld(long_stage, lab, (*LIBRARIES, *PHONES), stun=True)
+    world = WebWorld(long_stage, lab, (*LIBRARIES, "eva", *PHONES), stun=True)
     world.chromium = world.browser("chromium", hz=HZ)
     world.webs = {kind: world.phone(world.chromium, kind, kind) for kind in LIBRARIES}
     world.phones = {}
@@ -141,7 +141,7 @@ def test_dtmf(world, web, how):
 
 def test_video_and_data_to_a_phone_with_audio_alone(world):
     """What the phone does not have is refused line by line; the call has sound."""
-    web = world.phone(world.chromium, "jssip", "jssip", dataChannel=True)
+    web = world.phone(world.chromium, "jssip", "eva", dataChannel=True)
     phone = world.phones["plain"]
     phone.forget()
     web.call(phone.user, video=True)
