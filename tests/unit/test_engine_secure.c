@@ -210,6 +210,71 @@ static void test_engine_killed_in_talk(void **state)
     }
 }
 
+#define CROWD 24
+
+struct crowd {
+    int fd[CROWD];
+    struct kg_addr to[CROWD];
+    struct kg_dtls *dtls[CROWD];
+};
+
+static void crowd_call(struct talk *t, struct crowd *c, unsigned i)
+{
+    char id[16];
+    snprintf(id, sizeof id, "crowd%u", i);
+    struct kg_addr at_phone;
+    c->fd[i] = phone_open("127.0.0.2", &at_phone);
+    struct kg_media_side *side = describe(&at_phone, "127.0.0.2");
+    side->stream[0].rtcp_mux = true;
+    side->stream[0].rtcp = side->stream[0].rtp;
+    side->stream[0].secure = &t->secure;
+    assert_int_equal(apply(t->f, id, t->plain_side, side, true, NULL), KG_MEDIA_OK);
+    c->to[i] = t->f->reply.local[1][0].rtp;
+    c->dtls[i] =
+        kg_dtls_new(&(struct kg_dtls_settings){.identity = t->identity, .active = true, .secret = secret});
+    kg_dtls_expect(c->dtls[i], kg_media_fingerprint(t->f->client), 1);
+    free(side);
+}
+
+/* More phones begin at once than one round of a worker takes: each has its turn. */
+static void test_many_handshakes_at_once(void **state)
+{
+    (void)state;
+    struct talk t;
+    struct crowd c;
+    talk_open(&t, KG_SECURE_DTLS);
+    t.secure.ours = *kg_media_fingerprint(t.f->client);
+    for (unsigned i = 0; i < CROWD; i++)
+        crowd_call(&t, &c, i);
+    unsigned established = 0;
+    int64_t end = kg_mono_ms() + WAIT_MS;
+    for (unsigned i = 0; i < CROWD; i++)
+        kg_dtls_start(c.dtls[i], kg_mono_ms());
+    while (established < CROWD && kg_mono_ms() < end) {
+        uint8_t data[KG_DTLS_DATAGRAM_MAX];
+        size_t len;
+        established = 0;
+        for (unsigned i = 0; i < CROWD; i++) {
+            while (kg_dtls_poll(c.dtls[i], kg_mono_ms(), data, &len))
+                phone_send(c.fd[i], &c.to[i], data, len);
+            established += kg_dtls_state(c.dtls[i]) == KG_DTLS_ESTABLISHED;
+        }
+        for (unsigned i = 0; i < CROWD; i++) {
+            ssize_t got = phone_hear(c.fd[i], data, sizeof data, i == 0 ? 1 : 0);
+            if (got > 0)
+                kg_dtls_receive(c.dtls[i], data, (size_t)got, &c.to[i], kg_addr_len(&c.to[i]), kg_mono_ms());
+        }
+    }
+    assert_int_equal(established, CROWD);
+    fixture_until(t.f, t.f->events[KG_MEDIA_SECURE] == CROWD);
+    assert_true(t.f->last[KG_MEDIA_SECURE].secured);
+    for (unsigned i = 0; i < CROWD; i++) {
+        close(c.fd[i]);
+        kg_dtls_free(c.dtls[i]);
+    }
+    talk_close(&t);
+}
+
 /* Signalling is restarted: media goes on, and the next one's description finds the index where it was. */
 static void test_signalling_restarted(void **state)
 {
@@ -238,6 +303,7 @@ int main(void)
         cmocka_unit_test(test_sdes),
         cmocka_unit_test(test_dtls),
         cmocka_unit_test(test_engine_killed_in_talk),
+        cmocka_unit_test(test_many_handshakes_at_once),
         cmocka_unit_test(test_signalling_restarted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
