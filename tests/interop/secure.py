@@ -24,7 +24,7 @@ class SecureRtp:
         self.peer = Peer("srtp_peer", host, address=self.ip, hz=hz, sequence=sequence)
         self.port = int(self.peer.wait("local ").split()[1])
         self.fingerprint = self.peer.wait("fingerprint ").upper()
-        self._received, self._read = [], 0
+        self._received, self._numbers, self._read = [], [], 0
         self.tag = 1
         self.new_key()
         self._to = None
@@ -90,7 +90,9 @@ class SecureRtp:
             at, text = lines[self._read]
             self._read += 1
             if text.startswith("rtp "):
-                self._received.append((at, None, bytes.fromhex(text.split()[3])))
+                _, number, _, begin = text.split()
+                self._received.append((at, None, bytes.fromhex(begin)))
+                self._numbers.append((at, int(number)))
         return self._received
 
     def bad(self, since=0.0):
@@ -99,10 +101,9 @@ class SecureRtp:
     def got(self, since=0.0, ms=0, timeout=5):
         return bool(until(lambda: sum(at >= since for at, _, _ in self.received) * 20 > ms, timeout))
 
-    def gap_ms(self, start, end):
-        """The longest silence between two monotonic times."""
-        times = [start] + [at for at, _, _ in self.received if start <= at <= end] + [end]
-        return max(b - a for a, b in zip(times, times[1:])) * 1000
+    def numbers(self):
+        """(monotonic, sequence number) of what was opened."""
+        return self.received and self._numbers
 
     def seal(self, packet):
         since = self.peer.mark()
@@ -117,6 +118,15 @@ class SecureRtp:
         self.peer.tell("move")
         self.port = int(self.peer.wait("local ", since).split()[1])
         return time.monotonic()
+
+
+def lost(numbers):
+    """How many of consecutive sequence numbers are missing, in whatever order they came."""
+    extended, highest = set(), numbers[0] + 0x10000
+    for n in numbers:
+        highest = max(highest, here := highest + (n - highest + 0x8000) % 0x10000 - 0x8000)
+        extended.add(here)
+    return max(extended) - min(extended) + 1 - len(extended)
 
 
 class Talk:
@@ -147,6 +157,12 @@ class Talk:
         mark = time.monotonic()
         assert self.rtp_a.got(mark, ms), f"alice hears nothing: {self.rtp_a.peer.lines[-3:]} {self.kedge.calls()}"
         assert self.rtp_b.got(mark, ms), f"bob hears nothing: {self.kedge.calls()}"
+
+    def lost_ms(self, since):
+        """Audio that one of the two has missed since a monotonic time, by the packets' numbers: a test that stands still loses
+        nothing."""
+        of_b = [(at, int.from_bytes(data[2:4], "big")) for at, _, data in self.rtp_b.received]
+        return 20 * max(lost([n for at, n in numbers if at >= since]) for numbers in (self.rtp_a.numbers(), of_b))
 
     def end(self):
         hang_up(self.a, self.b, self.kedge)
