@@ -111,6 +111,15 @@ def digest(challenge, user, password, method, uri, nc=1, cnonce=None, algorithm=
     return out + (f', opaque="{p["opaque"]}"' if "opaque" in p else "")
 
 
+def silence_ms(packets, start, end):
+    """packets: (monotonic, sequence number) of one stream. Its longest row of missing packets, or its longest silence beyond the second for
+    which a machine with other work to do may stand still."""
+    packets = [p for p in packets if start <= p[0] <= end]
+    times, numbers = [start, *(at for at, _ in packets), end], [number for _, number in packets]
+    missing = [((b - a - 1) & 0xFFFF) * 20 for a, b in zip(numbers, numbers[1:]) if (b - a) & 0xFFFF < 0x8000 and a != b]
+    return max(max(missing, default=0), max(b - a for a, b in zip(times, times[1:])) * 1000 - 1000)
+
+
 class Rtp:
     """One RTP socket that plays a tone in PCMU and counts what comes. codec: payload type 0 or 8."""
 

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from interop.agent import silence_ms
 from interop.ear import Ear
 from interop.hosts import until
 from interop.icecall import Call
@@ -46,12 +47,7 @@ def calls(lab, long_stage):
 
 
 def gap_ms(ear, start, end):
-    """The longest row of packets that are missing, or silence beyond the second for which a machine with other work to do may stand still."""
-    packets = [d for d in ear.rtp(start) if d.at < end]
-    times = [start, *(d.at for d in packets), end]
-    numbers = [int.from_bytes(d.payload[2:4], "big") for d in packets]
-    missing = [((b - a - 1) & 0xFFFF) * 20 for a, b in zip(numbers, numbers[1:]) if (b - a) & 0xFFFF < 0x8000]
-    return round(max(max(missing, default=0), max(b - a for a, b in zip(times, times[1:])) * 1000 - 1000))
+    return round(silence_ms([(d.at, int.from_bytes(d.payload[2:4], "big")) for d in ear.rtp(start)], start, end))
 
 
 def kill(kedge, calls, role, limit_ms, seconds):
