@@ -177,6 +177,9 @@ static int describe(struct kg_leg *leg, const struct kg_sdp *sdp, struct kg_medi
     out->first_packets = !leg->pbx && leg->call->calls->server->config.media.first_packets;
     bool is_answer = offerer(leg->call) != leg->side;
     kg_talk_note_keys(leg, sdp, out->stream_count);
+    lines->enabled = 0; /* whom it is for depends on it (talk_secure.c), and so whether lines are bundled */
+    for (uint8_t i = 0; i < out->stream_count; i++)
+        lines->enabled |= out->stream[i].enabled ? (uint8_t)(1u << i) : 0;
     kg_talk_bundle(leg, sdp, !is_answer, out);
     lines->enabled = lines->mux = lines->ice = lines->mismatch = lines->flows = 0;
     for (uint8_t i = 0; i < out->stream_count; i++) {

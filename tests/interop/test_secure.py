@@ -280,3 +280,71 @@ def test_keys_stay_over_reinvites(ends, kedge, shape):
     assert again.status == 200 and b.agent.quiet("INVITE", 0.2)
     assert (keys.cryptos(again.body) or keys.attribute(again.body, "fingerprint")) == told
     hang_up(a, b, kedge)
+
+
+@pytest.mark.parametrize("offers,gets", (("sdes", "sdes"), ("web", "plain"), ("plain", "plain")))
+def test_late_offer(ends, kedge, offers, gets):
+    """The callee makes the offer: what the caller is asked for goes by the same rules."""
+    a, b = ends
+    placed = background(a.call, "bob", body="", ack=False)
+    b.answer(b.agent.expect("INVITE"), body=keys.body(b.rtp, offers), ack=False)
+    ok = placed()
+    assert keys.shape(ok.body) == gets, ok.body
+    a.ok, a.cseq = ok, ok.cseq[0]
+    a.request("ACK", body=answer(a, ok.body), send_only=True, cseq=ok.cseq[0])
+    ack = b.agent.expect("ACK")
+    assert keys.shape(ack.body) == offers, ack.body
+    hang_up(a, b, kedge)
+
+
+@pytest.mark.parametrize("offered,taken", (("plain", "sdes"), ("web", "plain"), ("sdes", "dtls")))
+def test_early_media(ends, kedge, offered, taken):
+    """A 183 with keys, then a 200 without SDP, and one with another phone's: the newest count."""
+    a, b = ends
+    placed = place(a, offered)
+    while True:
+        request = b.agent.expect("INVITE")
+        if keys.shape(request.body) == taken:
+            break
+        b.agent.reply(request, 488)
+        b.agent.expect("ACK")
+    early = answer(b, request.body)
+    b.agent.reply(request, 183, early)
+    assert until(lambda: any(p.status == 183 for p in a.agent.log), 3)
+    told = next(p for p in a.agent.log if p.status == 183)
+    assert keys.shape(told.body) == offered
+    b.answer(request, body=early)
+    ok = placed()
+    assert ok.status == 200 and keys.shape(ok.body) == offered
+    assert keys.cryptos(told.body) == keys.cryptos(ok.body)
+    hang_up(a, b, kedge)
+
+
+def test_each_phone_of_a_fork_has_keys_of_its_own(stage, hosts, lab):
+    """One takes SDES, one is a browser: each is asked for what it can, and the one that answers has the call."""
+    kedge = stage.kedge(hosts[0], accounts={u: "pw-" + u for u in USERS})
+    server = (hosts[0].addr, 5060)
+    alice, one, two = (stage.agent(h, u, "pw-" + u, server) for h, u in ((hosts[1], "alice"), (hosts[2], "bob"), (hosts[1], "bob")))
+    assert all(agent.register().status == 200 for agent in (alice, one, two))
+    a, first, second = dialogs(stage, (alice, one, two))
+    placed = place(a, "dtls")
+    offers = {}
+    for phone in (one, two):
+        for _ in range(2):
+            request = phone.expect("INVITE")
+            if keys.shape(request.body) == "sdes":
+                offers[phone] = request
+                break
+            phone.reply(request, 488)
+            phone.expect("ACK")
+    told = [{key for _, _, key in keys.cryptos(r.body)} for r in offers.values()]
+    assert len(told) == 2 and not told[0] & told[1], "no two phones know the same key"
+    one.reply(offers[one], 183, answer(first, offers[one].body))
+    two.reply(offers[two], 183, answer(second, offers[two].body))
+    taken = background(second.answer, offers[two], body=answer(second, offers[two].body))
+    one.reply(one.expect("CANCEL"), 200)
+    one.reply(offers[one], 487)
+    taken()
+    ok = placed()
+    assert ok.status == 200 and keys.shape(ok.body) == "dtls"
+    hang_up(a, second, kedge)
