@@ -116,8 +116,10 @@ struct kg_sdp_local {
     /* Advertised to the reader of the result. rtp none or without port: the line is written as rejected; its
      * host still serves for o= and c= where no other line has one. */
     struct kg_addr rtp, rtcp;
-    const char *ufrag, *pwd; /* KG_SDP_ICE_OURS */
+    const char *ufrag, *pwd;            /* KG_SDP_ICE_OURS */
+    const struct kg_sdp_our_keys *ours; /* KG_SDP_KEYS_OURS; NULL: plain RTP/AVP */
     enum kg_sdp_ice ice;
+    enum kg_sdp_keys keys;
     bool rtcp_mux; /* put a=rtcp-mux (then a=rtcp is dropped) */
     /* The result is an answer to an offer with rtcp-mux: component 1 only. False with rtcp_mux: an offer of
      * it, where component 2 is told too, for a reader that does not mux (KEEP: if the writer told it). */
@@ -135,18 +137,16 @@ struct kg_sdp_local {
      * place. */
     bool selected;
     bool mismatch; /* NONE: put a=ice-mismatch, the reader's candidates could not be used (RFC 8839 4.2.5) */
+    /* KG_SDP_WEB: 1 + number of the m-line whose transport this one shares; its own number: it is in the
+     * BUNDLE group with a transport of its own (the first, and in a first offer all); 0: not in the group.
+     * All that share have rtp of that one. kg_sdp_plan_bundle knows. */
+    uint8_t bundle;
     /* KEEP, a=remote-candidates by component - 1: what the writer calls its peer's candidate, as the reader
      * knows it. `from` is our address on the writer's side, `to` the reader's own address (none: the line
      * goes). A line that names one of the reader's own candidates stays as it is. */
     struct {
         struct kg_addr from, to;
     } peer[2];
-    enum kg_sdp_keys keys;
-    const struct kg_sdp_our_keys *ours; /* KG_SDP_KEYS_OURS; NULL: plain RTP/AVP */
-    /* KG_SDP_WEB: 1 + number of the m-line whose transport this one shares; its own number: it is in the
-     * BUNDLE group with a transport of its own (the first, and in a first offer all); 0: not in the group.
-     * All that share have rtp of that one. kg_sdp_plan_bundle knows. */
-    uint8_t bundle;
 };
 /* Sets kg_sdp_local.bundle of each line, for KG_SDP_WEB: in an answer the lines that the reader offered to
  * bundle and that have rtp here, which share the first one's transport; in an offer all lines with rtp whose

@@ -93,9 +93,11 @@ struct kg_sdp_text kg_sdp_web_mid(const struct kg_sdp_reader *reader, size_t num
                                   char room[static KG_SDP_MID_ROOM])
 {
     const struct kg_sdp *said = reader->said;
-    const struct kg_sdp_media *m = said && number < said->media_count ? &said->media[number] : NULL;
-    if (m && (reader->answers || (m->mid.len > 0 && (m->port != 0 || m->bundle_only))))
-        return m->mid;
+    if (said && number < said->media_count) {
+        const struct kg_sdp_media *m = &said->media[number];
+        if (reader->answers || (m->mid.len > 0 && (m->port != 0 || m->bundle_only)))
+            return m->mid;
+    }
     if (reader->answers || reader->kind != KG_SDP_WEB)
         return (struct kg_sdp_text){0};
     struct kg_sdp_text mid = {.s = room};
