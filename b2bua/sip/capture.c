@@ -61,7 +61,7 @@ void kg_capture_hide_keys(char *text, size_t len)
     for (size_t at = 0; at + name <= len; at++) {
         if (text[at + name - 1] != ':' || strncasecmp(text + at, inline_, name) != 0)
             continue;
-        for (at += name; at < len && !memchr("\r\n |", text[at], 4); at++)
+        for (at += name; at < len && !(text[at] && strchr("\r\n |", text[at])); at++)
             text[at] = 'x';
     }
 }
