@@ -20,9 +20,8 @@ enum kg_srtp_suite {
 };
 
 #define KG_SRTP_KEY_MAX 46 /* master key 32 and master salt 14 bytes */
-#define KG_SRTP_MKI_MAX                                                                                      \
-    16 /* bytes of a master key identifier that are accepted; RFC 4568 allows 128, nobody sends more than 4  \
-        */
+/* Bytes of a master key identifier that are accepted: those of the examples of RFC 4568, which allows 128. */
+#define KG_SRTP_MKI_MAX  32
 #define KG_SRTP_KEYS_MAX 4 /* master keys of one direction, told apart by MKI */
 
 /* Facts of a suite; constant. "AES_CM_128_HMAC_SHA1_80" as in SDP (RFC 4568 6.2, 6188 4, 7714 14.2). */

@@ -82,7 +82,7 @@ static const char *read_mki(struct kg_sdp_text text, struct kg_srtp_key *out)
     if (value.len == 0 || !kg_sdp_number(s, (size_t)(end - s), 128, &len) || len == 0)
         return "its MKI is not VALUE:LENGTH with a length from 1 to 128";
     if (len > KG_SRTP_MKI_MAX)
-        return "its MKI is longer than the 16 bytes that kedge takes";
+        return "its MKI is longer than the 32 bytes that kedge takes";
     memset(out->mki, 0, sizeof(out->mki));
     out->mki_len = (uint8_t)len;
     for (uint16_t i = 0; i < value.len; i++) {

@@ -50,8 +50,9 @@ static void test_crypto_lines(void **state)
         uint8_t first, last; /* bytes of the key */
         const char *mki;
     } cases[] = {
-        {"1 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR|2^20|1:32", KG_SRTP_NONE,
-         1, 0, 0, NULL}, /* an MKI of 32 bytes is more than kedge takes */
+        {"1 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR|2^20|1:32",
+         KG_SRTP_AES_CM_128_SHA1_80, 1, 0x3d, 0x51,
+         "0000000000000000000000000000000000000000000000000000000000000001"},
         {"1 AES_CM_128_HMAC_SHA1_80 inline:" KEY "|2^20|1:4", KG_SRTP_AES_CM_128_SHA1_80, 1, 0x77, 0x23,
          "00000001"},
         {"1 AES_CM_128_HMAC_SHA1_80 inline:" KEY "|1:4", KG_SRTP_AES_CM_128_SHA1_80, 1, 0x77, 0x23,
@@ -77,7 +78,7 @@ static void test_crypto_lines(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        char line[256], mki[64] = "";
+        char line[256], mki[2 * KG_SRTP_MKI_MAX + 1] = "";
         struct kg_sdp_secure secure;
         snprintf(line, sizeof(line), "a=crypto:%s\r\n", cases[i].line);
         read_keys("RTP/SAVP", "", line, &secure);
@@ -151,8 +152,8 @@ static void test_bad_crypto_lines(void **state)
          "its MKI is not VALUE:LENGTH with a length from 1 to 128"},
         {"1 AES_CM_128_HMAC_SHA1_80 inline:" KEY "|1:129", NULL,
          "its MKI is not VALUE:LENGTH with a length from 1 to 128"},
-        {"1 AES_CM_128_HMAC_SHA1_80 inline:" KEY "|1:17", NULL,
-         "its MKI is longer than the 16 bytes that kedge takes"},
+        {"1 AES_CM_128_HMAC_SHA1_80 inline:" KEY "|1:33", NULL,
+         "its MKI is longer than the 32 bytes that kedge takes"},
         {"1 AES_CM_128_HMAC_SHA1_80 inline:" KEY "|a:4", NULL, "its MKI is not a decimal number"},
         {"1 AES_CM_128_HMAC_SHA1_80 inline:" KEY ";inline:" KEY2, NULL,
          "it has several keys that no MKI tells apart"},
