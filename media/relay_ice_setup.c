@@ -350,7 +350,7 @@ int kg_relay_change_ice(struct kg_relay *relay, const struct kg_ice_change *chan
                 leave(ice, s, i);
             use_leg(&stream->leg[s], (enum kg_ice_use)uses.of[i][s], now_ms);
         }
-        if (uses.of[i][0] != KG_ICE_STEER && uses.of[i][1] != KG_ICE_STEER)
+        if (stream && uses.of[i][0] != KG_ICE_STEER && uses.of[i][1] != KG_ICE_STEER)
             drop_steers(ice->stream[i]);
     }
     for (uint8_t i = 0; i < relay->stream_count; i++) {

@@ -796,6 +796,28 @@ static void test_lines_come_and_go(void **state)
     world_free(w);
 }
 
+/* A line that was rejected from the beginning has nothing in the engine. */
+static void test_a_line_that_never_was(void **state)
+{
+    (void)state;
+    struct world *w = world_new();
+    kg_relay_add_stream(w->relay, kg_stream_new(2, "video"));
+    world_local(w, 0, "kedgeA", false);
+    phone_ice(w, 0, true, true, "alice");
+    struct kg_media_side side = world_side(w, 0, KG_ICE_AGENT), *const told[2] = {&side, NULL};
+    side.stream[1] = side.stream[2] = side.stream[0];
+    side.stream[1].enabled = false;
+    side.stream_count = 3;
+    struct kg_ice_change change = {.local = {w->local[0]},
+                                   .bound = {{w->bound[0][0], at("0.0.0.0:0"), at("192.0.2.1:22000")}}};
+    assert_int_equal(kg_relay_describe(w->relay, KG_SIDE_A, &side, w->now), 0);
+    assert_int_equal(kg_relay_change_ice(w->relay, &change, told, &w->limits, w->now), 0);
+    assert_int_equal(w->relay->stream[2]->leg[0].rtp.ice, KG_ICE_AGENT);
+    world_drain(w);
+    world_run(w, 500);
+    world_free(w);
+}
+
 /* Keys are between the two phones: their handshake and what it protects pass, from proven sources alone. */
 static void test_steered_dtls_and_srtcp(void **state)
 {
@@ -892,6 +914,7 @@ int main(void)
         cmocka_unit_test(test_upgrade_from_agents_to_steered),
         cmocka_unit_test(test_restart_of_a_steered_call),
         cmocka_unit_test(test_lines_come_and_go),
+        cmocka_unit_test(test_a_line_that_never_was),
         cmocka_unit_test(test_steered_dtls_and_srtcp),
         cmocka_unit_test(test_fax_and_checks_on_one_port),
         cmocka_unit_test(test_strangers_of_a_steered_call_get_nothing),
