@@ -1,4 +1,5 @@
 """Phones with valid passwords, providers and PBXes that mean harm: calls, transfers, subscriptions."""
+import base64
 import os
 import random
 import socket
@@ -9,6 +10,7 @@ import pytest
 from interop.agent import Dialog, Message, digest, sdp, talk, token
 from interop.hosts import background, socket_in, until
 from interop.itsp import Itsp
+from interop.web import WebAgent
 from interop.test_subscriptions import Office, answered, lamp_state
 
 USERS = ("alice", "bob", "carol", "mallory")
@@ -377,11 +379,38 @@ def test_refusals_over_streams(site):
 
 # ---- everything at once ----
 
+KEY = base64.b64encode(bytes(30)).decode()
+PRINT = "SHA-256 " + ":".join(["5A"] * 32)
+ICE = "a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuv\r\n"
+CRYPTO = "".join(f"a=crypto:{n} {suite} inline:{KEY}\r\n" for n, suite in enumerate(("AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32"), 1))
+
+
+def secured(dice, ip):
+    """A description with keys of every kind, right and wrong ones."""
+    def dtls(i=""):
+        setup = dice.choice(("actpass", "active", "passive", "holdconn", "actpass"))
+        return (f"a=fingerprint:{dice.choice((PRINT, PRINT, PRINT[:40]))}\r\na=setup:{setup}\r\n"
+                + dice.choice(("", f"a=tls-id:{token()}{token()}{token()}\r\n")))
+    kinds = (("RTP/AVP", ""), ("RTP/AVP", CRYPTO), ("RTP/SAVP", CRYPTO), ("RTP/SAVP", ""), ("RTP/SAVPF", CRYPTO),
+             ("RTP/SAVP", f"a=crypto:{dice.randrange(9)} AES_CM_128_HMAC_SHA1_80 inline:{base64.b64encode(os.urandom(30)).decode()}\r\n"),
+             ("UDP/TLS/RTP/SAVP", dtls()), ("UDP/TLS/RTP/SAVPF", dtls() + ICE + "a=rtcp-mux\r\n"), ("RTP/SAVP", CRYPTO + dtls()))
+    lines, bundle = [], dice.random() < 0.4
+    profile, attributes = dice.choice(kinds)
+    for i in range(dice.choice((1, 1, 2, 2, 3, 5))):
+        if dice.random() < 0.2:
+            profile, attributes = dice.choice(kinds)
+        port = dice.choice((0, 9, 30000 + 4 * i, 30000 + 4 * i))
+        lines.append(f"m={dice.choice(('audio', 'audio', 'video'))} {port} {profile} 0 8\r\na=mid:{dice.choice((i, i, 0))}\r\n{attributes}"
+                     + dice.choice(("", "a=bundle-only\r\n")) * bundle)
+    group = "a=group:BUNDLE " + " ".join(str(n) for n in range(len(lines))) + "\r\n" if bundle else ""
+    return f"v=0\r\no=x 1 {dice.randrange(1 << 30)} IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n{group}" + "".join(lines)
+
+
 class Anarchist:
     """A phone that answers what comes and sends what it can, by the dice."""
 
-    def __init__(self, site, user, host, dice, transport):
-        self.site, self.dice, self.transport = site, dice, transport
+    def __init__(self, site, user, host, dice, transport, keys=False):
+        self.site, self.dice, self.transport, self.keys = site, dice, transport, keys
         self.user, self.host = user, host
         self.phone = None
         self.connect()
@@ -392,6 +421,10 @@ class Anarchist:
     def connect(self):
         if self.phone:
             self.phone.close()
+        if self.transport == "ws":
+            self.phone = WebAgent(self.site.hosts[self.host], self.user, "pw-" + self.user, (self.site.kedge.host.addr, 8080), webrtc=True)
+            self.phone.register(self.phone.outbound(), timeout=2)
+            return
         self.phone = self.site.phone(self.user, self.host, register=False, transport=self.transport)
         self.phone.register(timeout=2)
 
@@ -399,6 +432,8 @@ class Anarchist:
         return "sip:" + self.dice.choice(USERS) + "@kedge.test"
 
     def body(self):
+        if self.keys and self.dice.random() < 0.8:
+            return secured(self.dice, self.phone.ip)
         return self.dice.choice((sdp(self.phone.ip, 30000 + self.dice.randrange(1000)), sdp(self.phone.ip, 30000), "", "v=0\r\n"))
 
     def in_dialog(self, method, headers=(), body=""):
@@ -464,7 +499,7 @@ class Anarchist:
 
     def ring(self):
         m = self.pending[-1]
-        status = self.dice.choice((180, 183, 200, 200, 486, 302, 302, 603, 422, 199))
+        status = self.dice.choice((180, 183, 200, 200, 486, 302, 302, 603, 422, 199) + (488, 488, 606, 415) * self.keys)
         headers = {302: [f"Contact: <{self.someone()}>", f"Contact: <{self.someone()}>;q=0.{self.dice.randrange(9)}"], 422: ["Min-SE: 3000"],
                    183: ["Require: 100rel", f"RSeq: {self.dice.randrange(1, 4)}"]}.get(status, [])
         allow = self.dice.choice(([], ["Allow: INVITE, ACK, BYE, CANCEL"], ["Allow: INVITE, ACK, BYE, CANCEL, UPDATE, REFER"]))
@@ -492,7 +527,7 @@ class Anarchist:
             acts += [lambda: self.in_dialog("INVITE", body=self.body()), lambda: self.in_dialog("UPDATE", body=self.body()),
                      lambda: self.in_dialog("INFO"), lambda: self.in_dialog("NOTIFY", ["Event: refer", "Subscription-State: active"]),
                      lambda: self.in_dialog("CANCEL"), lambda: self.in_dialog("PRACK", ["RAck: 1 1 INVITE"])]
-        if self.dice.random() < 0.01 and self.transport == "tcp":
+        if self.dice.random() < 0.01 and self.transport != "udp":
             self.connect()
             self.dialogs, self.pending = [], []
         else:
@@ -500,12 +535,7 @@ class Anarchist:
         self.dialogs = self.dialogs[-6:]
 
 
-@pytest.mark.parametrize("seed", (1, 2))
-def test_phones_that_do_anything(site, seed):
-    """Calls, transfers, forks, diversions, in every state and out of it. Afterwards kedge is as it was before."""
-    dice = random.Random(int(os.environ.get("KEDGE_CHAOS", "0")) * 1000 + seed)
-    s = site(limits={"calls": 100}, guard={"strangers": 100000, "requests": 100000, "passwords": 1000, "strangers_total": 1000000})
-    phones = [Anarchist(s, user, 1 + i % 4, dice, ("udp", "tcp")[(i + seed) % 2]) for i, user in enumerate(USERS * 2)]
+def chaos(s, phones):
     end = time.monotonic() + float(os.environ.get("KEDGE_CHAOS_S", "8"))
     while time.monotonic() < end:
         for phone in phones:
@@ -520,3 +550,23 @@ def test_phones_that_do_anything(site, seed):
     for call in s.kedge.calls():
         s.kedge.try_ctl("hangup", call["id"])
     s.kedge.no_calls(50)
+
+
+NO_GUARD = {"strangers": 100000, "requests": 100000, "passwords": 1000, "strangers_total": 1000000}
+
+
+@pytest.mark.parametrize("seed", (1, 2))
+def test_phones_that_do_anything(site, seed):
+    """Calls, transfers, forks, diversions, in every state and out of it. Afterwards kedge is as it was before."""
+    dice = random.Random(int(os.environ.get("KEDGE_CHAOS", "0")) * 1000 + seed)
+    s = site(limits={"calls": 100}, guard=NO_GUARD)
+    chaos(s, [Anarchist(s, user, 1 + i % 4, dice, ("udp", "tcp")[(i + seed) % 2]) for i, user in enumerate(USERS * 2)])
+
+
+@pytest.mark.parametrize("profile", ("auto", "sdes"))
+def test_phones_with_keys_that_do_anything(site, profile):
+    """The same with keys, fingerprints and shared transports, right and wrong, refusals of each, and phones over WebSocket."""
+    dice = random.Random(int(os.environ.get("KEDGE_CHAOS", "0")) * 1000 + 3)
+    s = site(limits={"calls": 100}, guard=NO_GUARD, media={"profile": profile},
+             sip={"listen": ["udp:0.0.0.0:5060", "tcp:0.0.0.0:5060", "ws:0.0.0.0:8080"]})
+    chaos(s, [Anarchist(s, user, 1 + i % 4, dice, ("udp", "tcp", "ws")[i % 3], keys=True) for i, user in enumerate(USERS * 2)])
