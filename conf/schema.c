@@ -60,13 +60,16 @@ const struct kg_conf_row kg_conf_rows[] = {
             "and "
             "anchors."},
     {"media.profile", &kg_conf_profile, "auto", FIELD(media.profile), .reloadable = true,
-     .doc = "How media is secured toward phones that are called. auto: a browser (over WS or WSS) gets "
-            "WebRTC; other "
-            "phones get what the caller offers, and where they refuse that the next of RTP, SDES and DTLS; "
-            "kedge "
-            "translates where the two sides differ. One word sets it for all: plain, opportunistic (RTP/AVP "
-            "with keys, "
-            "RFC 8643), sdes, dtls or webrtc."},
+     .doc =
+         "How media is secured toward phones that are called. auto: a browser (over WS or WSS) gets "
+         "WebRTC; other "
+         "phones get what the caller offers, and where they refuse that the next of RTP, SDES and DTLS; "
+         "kedge "
+         "translates where the two sides differ. One word sets it for all: plain, opportunistic (RTP/AVP "
+         "with keys, "
+         "RFC 8643), sdes, dtls or webrtc; with the last three nobody is called in the clear, whatever they "
+         "refuse. "
+         "Browsers get WebRTC in any case."},
     {"media.pbx_profile", &kg_conf_profile, "auto", FIELD(media.pbx_profile), .reloadable = true,
      .doc = "The same toward the PBX."},
     {"media.ice", &kg_conf_yes, "yes", FIELD(media.ice), .reloadable = true,

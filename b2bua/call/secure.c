@@ -48,6 +48,11 @@ static const enum kg_shape fixed[KG_PROFILE_DEFAULT][2] = {
     [KG_PROFILE_WEBRTC] = {KG_SHAPE_WEB},
 };
 
+bool kg_secure_is_demanded(enum kg_profile word)
+{
+    return word == KG_PROFILE_SDES || word == KG_PROFILE_DTLS || word == KG_PROFILE_WEBRTC;
+}
+
 static bool is_clear(enum kg_shape shape)
 {
     return shape == KG_SHAPE_PLAIN || shape == KG_SHAPE_OPPORTUNISTIC;
@@ -76,6 +81,7 @@ size_t kg_shapes(const struct kg_shape_facts *facts, enum kg_shape out[static KG
     }
     if (facts->web) { /* whatever the word says: a browser can do nothing else */
         order = web;
+        tries = kg_secure_is_demanded(facts->word) ? 1 : KG_SHAPE_TRIES;
     } else if (facts->word != KG_PROFILE_AUTO && facts->word != KG_PROFILE_DEFAULT) {
         order = fixed[facts->word];
         tries = sizeof fixed[0] / sizeof fixed[0][0];
@@ -134,8 +140,11 @@ struct kg_secure_line kg_secure_offer(const struct kg_secure_facts *facts, enum 
     struct kg_secure_line line = {.why = KG_SECURED_UNDECIDED};
     if (!facts->enabled[from] || !is_rtp(facts, from))
         return line;
-    /* A session that stands goes on as it is: what was translated is, what passed passes. */
-    if (facts->known)
+    /* A session that stands goes on as it is: what was translated is, what passed passes. But nobody leads
+     * the other side into the clear where the operator wants keys. */
+    bool known = facts->known && !(facts->demanded && facts->use[to] == KG_SECURE_PASS &&
+                                   facts->kind[to] > KG_SECURE_PLAIN && facts->kind[from] == KG_SECURE_PLAIN);
+    if (known)
         line.text[to] = facts->use[to] == KG_SECURE_PASS ? KG_SHAPE_AS_IT_CAME : facts->told[to];
     else
         line.text[to] = want == facts->said[from] && !ours ? KG_SHAPE_AS_IT_CAME : want;
@@ -144,7 +153,7 @@ struct kg_secure_line kg_secure_offer(const struct kg_secure_facts *facts, enum 
         return line;
     }
     line.use[from] = facts->kind[from];
-    line.use[to] = facts->known ? facts->use[to] : KG_SECURE_PLAIN;
+    line.use[to] = known ? facts->use[to] : KG_SECURE_PLAIN;
     line.text[from] = facts->said[from];
     return line;
 }

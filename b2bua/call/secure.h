@@ -40,6 +40,8 @@ struct kg_shape_facts {
 #define KG_SHAPE_TRIES 4
 /* What it is offered first, and what where it refuses that. Returns how many, at least one. */
 size_t kg_shapes(const struct kg_shape_facts *facts, enum kg_shape out[static KG_SHAPE_TRIES]);
+/* Whether this word rules out media in the clear. */
+bool kg_secure_is_demanded(enum kg_profile word);
 /* Whether a refusal may be about the shape (RFC 3261 21.4.13, 21.4.26, 21.6.4). */
 bool kg_shape_is_refusal(int status);
 
@@ -65,6 +67,7 @@ struct kg_secure_facts {
     uint8_t told[2];  /* enum kg_shape of the text that side was sent last */
     uint8_t use[2];   /* enum kg_secure_use as agreed before */
     bool known;       /* ... something was */
+    bool demanded;    /* of an offer: whom it is for is never asked for media in the clear */
 };
 struct kg_secure_line {
     uint8_t use[2];  /* enum kg_secure_use */

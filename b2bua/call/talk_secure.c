@@ -420,6 +420,7 @@ static void plan(struct kg_leg *to)
     struct kg_shape_facts facts = shape_facts(to, offered);
     facts.feedback = first < KG_MEDIA_STREAMS_MAX && (from->lines.feedback >> first & 1);
     to->asks = (struct kg_leg_asks){.count = (uint8_t)kg_shapes(&facts, out)};
+    to->asks.demanded = kg_secure_is_demanded(facts.word);
     to->asks.both = facts.word == KG_PROFILE_AUTO || facts.word == KG_PROFILE_DEFAULT;
     /* Who answers begins the handshake (RFC 5763 5): behind a NAT, without ICE, who offered would never be
      * found. */
@@ -474,6 +475,7 @@ bool kg_talk_decide_keys(struct kg_leg *leg, uint8_t i, enum kg_apply purpose)
     struct kg_secure_facts facts = facts_of(call, i);
     bool ours = false;
     enum kg_shape want = is_offer(purpose) ? wanted(other, &ours) : KG_SHAPE_AS_IT_CAME;
+    facts.demanded = is_offer(purpose) && other->asks.demanded;
     struct kg_secure_line line = is_offer(purpose) ? kg_secure_offer(&facts, leg->side, want, ours)
                                  : purpose == KG_APPLY_RENEWED ? kg_secure_renewal(&facts, leg->side)
                                                                : kg_secure_answer(&facts, leg->side);

@@ -35,7 +35,13 @@ static const struct {
     /* A browser understands nothing else, whatever the word says. */
     {KG_PROFILE_AUTO, true, PLAIN, 0, 0, {WEB, PLAIN}},
     {KG_PROFILE_AUTO, true, WEB, 0, 0, {WEB, PLAIN}},
-    {KG_PROFILE_SDES, true, SDES, 0, 0, {WEB, PLAIN}},
+    {KG_PROFILE_PLAIN, true, SDES, 0, 0, {WEB, PLAIN}},
+    {KG_PROFILE_OPPORTUNISTIC, true, SDES, 0, 0, {WEB, PLAIN}},
+    /* Whoever refuses that is asked for nothing in the clear where the word demands keys. */
+    {KG_PROFILE_SDES, true, SDES, 0, 0, {WEB}},
+    {KG_PROFILE_DTLS, true, PLAIN, 0, 0, {WEB}},
+    {KG_PROFILE_WEBRTC, true, PLAIN, 0, 0, {WEB}},
+    {KG_PROFILE_WEBRTC, true, PLAIN, BIT(WEB), 0, {WEB}},
     /* One word leaves no choice; but keys with RTP/AVP are refused by some who would take it without. */
     {KG_PROFILE_PLAIN, false, SDES, 0, 0, {PLAIN}},
     {KG_PROFILE_SDES, false, PLAIN, 0, 0, {SDES}},
@@ -231,6 +237,26 @@ static void test_offers_in_talk_keep_what_was_agreed(void **state)
     }
 }
 
+/* One phone cannot lead the other one into the clear where the operator's word demands keys. */
+static void test_an_offer_in_the_clear_passes_to_nobody_who_needs_keys(void **state)
+{
+    (void)state;
+    struct kg_secure_facts facts;
+    struct kg_secure_line line = call(SDES, SDES, SDES, &facts);
+    memcpy(facts.use, line.use, sizeof facts.use);
+    facts.known = true;
+    say(&facts, KG_SIDE_A, PLAIN);
+    line = kg_secure_offer(&facts, KG_SIDE_A, SDES, false);
+    assert_int_equal(line.text[KG_SIDE_B], AS);
+    facts.demanded = true;
+    line = kg_secure_offer(&facts, KG_SIDE_A, SDES, false);
+    assert_int_equal(line.text[KG_SIDE_B], SDES);
+    assert_int_equal(line.use[KG_SIDE_A], N);
+    say(&facts, KG_SIDE_A, SDES);
+    line = kg_secure_offer(&facts, KG_SIDE_A, SDES, false);
+    assert_int_equal(line.text[KG_SIDE_B], AS);
+}
+
 static void test_every_reason_is_a_sentence(void **state)
 {
     (void)state;
@@ -248,6 +274,7 @@ int main(void)
         cmocka_unit_test(test_rtcp_feedback_is_kept_from_who_did_not_offer_it),
         cmocka_unit_test(test_a_rejected_line_has_nothing),
         cmocka_unit_test(test_offers_in_talk_keep_what_was_agreed),
+        cmocka_unit_test(test_an_offer_in_the_clear_passes_to_nobody_who_needs_keys),
         cmocka_unit_test(test_every_reason_is_a_sentence),
     };
     return cmocka_run_group_tests_name("secure", tests, NULL, NULL);
