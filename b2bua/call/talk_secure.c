@@ -445,8 +445,9 @@ static uint8_t role_of(const struct kg_leg *leg, uint8_t i)
     uint8_t theirs = leg->lines.setup_said[i], before = leg->agreed.setup[i];
     bool ice = leg->lines.use[i] == KG_ICE_AGENT;
     bool nat = leg->call->record->leg[leg->side].nat;
-    /* Behind a NAT without ICE it has to send first. */
-    enum kg_dtls_setup preferred = ice || !nat ? KG_SETUP_ACTIVE : KG_SETUP_PASSIVE;
+    /* Behind a NAT without ICE it has to send first. With ICE either could: the server's order of SRTP
+     * profiles counts, and browsers as servers choose AES_CM before GCM. */
+    enum kg_dtls_setup preferred = ice || nat ? KG_SETUP_PASSIVE : KG_SETUP_ACTIVE;
     if (leg->agreed.secure[i] == KG_SECURE_DTLS && (before == KG_SETUP_ACTIVE || before == KG_SETUP_PASSIVE))
         preferred = (enum kg_dtls_setup)before; /* the association goes on */
     return (uint8_t)kg_sdp_answer_setup((enum kg_dtls_setup)theirs, preferred);
