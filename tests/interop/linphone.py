@@ -16,7 +16,8 @@ default_proxy=0
 register_only_when_network_is_up=0
 guess_hostname=1
 inc_timeout=60
-media_encryption=none
+media_encryption={encryption}
+media_encryption_mandatory={mandatory}
 keepalive_period=10000
 
 [rtp]
@@ -71,10 +72,10 @@ realm=turn.test
 
 class Linphone:
     """user@domain registered at server ("address:port"). ice: it uses ICE, with this STUN server or host candidates alone.
-    turn: (host, user, password, "udp" or "tcp") of a TURN server beside."""
+    turn: (host, user, password, "udp" or "tcp") of a TURN server beside. encryption: "srtp" or "dtls", demanded if mandatory."""
 
     def __init__(self, folder, user, server, hz, host=None, password="", transport="udp", domain=None, ice=False, stun=None,
-                 turn=None, port=5060, rtp=7078, answer=True):
+                 turn=None, port=5060, rtp=7078, answer=True, encryption="none", mandatory=True):
         self.folder = str(folder)
         os.makedirs(self.folder, exist_ok=True)
         self.user, self.hz = user, hz
@@ -98,7 +99,8 @@ class Linphone:
         with open(os.path.join(self.folder, "linphonerc"), "w", encoding="ascii") as f:
             f.write(CONFIG.format(user=user, password=password, server=server, domain=self.domain, rtp=rtp, codecs=codecs,
                                   udp_port=port if transport == "udp" else 0, tcp_port=port if transport == "tcp" else 0,
-                                  transport=transport, net=net) + more)
+                                  transport=transport, net=net, encryption=encryption,
+                                  mandatory=int(mandatory and encryption != "none")) + more)
 
     # Life
 

@@ -4,18 +4,19 @@
  * srtp_peer address=HOST [port=0] [hz=400] [sequence=100]
  *
  * in:  remote HOST PORT      where to send
- *      keys send|receive SUITE HEX
+ *      keys send|receive SUITE HEX [MKI]      MKI in hex: it stands in the packets
  *      expect HASH HEX       1: SHA-256 ..., as enum kg_fingerprint_hash; the certificate of the other side
  *      dtls active|passive   begins an association (active: its ClientHello goes out)
  *      play 1|0
  *      raw HEX               this datagram, as it is
+ *      report HEX            this RTCP, sealed
  *      seal HEX              this RTP packet, sealed; told by "sealed HEX" and not sent
  *      move                  another port of the same host from now on
  * out: local HOST PORT
  *      fingerprint HEX       SHA-256 of our certificate
  *      dtls STATE [REASON]   as it changes
  *      rtp SEQ SSRC HEX      opened: the payload's first 8 bytes
- *      rtcp TYPE             opened
+ *      rtcp HEX              opened
  *      bad FIRST LEN         media that did not open, or came without keys
  *      dtls-in LEN           a DTLS datagram came */
 #include <errno.h>
@@ -171,7 +172,7 @@ static void hear(struct peer *p)
                 to_hex(data + 12, len >= 20 ? 8 : len - 12));
         } else if (kind == KG_PACKET_RTCP &&
                    kg_srtp_unprotect_rtcp(p->srtp, data, &len, now_ms()) == KG_SRTP_OK) {
-            say("rtcp %u", data[1]);
+            say("rtcp %s", to_hex(data, len));
         } else if (kind == KG_PACKET_RTP || kind == KG_PACKET_RTCP) {
             say("bad %u %zu", data[0], (size_t)got);
         }
@@ -184,6 +185,7 @@ static void take_keys(struct peer *p, char *line)
     const char *which = word(&line), *suite = word(&line);
     struct kg_srtp_keys keys = {.suite = (uint8_t)kg_srtp_suite_of(suite, strlen(suite)), .count = 1};
     from_hex(word(&line), keys.key[0].bytes, sizeof keys.key[0].bytes);
+    keys.key[0].mki_len = (uint8_t)from_hex(word(&line), keys.key[0].mki, sizeof keys.key[0].mki);
     int error = strcmp(which, "send") == 0 ? kg_srtp_set_send(p->srtp, &keys, now_ms())
                                            : kg_srtp_set_receive(p->srtp, &keys, now_ms());
     if (error)
@@ -226,6 +228,10 @@ static void obey(struct peer *p, char *line)
         p->due_ms = now_ms();
     } else if (strcmp(what, "raw") == 0) {
         post(p, data, from_hex(word(&line), data, sizeof data));
+    } else if (strcmp(what, "report") == 0) {
+        size_t len = from_hex(word(&line), data, sizeof data - 64);
+        if (kg_srtp_protect_rtcp(p->srtp, data, &len, sizeof data) == KG_SRTP_OK)
+            post(p, data, len);
     } else if (strcmp(what, "seal") == 0) {
         size_t len = from_hex(word(&line), data, sizeof data - 64);
         enum kg_srtp_result result = kg_srtp_protect(p->srtp, data, &len, sizeof data);

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from interop.linphone import Linphone
 from interop.phone import Phone
 from interop.hosts import until
 
@@ -125,3 +126,48 @@ def test_a_killed_signalling_process_keeps_the_keys(world, here, there):
     assert until(lambda: [leg["secure"] for leg in kedge.calls()[0]["legs"]] == before, 5), (before, kedge.calls())
     assert "was offered new keys" not in kedge.ctl("explain", kedge.calls()[0]["id"])
     end(kedge, a, b)
+
+
+# linphone
+
+LINPHONE = {"sdes": "srtp", "dtls": "dtls"}
+
+
+@pytest.fixture(scope="module", params=LINPHONE)
+def linphone(request, lab, long_stage):
+    """With kedge and three baresips of its own: (kedge, linphone, its kind, baresips by kind)."""
+    kind, host = request.param, lab.public_host("kedge-l" + request.param)
+    names = ["lin", *(k for k in ENCRYPTION)]
+    kedge = long_stage.kedge(host, name="kedge-l" + kind, accounts={n: "pw-" + n for n in names})
+    where, here = lab.natted_host("l" + kind, nat="port-restricted"), lab.natted_host("m" + kind, nat="symmetric")
+    phones = {}
+    for i, (name, extra) in enumerate(ENCRYPTION.items()):
+        phones[name] = long_stage.add(Phone(long_stage.folder / (kind + name), name, f"{host.addr}:5060", 300 + 100 * i, here,
+                                            password="pw-" + name, domain="kedge.test", control=4440 + i, listen=f"0.0.0.0:{5060 + 10 * i}",
+                                            account_extra=extra, config_extra=MODULES)).start()
+    made = long_stage.add(Linphone(long_stage.folder / ("lin" + kind), "lin", f"{host.addr}:5060", 1000, where, password="pw-lin",
+                                   domain="kedge.test", encryption=LINPHONE[kind])).start()
+    made.registered()
+    for phone in phones.values():
+        phone.registered(15)
+    return kedge, made, kind, phones
+
+
+@pytest.mark.parametrize("there", ENCRYPTION)
+@pytest.mark.parametrize("calls", (True, False), ids=("calls", "is-called"))
+def test_linphone(linphone, there, calls):
+    kedge, lin, kind, phones = linphone
+    other = phones[there]
+    lin.forget()
+    other.forget()
+    if calls:
+        lin.call(other.user, timeout=15)
+    else:
+        other.call(lin.user, timeout=15)
+    assert lin.hears(other.hz) and other.hears(lin.hz), kedge.calls()
+    used = secure(kedge)
+    known = {"rtp": "none", "sdes": "sdes", "dtls": "dtls"}
+    each = [kind, known[there]] if calls else [known[there], kind]
+    assert used == (["end-to-end"] * 2 if kind == there == "sdes" else each), used
+    lin.hangup()
+    kedge.no_calls()
