@@ -562,17 +562,24 @@ static uint8_t web_lines(const struct kg_leg *leg)
     return lines;
 }
 
+/* Whether keys end at kedge. */
+static bool is_terminated(const struct kg_leg *leg)
+{
+    for (uint8_t i = 0; i < KG_MEDIA_STREAMS_MAX; i++)
+        if (leg->shape[i] != KG_SHAPE_AS_IT_CAME)
+            return true;
+    return false;
+}
+
 enum kg_sdp_kind kg_talk_reader(const struct kg_leg *leg)
 {
     const struct kg_leg *other = &leg->call->leg[kg_other_side(leg->side)];
-    bool terminated = false, from_web = false;
-    for (uint8_t i = 0; i < KG_MEDIA_STREAMS_MAX; i++) {
-        terminated |= leg->shape[i] != KG_SHAPE_AS_IT_CAME;
+    bool from_web = false;
+    for (uint8_t i = 0; i < KG_MEDIA_STREAMS_MAX; i++)
         from_web |= other->lines.said[i] == KG_SHAPE_WEB;
-    }
     if (web_lines(leg))
         return KG_SDP_WEB;
-    return terminated && from_web ? KG_SDP_LEGACY : KG_SDP_LIKE_WRITER;
+    return is_terminated(leg) && from_web ? KG_SDP_LEGACY : KG_SDP_LIKE_WRITER;
 }
 
 char *kg_talk_text(struct kg_leg *leg, size_t *len)
@@ -594,7 +601,9 @@ char *kg_talk_text(struct kg_leg *leg, size_t *len)
     /* An offer of ours has rtcp-mux where the other side offered it, an answer where this side did. */
     uint8_t mux = is_offer ? other->lines.mux | web_lines(leg) : leg->lines.mux;
     struct kg_sdp_reader reader = {.kind = kg_talk_reader(leg), .answers = !is_offer};
-    reader.said = reader.kind == KG_SDP_LIKE_WRITER ? NULL : kg_talk_said(leg, &made_own);
+    /* Where keys are ours the answer has the profile of the offer (RFC 3264 6), whatever the writer's is. */
+    if (reader.kind != KG_SDP_LIKE_WRITER || (reader.answers && is_terminated(leg)))
+        reader.said = kg_talk_said(leg, &made_own);
     for (uint8_t i = 0; i < call->stream_count; i++) {
         const struct kg_media_local *ours = &call->local[leg->side][i],
                                     *theirs = &call->local[other->side][i];

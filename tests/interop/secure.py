@@ -10,7 +10,7 @@ from .peers import Peer
 from .sipcall import hang_up
 
 SUITE = "AES_CM_128_HMAC_SHA1_80"
-LENGTH = {"AES_CM_128_HMAC_SHA1_80": 30, "AES_CM_128_HMAC_SHA1_32": 30, "AES_256_CM_HMAC_SHA1_80": 46,
+LENGTH = {"AES_CM_128_HMAC_SHA1_80": 30, "AES_CM_128_HMAC_SHA1_32": 30, "AES_256_CM_HMAC_SHA1_80": 46, "AES_256_CM_HMAC_SHA1_32": 46,
           "AEAD_AES_128_GCM": 28, "AEAD_AES_256_GCM": 44}
 HASH = {"SHA-256": 1, "SHA-384": 2, "SHA-512": 3}
 
@@ -25,7 +25,7 @@ class SecureRtp:
         self.port = int(self.peer.wait("local ").split()[1])
         self.fingerprint = self.peer.wait("fingerprint ").upper()
         self._received, self._numbers, self._read = [], [], 0
-        self.tag = 1
+        self.tag, self.parameters, self.mki = 1, "", b""
         self.new_key()
         self._to = None
 
@@ -41,7 +41,7 @@ class SecureRtp:
 
     def lines(self):
         if self.kind == "sdes":
-            return f"a=crypto:{self.tag} {self.suite} inline:{base64.b64encode(self.key).decode()}\r\n"
+            return f"a=crypto:{self.tag} {self.suite} inline:{base64.b64encode(self.key).decode()}{self.parameters}\r\n"
         return f"a=setup:{self.setup}\r\na=fingerprint:{self.told_fingerprint()}\r\n"
 
     def body(self, version=1, extra=None, **kw):
@@ -61,7 +61,7 @@ class SecureRtp:
             assert found, body
             self.peer.tell(f"keys receive {self.suite} {base64.b64decode(found.group(1)).hex()}")
             if not self.keyed:
-                self.peer.tell(f"keys send {self.suite} {self.key.hex()}")
+                self.peer.tell(f"keys send {self.suite} {self.key.hex()} {self.mki.hex()}")
                 self.keyed = True
             return
         name, value = re.search(r"^a=fingerprint:(\S+) (\S+)", body, re.M).groups()
@@ -109,6 +109,14 @@ class SecureRtp:
         since = self.peer.mark()
         self.peer.tell("seal " + packet.hex())
         return bytes.fromhex(self.peer.wait("sealed ", since))
+
+    def report(self, packet):
+        """RTCP, sealed."""
+        self.peer.tell("report " + packet.hex())
+
+    def reports(self):
+        """RTCP that was opened."""
+        return [bytes.fromhex(text) for text in self.peer.said("rtcp ")]
 
     def raw(self, packet):
         self.peer.tell("raw " + packet.hex())
@@ -169,6 +177,6 @@ class Talk:
 
     def close(self):
         """A test that failed leaves nothing to the next one."""
-        if self.kedge.calls():
+        if self.kedge.calls() and self.a.local:
             self.a.bye()
             self.kedge.no_calls()

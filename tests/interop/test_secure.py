@@ -246,6 +246,20 @@ def test_opportunistic(ends, kedge, takes):
     hang_up(a, b, kedge)
 
 
+@pytest.mark.parametrize("takes", (True, False))
+def test_opportunistic_offer(ends, kedge, takes):
+    """It passes as it came, and who knows the keys uses them: between the two phones."""
+    a, b = ends
+    placed = place(a, "opportunistic")
+    offer = b.agent.expect("INVITE")
+    assert keys.shape(offer.body) == "opportunistic" and keys.cryptos(offer.body) == keys.cryptos(a.agent.sent)
+    b.answer(offer, body=answer(b, offer.body) if takes else keys.body(b.rtp, "plain"))
+    ok = placed()
+    assert ok.status == 200 and keys.shape(ok.body) == ("opportunistic" if takes else "plain")
+    assert [leg["secure"].split()[0] for leg in kedge.calls()[0]["legs"]] == ["end-to-end" if takes else "none"] * 2
+    hang_up(a, b, kedge)
+
+
 def test_each_suite_has_a_key_of_its_own(ends, kedge):
     a, b = ends
     placed = place(a, "web")
