@@ -532,6 +532,16 @@ def one_play(folder, hosts, name, way, lossy):
         world.stop()
 
 
+def played(again, folder, *play):
+    """SIPp takes a 200 that comes twice for an answer to its next request, so a machine that stands still for half a second spoils a
+    play now and then: such a one is played once more. test_few_were_repeated counts them."""
+    try:
+        return one_play(folder, *play)
+    except AssertionError as why:
+        again.append(f"{folder.name}: {why}")
+        return one_play(folder.with_name(folder.name + "-again"), *play)
+
+
 @pytest.fixture(scope="module")
 def outcomes(request, lab, tmp_path_factory):
     """All plays that were asked for, many at a time, since they mostly wait: {play: future}."""
@@ -541,7 +551,9 @@ def outcomes(request, lab, tmp_path_factory):
     wanted = [i.callspec.params["play"] for i in request.session.items if hasattr(i, "callspec")]
     wanted.sort(key=lambda play: play[0] not in SLOW)  # the slow ones first
     with concurrent.futures.ThreadPoolExecutor(LOSSY_WORKERS) as waiting, concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
-        made = {play: (waiting if play[2] else pool).submit(one_play, folder / identity(play), bad if play[2] else good, *play) for play in wanted}
+        again = []
+        made = {play: (waiting if play[2] else pool).submit(played, again, folder / identity(play), bad if play[2] else good, *play) for play in wanted}
+        made["again"] = again
         made["lost"] = lambda: sum(host.box.stats()["lost"] for host in bad[1:3])
         yield made
 
@@ -558,9 +570,16 @@ def test_the_bad_line_was_bad(outcomes):
     assert outcomes["lost"]() >= len(lossy)
 
 
+def test_few_were_repeated(outcomes):
+    """One in a hundred; of a few, one."""
+    seen = [outcomes[play] for play in outcomes if isinstance(play, tuple)]
+    concurrent.futures.wait(seen)
+    assert len(outcomes["again"]) <= max(1, len(seen) // 100), "\n".join(outcomes["again"])
+
+
 def test_what_was_seen(outcomes):
     """A table for people: calls with each feature from phone to PBX (out) and back (in), the caller's transport first, and between phones."""
-    seen = [play for play in outcomes if play != "lost"]
+    seen = [play for play in outcomes if isinstance(play, tuple)]
     columns = list(dict.fromkeys((play[1], play[2]) for play in sorted(seen, key=ALL.index)))
     rows = [["", *(NAMES[way].replace("-", " ", 1) + (" lossy" if lossy else "") for way, lossy in columns)]]
     for name in FEATURES:
