@@ -4,6 +4,7 @@
 #include "b2bua/call/call.h"
 
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,11 +28,8 @@ struct branch {
     struct kg_trunk *trunk;
     unsigned proofs;
     uint8_t options;
-    uint8_t mux_offered, told[KG_MEDIA_STREAMS_MAX], shape[KG_MEDIA_STREAMS_MAX];
-    struct kg_leg_asks asks;
-    uint8_t secret[32];
-    bool has_secret;
-    struct kg_fingerprint ours;
+    uint8_t mux_offered, told[KG_MEDIA_STREAMS_MAX];
+    struct kg_leg_keys keys;
 };
 
 struct kg_fork {
@@ -86,12 +84,8 @@ static struct branch put_aside(struct kg_leg *leg)
                             .options = leg->options,
                             .nat = record->nat,
                             .mux_offered = leg->mux_offered,
-                            .asks = leg->asks,
-                            .has_secret = leg->has_secret,
-                            .ours = leg->ours};
+                            .keys = leg->keys};
     memcpy(branch.told, leg->told, sizeof branch.told);
-    memcpy(branch.shape, leg->shape, sizeof branch.shape);
-    memcpy(branch.secret, leg->secret, sizeof branch.secret);
     return branch;
 }
 
@@ -117,12 +111,8 @@ static void bring(struct kg_leg *leg, const struct branch *branch)
     leg->trickles = branch->trickles;
     leg->options = branch->options;
     leg->mux_offered = branch->mux_offered;
-    leg->asks = branch->asks;
-    leg->has_secret = branch->has_secret;
-    leg->ours = branch->ours;
+    leg->keys = branch->keys;
     memcpy(leg->told, branch->told, sizeof leg->told);
-    memcpy(leg->shape, branch->shape, sizeof leg->shape);
-    memcpy(leg->secret, branch->secret, sizeof leg->secret);
     record->call_id = branch->call_id;
     record->nat = branch->nat;
     record->lost = branch->lost;
@@ -252,6 +242,7 @@ static void close_branch(struct branch *branch)
     free(branch->local);
     free(branch->remote);
     free(branch->call_id);
+    OPENSSL_cleanse(&branch->keys, sizeof branch->keys);
     *branch = (struct branch){0};
 }
 

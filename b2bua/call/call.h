@@ -74,6 +74,17 @@ struct kg_leg_asks {
     bool both;                     /* SDES: who would rather do DTLS may */
 };
 
+/* What kedge's own keys toward a peer are made of, and how it is asked for media. */
+struct kg_leg_keys {
+    uint8_t
+        shape[KG_MEDIA_STREAMS_MAX]; /* enum kg_shape of the text that it is sent next, or was sent last */
+    struct kg_leg_asks asks;
+    uint8_t secret[32]; /* that keys and tls-ids are derived from, once has_secret */
+    bool has_secret;
+    struct kg_fingerprint
+        ours; /* of the engine's certificate, as it was told; hash KG_FINGERPRINT_NONE: not yet */
+};
+
 /* The CSeq of a REFER on the leg it came from, and on the other one; 0: none. */
 struct kg_refer_seq {
     uint32_t in, out;
@@ -118,12 +129,8 @@ struct kg_leg {
     struct kg_leg_lines agreed;          /* as in sdp_agreed */
     uint8_t mux_offered;                 /* * m-lines of our last offer to it that had rtcp-mux */
     uint8_t told[KG_MEDIA_STREAMS_MAX];  /* * enum kg_sdp_ice of what it is sent next, or was sent last */
-    uint8_t shape[KG_MEDIA_STREAMS_MAX]; /* * enum kg_shape of the same */
-    struct kg_leg_asks asks;             /* * */
-    uint8_t secret[32];                  /* * that kedge's keys toward it are made of */
-    bool has_secret;                     /* * */
+    struct kg_leg_keys keys;             /* * */
     bool rekeys;                         /* its next renewal has new keys, and ICE only if it does ICE */
-    struct kg_fingerprint ours;          /* * of the engine's certificate, as it was told */
     uint32_t dtls[KG_MEDIA_STREAMS_MAX]; /* hash of what its association is made of; 0: none */
     uint32_t associations;               /* how often that changed */
     struct kg_media_ice_local ice;       /* kedge's own, should it be this peer's agent; ufrag "": none yet */
@@ -508,6 +515,9 @@ const tagi_t *kg_body_tags(struct kg_body *body, const tagi_t *more);
 void kg_body_end(struct kg_body *body);
 
 /* ---- talk.c: SDP and the media engine ---- */
+/* The SDP of a message, to be freed. NULL, and mostly a sentence in error: none that can be read; sip may be
+ * NULL. */
+struct kg_sdp *kg_talk_parse(const sip_t *sip, char *error, size_t size);
 /* Takes the SDP out of a message; NONE and BAD (a sentence in error): nothing has changed. */
 enum kg_sdp_found kg_talk_take(struct kg_leg *leg, const sip_t *sip, char *error, size_t size);
 void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action);
@@ -524,6 +534,10 @@ char *kg_talk_refusal(struct kg_leg *leg, const sip_t *offer, size_t *len);
 bool kg_talk_are_apart(const struct kg_leg *a, const struct kg_leg *b);
 /* What was agreed before the answer is what a 2xx without SDP means. False: nothing was. */
 bool kg_talk_take_agreed(struct kg_leg *leg);
+/* What leg's peer answered has no m-line. */
+bool kg_talk_is_empty(const struct kg_leg *leg);
+/* What leg's peer understands. */
+enum kg_sdp_kind kg_talk_reader(const struct kg_leg *leg);
 /* The offer/answer under way is done, or came to nothing. */
 void kg_talk_commit(struct kg_call *call);
 void kg_talk_forget(struct kg_leg *leg); /* what it says in the offer/answer under way */
@@ -557,6 +571,12 @@ void kg_talk_recall(struct kg_leg *leg);
 void kg_talk_credentials(struct kg_leg *leg, bool new_ones, bool controlling);
 /* What the contact tried before was told of kedge's ICE ends here. */
 void kg_talk_next_contact(struct kg_leg *leg);
+/* B: in which shapes the contact in front is offered media; shape and told are of the one that is its turn.
+ */
+void kg_talk_aim(struct kg_leg *leg);
+/* The peer of `from`, in another call, is to take this leg's place: it is offered what it understands, with
+ * new keys. */
+void kg_talk_seat(struct kg_leg *seat, const struct kg_leg *from);
 /* The offer just taken into leg->sdp says nothing but what ICE and a new network of this leg's peer change,
  * and the other side is not steered to it: kedge answers it alone (kg_talk_apply, then kg_talk_text as for
  * any answer; a restart of the peer's gets a new ufrag and pwd of kedge's by itself). */
@@ -581,34 +601,32 @@ void kg_talk_note_keys(struct kg_leg *leg, const struct kg_sdp *sdp, uint8_t cou
 /* 0, or EINVAL and a sentence: an offer that nobody could answer, an answer that does not fit what kedge
  * offered. */
 int kg_talk_check_keys(struct kg_leg *leg, const struct kg_sdp *sdp, bool answers, char *error, size_t size);
-/* Decides for m-line i of both sides, as kg_talk_decide: fills lines.secure, shape and the rest. True if the
- * engine knows other things of the other side than it should. */
+/* Decides for m-line i of both sides, as kg_talk_decide: fills lines.secure, keys.shape and the rest. True if
+ * the engine knows other things of the other side than it should. */
 bool kg_talk_decide_keys(struct kg_leg *leg, uint8_t i, enum kg_apply purpose);
-/* Of a browser's first offer: its keys will end at kedge, since whom it calls is no browser. */
-bool kg_talk_will_end(const struct kg_leg *leg);
 /* The m-line does not pass as it came, or is not to. */
 bool kg_talk_is_terminated(const struct kg_call *call, uint8_t i);
-/* B: in which shapes the contact in front is offered media; shape and told are of the one that is its turn.
- */
-void kg_talk_aim(struct kg_leg *leg);
+/* B: keys.shape of m-line i for the contact that is its turn. */
 void kg_talk_aim_keys(struct kg_leg *leg, uint8_t i);
+/* The caller's offer shows what it takes. */
+void kg_talk_learn_offer(const struct kg_leg *leg);
+
+/* ---- talk_shape.c: in which shapes a peer is asked for media ---- */
+/* The one whose turn it is; planned at the first call. *ours: with kedge's keys even if it is the offer's own
+ * shape. */
+enum kg_shape kg_talk_wanted_shape(struct kg_leg *to, bool *ours);
+/* Of a browser's first offer: its keys will end at kedge, since whom it calls is no browser. */
+bool kg_talk_will_end(const struct kg_leg *leg);
 /* The contact in front refused with `status`: true if that may be due to the shape and another one is left.
  * answer: of what it said in a 2xx that was of no use; else NULL. */
 bool kg_talk_next_shape(struct kg_leg *leg, int status, const sip_t *answer);
 /* Why the contact in front refuses all that it was asked for, for the caller; sip: its last word. NULL: not
  * about media. */
 const char *kg_talk_why_refused(const struct kg_leg *leg, int status, const sip_t *sip);
-/* What leg's peer understands. */
-enum kg_sdp_kind kg_talk_reader(const struct kg_leg *leg);
-/* What leg's peer answered has no m-line. */
-bool kg_talk_is_empty(const struct kg_leg *leg);
 /* It took the one whose turn it was. */
 void kg_talk_learn_shape(struct kg_leg *leg);
-/* The caller's offer shows what it takes. */
-void kg_talk_learn_offer(const struct kg_leg *leg);
-/* The peer of `from`, in another call, is to take this leg's place: it is offered what it understands, with
- * new keys. */
-void kg_talk_seat(struct kg_leg *seat, const struct kg_leg *from);
+
+/* ---- talk_keys.c: kedge's own keys, written and told to the engine ---- */
 /* Other keys of kedge's toward it, from its next text on. */
 void kg_talk_new_keys(struct kg_leg *leg);
 /* These m-lines (bits) were rejected: used again, each has another transport and another association. */

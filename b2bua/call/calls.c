@@ -2,6 +2,7 @@
 #include "b2bua/call/call.h"
 
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,6 +38,8 @@ static void free_memory(struct kg_call *call)
         return;
     }
     kg_record_free(call->record);
+    for (int side = 0; side < 2; side++)
+        OPENSSL_cleanse(&call->leg[side].keys, sizeof call->leg[side].keys);
     free(call);
 }
 

@@ -224,6 +224,28 @@ static bool is_proof_wanted(const struct kg_leg *leg, const sip_t *sip)
            fsm->state != KG_CALL_ENDING && fsm->re != KG_RE_WITHDRAWN;
 }
 
+/* It is asked once more in another way, if there is one left. wanted: what it says is heard. */
+static void on_refused(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip, int status, bool wanted)
+{
+    leg->invite = NULL;
+    leg->asked = leg->fork && leg->asked; /* so are the others */
+    if (is_update_unknown(orq, status)) {
+        leg->allows_update = false;
+        kg_out_update(leg);
+    } else if (wanted && kg_session_too_short(leg, sip)) {
+        offer_anew(leg, orq);
+    } else if (wanted && is_first(leg, orq) && kg_talk_next_shape(leg, status, NULL)) {
+        forget_answers(leg);
+        kg_branch_asked_again(leg, status, orq);
+        offer_anew(leg, orq);
+    } else {
+        if (leg->standing && status < 400)
+            status = 480; /* nobody follows it inside of a dialog */
+        leave(leg);
+        kg_branch_fail(leg, status, is_first(leg, orq) ? kg_talk_why_refused(leg, status, sip) : NULL, orq);
+    }
+}
+
 static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
 {
     struct kg_call *call = leg->call;
@@ -260,9 +282,8 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
                   call->fsm.re != KG_RE_WITHDRAWN;
     bool sdp = false;
     const char *why = NULL;
-    if (sip && status > 100 && status < 200 && !kg_reliable_take(leg, orq, sip)) {
+    if (sip && status > 100 && status < 200 && !kg_reliable_take(leg, orq, sip))
         status = 100; /* as if it said nothing */
-    }
     if (sip && status > 100 && status < 300) {
         kg_leg_learn(leg, sip);
         sdp = wanted && take_sdp(leg, orq, sip, &why);
@@ -287,24 +308,7 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
                       &(struct kg_fsm_event){
                           .type = KG_EV_ANSWER, .side = leg->side, .status = status, .sdp = sdp, .why = why});
     } else {
-        leg->invite = NULL;
-        leg->asked = leg->fork && leg->asked; /* so are the others */
-        if (is_update_unknown(orq, status)) {
-            leg->allows_update = false;
-            kg_out_update(leg);
-        } else if (wanted && kg_session_too_short(leg, sip)) {
-            offer_anew(leg, orq);
-        } else if (wanted && is_first(leg, orq) && kg_talk_next_shape(leg, status, NULL)) {
-            forget_answers(leg);
-            kg_branch_asked_again(leg, status, orq);
-            offer_anew(leg, orq);
-        } else {
-            if (leg->standing && status < 400)
-                status = 480; /* nobody follows it inside of a dialog */
-            leave(leg);
-            kg_branch_fail(leg, status, is_first(leg, orq) ? kg_talk_why_refused(leg, status, sip) : NULL,
-                           orq);
-        }
+        on_refused(leg, orq, sip, status, wanted);
     }
     kg_branch_settle(leg);
     call->cause = outer;
@@ -338,7 +342,7 @@ static int take_target(struct kg_leg *leg, const sip_t *sip, struct kg_call_targ
     free(leg->sdp_agreed); /* with another contact, before the answer */
     leg->sdp_agreed = NULL;
     leg->agreed = (struct kg_leg_lines){0};
-    leg->asks = (struct kg_leg_asks){0};
+    leg->keys.asks = (struct kg_leg_asks){0};
     kg_talk_new_keys(leg);
     kg_leg_set_flow(leg, &target->flow);
     leg->peer = target->peer;

@@ -118,14 +118,14 @@ static void put_hex(struct writer *w, const char *name, const uint8_t *bytes, si
 static void put_keys(struct writer *w, const struct kg_leg *leg)
 {
     static const uint8_t as_it_came[KG_MEDIA_STREAMS_MAX];
-    if (memcmp(leg->shape, as_it_came, sizeof as_it_came) != 0)
-        put_hex(w, "shape", leg->shape, sizeof leg->shape);
-    if (!leg->has_secret)
+    if (memcmp(leg->keys.shape, as_it_came, sizeof as_it_came) != 0)
+        put_hex(w, "shape", leg->keys.shape, sizeof leg->keys.shape);
+    if (!leg->keys.has_secret)
         return;
-    put_hex(w, "secret", leg->secret, sizeof leg->secret);
-    if (leg->ours.hash != KG_FINGERPRINT_NONE) {
-        put_number(w, "ours_hash", leg->ours.hash);
-        put_hex(w, "ours", leg->ours.bytes, leg->ours.len);
+    put_hex(w, "secret", leg->keys.secret, sizeof leg->keys.secret);
+    if (leg->keys.ours.hash != KG_FINGERPRINT_NONE) {
+        put_number(w, "ours_hash", leg->keys.ours.hash);
+        put_hex(w, "ours", leg->keys.ours.bytes, leg->keys.ours.len);
     }
     put_number(w, "associations", leg->associations);
     put_hex(w, "dtls", (const uint8_t *)leg->dtls, sizeof leg->dtls);
@@ -362,12 +362,14 @@ static size_t get_hex(const struct reader *r, const char *name, uint8_t *out, si
 
 static void restore_keys(const struct reader *r, struct kg_leg *leg)
 {
-    get_hex(r, "shape", leg->shape, sizeof leg->shape);
+    get_hex(r, "shape", leg->keys.shape, sizeof leg->keys.shape);
     for (int i = 0; i < KG_MEDIA_STREAMS_MAX; i++)
-        leg->shape[i] = leg->shape[i] < KG_SHAPE_COUNT ? leg->shape[i] : (uint8_t)KG_SHAPE_AS_IT_CAME;
-    leg->has_secret = get_hex(r, "secret", leg->secret, sizeof leg->secret) == sizeof leg->secret;
-    leg->ours.hash = (uint8_t)get_number(r, "ours_hash");
-    leg->ours.len = (uint8_t)get_hex(r, "ours", leg->ours.bytes, sizeof leg->ours.bytes);
+        leg->keys.shape[i] =
+            leg->keys.shape[i] < KG_SHAPE_COUNT ? leg->keys.shape[i] : (uint8_t)KG_SHAPE_AS_IT_CAME;
+    leg->keys.has_secret =
+        get_hex(r, "secret", leg->keys.secret, sizeof leg->keys.secret) == sizeof leg->keys.secret;
+    leg->keys.ours.hash = (uint8_t)get_number(r, "ours_hash");
+    leg->keys.ours.len = (uint8_t)get_hex(r, "ours", leg->keys.ours.bytes, sizeof leg->keys.ours.bytes);
     leg->associations = (uint32_t)get_number(r, "associations");
     get_hex(r, "dtls", (uint8_t *)leg->dtls, sizeof leg->dtls);
 }

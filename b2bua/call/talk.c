@@ -66,7 +66,7 @@ static int check_answer(struct kg_leg *leg, const struct kg_sdp *answer, char *e
     return leg->bad_keys ? EINVAL : 0;
 }
 
-static struct kg_sdp *parse(const sip_t *sip, char *error, size_t size)
+struct kg_sdp *kg_talk_parse(const sip_t *sip, char *error, size_t size)
 {
     struct kg_multipart at;
     if (!sip || kg_body_find(sip, &at, error, size) != KG_SDP_OK)
@@ -558,7 +558,7 @@ static uint8_t web_lines(const struct kg_leg *leg)
 {
     uint8_t lines = 0;
     for (uint8_t i = 0; i < KG_MEDIA_STREAMS_MAX; i++)
-        lines |= leg->shape[i] == KG_SHAPE_WEB ? (uint8_t)(1u << i) : 0;
+        lines |= leg->keys.shape[i] == KG_SHAPE_WEB ? (uint8_t)(1u << i) : 0;
     return lines;
 }
 
@@ -566,7 +566,7 @@ static uint8_t web_lines(const struct kg_leg *leg)
 static bool is_terminated(const struct kg_leg *leg)
 {
     for (uint8_t i = 0; i < KG_MEDIA_STREAMS_MAX; i++)
-        if (leg->shape[i] != KG_SHAPE_AS_IT_CAME)
+        if (leg->keys.shape[i] != KG_SHAPE_AS_IT_CAME)
             return true;
     return false;
 }
@@ -653,7 +653,7 @@ char *kg_talk_answer(struct kg_leg *leg, const sip_t *offer, size_t *len)
 {
     char error[160];
     char *text = kg_talk_text(leg, len);
-    struct kg_sdp *asked = parse(offer, error, sizeof error), *answer = NULL;
+    struct kg_sdp *asked = kg_talk_parse(offer, error, sizeof error), *answer = NULL;
     if (asked && text)
         answer = kg_sdp_parse(text, *len, error, sizeof error);
     if (asked && (!answer || kg_sdp_check_answer(asked, answer, error, sizeof error) != 0)) {
@@ -669,7 +669,7 @@ char *kg_talk_refusal(struct kg_leg *leg, const sip_t *offer, size_t *len)
 {
     char error[160];
     struct kg_sdp_local local[KG_SDP_MEDIA_MAX];
-    struct kg_sdp *sdp = parse(offer, error, sizeof error);
+    struct kg_sdp *sdp = kg_talk_parse(offer, error, sizeof error);
     char *text = NULL;
     memset(local, 0, sizeof local);
     if (sdp) {

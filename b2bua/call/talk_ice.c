@@ -56,7 +56,7 @@ static struct kg_path_facts facts_of(const struct kg_call *call, uint8_t i, cons
         facts.mismatch[side] = mismatch[side] || (leg->lines.mismatch >> i & 1);
         facts.use[side] = leg->agreed.use[i];
         facts.told[side] = leg->told[i];
-        facts.web[side] = leg->shape[i] == KG_SHAPE_WEB;
+        facts.web[side] = leg->keys.shape[i] == KG_SHAPE_WEB;
     }
     facts.terminated = kg_talk_is_terminated(call, i);
     return facts;
@@ -272,12 +272,12 @@ void kg_talk_seat(struct kg_leg *seat, const struct kg_leg *from)
     const struct kg_leg *other = &seat->call->leg[kg_other_side(seat->side)];
     bool web = false;
     kg_talk_new_keys(seat);
-    seat->asks = (struct kg_leg_asks){0};
+    seat->keys.asks = (struct kg_leg_asks){0};
     for (int i = 0; i < KG_MEDIA_STREAMS_MAX; i++) {
         bool plain = from->lines.said[i] == KG_SHAPE_PLAIN && other->lines.said[i] == KG_SHAPE_PLAIN;
-        seat->shape[i] = plain ? (uint8_t)KG_SHAPE_AS_IT_CAME : from->lines.said[i];
-        seat->told[i] = seat->shape[i] == KG_SHAPE_WEB ? KG_SDP_ICE_OURS : KG_SDP_ICE_NONE;
-        web |= seat->shape[i] == KG_SHAPE_WEB;
+        seat->keys.shape[i] = plain ? (uint8_t)KG_SHAPE_AS_IT_CAME : from->lines.said[i];
+        seat->told[i] = seat->keys.shape[i] == KG_SHAPE_WEB ? KG_SDP_ICE_OURS : KG_SDP_ICE_NONE;
+        web |= seat->keys.shape[i] == KG_SHAPE_WEB;
     }
     if (!web)
         return;

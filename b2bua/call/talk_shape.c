@@ -1,0 +1,130 @@
+/* In which shapes the contact in front is asked for media, one after the other (secure.h has the order), and
+ * what is learnt of that. */
+#include "b2bua/call/call.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "b2bua/route/trunks.h"
+#include "conf/clock.h"
+#include "conf/log.h"
+
+/* The word for a peer in the configuration. B before its INVITE: for the contact that is tried first. */
+static struct kg_shape_facts shape_facts(const struct kg_leg *to, enum kg_shape offered)
+{
+    const struct kg_call *call = to->call;
+    const struct kg_config *config = &call->calls->server->config;
+    const struct kg_call_target *first =
+        to->side == KG_SIDE_B && !to->dialog && call->target_count > 0 ? &call->target[0] : NULL;
+    const struct kg_trunk *trunk = first ? first->trunk : to->trunk;
+    bool pbx = first ? first->pbx : to->pbx;
+    const struct kg_flow *flow = first ? &first->flow : &to->flow;
+    struct kg_shape_facts facts = {.web = kg_transport_is_web(flow->transport), .offered = offered};
+    facts.word = trunk ? kg_trunk_config(trunk)->profile
+                 : pbx ? config->media.pbx_profile
+                       : config->media.profile;
+    if (to->side == KG_SIDE_B && call->profile != KG_PROFILE_DEFAULT)
+        facts.word = call->profile;
+    kg_habits_recall(call->calls->habits, flow->transport, &flow->remote, kg_mono_ms(), &facts);
+    return facts;
+}
+
+/* The shapes for a contact, by the first m-line that has any. */
+static void plan(struct kg_leg *to)
+{
+    const struct kg_leg *from = &to->call->leg[kg_other_side(to->side)];
+    enum kg_shape offered = KG_SHAPE_AS_IT_CAME, out[KG_SHAPE_TRIES];
+    unsigned first = 0;
+    while (first < KG_MEDIA_STREAMS_MAX &&
+           (!(from->lines.enabled >> first & 1) || from->lines.said[first] == KG_SHAPE_AS_IT_CAME))
+        first++;
+    if (first < KG_MEDIA_STREAMS_MAX)
+        offered = (enum kg_shape)from->lines.said[first];
+    struct kg_shape_facts facts = shape_facts(to, offered);
+    facts.feedback = first < KG_MEDIA_STREAMS_MAX && (from->lines.feedback >> first & 1);
+    to->keys.asks = (struct kg_leg_asks){.count = (uint8_t)kg_shapes(&facts, out)};
+    to->keys.asks.demanded = kg_secure_is_demanded(facts.word);
+    to->keys.asks.both = facts.word == KG_PROFILE_AUTO || facts.word == KG_PROFILE_DEFAULT;
+    /* Who answers begins the handshake (RFC 5763 5): behind a NAT, without ICE, who offered would never be
+     * found. */
+    to->keys.asks.ours = offered == KG_SHAPE_DTLS && from->call->record->leg[from->side].nat &&
+                         !(from->lines.ice >> first & 1);
+    for (uint8_t i = 0; i < to->keys.asks.count; i++)
+        to->keys.asks.shape[i] = (uint8_t)out[i];
+}
+
+enum kg_shape kg_talk_wanted_shape(struct kg_leg *to, bool *ours)
+{
+    if (to->keys.asks.count == 0)
+        plan(to);
+    *ours = to->keys.asks.ours || to->keys.asks.at > 0;
+    return (enum kg_shape)to->keys.asks.shape[to->keys.asks.at];
+}
+
+bool kg_talk_will_end(const struct kg_leg *leg)
+{
+    bool ours;
+    return kg_talk_wanted_shape(&leg->call->leg[kg_other_side(leg->side)], &ours) != KG_SHAPE_WEB || ours;
+}
+
+/* Whoever answers with a fingerprint where there was none to answer wants DTLS. */
+static bool shows_dtls(const sip_t *answer)
+{
+    char error[160];
+    struct kg_sdp_secure said;
+    bool shows = false;
+    struct kg_sdp *sdp = kg_talk_parse(answer, error, sizeof error);
+    for (size_t i = 0; sdp && !shows && kg_sdp_secure(sdp, i, &said) == 0; i++) {
+        shows = said.dtls;
+        kg_sdp_secure_clear(&said);
+    }
+    kg_sdp_free(sdp);
+    return shows;
+}
+
+bool kg_talk_next_shape(struct kg_leg *leg, int status, const sip_t *answer)
+{
+    uint8_t before = leg->keys.asks.at;
+    if (!kg_shape_is_refusal(status) || leg->keys.asks.at + 1 >= leg->keys.asks.count)
+        return false;
+    leg->keys.asks.at++;
+    for (uint8_t i = leg->keys.asks.at; shows_dtls(answer) && i < leg->keys.asks.count; i++)
+        if (leg->keys.asks.shape[i] == KG_SHAPE_DTLS)
+            leg->keys.asks.at = i;
+    kg_record_note(leg->call->record, KG_NOTE_RESHAPED, leg->side, NULL);
+    kg_info("call", "call %s: %s refuses %s (%d) and is asked for %s", leg->call->record->id,
+            leg->call->record->leg[leg->side].user,
+            kg_shape_name((enum kg_shape)leg->keys.asks.shape[before]), status,
+            kg_shape_name((enum kg_shape)leg->keys.asks.shape[leg->keys.asks.at]));
+    return true;
+}
+
+const char *kg_talk_why_refused(const struct kg_leg *leg, int status, const sip_t *sip)
+{
+    const struct kg_leg *other = &leg->call->leg[kg_other_side(leg->side)];
+    const char *name = leg->call->record->leg[leg->side].user;
+    char error[160], codecs[80], why[240] = "";
+    if (!kg_shape_is_refusal(status) || !other->sdp || leg->keys.asks.count == 0)
+        return NULL;
+    struct kg_sdp *could = kg_talk_parse(sip, error, sizeof error); /* RFC 3261 21.4.26 */
+    if (could && !kg_sdp_have_common_codec(other->sdp, "the caller", could, name, error, sizeof error))
+        snprintf(why, sizeof why, "%s; kedge does not transcode", error);
+    kg_sdp_free(could);
+    if (!why[0]) {
+        kg_sdp_codec_names(other->sdp, codecs, sizeof codecs);
+        snprintf(why, sizeof why,
+                 "the callee refuses every way of media that it was offered, with the codecs %s", codecs);
+    }
+    return kg_record_keep(leg->call->record, why);
+}
+
+void kg_talk_learn_shape(struct kg_leg *leg)
+{
+    uint8_t refused = 0;
+    for (uint8_t i = 0; i < leg->keys.asks.at; i++)
+        refused |= KG_SHAPE_BIT(leg->keys.asks.shape[i]);
+    refused &= (uint8_t)~KG_SHAPE_BIT(leg->keys.asks.shape[leg->keys.asks.at]);
+    if (refused)
+        kg_habits_refused(leg->call->calls->habits, leg->flow.transport, &leg->flow.remote, kg_mono_ms(),
+                          refused);
+}
