@@ -189,8 +189,8 @@ setup-build setup-test setup-lint setup-bench: setup-%:
 	  $(if $(filter bench,$*),$(PKG_BENCH))
 
 run: setup-build
-	@$(MAKE) --no-print-directory all
-	@$(MAKE) --no-print-directory web 2> $(BUILD)/web.log || true
+	@$(MAKE) -s --no-print-directory all
+	@$(MAKE) -s --no-print-directory web 2> $(BUILD)/web.log || true
 	@contrib/first-run $(BUILD)
 
 check: setup-test
