@@ -54,6 +54,7 @@ export function whyCallFailed({ cause, message, originator }) {
   if (originator === 'local' && (cause === 'Canceled' || cause === 'Rejected')) return ''; // they know
   const words = STATUS[status] ?? CAUSE[cause] ?? `The call failed: ${cause}${status ? ` (${status})` : ''}.`;
   const more = said(message);
+  if (cause === 'Terminated' && /^the calle[re] hung up$/.test(more)) return ''; // the ordinary end
   if (more) return words ? `${words} “${more}”` : `The call was ended: “${more}”`;
   return words;
 }
