@@ -59,6 +59,11 @@ static int check_web(const struct kg_config *config, char *error, size_t size)
     return files ? 0 : EINVAL;
 }
 
+int kg_check_files(const struct kg_config *config, char *error, size_t size)
+{
+    return check_tls(config, error, size) || check_web(config, error, size) ? EINVAL : 0;
+}
+
 int kg_check_machine(const struct kg_config *config, char *error, size_t size)
 {
     for (size_t i = 0; i < config->sip.listen_count; i++)
@@ -66,5 +71,5 @@ int kg_check_machine(const struct kg_config *config, char *error, size_t size)
             return EINVAL;
     if (check_address("media.address", &config->media.address, error, size))
         return EINVAL;
-    return check_tls(config, error, size) || check_web(config, error, size) ? EINVAL : 0;
+    return kg_check_files(config, error, size);
 }

@@ -16,6 +16,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "b2bua/check.h"
 #include "b2bua/link.h"
 #include "b2bua/runtime.h"
 #include "conf/clock.h"
@@ -206,6 +207,16 @@ static void reap(struct supervisor *s, int64_t now)
 
 /* ---- reload ---- */
 
+/* With the files that it names: signalling could only keep its old ones, and the log alone would say so. */
+static bool load_whole(const char *file, struct kg_config *config, struct kg_config_errors *errors)
+{
+    if (kg_config_load(file, config, errors) != 0)
+        return false;
+    *errors = (struct kg_config_errors){0};
+    errors->count = kg_check_files(config, errors->item[0].text, sizeof errors->item[0].text) ? 1 : 0;
+    return errors->count == 0;
+}
+
 /* Returns the answer as JSON text, to be freed. A broken file changes nothing. */
 static char *reload(struct supervisor *s)
 {
@@ -213,7 +224,7 @@ static char *reload(struct supervisor *s)
     struct kg_config_errors errors;
     json_t *list = json_array();
     char rows[1024] = "";
-    bool good = kg_config_load(s->file, &config, &errors) == 0;
+    bool good = load_whole(s->file, &config, &errors);
 
     if (good) {
         size_t restart = kg_config_restart_rows(&s->config, &config, rows, sizeof rows);

@@ -1,6 +1,7 @@
 /* The type of `web.origins`: where pages may come from. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "conf/schema.h"
@@ -20,7 +21,10 @@ static bool is_origin(const char *text)
     if (len == 0 || host[len] == '\0')
         return len > 0;
     size_t digits = strspn(host + len + 1, "0123456789");
-    return host[len] == ':' && digits > 0 && digits <= 5 && host[len + 1 + digits] == '\0';
+    if (host[len] != ':' || digits == 0 || digits > 5 || host[len + 1 + digits] != '\0')
+        return false;
+    unsigned long port = strtoul(host + len + 1, NULL, 10);
+    return port > 0 && port <= UINT16_MAX && port != (strncmp(text, "https", 5) == 0 ? 443 : 80);
 }
 
 static int origins_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
@@ -31,8 +35,8 @@ static int origins_set(const struct kg_conf_row *row, void *base, const char *te
     if (!is_origin(text) || strlen(text) >= sizeof list->text)
         return kg_conf_refuse(
             why, size, text,
-            "must be origins as a browser writes them, in small letters and without a path, such "
-            "as https://www.example.org");
+            "must be origins as a browser writes them, in small letters, without a path and without port 443 "
+            "(http: 80), such as https://www.example.org");
     if (*count >= row->max) {
         snprintf(why, size, "has more than %u entries", row->max);
         return EINVAL;

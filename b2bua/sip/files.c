@@ -197,6 +197,14 @@ static int add_info(struct reading *r, const struct kg_config *config)
     return add(r, "config.json", text, text ? strlen(text) : 0);
 }
 
+static bool any_browser_listener(const struct kg_config *config)
+{
+    for (size_t i = 0; i < config->sip.listen_count; i++)
+        if (config->sip.listen[i].transport == KG_WS || config->sip.listen[i].transport == KG_WSS)
+            return true;
+    return false;
+}
+
 struct kg_files *kg_files_load(const struct kg_config *config, char *error, size_t size)
 {
     struct reading *r = calloc(1, sizeof *r);
@@ -222,6 +230,8 @@ struct kg_files *kg_files_load(const struct kg_config *config, char *error, size
                 "digits and ._-, or too deep",
                 config->web.root, r->left_out);
     }
+    if (!failed && config->web.root[0] && !any_browser_listener(config))
+        kg_warn("web", "%s is served to nobody: sip.listen has no ws or wss address", config->web.root);
     if (r && r->root >= 0)
         close(r->root);
     free(r);

@@ -21,15 +21,52 @@
 /* X.509's limit for a common name. */
 #define COMMON_NAME_MAX 64
 #define NAMES_MAX       4096
+#define ENCRYPTED       "it is encrypted, and nobody is there to type the pass phrase (openssl pkey takes it off)"
+
+/* What a person meets when the files are wrong, and OpenSSL's words do not tell. */
+static const char *in_words(unsigned long code)
+{
+    enum { ANY = 0 };
+    static const struct {
+        int library, reason;
+        const char *words;
+    } known[] = {
+        {ERR_LIB_PEM, PEM_R_NO_START_LINE, "it holds nothing of that kind in PEM"},
+        {ERR_LIB_PEM, PEM_R_BAD_END_LINE, "it is cut off"},
+        {ANY, ERR_R_INTERRUPTED_OR_CANCELLED, ENCRYPTED}, /* no_pass_phrase() */
+        {ERR_LIB_OSSL_DECODER, ERR_R_UNSUPPORTED, "it holds no private key in PEM"},
+        {ERR_LIB_X509, X509_R_KEY_VALUES_MISMATCH, "it belongs to another certificate"},
+        {ERR_LIB_X509, X509_R_KEY_TYPE_MISMATCH, "it belongs to another certificate"},
+        {ERR_LIB_SSL, SSL_R_NO_CERTIFICATE_ASSIGNED, "it belongs to another certificate"},
+        {ERR_LIB_SSL, SSL_R_EE_KEY_TOO_SMALL, "its key is too short to be safe"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if ((ERR_GET_LIB(code) == known[i].library || known[i].library == ANY) &&
+            ERR_GET_REASON(code) == known[i].reason)
+            return known[i].words;
+    return NULL;
+}
 
 static void openssl_reason(char *out, size_t size)
 {
     unsigned long code = ERR_peek_error(); /* the first says most; what follows is its callers' */
+    const char *words = in_words(code);
     const char *reason = !code                    ? NULL
+                         : words                  ? words
                          : ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code))
                                                   : ERR_reason_error_string(code);
     snprintf(out, size, "%s", reason ? reason : "unknown reason");
     ERR_clear_error();
+}
+
+/* Nobody is there to be asked for a pass phrase: OpenSSL would wait for the terminal. */
+static int no_pass_phrase(char *out, int size, int writing, void *arg)
+{
+    (void)out;
+    (void)size;
+    (void)writing;
+    (void)arg;
+    return -1;
 }
 
 /* "FILE" in the directory of the store. */
@@ -194,6 +231,7 @@ SSL_CTX *kg_tls_server(const struct kg_config *config, char *error, size_t size)
     }
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_alpn_select_cb(context, choose_protocol, NULL);
+    SSL_CTX_set_default_passwd_cb(context, no_pass_phrase);
     const char *file = cert_path;
     bool loaded = SSL_CTX_use_certificate_chain_file(context, cert_path) == 1;
     if (loaded) {

@@ -596,6 +596,10 @@ def test_a_new_certificate_drops_nobody(lab, stage):
                         "2", "-subj", "/CN=kedge.test", "-keyout", pair["key"], "-out", pair["certificate"]], check=True,
                        capture_output=True)
 
+    def make_key():
+        subprocess.run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", pair["key"]],
+                       check=True, capture_output=True)
+
     make_pair()
     kedge = stage.kedge(host, accounts=NAMES, config={"tls": pair, "sip": {
         "listen": [f"udp:{host.addr}:5060", f"wss:{host.addr}:{WSS}"]}})
@@ -606,6 +610,15 @@ def test_a_new_certificate_drops_nobody(lab, stage):
     make_pair()
     kedge.ctl("reload")
     assert until(lambda: certificate_of(kedge, lab) != before, 5), "new connections get the old certificate"
+    renewed = certificate_of(kedge, lab)
+    for broken, words in ((lambda: os.replace(pair["key"], pair["key"] + ".kept") or make_key(), "belongs to another certificate"),
+                          (lambda: os.unlink(pair["key"]), "No such file")):
+        broken()
+        done = kedge.try_ctl("reload")
+        assert done.returncode == 1 and words in done.stderr and "nothing was changed" in done.stderr, done.stdout + done.stderr
+        assert certificate_of(kedge, lab) == renewed
+    os.replace(pair["key"] + ".kept", pair["key"])
+    kedge.ctl("reload")
     assert a.register().status == 200
     ended(second, a)
     assert len(kedge.registrations()) == 2
