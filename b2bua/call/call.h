@@ -132,8 +132,8 @@ struct kg_leg {
     struct kg_leg_keys keys;             /* * */
     bool rekeys;                         /* its next renewal has new keys, and ICE only if it does ICE */
     uint32_t dtls[KG_MEDIA_STREAMS_MAX]; /* hash of what its association is made of; 0: none */
-    uint32_t associations;               /* how often that changed */
-    struct kg_media_ice_local ice;       /* kedge's own, should it be this peer's agent; ufrag "": none yet */
+    uint8_t associations[KG_MEDIA_STREAMS_MAX]; /* how often that changed; it may wrap */
+    struct kg_media_ice_local ice; /* kedge's own, should it be this peer's agent; ufrag "": none yet */
     struct kg_addr seen[2];      /* where the relay found it, first m-line, by component - 1; none: not yet */
     struct kg_sdp_origin origin; /* * of what we send to it */
     bool bad_keys;               /* what came last is no description of its, since its keys do not fit */

@@ -127,7 +127,7 @@ static void put_keys(struct writer *w, const struct kg_leg *leg)
         put_number(w, "ours_hash", leg->keys.ours.hash);
         put_hex(w, "ours", leg->keys.ours.bytes, leg->keys.ours.len);
     }
-    put_number(w, "associations", leg->associations);
+    put_hex(w, "associations", leg->associations, sizeof leg->associations);
     put_hex(w, "dtls", (const uint8_t *)leg->dtls, sizeof leg->dtls);
 }
 
@@ -370,7 +370,7 @@ static void restore_keys(const struct reader *r, struct kg_leg *leg)
         get_hex(r, "secret", leg->keys.secret, sizeof leg->keys.secret) == sizeof leg->keys.secret;
     leg->keys.ours.hash = (uint8_t)get_number(r, "ours_hash");
     leg->keys.ours.len = (uint8_t)get_hex(r, "ours", leg->keys.ours.bytes, sizeof leg->keys.ours.bytes);
-    leg->associations = (uint32_t)get_number(r, "associations");
+    get_hex(r, "associations", leg->associations, sizeof leg->associations);
     get_hex(r, "dtls", (uint8_t *)leg->dtls, sizeof leg->dtls);
 }
 

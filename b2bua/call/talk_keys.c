@@ -161,10 +161,10 @@ static uint32_t association(struct kg_leg *leg, uint8_t line, const struct kg_sd
     if (role != KG_SETUP_ACTPASS)
         hash = mix(hash, &role, 1);
     if (role != KG_SETUP_ACTPASS && hash != leg->dtls[line]) {
-        leg->associations += leg->dtls[line] != 0;
+        leg->associations[line] += leg->dtls[line] != 0;
         leg->dtls[line] = hash ? hash : 1;
     }
-    return leg->associations;
+    return leg->associations[line];
 }
 
 void kg_talk_end_associations(struct kg_leg *leg, uint8_t lines)

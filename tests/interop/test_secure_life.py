@@ -121,6 +121,44 @@ def test_a_phone_that_was_restarted(world, stage, kind):
     talk.end()
 
 
+@pytest.mark.parametrize("setup", ("active", "passive"))
+def test_another_association_for_one_line(world, stage, setup):
+    """Each line has its own: the camera is another program now; the microphone's association goes on (RFC 8842 4)."""
+    talk = Talk(world, stage, "dtls", setup=setup)
+    cameras = [stage.add(SecureRtp(talk.a.agent.host, "dtls", hz=300, setup=setup)) for _ in range(2)]
+
+    def both(camera, version):
+        return talk.rtp_a.body(version=version) + f"m=video {camera.port} UDP/TLS/RTP/SAVP 96\r\na=rtpmap:96 H264/90000\r\n" \
+            + camera.lines() + "a=rtcp-mux\r\n"
+
+    def agree(asked, camera, is_passed=True):
+        if is_passed:
+            talk.b.answer(talk.b.agent.expect("INVITE", 3), body=talk.b.body() + "m=video 40000 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n")
+        ok = asked()
+        assert ok is not None and ok.status == 200, ok
+        audio, _, video = ok.body.partition("m=video ")
+        talk.rtp_a.learn(audio)
+        camera.learn(video)
+        camera.to = (talk.kedge.host.addr, int(video.split()[0]))
+        return ok
+
+    def established(camera):
+        assert until(lambda: "established" in camera.peer.said("dtls "), 5), camera.peer.lines
+
+    talk.answer = agree(background(talk.a.call, "bob", body=both(cameras[0], 1)), cameras[0])
+    talk.is_well()
+    established(cameras[0])
+    handshakes = len(talk.rtp_a.peer.said("dtls-in"))
+    for version, direction in ((2, "a=sendrecv"), (3, "a=sendonly")):  # keys alone are no business of bob's
+        body = both(cameras[1], version).replace("a=sendrecv", direction, 1)
+        agree(background(talk.a.reinvite, body=body), cameras[1], is_passed=version == 3)
+        established(cameras[1])
+    since = time.monotonic()
+    assert talk.rtp_b.got(since, 500), "the microphone is not heard any more"
+    assert len(talk.rtp_a.peer.said("dtls-in")) == handshakes, "the microphone's association was made anew"
+    talk.end()
+
+
 # Processes that die
 
 @pytest.mark.parametrize("kind", ("sdes", "dtls"))
