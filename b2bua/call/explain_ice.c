@@ -1,5 +1,6 @@
 /* What ICE did in a call, in plain sentences. */
 #include "b2bua/call/explain.h"
+#include "b2bua/call/secure.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -255,7 +256,7 @@ static void explain_event(const struct kg_record *record, const struct kg_record
         [KG_NOTE_NOT_SECURED] = "kedge and %s could not agree on keys (DTLS)",
         [KG_NOTE_REKEY] = "%s was offered new keys, since the media process had lost count of what it sent "
                           "with the old ones",
-        [KG_NOTE_RESHAPED] = "%s refused to secure media as it was offered, and was asked in another way",
+        [KG_NOTE_RESHAPED] = "%s did not take media as it was offered",
     };
     char text[300] = "", addr[KG_ADDR_STR];
     const char *name = kg_record_name(record, (enum kg_side)event->side), *p = words[event->note];
@@ -270,6 +271,9 @@ static void explain_event(const struct kg_record *record, const struct kg_record
     }
     if (kg_addr_is_set(&event->addr))
         append(text, sizeof text, ": %s", kg_addr_format(&event->addr, addr));
+    if (event->note == KG_NOTE_RESHAPED)
+        append(text, sizeof text, " (%s), and was asked for %s", kg_shape_name((enum kg_shape)event->refused),
+               kg_shape_name((enum kg_shape)event->asked));
     kg_say(list, "%.1f s after the INVITE: %s.", (double)event->after_ms / 1000, text);
 }
 

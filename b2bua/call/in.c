@@ -160,7 +160,7 @@ static void start(struct kg_inquiry *in)
     }
     enum kg_sdp_found found = kg_talk_take(a, in->sip, error, sizeof error);
     if (found == KG_SDP_BAD) {
-        kg_info("call", "%s cannot call %s: its SDP cannot be understood: %s", in->caller, in->user, error);
+        kg_info("call", "%s cannot call %s: its SDP cannot be used: %s", in->caller, in->user, error);
         a->irq = NULL;
         in->call = NULL;
         in->status = 488;

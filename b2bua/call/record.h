@@ -65,7 +65,8 @@ enum kg_note {
 };
 struct kg_record_event {
     uint8_t note, side;
-    int64_t after_ms; /* the INVITE */
+    uint8_t refused, asked; /* KG_NOTE_RESHAPED: enum kg_shape */
+    int64_t after_ms;       /* the INVITE */
     struct kg_addr addr;
 };
 #define KG_RECORD_EVENTS_MAX   28
@@ -154,6 +155,7 @@ void kg_record_set_stats(struct kg_record *record, const struct kg_media_session
 /* addr NULL: none. */
 void kg_record_note(struct kg_record *record, enum kg_note note, enum kg_side side,
                     const struct kg_addr *addr);
+void kg_record_note_reshaped(struct kg_record *record, enum kg_side side, uint8_t refused, uint8_t asked);
 /* The candidates of what a side said. */
 void kg_record_set_candidates(struct kg_record *record, enum kg_side side, const struct kg_sdp *sdp,
                               const struct kg_media_side *described);

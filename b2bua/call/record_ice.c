@@ -30,6 +30,16 @@ void kg_record_note(struct kg_record *record, enum kg_note note, enum kg_side si
         event->addr = *addr;
 }
 
+void kg_record_note_reshaped(struct kg_record *record, enum kg_side side, uint8_t refused, uint8_t asked)
+{
+    uint8_t before = record->event_count;
+    kg_record_note(record, KG_NOTE_RESHAPED, side, NULL);
+    if (record->event_count > 0 && (record->event_count > before || before == KG_RECORD_EVENTS_MAX)) {
+        record->event[record->event_count - 1].refused = refused;
+        record->event[record->event_count - 1].asked = asked;
+    }
+}
+
 static void count_unused(struct kg_record_leg *leg, const char *reason)
 {
     for (size_t i = 0; i < KG_RECORD_UNUSED_MAX; i++) {

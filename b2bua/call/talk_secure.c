@@ -51,6 +51,17 @@ void kg_talk_note_keys(struct kg_leg *leg, const struct kg_sdp *sdp, uint8_t cou
 
 /* ---- whether what was said can be used ---- */
 
+/* Which of its lines is of no use, and why. */
+static int name_problem(const struct kg_sdp *sdp, size_t line, const char *kind,
+                        const struct kg_sdp_secure *said, char *error, size_t size)
+{
+    struct kg_sdp_bad_key bad;
+    bool named = kg_sdp_bad_keys(sdp, line, &bad, 1) > 0;
+    snprintf(error, size, named ? "%s: %s (%s: %s)" : "%s: %s", kind, said->problem, named ? bad.text : "",
+             named ? bad.reason : "");
+    return EINVAL;
+}
+
 /* An offer that nobody could answer, as far as kedge understands it. */
 static int check_offer(const struct kg_sdp *sdp, char *error, size_t size)
 {
@@ -63,13 +74,8 @@ static int check_offer(const struct kg_sdp *sdp, char *error, size_t size)
     for (uint8_t i = 0; i < side.stream_count && !failed; i++) {
         if (!side.stream[i].enabled || kg_sdp_secure(sdp, i, &said) != 0)
             continue;
-        if (said.problem && !said.says_mikey) {
-            struct kg_sdp_bad_key bad;
-            bool named = kg_sdp_bad_keys(sdp, i, &bad, 1) > 0;
-            snprintf(error, size, named ? "%s: %s (%s: %s)" : "%s: %s", side.stream[i].kind, said.problem,
-                     named ? bad.text : "", named ? bad.reason : "");
-            failed = EINVAL;
-        }
+        if (said.problem && !said.says_mikey)
+            failed = name_problem(sdp, i, side.stream[i].kind, &said, error, size);
         kg_sdp_secure_clear(&said);
     }
     return failed;
@@ -124,6 +130,13 @@ static int check_answer(struct kg_leg *leg, const struct kg_sdp *sdp, char *erro
             kg_sdp_secure_clear(&said);
         }
         kg_talk_forget_keys(&ours, 1);
+    }
+    for (uint8_t i = 0; failed && i < side.stream_count; i++) {
+        if (!side.stream[i].enabled || kg_sdp_secure(sdp, i, &said) != 0)
+            continue;
+        if (said.problem && !said.says_mikey)
+            name_problem(sdp, i, side.stream[i].kind, &said, error, size);
+        kg_sdp_secure_clear(&said);
     }
     kg_sdp_free(made);
     return failed;

@@ -91,11 +91,15 @@ bool kg_talk_next_shape(struct kg_leg *leg, int status, const sip_t *answer)
     for (uint8_t i = leg->keys.asks.at; shows_dtls(answer) && i < leg->keys.asks.count; i++)
         if (leg->keys.asks.shape[i] == KG_SHAPE_DTLS)
             leg->keys.asks.at = i;
-    kg_record_note(leg->call->record, KG_NOTE_RESHAPED, leg->side, NULL);
-    kg_info("call", "call %s: %s refuses %s (%d) and is asked for %s", leg->call->record->id,
-            leg->call->record->leg[leg->side].user,
-            kg_shape_name((enum kg_shape)leg->keys.asks.shape[before]), status,
-            kg_shape_name((enum kg_shape)leg->keys.asks.shape[leg->keys.asks.at]));
+    uint8_t refused = leg->keys.asks.shape[before], asked = leg->keys.asks.shape[leg->keys.asks.at];
+    const char *id = leg->call->record->id, *name = leg->call->record->leg[leg->side].user;
+    kg_record_note_reshaped(leg->call->record, leg->side, refused, asked);
+    if (answer)
+        kg_info("call", "call %s: the answer of %s to %s is of no use; it is asked for %s", id, name,
+                kg_shape_name((enum kg_shape)refused), kg_shape_name((enum kg_shape)asked));
+    else
+        kg_info("call", "call %s: %s refuses %s (%d) and is asked for %s", id, name,
+                kg_shape_name((enum kg_shape)refused), status, kg_shape_name((enum kg_shape)asked));
     return true;
 }
 
@@ -103,7 +107,7 @@ const char *kg_talk_why_refused(const struct kg_leg *leg, int status, const sip_
 {
     const struct kg_leg *other = &leg->call->leg[kg_other_side(leg->side)];
     const char *name = leg->call->record->leg[leg->side].user;
-    char error[160], codecs[80], why[240] = "";
+    char error[160], codecs[80], shapes[80] = "", why[240] = "";
     if (!kg_shape_is_refusal(status) || !other->sdp || leg->keys.asks.count == 0)
         return NULL;
     struct kg_sdp *could = kg_talk_parse(sip, error, sizeof error); /* RFC 3261 21.4.26 */
@@ -112,8 +116,14 @@ const char *kg_talk_why_refused(const struct kg_leg *leg, int status, const sip_
     kg_sdp_free(could);
     if (!why[0]) {
         kg_sdp_codec_names(other->sdp, codecs, sizeof codecs);
+        for (uint8_t i = 0; i <= leg->keys.asks.at && leg->keys.asks.shape[i] != KG_SHAPE_AS_IT_CAME; i++) {
+            size_t len = strlen(shapes);
+            snprintf(shapes + len, sizeof shapes - len, "%s%s", i > 0 ? ", " : " (",
+                     kg_shape_name((enum kg_shape)leg->keys.asks.shape[i]));
+        }
         snprintf(why, sizeof why,
-                 "the callee refuses every way of media that it was offered, with the codecs %s", codecs);
+                 "the callee refuses every way of media that it was offered%s%s, with the codecs %s", shapes,
+                 shapes[0] ? ")" : "", codecs);
     }
     return kg_record_keep(leg->call->record, why);
 }

@@ -158,7 +158,10 @@ def test_nobody_takes_it(ends, kedge):
         b.agent.reply(b.agent.expect("INVITE"), 488)
         b.agent.expect("ACK")
     response = placed()
-    assert response.status == 488 and "the callee refuses every way of media that it was offered, with the codecs PCMU, PCMA" in response.get("warning"), response.headers
+    assert response.status == 488 and "every way of media that it was offered (SDES, opportunistic SRTP, RTP, DTLS-SRTP), with the codecs PCMU, PCMA" in \
+        response.get("warning"), response.headers
+    told = kedge.ctl("explain", kedge.json("calls", "--recent")[0]["id"])
+    assert "(SDES), and was asked for opportunistic SRTP" in told and "(RTP), and was asked for DTLS-SRTP" in told, told
     assert b.agent.quiet("INVITE", 0.2)
     # What nobody took is no habit.
     placed = place(Dialog(a.agent, a.rtp), "sdes")
