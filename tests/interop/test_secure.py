@@ -235,6 +235,60 @@ def test_a_word_leaves_no_choice(ends, kedge):
     assert placed().status == 488 and b.agent.quiet("INVITE", 0.2)
 
 
+@pytest.mark.parametrize("word,shape", (("webrtc", "web"), ("dtls", "dtls"), ("sdes", "sdes"), ("opportunistic", "opportunistic"), ("plain", "plain")))
+def test_a_word_for_the_pbx(stage, hosts, word, shape):
+    """Whatever the phone does: the PBX is asked in one shape, also over UDP, and the phone hears its own. Back, the PBX's offer shows what it does."""
+    kedge = stage.kedge(hosts[0], config={"pbx": [f"udp:{hosts[2].addr}:5060"], "pbx_probe": 0, "media": {"pbx_profile": word}})
+    phone = stage.agent(hosts[1], "alice", "", (kedge.host.addr, 5060))
+    pbx = stage.agent(hosts[2], "pbx", "", (kedge.host.addr, 5060), port=5060)
+    registering = background(phone.register)
+    request = pbx.expect("REGISTER")
+    pbx.reply(request, 200, headers=[f"Contact: {request.get('contact')};expires=3600"])
+    assert registering().status == 200
+    for offered in ("plain", "sdes"):
+        a, b = dialogs(stage, (phone, pbx))
+        placed = background(a.call, "bob", body=keys.body(a.rtp, offered))
+        offer = b.agent.expect("INVITE")
+        assert keys.shape(offer.body) == shape, offer.body
+        if shape == "web":
+            assert all(keys.attribute(offer.body, name) is not None for name in ("mid", "rtcp-mux", "ice-ufrag", "fingerprint", "candidate"))
+        b.answer(offer, body=answer(b, offer.body))
+        ok = placed()
+        assert ok.status == 200 and keys.shape(ok.body) == offered, ok.body
+        hang_up(a, b, kedge)
+    a, b = dialogs(stage, (phone, pbx))
+    uri = re.search("<([^>]+)>", request.get("contact")).group(1)
+    placed = background(b.call, uri, body=keys.body(b.rtp, shape))
+    offer = a.agent.expect("INVITE")
+    for _ in range(3):
+        if keys.shape(offer.body) != "plain":
+            a.agent.reply(offer, 488)
+            a.agent.expect("ACK")
+            offer = a.agent.expect("INVITE")
+    a.answer(offer, body=keys.body(a.rtp, "plain"))
+    ok = placed()
+    assert ok.status == 200 and keys.shape(ok.body) == shape, ok.body
+    hang_up(a, b, kedge)
+
+
+def test_a_word_for_a_trunk_and_for_a_route(stage, hosts):
+    """A route's own goes before the trunk's."""
+    itsp = {"name": "itsp", "server": f"udp:{hosts[2].addr}:5060", "register": "no", "domain": "itsp.test", "profile": "sdes"}
+    routes = [{"from": "phone", "number": "00*", "to": ["itsp"], "profile": "dtls"}, {"from": "phone", "number": "0*", "to": ["itsp"]}]
+    kedge = stage.kedge(hosts[0], config={"trunks": [itsp], "routes": routes}, accounts={"alice": "pw-alice"})
+    (phone,) = registered(stage, kedge, hosts[1:2], ("alice",))
+    provider = stage.agent(hosts[2], "itsp", "", (kedge.host.addr, 5060), port=5060)
+    for number, shape in (("0301", "sdes"), ("00491", "dtls")):
+        a, b = dialogs(stage, (phone, provider))
+        placed = background(a.call, number, body=keys.body(a.rtp, "plain"))
+        offer = b.agent.expect("INVITE")
+        assert keys.shape(offer.body) == shape, offer.body
+        b.answer(offer, body=answer(b, offer.body))
+        ok = placed()
+        assert ok.status == 200 and keys.shape(ok.body) == "plain"
+        hang_up(a, b, kedge)
+
+
 @pytest.mark.parametrize("kedge", ({"profile": "opportunistic"},), indirect=True)
 @pytest.mark.parametrize("takes", (True, False))
 def test_opportunistic(ends, kedge, takes):
