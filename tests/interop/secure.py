@@ -25,7 +25,7 @@ class SecureRtp:
         self.port = int(self.peer.wait("local ").split()[1])
         self.fingerprint = self.peer.wait("fingerprint ").upper()
         self._received, self._numbers, self._read = [], [], 0
-        self.tag, self.parameters, self.mki = 1, "", b""
+        self.tag, self.parameters, self.mki, self.tls_id = 1, "", b"", ""
         self.new_key()
         self._to = None
 
@@ -42,7 +42,8 @@ class SecureRtp:
     def lines(self):
         if self.kind == "sdes":
             return f"a=crypto:{self.tag} {self.suite} inline:{base64.b64encode(self.key).decode()}{self.parameters}\r\n"
-        return f"a=setup:{self.setup}\r\na=fingerprint:{self.told_fingerprint()}\r\n"
+        told = f"a=setup:{self.setup}\r\na=fingerprint:{self.told_fingerprint()}\r\n"
+        return told + (f"a=tls-id:{self.tls_id}\r\n" if self.tls_id else "")
 
     def body(self, version=1, extra=None, **kw):
         profile = "RTP/SAVP" if self.kind == "sdes" else "UDP/TLS/RTP/SAVP"

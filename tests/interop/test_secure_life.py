@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from interop.agent import Dialog
 from interop.hosts import background, until
 from interop.secure import SUITE, SecureRtp, Talk
 
@@ -118,6 +119,55 @@ def test_a_phone_that_was_restarted(world, stage, kind):
     mark = time.monotonic()
     time.sleep(0.3)
     assert not [at for at, _, _ in old.received if at > mark], "the old place still hears the call"
+    talk.end()
+
+
+@pytest.mark.parametrize("setup", ("active", "passive"))
+def test_another_tls_id(world, stage, setup):
+    """The same certificate in the same role, and another association: begun by the phone or, if it is passive, by kedge (RFC 8842 4)."""
+    talk = Talk(world, stage, "dtls", setup=setup)
+    talk.rtp_a.tls_id = "a" * 20
+    talk.start()
+    for name in "bcc":
+        before = talk.rtp_a.tls_id
+        talk.rtp_a.tls_id = name * 20
+        talk.rtp_a.keyed = before == talk.rtp_a.tls_id  # the last time it stays, and so does everything
+        handshakes = talk.rtp_a.peer.said("dtls ").count("established")
+        reinvite(talk)
+        assert until(lambda: talk.rtp_a.peer.said("dtls ").count("established") == handshakes + (name * 20 != before), 5), talk.rtp_a.peer.lines[-5:]
+        talk.is_well()
+    talk.end()
+
+
+@pytest.mark.parametrize("kind", ("sdes", "dtls"))
+def test_transferred_by_kedge(lab, stage, kind):
+    """bob sends alice on to carol; alice's phone takes no REFER. She hears carol with keys that bob's call did not have."""
+    server = lab.public_host("kedge-t" + kind)
+    kedge = stage.kedge(server, config={"media": {"profile": "plain"}}, accounts={u: "pw-" + u for u in ("alice", "bob", "carol")})
+    alice, bob, carol = (stage.agent(lab.public_host(f"{u}-t" + kind), u, "pw-" + u, (server.addr, 5060)) for u in ("alice", "bob", "carol"))
+    assert all(agent.register().status == 200 for agent in (alice, bob, carol))
+    talk = Talk((kedge, (alice, bob), None), stage, kind, sequence=65400)
+    asked = background(talk.a.call, "bob", body=talk.rtp_a.body(), headers=["Allow: INVITE, ACK, CANCEL, BYE"])
+    talk.b.answer(bob.expect("INVITE"))
+    talk.answer = asked()
+    talk.rtp_a.learn(talk.answer.body)
+    talk.is_well(3000)  # roll-over counter 1
+    assert talk.b.request("REFER", ["Refer-To: <sip:carol@kedge.test>"]).status == 202
+    bob.reply(bob.expect("NOTIFY"), 200)
+    talk.b, talk.rtp_b = Dialog(carol, stage.rtp(carol.host, hz=500)), None
+    ringing = background(lambda: talk.b.answer(carol.expect("INVITE")))
+    request = alice.expect("INVITE")
+    assert not set(keys_of(request.body)) & set(keys_of(talk.answer.body)) or kind == "dtls"
+    talk.rtp_a.keyed = kind == "sdes"
+    talk.rtp_a.choose(request.body)
+    alice.reply(request, 200, talk.rtp_a.body(version=7))
+    talk.rtp_a.learn(request.body.replace("a=setup:actpass", "a=setup:passive"))
+    talk.rtp_a.to = request.media()
+    ringing()
+    talk.rtp_b = talk.b.rtp
+    talk.is_well()
+    bob.reply(bob.expect("NOTIFY"), 200)
+    bob.reply(bob.expect("BYE"), 200)
     talk.end()
 
 
