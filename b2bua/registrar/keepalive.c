@@ -162,8 +162,7 @@ void kg_keepalive_closed(struct kg_registrar *registrar, struct kg_binding *b)
 static int send_options(struct kg_registrar *registrar, struct kg_binding *b)
 {
     nta_agent_t *agent = kg_registrar_agent(registrar);
-    char route[KG_FLOW_URL], from[KG_CONTACT_URL], from_header[KG_CONTACT_URL + 40], to_header[560],
-        call_id[80];
+    char from[KG_CONTACT_URL], from_header[KG_CONTACT_URL + 40], to_header[560], call_id[80];
     char cseq[32];
     msg_t *msg = nta_msg_create(agent, 0);
     sip_t *sip = msg ? sip_object(msg) : NULL;
@@ -180,12 +179,14 @@ static int send_options(struct kg_registrar *registrar, struct kg_binding *b)
     snprintf(to_header, sizeof to_header, "<%s>", b->uri);
     snprintf(call_id, sizeof call_id, CALL_ID_PREFIX "%s", b->token);
     snprintf(cseq, sizeof cseq, "%u OPTIONS", ++registrar->keepalive_cseq);
-    /* Consumes msg. */
-    return nta_msg_tsend(agent, msg, URL_STRING_MAKE(kg_flow_route_url(&b->flow, route)),
-                         NTATAG_TPORT(b->flow.tport), SIPTAG_FROM_STR(from_header), SIPTAG_TO_STR(to_header),
-                         TAG_IF(b->path[0], SIPTAG_ROUTE_STR(b->path)), SIPTAG_CALL_ID_STR(call_id),
-                         SIPTAG_CSEQ_STR(cseq), SIPTAG_MAX_FORWARDS_STR("70"),
-                         SIPTAG_USER_AGENT_STR(KG_SIP_SERVER), TAG_END());
+    if (sip_add_tl(msg, sip, SIPTAG_FROM_STR(from_header), SIPTAG_TO_STR(to_header),
+                   TAG_IF(b->path[0], SIPTAG_ROUTE_STR(b->path)), SIPTAG_CALL_ID_STR(call_id),
+                   SIPTAG_CSEQ_STR(cseq), SIPTAG_MAX_FORWARDS_STR("70"), SIPTAG_USER_AGENT_STR(KG_SIP_SERVER),
+                   TAG_END()) < 0) {
+        msg_destroy(msg);
+        return -1;
+    }
+    return kg_flow_send_once(&b->flow, agent, msg);
 }
 
 void kg_keepalive_due(struct kg_registrar *registrar, struct kg_binding *b, int64_t now_ms)

@@ -41,7 +41,10 @@ void kg_probe_send(nta_agent_t *agent, const struct kg_config *config, const str
     snprintf(from_header, sizeof from_header, "<%s>;tag=%.8s", from, call_id + sizeof PREFIX - 1);
     snprintf(to_header, sizeof to_header, "<%s>", route);
     snprintf(cseq, sizeof cseq, "%u OPTIONS", cseq_number);
-    nta_msg_tsend(agent, msg, (url_string_t *)route, NTATAG_TPORT(flow->tport), SIPTAG_FROM_STR(from_header),
-                  SIPTAG_TO_STR(to_header), SIPTAG_CALL_ID_STR(call_id), SIPTAG_CSEQ_STR(cseq),
-                  SIPTAG_MAX_FORWARDS_STR("70"), SIPTAG_USER_AGENT_STR(KG_SIP_SERVER), TAG_END());
+    if (sip_add_tl(msg, sip, SIPTAG_FROM_STR(from_header), SIPTAG_TO_STR(to_header),
+                   SIPTAG_CALL_ID_STR(call_id), SIPTAG_CSEQ_STR(cseq), SIPTAG_MAX_FORWARDS_STR("70"),
+                   SIPTAG_USER_AGENT_STR(KG_SIP_SERVER), TAG_END()) < 0)
+        msg_destroy(msg);
+    else
+        kg_flow_send_once(flow, agent, msg);
 }

@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include <sofia-sip/msg_addr.h>
+#include <sofia-sip/nta_stateless.h>
 
 #include "b2bua/sip/uri.h"
 #include "conf/clock.h"
@@ -163,6 +164,16 @@ char *kg_flow_route_url(const struct kg_flow *flow, char buf[static KG_FLOW_URL]
     snprintf(buf, KG_FLOW_URL, "sip:%s;transport=%s", kg_addr_format(&flow->remote, text),
              kg_transport_name(flow->transport));
     return buf;
+}
+
+int kg_flow_send_once(const struct kg_flow *flow, nta_agent_t *agent, msg_t *msg)
+{
+    char route[KG_FLOW_URL];
+    int failed = nta_msg_tsend(agent, msg, URL_STRING_MAKE(kg_flow_route_url(flow, route)),
+                               NTATAG_TPORT(flow->tport), TAG_END());
+    if (failed) /* with no headers to add, the library fails where it has taken a reference for sending */
+        msg_destroy(msg);
+    return failed;
 }
 
 static bool is_link_local(const struct kg_addr *addr)

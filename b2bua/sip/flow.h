@@ -42,6 +42,8 @@ bool kg_flow_is_up(const struct kg_flow *flow);
  * NTATAG_TPORT(flow->tport). Returns buf. */
 #define KG_FLOW_URL (KG_ADDR_STR + 32)
 char *kg_flow_route_url(const struct kg_flow *flow, char buf[static KG_FLOW_URL]);
+/* Sends a request that is whole but for its Via, once, without a transaction. Consumes msg. 0 or -1. */
+int kg_flow_send_once(const struct kg_flow *flow, nta_agent_t *agent, msg_t *msg);
 /* The same for a request in a dialog with a server: a proxy of its own that it put in between by Record-Route
  * is used where its address is numeric, and not one of this machine or, for a server on the Internet, of a
  * private network. Not for phones, which could point us anywhere. Returns buf. */

@@ -25,7 +25,6 @@ struct orphan {
 static int send_once(const struct orphan *orphan, sip_method_t method, const char *name, uint32_t number)
 {
     const sip_t *sip = orphan->sip;
-    char route[KG_FLOW_URL];
     msg_t *msg = nta_msg_create(orphan->agent, 0);
     su_home_t *home = msg ? msg_home(msg) : NULL;
     sip_request_t *request = msg ? sip_request_create(home, method, name, orphan->target, NULL) : NULL;
@@ -36,10 +35,13 @@ static int send_once(const struct orphan *orphan, sip_method_t method, const cha
     }
     sip_route_t *routes = sip->sip_record_route ? sip_route_reverse(home, sip->sip_record_route) : NULL;
     sip_header_insert(msg, sip_object(msg), (sip_header_t *)request);
-    return nta_msg_tsend(orphan->agent, msg, URL_STRING_MAKE(kg_flow_route_url(orphan->flow, route)),
-                         NTATAG_TPORT(orphan->flow->tport), SIPTAG_FROM(sip->sip_from),
-                         SIPTAG_TO(sip->sip_to), SIPTAG_CALL_ID(sip->sip_call_id), SIPTAG_CSEQ(cseq),
-                         SIPTAG_ROUTE(routes), SIPTAG_MAX_FORWARDS_STR("70"), TAG_END());
+    if (sip_add_tl(msg, sip_object(msg), SIPTAG_FROM(sip->sip_from), SIPTAG_TO(sip->sip_to),
+                   SIPTAG_CALL_ID(sip->sip_call_id), SIPTAG_CSEQ(cseq), SIPTAG_ROUTE(routes),
+                   SIPTAG_MAX_FORWARDS_STR("70"), TAG_END()) < 0) {
+        msg_destroy(msg);
+        return -1;
+    }
+    return kg_flow_send_once(orphan->flow, orphan->agent, msg);
 }
 
 /* Called by the library; 0: msg is consumed. */
