@@ -61,24 +61,29 @@ struct kg_early_hello {
     uint8_t data[];
 };
 
+/* What a leg with DTLS has beside its sessions. */
+struct kg_leg_dtls {
+    uint32_t association; /* number */
+    uint8_t fingerprint_count;
+    struct kg_fingerprint fingerprint[KG_FINGERPRINTS_MAX], ours;
+    struct kg_dtls_identity *identity;     /* NULL: the engine has none that fits `ours` */
+    struct kg_association by_component[2]; /* - 1 */
+};
+
 struct kg_leg_secure {
     /* of every packet */
     uint8_t use; /* enum kg_secure_use */
     bool sealed, feedback;
     bool rekey_untold;
-    uint8_t setup; /* enum kg_dtls_setup, ours */
-    uint8_t fingerprint_count;
+    uint8_t setup;             /* enum kg_dtls_setup, ours */
     struct kg_srtp *sdes;      /* RTP and RTCP; NULL: never */
     struct kg_srtp *keyed[2];  /* by component - 1: with the keys of DTLS */
     struct kg_lost_keys *lost; /* NULL: none */
     uint64_t unsent;
     /* of descriptions and handshakes */
-    uint32_t association;         /* number */
+    struct kg_leg_dtls *dtls;     /* NULL: never */
     struct kg_addr sdp;           /* where SDP was when it last had keys of SDES */
     struct kg_early_hello *early; /* in their order; NULL: none */
-    struct kg_fingerprint fingerprint[KG_FINGERPRINTS_MAX], ours;
-    struct kg_dtls_identity *identity;     /* NULL: the engine has none that fits `ours` */
-    struct kg_association by_component[2]; /* - 1 */
 };
 
 /* What signalling said beside the descriptions. */
@@ -110,9 +115,10 @@ bool kg_secure_seal(struct kg_leg *from, struct kg_flow *out, struct kg_datagram
                     enum kg_packet_kind kind);
 
 /* ---- secure_dtls.c ---- */
+/* Only where the leg has `dtls`. */
 static inline struct kg_association *kg_association_of(const struct kg_flow *flow)
 {
-    return &flow->leg->secure->by_component[flow->rtcp ? 1 : 0];
+    return &flow->leg->secure->dtls->by_component[flow->rtcp ? 1 : 0];
 }
 /* For later. False: not worth keeping. */
 bool kg_secure_keep_hello(struct kg_flow *in, const struct kg_datagram *datagram);

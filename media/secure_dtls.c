@@ -22,14 +22,14 @@ void kg_association_reset(struct kg_association *a)
 static struct kg_dtls *make(const struct kg_flow *flow, bool active, const struct kg_limits *limits)
 {
     const struct kg_leg_secure *secure = flow->leg->secure;
-    if (kg_association_of(flow)->tries >= KG_DTLS_TRIES || secure->identity == NULL)
+    if (kg_association_of(flow)->tries >= KG_DTLS_TRIES || secure->dtls->identity == NULL)
         return NULL;
-    struct kg_dtls *dtls = kg_dtls_new(&(struct kg_dtls_settings){.identity = secure->identity,
+    struct kg_dtls *dtls = kg_dtls_new(&(struct kg_dtls_settings){.identity = secure->dtls->identity,
                                                                   .active = active,
                                                                   .proven = flow->ice != KG_ICE_UNUSED,
                                                                   .secret = limits->dtls_secret});
-    if (dtls && secure->fingerprint_count > 0)
-        kg_dtls_expect(dtls, secure->fingerprint, secure->fingerprint_count);
+    if (dtls && secure->dtls->fingerprint_count > 0)
+        kg_dtls_expect(dtls, secure->dtls->fingerprint, secure->dtls->fingerprint_count);
     return dtls;
 }
 
@@ -65,11 +65,11 @@ void kg_association_described(struct kg_flow *flow, bool other_peer)
         kg_association_reset(a);
         return;
     }
-    if (secure->fingerprint_count == 0)
+    if (secure->dtls->fingerprint_count == 0)
         return;
-    kg_dtls_expect(a->dtls, secure->fingerprint, secure->fingerprint_count);
+    kg_dtls_expect(a->dtls, secure->dtls->fingerprint, secure->dtls->fingerprint_count);
     if (a->rival)
-        kg_dtls_expect(a->rival, secure->fingerprint, secure->fingerprint_count);
+        kg_dtls_expect(a->rival, secure->dtls->fingerprint, secure->dtls->fingerprint_count);
     /* Signalling names another peer than the one that we are talking with: RFC 8842 4 calls that a new
      * association, whatever its number is. */
     if (other_peer && kg_dtls_state(a->dtls) == KG_DTLS_FAILED)
@@ -81,8 +81,8 @@ void kg_association_described(struct kg_flow *flow, bool other_peer)
 static bool does_dtls(const struct kg_flow *flow)
 {
     const struct kg_leg *leg = flow->leg;
-    return leg->secure && leg->secure->use == KG_SECURE_DTLS && leg->carrier == NULL && leg->described &&
-           leg->enabled && !(flow->rtcp && leg->rtcp_mux);
+    return leg->secure && leg->secure->use == KG_SECURE_DTLS && leg->secure->dtls && leg->carrier == NULL &&
+           leg->described && leg->enabled && !(flow->rtcp && leg->rtcp_mux);
 }
 
 static enum kg_proof rank_of(const struct kg_flow *in, const struct kg_addr *source)
@@ -195,7 +195,7 @@ static bool take(struct kg_flow *in, const struct kg_datagram *d, const struct k
 bool kg_secure_dtls_receive(struct kg_flow *in, const struct kg_datagram *d, const struct kg_limits *limits,
                             int64_t now_ms)
 {
-    if (in->rtcp && in->leg->rtcp_mux)
+    if ((in->rtcp && in->leg->rtcp_mux) || in->leg->secure->dtls == NULL)
         return false;
     if (is_heard(in, d->source, now_ms))
         return take(in, d, limits, now_ms);
@@ -315,7 +315,7 @@ static bool wants_to_begin(const struct kg_flow *flow)
 {
     const struct kg_leg_secure *secure = flow->leg->secure;
     const struct kg_association *a = kg_association_of(flow);
-    return a->dtls == NULL && secure->setup == KG_SETUP_ACTIVE && secure->identity &&
+    return a->dtls == NULL && secure->setup == KG_SETUP_ACTIVE && secure->dtls->identity &&
            a->tries < KG_DTLS_TRIES && kg_latch_target(&flow->latch, &flow->rules);
 }
 

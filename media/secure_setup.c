@@ -29,10 +29,13 @@ void kg_leg_secure_free(struct kg_leg_secure *secure)
     kg_secure_forget_hellos(secure);
     kg_srtp_free(secure->sdes);
     for (unsigned c = 0; c < 2; c++) {
-        kg_association_reset(&secure->by_component[c]);
+        if (secure->dtls)
+            kg_association_reset(&secure->dtls->by_component[c]);
         kg_srtp_free(secure->keyed[c]);
     }
-    kg_dtls_identity_unref(secure->identity);
+    if (secure->dtls)
+        kg_dtls_identity_unref(secure->dtls->identity);
+    free(secure->dtls);
     free(secure);
 }
 
@@ -102,12 +105,12 @@ static bool same_fingerprint(const struct kg_fingerprint *a, const struct kg_fin
     return a->hash == b->hash && memcmp(a->bytes, b->bytes, a->len) == 0;
 }
 
-static bool same_peer(const struct kg_leg_secure *secure, const struct kg_media_secure *said)
+static bool same_peer(const struct kg_leg_dtls *dtls, const struct kg_media_secure *said)
 {
-    if (secure->fingerprint_count != said->fingerprint_count)
+    if (dtls->fingerprint_count != said->fingerprint_count)
         return false;
     for (unsigned i = 0; i < said->fingerprint_count; i++)
-        if (!same_fingerprint(&secure->fingerprint[i], &said->fingerprint[i]))
+        if (!same_fingerprint(&dtls->fingerprint[i], &said->fingerprint[i]))
             return false;
     return true;
 }
@@ -116,26 +119,29 @@ static int describe_dtls(struct kg_leg *leg, const struct kg_media_secure *said,
                          struct kg_dtls_identity *identity)
 {
     struct kg_leg_secure *secure = leg->secure;
+    if (secure->dtls == NULL && (secure->dtls = calloc(1, sizeof *secure->dtls)) == NULL)
+        return ENOMEM;
+    struct kg_leg_dtls *dtls = secure->dtls;
     for (unsigned c = 0; c < 2; c++) {
         if (secure->keyed[c] == NULL && (secure->keyed[c] = kg_srtp_new()) == NULL)
             return ENOMEM;
     }
-    bool again = secure->association != said->association || !same_fingerprint(&secure->ours, &said->ours);
-    bool other_peer = secure->fingerprint_count > 0 && !same_peer(secure, said);
-    secure->association = said->association;
-    secure->ours = said->ours;
-    secure->fingerprint_count = said->fingerprint_count;
-    memcpy(secure->fingerprint, said->fingerprint, sizeof secure->fingerprint);
+    bool again = dtls->association != said->association || !same_fingerprint(&dtls->ours, &said->ours);
+    bool other_peer = dtls->fingerprint_count > 0 && !same_peer(dtls, said);
+    dtls->association = said->association;
+    dtls->ours = said->ours;
+    dtls->fingerprint_count = said->fingerprint_count;
+    memcpy(dtls->fingerprint, said->fingerprint, sizeof dtls->fingerprint);
     secure->setup = said->setup;
-    if (again || secure->identity == NULL) {
-        kg_dtls_identity_unref(secure->identity);
-        secure->identity = identity ? kg_dtls_identity_ref(identity) : NULL;
+    if (again || dtls->identity == NULL) {
+        kg_dtls_identity_unref(dtls->identity);
+        dtls->identity = identity ? kg_dtls_identity_ref(identity) : NULL;
         secure->rekey_untold = identity == NULL;
     }
     if (again || leg->rtcp_mux)
-        kg_association_reset(&secure->by_component[1]);
+        kg_association_reset(&dtls->by_component[1]);
     if (again)
-        kg_association_reset(&secure->by_component[0]);
+        kg_association_reset(&dtls->by_component[0]);
     else
         kg_association_described(&leg->rtp, other_peer);
     if (!again && !leg->rtcp_mux)

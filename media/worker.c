@@ -241,7 +241,7 @@ static bool tell_ice(struct kg_worker *worker, struct kg_relay *relay)
 
 static bool tell_association(struct kg_worker *worker, const struct kg_leg *leg, unsigned component)
 {
-    const struct kg_association *a = &leg->secure->by_component[component];
+    const struct kg_association *a = &leg->secure->dtls->by_component[component];
     return notify(worker, &(struct kg_notice){.type = KG_NOTICE_SECURE,
                                               .owner = leg->stream->relay->owner,
                                               .side = leg->side,
@@ -265,8 +265,8 @@ static bool tell_secure(struct kg_worker *worker, struct kg_relay *relay)
                 &(struct kg_notice){.type = KG_NOTICE_REKEY, .owner = relay->owner, .side = leg->side});
         if (secure->rekey_untold)
             all &= !(secure->rekey_untold = !rekey[leg->side]);
-        for (unsigned c = 0; c < 2; c++) {
-            struct kg_association *a = &secure->by_component[c];
+        for (unsigned c = 0; secure->dtls && c < 2; c++) {
+            struct kg_association *a = &secure->dtls->by_component[c];
             if (a->untold)
                 all &= !(a->untold = !tell_association(worker, leg, c));
         }

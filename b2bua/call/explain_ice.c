@@ -254,8 +254,8 @@ static void explain_event(const struct kg_record *record, const struct kg_record
         [KG_NOTE_ENGINE_LOST] = "the media process went away; its successor counts anew",
         [KG_NOTE_SECURED] = "kedge and %s agreed on keys (DTLS)",
         [KG_NOTE_NOT_SECURED] = "kedge and %s could not agree on keys (DTLS)",
-        [KG_NOTE_REKEY] = "%s was offered new keys, since the media process had lost count of what it sent "
-                          "with the old ones",
+        [KG_NOTE_REKEY] =
+            "%s was offered new keys, since the media process had lost count of what the old ones had sent",
         [KG_NOTE_RESHAPED] = "%s did not take media as it was offered",
     };
     char text[300] = "", addr[KG_ADDR_STR];

@@ -44,7 +44,7 @@ static struct world *browser(struct keys *k, bool active, bool answered)
 
 static const struct kg_association *association(struct world *w)
 {
-    return &w->relay->stream[0]->leg[0].secure->by_component[0];
+    return &w->relay->stream[0]->leg[0].secure->dtls->by_component[0];
 }
 
 static void assert_talk(struct world *w, unsigned packets)

@@ -203,7 +203,7 @@ static void test_new_association_in_talk(void **state)
         }
         unsigned heard[2] = {w->phone[0].heard, b->heard};
         struct kg_media_secure same = secure_of(w, 1);
-        struct kg_association *a = &leg_of(w, 1)->secure->by_component[0];
+        struct kg_association *a = &leg_of(w, 1)->secure->dtls->by_component[0];
         a->untold = false;
         if (n < 2) {
             sworld_tell(w, 1, &same, false);
@@ -215,7 +215,7 @@ static void test_new_association_in_talk(void **state)
         if (n == 2)
             sworld_tell(w, 1, &same, false);
         shake_hands(w);
-        assert_true(leg_of(w, 1)->secure->by_component[0].installed);
+        assert_true(leg_of(w, 1)->secure->dtls->by_component[0].installed);
         for (unsigned i = 0; i < 3; i++)
             assert_true(phone_talks(w, 0) && phone_talks(w, 1));
         assert_int_equal(w->phone[0].heard, heard[0] + 6);
@@ -233,10 +233,10 @@ static void test_the_same_association_stays(void **state)
     struct sworld *w = sworld_new(KG_SECURE_PLAIN, KG_SECURE_DTLS);
     w->phone[1].mux = true;
     sworld_connect(w);
-    const struct kg_dtls *dtls = leg_of(w, 1)->secure->by_component[0].dtls;
+    const struct kg_dtls *dtls = leg_of(w, 1)->secure->dtls->by_component[0].dtls;
     for (unsigned i = 0; i < 3; i++) {
         sworld_apply(w, 1);
-        assert_ptr_equal(leg_of(w, 1)->secure->by_component[0].dtls, dtls);
+        assert_ptr_equal(leg_of(w, 1)->secure->dtls->by_component[0].dtls, dtls);
         assert_true(phone_talks(w, 0) && phone_talks(w, 1));
     }
     sworld_free(w);

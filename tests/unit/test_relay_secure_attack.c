@@ -89,7 +89,7 @@ static void test_hello_from_elsewhere_is_ignored(void **state)
     }
     assert_int_equal(w->stray, 0);
     assert_int_equal(leg_of(w, 1)->dropped, 50);
-    assert_null(leg_of(w, 1)->secure->by_component[0].dtls);
+    assert_null(leg_of(w, 1)->secure->dtls->by_component[0].dtls);
     assert_int_equal(w->relay->handshakes, 0);
     phone_dtls(w, 1);
     shake_hands(w);
@@ -118,7 +118,7 @@ static void test_many_hellos_cost_nothing_but_cookies(void **state)
     }
     assert_int_equal(w->stray, 5000); /* one answer each, shorter than the question */
     assert_int_equal(w->relay->handshakes, 0);
-    assert_int_equal(leg_of(w, 1)->secure->by_component[0].tries, 0);
+    assert_int_equal(leg_of(w, 1)->secure->dtls->by_component[0].tries, 0);
     phone_dtls(w, 1);
     shake_hands(w);
     assert_true(phone_talks(w, 1) && phone_talks(w, 0));
@@ -157,7 +157,7 @@ static void test_a_neighbour_does_not_keep_the_phone_out(void **state)
         w->phone[1].mux = true;
         sworld_apply(w, 0);
         sworld_apply(w, 1);
-        const struct kg_association *a = &leg_of(w, 1)->secure->by_component[0];
+        const struct kg_association *a = &leg_of(w, 1)->secure->dtls->by_component[0];
         for (unsigned i = 0; i < KG_DTLS_TRIES / 2; i++) {
             neighbour(w, identity, 50000 + i, steps);
             w->now += KG_DTLS_STALL_MS;
@@ -187,7 +187,7 @@ static void test_a_neighbour_does_not_take_over(void **state)
         unnamed.fingerprint_count = 0;
         sworld_apply(w, 0);
         sworld_tell(w, 1, &unnamed, false);
-        const struct kg_association *a = &leg_of(w, 1)->secure->by_component[0];
+        const struct kg_association *a = &leg_of(w, 1)->secure->dtls->by_component[0];
         phone_dtls(w, 1);
         if (n == 1)
             shake_hands(w);
@@ -219,7 +219,7 @@ static void test_a_forged_message_does_not_bar_the_phone(void **state)
     w->phone[1].mux = true;
     sworld_apply(w, 0);
     sworld_apply(w, 1);
-    struct kg_association *a = &leg_of(w, 1)->secure->by_component[0];
+    struct kg_association *a = &leg_of(w, 1)->secure->dtls->by_component[0];
     for (unsigned n = 0; n < 3; n++) {
         uint8_t data[KG_DTLS_DATAGRAM_MAX];
         size_t len;
@@ -252,7 +252,7 @@ static void test_wrong_fingerprint(void **state)
         sworld_tell(w, side, &secure, false);
         phone_dtls(w, side);
         shake_hands(w);
-        struct kg_association *a = &leg_of(w, side)->secure->by_component[0];
+        struct kg_association *a = &leg_of(w, side)->secure->dtls->by_component[0];
         assert_false(a->installed || kg_srtp_can_send(leg_of(w, side)->secure->keyed[0]) ||
                      kg_srtp_can_receive(leg_of(w, side)->secure->keyed[0]));
         if (side == 1) { /* it may have been a neighbour of B's: said when B has not come */
@@ -287,7 +287,7 @@ static void test_fingerprint_comes_after_the_handshake(void **state)
         sworld_tell(w, 1, &secure, false);
         phone_dtls(w, 1);
         shake_hands(w);
-        struct kg_association *a = &leg_of(w, 1)->secure->by_component[0];
+        struct kg_association *a = &leg_of(w, 1)->secure->dtls->by_component[0];
         assert_int_equal(kg_dtls_state(a->dtls), KG_DTLS_UNVERIFIED);
         assert_false(phone_talks(w, 1));
         assert_nothing_learnt(w, 1);
@@ -319,7 +319,7 @@ static void test_hello_before_the_answer(void **state)
         sworld_apply(w, 1);
         assert_null(leg_of(w, 1)->secure->early);
         shake_hands(w);
-        assert_int_equal(leg_of(w, 1)->secure->by_component[0].installed, !stranger);
+        assert_int_equal(leg_of(w, 1)->secure->dtls->by_component[0].installed, !stranger);
         assert_int_equal(w->stray, 0);
         sworld_free(w);
     }
