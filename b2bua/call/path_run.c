@@ -1,6 +1,7 @@
 /* Carries out what path.c decides, and writes down what happened. */
 #include "b2bua/call/call.h"
 
+#include "b2bua/call/explain.h"
 #include "conf/clock.h"
 #include "conf/log.h"
 
@@ -15,12 +16,6 @@ static bool is_held(const struct kg_call *call)
     const struct kg_leg_lines *a = &call->leg[KG_SIDE_A].agreed, *b = &call->leg[KG_SIDE_B].agreed;
     uint8_t used = a->enabled & b->enabled;
     return (a->flows & b->flows & used) != used;
-}
-
-static const char *name_of(const struct kg_call *call, enum kg_side side)
-{
-    const char *user = call->record->leg[side].user;
-    return user && *user ? user : side == KG_SIDE_A ? "the caller" : "the callee";
 }
 
 /* ---- actions ---- */
@@ -44,21 +39,23 @@ static void act(struct kg_call *call, const struct kg_path_action *action)
         kg_counters.ice_fallbacks++;
         kg_record_note(record, KG_NOTE_FALL_BACK, action->side, NULL);
         kg_info("call", "call %s: the path between the phones is lost on %s's side; kedge joins them again",
-                record->id, name_of(call, action->side));
+                record->id, kg_record_name(call->record, action->side));
         break;
     case KG_PATH_RENEW:
         if (call->leg[action->side].rekeys) {
             kg_record_note(record, KG_NOTE_REKEY, action->side, NULL);
-            kg_info("call", "call %s: kedge offers %s new keys", record->id, name_of(call, action->side));
+            kg_info("call", "call %s: kedge offers %s new keys", record->id,
+                    kg_record_name(call->record, action->side));
         } else if (call->path.leg[action->side].plain) {
             kg_record_note(record, KG_NOTE_PLAIN, action->side, NULL);
             kg_info("call",
                     "call %s: %s does not restart ICE, or finds no path by it; kedge offers it media without",
-                    record->id, name_of(call, action->side));
+                    record->id, kg_record_name(call->record, action->side));
         } else {
             kg_counters.ice_renewals++;
             kg_record_note(record, KG_NOTE_RENEW, action->side, NULL);
-            kg_info("call", "call %s: kedge restarts ICE with %s", record->id, name_of(call, action->side));
+            kg_info("call", "call %s: kedge restarts ICE with %s", record->id,
+                    kg_record_name(call->record, action->side));
         }
         kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_RENEW, .side = action->side});
         break;
@@ -69,7 +66,8 @@ static void act(struct kg_call *call, const struct kg_path_action *action)
         break;
     case KG_PATH_END:
         kg_record_note(record, KG_NOTE_NO_PATH, action->side, NULL);
-        kg_info("call", "call %s: it ends: %s (%s)", record->id, action->why, name_of(call, action->side));
+        kg_info("call", "call %s: it ends: %s (%s)", record->id, action->why,
+                kg_record_name(call->record, action->side));
         kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_PATH_LOST, .side = action->side});
         break;
     }

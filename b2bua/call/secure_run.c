@@ -3,13 +3,8 @@
 
 #include <stdio.h>
 
+#include "b2bua/call/explain.h"
 #include "conf/log.h"
-
-static const char *name_of(const struct kg_call *call, enum kg_side side)
-{
-    const char *user = call->record->leg[side].user;
-    return user && *user ? user : side == KG_SIDE_A ? "the caller" : "the callee";
-}
 
 void kg_secure_agreed(struct kg_call *call)
 {
@@ -36,7 +31,8 @@ static void on_secured(struct kg_call *call, const struct kg_media_event *event)
     kg_record_note(call->record, event->secured ? KG_NOTE_SECURED : KG_NOTE_NOT_SECURED, event->side, NULL);
     if (event->secured || !call->record->answered_ms || !known)
         return;
-    snprintf(why, sizeof why, "%s's media could not be secured (DTLS): %s", name_of(call, event->side),
+    snprintf(why, sizeof why, "%s's media could not be secured (DTLS): %s",
+             kg_record_name(call->record, event->side),
              event->reason && *event->reason ? event->reason : "no association came about");
     kg_warn("call", "call %s: %s", call->record->id, why);
     kg_call_event(call,

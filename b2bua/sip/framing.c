@@ -17,14 +17,14 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t';
 }
 
-/* The value of a Content-Length line, or NULL when the line is another header. */
-static const char *body_length_value(const char *line, const char *end)
+/* The value of a header line with this name or its compact form (both lower case, RFC 3261 7.3.3), or NULL
+ * when the line is another header. */
+static const char *value_of(const char *name, char compact, const char *line, const char *end)
 {
-    static const char name[] = "content-length";
-    size_t n = sizeof name - 1;
+    size_t n = strlen(name);
     if ((size_t)(end - line) > n && strncasecmp(line, name, n) == 0)
         line += n;
-    else if (line < end && (*line == 'l' || *line == 'L')) /* compact form, RFC 3261 20.14 */
+    else if (line < end && (*line | 0x20) == compact)
         line++;
     else
         return NULL;
@@ -60,7 +60,7 @@ static const char *read_line(struct kg_framing *framing, const char *line, const
     if (is_blank(*line)) /* continues the line before it, RFC 3261 7.3.1 */
         return framing->after_body_length ? "a folded Content-Length" : NULL;
     framing->after_body_length = false;
-    const char *value = body_length_value(line, end);
+    const char *value = value_of("content-length", 'l', line, end);
     if (!value)
         return NULL;
     if (framing->has_body_length)
@@ -147,26 +147,12 @@ int kg_framing_whole(const char *data, size_t len, bool *has_length, size_t *hea
     return head == KG_FRAME_MESSAGE ? 0 : EBADMSG;
 }
 
-/* The value of a Via line, or NULL when the line is another header. */
-static const char *via_value(const char *line, const char *end)
-{
-    if (end - line > 3 && strncasecmp(line, "via", 3) == 0)
-        line += 3;
-    else if (line < end && (*line == 'v' || *line == 'V')) /* compact form, RFC 3261 20.42 */
-        line++;
-    else
-        return NULL;
-    while (line < end && is_blank(*line))
-        line++;
-    return line < end && *line == ':' ? line + 1 : NULL;
-}
-
 const char *kg_framing_via_transport(const char *data, size_t len, size_t *transport_len)
 {
     const char *line = data, *end, *value = NULL;
     *transport_len = 0;
     while (!value && (end = memmem(line, len - (size_t)(line - data), "\r\n", 2)) && end > line) {
-        value = via_value(line, end);
+        value = value_of("via", 'v', line, end);
         line = end + 2;
     }
     if (!value)
