@@ -14,6 +14,7 @@
 #include "conf/clock.h"
 #include "conf/log.h"
 #include "media/batch.h"
+#include "media/news.h"
 #include "media/relay_ice.h"
 #include "media/ring.h"
 #include "media/secure.h"
@@ -93,7 +94,7 @@ static void take_random(void *ctx, void *out, size_t len)
     memcpy(out, worker->random + worker->random_left, len);
 }
 
-static bool notify(struct kg_worker *worker, const struct kg_notice *notice)
+bool kg_worker_notify(struct kg_worker *worker, const struct kg_notice *notice)
 {
     int64_t slot = kg_ring_write_slot(&worker->notice_ring);
     if (slot < 0)
@@ -117,7 +118,7 @@ static void on_rtcp(void *ctx, const struct kg_flow *in, const struct kg_addr *s
                                .addr = *source,
                                .packet_len = (uint8_t)(len < KG_NOTICE_PACKET ? len : KG_NOTICE_PACKET)};
     memcpy(notice.packet, data, notice.packet_len);
-    notify(ctx, &notice);
+    kg_worker_notify(ctx, &notice);
 }
 
 static void set_limits(struct kg_worker *worker, const struct kg_limits *limits)
@@ -142,149 +143,13 @@ static void flush_finished(struct kg_worker *worker)
 {
     while (worker->finished) {
         struct kg_command *command = worker->finished, *next = command->next;
-        if (!notify(worker, &(struct kg_notice){.type = KG_NOTICE_DONE, .command = command}))
+        if (!kg_worker_notify(worker, &(struct kg_notice){.type = KG_NOTICE_DONE, .command = command}))
             return;
         worker->finished = next; /* command is the control thread's from here on */
     }
 }
 
-/* Says where a latch moved. Without room among the notices the tick says it later. */
-static void tell_latched(struct kg_worker *worker, struct kg_flow *flow)
-{
-    const struct kg_leg *leg = flow->leg;
-    struct kg_notice notice = {.type = KG_NOTICE_LATCHED,
-                               .owner = leg->stream->relay->owner,
-                               .side = leg->side,
-                               .stream = leg->stream->index,
-                               .rtcp = flow->rtcp,
-                               .proof = flow->latch.proof,
-                               .addr = flow->latch.remote};
-    if (notify(worker, &notice))
-        flow->untold = false;
-}
-
-static void tell_untold(struct kg_worker *worker, struct kg_relay *relay)
-{
-    for (unsigned i = 0; i < relay->stream_count; i++) {
-        for (unsigned side = 0; relay->stream[i] && side < 2; side++) {
-            struct kg_leg *leg = &relay->stream[i]->leg[side];
-            if (leg->rtp.untold)
-                tell_latched(worker, &leg->rtp);
-            if (leg->rtcp.untold)
-                tell_latched(worker, &leg->rtcp);
-        }
-    }
-}
-
-/* ---- ICE ---- */
-
-static bool tell_state(struct kg_worker *worker, const struct kg_relay *relay, unsigned side)
-{
-    const struct kg_relay_ice *ice = relay->ice;
-    uint8_t stream = ice->state_stream[side];
-    struct kg_notice notice = {.type = KG_NOTICE_ICE,
-                               .owner = relay->owner,
-                               .side = (uint8_t)side,
-                               .stream = stream,
-                               .ice_state = (uint8_t)kg_ice_state(ice->agent[side]),
-                               .reason = ice->state_reason[side]};
-    const struct kg_latch *latch = &relay->stream[stream]->leg[side].rtp.latch;
-    if (latch->proof == KG_PROOF_ICE)
-        notice.addr = latch->remote;
-    return notify(worker, &notice);
-}
-
-static bool tell_path(struct kg_worker *worker, const struct kg_relay *relay, uint8_t stream)
-{
-    bool relayed = relay->ice->stream[stream]->path == KG_PATH_RELAYED;
-    const char *why = relayed ? "media passes the relay"
-                              : "no media passes the relay while both phones still answer its checks";
-    return notify(worker, &(struct kg_notice){.type = KG_NOTICE_PATH,
-                                              .owner = relay->owner,
-                                              .stream = stream,
-                                              .relayed = relayed,
-                                              .reason = why});
-}
-
-static bool tell_left(struct kg_worker *worker, const struct kg_relay *relay, uint8_t stream, unsigned side)
-{
-    return notify(worker, &(struct kg_notice){.type = KG_NOTICE_LEFT,
-                                              .owner = relay->owner,
-                                              .side = (uint8_t)side,
-                                              .stream = stream,
-                                              .reason = "it answers no more checks on the relay path"});
-}
-
-static bool tell_ice(struct kg_worker *worker, struct kg_relay *relay)
-{
-    struct kg_relay_ice *ice = relay->ice;
-    bool all = true;
-    for (unsigned side = 0; side < 2; side++) {
-        if (ice->state_untold[side] && ice->agent[side])
-            all &= !(ice->state_untold[side] = !tell_state(worker, relay, side));
-    }
-    for (uint8_t i = 0; i < relay->stream_count; i++) {
-        struct kg_stream_ice *stream = ice->stream[i];
-        if (stream == NULL)
-            continue;
-        if (stream->path_untold)
-            all &= !(stream->path_untold = !tell_path(worker, relay, i));
-        for (unsigned side = 0; side < 2; side++) {
-            if (stream->left_untold[side])
-                all &= !(stream->left_untold[side] = !tell_left(worker, relay, i, side));
-        }
-    }
-    return all;
-}
-
-/* ---- keys ---- */
-
-static bool tell_association(struct kg_worker *worker, const struct kg_leg *leg, unsigned component)
-{
-    const struct kg_association *a = &leg->secure->dtls->by_component[component];
-    return notify(worker, &(struct kg_notice){.type = KG_NOTICE_SECURE,
-                                              .owner = leg->stream->relay->owner,
-                                              .side = leg->side,
-                                              .stream = leg->stream->index,
-                                              .rtcp = component == 1,
-                                              .secured = a->secured,
-                                              .reason = a->reason});
-}
-
-static bool tell_secure(struct kg_worker *worker, struct kg_relay *relay)
-{
-    bool all = true, rekey[2] = {false};
-    for (unsigned i = 0; i < 2u * relay->stream_count; i++) {
-        struct kg_leg *leg = relay->stream[i / 2] ? &relay->stream[i / 2]->leg[i % 2] : NULL;
-        if (leg == NULL || leg->secure == NULL)
-            continue;
-        struct kg_leg_secure *secure = leg->secure;
-        if (secure->rekey_untold && !rekey[leg->side]) /* once for the side */
-            rekey[leg->side] = notify(
-                worker,
-                &(struct kg_notice){.type = KG_NOTICE_REKEY, .owner = relay->owner, .side = leg->side});
-        if (secure->rekey_untold)
-            all &= !(secure->rekey_untold = !rekey[leg->side]);
-        for (unsigned c = 0; secure->dtls && c < 2; c++) {
-            struct kg_association *a = &secure->dtls->by_component[c];
-            if (a->untold)
-                all &= !(a->untold = !tell_association(worker, leg, c));
-        }
-    }
-    return all;
-}
-
 /* ---- what relays do by themselves ---- */
-
-/* What has no room among the notices stays untold; the tick comes again. */
-static void tell_news(struct kg_worker *worker, struct kg_relay *relay)
-{
-    bool all = relay->ice == NULL || tell_ice(worker, relay);
-    if (relay->secured)
-        all &= tell_secure(worker, relay);
-    tell_untold(worker, relay);
-    relay->untold = !all;
-}
 
 static int64_t next_ms(const struct kg_relay *relay)
 {
@@ -296,7 +161,7 @@ static int64_t next_ms(const struct kg_relay *relay)
 static void settle(struct kg_worker *worker, struct kg_relay *relay, bool more, int64_t now_ms)
 {
     if (relay->untold)
-        tell_news(worker, relay);
+        kg_news_tell(worker, relay);
     if (!relay->touched)
         return;
     relay->touched = false;
@@ -349,7 +214,7 @@ static void read_flow(struct kg_worker *worker, struct kg_flow *flow, int64_t no
         settle(worker, relay, false, now_us / 1000);
     }
     if (flow->untold)
-        tell_latched(worker, flow);
+        kg_news_latched(worker, flow);
 }
 
 static void grant(struct kg_worker *worker, struct kg_relay *relay, const struct kg_grant *g)
@@ -518,7 +383,7 @@ static void tick(struct kg_worker *worker, int64_t now_ms)
 {
     worker->next_tick_ms = now_ms + TICK_MS;
     for (struct kg_relay *relay = worker->relays; relay; relay = relay->next) {
-        tell_untold(worker, relay);
+        kg_news_latches(worker, relay);
         if (relay->ice)
             kg_relay_ice_tick(relay, &worker->limits, now_ms);
         settle(worker, relay, false, now_ms);
@@ -530,7 +395,7 @@ static void tick(struct kg_worker *worker, int64_t now_ms)
             if (++relay->reminders >= REMIND_MAX)
                 notice.type = KG_NOTICE_ABANDONED;
         }
-        if (notice.reason && !notify(worker, &notice))
+        if (notice.reason && !kg_worker_notify(worker, &notice))
             relay->silent = false; /* no room: say it at the next tick */
         if (!relay->silent)
             relay->reminders = 0;

@@ -101,6 +101,8 @@ void kg_worker_send(struct kg_worker *worker, struct kg_command *command);
 bool kg_worker_has_commands(const struct kg_worker *worker); /* not yet taken */
 void kg_worker_wake(struct kg_worker *worker);
 bool kg_worker_take_notice(struct kg_worker *worker, struct kg_notice *out);
+/* Worker thread only. False: no room, nothing was told. */
+bool kg_worker_notify(struct kg_worker *worker, const struct kg_notice *notice);
 /* Grows while the worker makes progress. */
 uint32_t kg_worker_beat(const struct kg_worker *worker);
 
