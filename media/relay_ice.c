@@ -136,8 +136,11 @@ static bool to_agent(struct kg_flow *in, const uint8_t *data, size_t len, const 
                      const struct kg_limits *limits, int64_t now_ms)
 {
     unsigned side = in->leg->side;
-    if (agent_of(in) == NULL && (!names_us(ice_of(in), side, data, len) ||
-                                 kg_relay_ice_need_agent(ice_of(in)->relay, side, limits, now_ms) != 0))
+    const struct kg_relay_ice *ice = ice_of(in);
+    if (ice == NULL)
+        return false;
+    if (agent_of(in) == NULL &&
+        (!names_us(ice, side, data, len) || kg_relay_ice_need_agent(ice->relay, side, limits, now_ms) != 0))
         return false;
     struct kg_addr bound = kg_relay_ice_bound(in);
     return kg_ice_receive(agent_of(in), &bound, source, data, len, now_ms);

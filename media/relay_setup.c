@@ -173,9 +173,9 @@ int kg_relay_describe(struct kg_relay *relay, enum kg_side side, const struct kg
                       int64_t now_ms)
 {
     struct kg_media_codec *codec[KG_MEDIA_STREAMS_MAX] = {0};
-    unsigned count = what->stream_count < relay->stream_count ? what->stream_count : relay->stream_count;
     if (kg_bundle_describe(relay, side, what) != 0)
         return ENOMEM;
+    unsigned count = what->stream_count < relay->stream_count ? what->stream_count : relay->stream_count;
     for (unsigned i = 0; i < count; i++) {
         const struct kg_media_stream *line = &what->stream[i];
         if (line->codec_count == 0 || relay->stream[i] == NULL)
