@@ -21,8 +21,8 @@ const char *kg_secure_why_text(enum kg_secure_why why)
         [KG_SECURED_END_TO_END] = "the keys are between the two phones; kedge cannot decrypt what it passes",
         [KG_SECURED_DIFFERENTLY] =
             "both sides encrypt, each in its own way, so kedge decrypts and encrypts in between",
-        [KG_SECURED_HALF] = "only one side encrypts, so kedge translates: between it and the other side "
-                            "media is in the clear",
+        [KG_SECURED_HALF] =
+            "only one side encrypts, so kedge translates: toward the other side media is in the clear",
     };
     return text[why];
 }
