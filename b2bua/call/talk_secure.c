@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "conf/clock.h"
+#include "conf/log.h"
 
 /* ---- what a leg says ---- */
 
@@ -32,6 +33,16 @@ static uint8_t shape_of(const struct kg_sdp_secure *said, uint8_t kind, bool web
     return web ? KG_SHAPE_WEB : KG_SHAPE_DTLS;
 }
 
+/* Beside others that can be used. */
+static void tell_unused(const struct kg_leg *leg, const struct kg_sdp *sdp, uint8_t line)
+{
+    struct kg_sdp_bad_key bad[4];
+    size_t count = kg_sdp_bad_keys(sdp, line, bad, sizeof bad / sizeof bad[0]);
+    for (size_t i = 0; i < count; i++)
+        kg_debug("call", "call %s: %s of the %s is not used: %s", leg->call->record->id, bad[i].text,
+                 leg->side == KG_SIDE_A ? "caller" : "callee", bad[i].reason);
+}
+
 void kg_talk_note_keys(struct kg_leg *leg, const struct kg_sdp *sdp, uint8_t count)
 {
     struct kg_leg_lines *lines = &leg->lines;
@@ -44,6 +55,8 @@ void kg_talk_note_keys(struct kg_leg *leg, const struct kg_sdp *sdp, uint8_t cou
         lines->kind[i] = kind_of(&said);
         lines->said[i] = shape_of(&said, lines->kind[i], web);
         lines->setup_said[i] = said.setup;
+        if (said.crypto_count > 0)
+            tell_unused(leg, sdp, i);
         lines->feedback |= kg_sdp_profile_has_feedback(said.profile) ? (uint8_t)(1u << i) : 0;
         kg_sdp_secure_clear(&said);
     }
