@@ -104,23 +104,3 @@ enum kg_dtls_setup kg_sdp_answer_setup(enum kg_dtls_setup theirs, enum kg_dtls_s
         return KG_SETUP_NONE;
     }
 }
-
-static bool same_fingerprints(const struct kg_sdp_secure *a, const struct kg_sdp_secure *b)
-{
-    if (a->fingerprint_count != b->fingerprint_count)
-        return false;
-    for (uint8_t i = 0; i < a->fingerprint_count; i++) {
-        bool found = false;
-        for (uint8_t j = 0; j < b->fingerprint_count; j++)
-            found |= a->fingerprint[i].hash == b->fingerprint[j].hash &&
-                     memcmp(a->fingerprint[i].bytes, b->fingerprint[j].bytes, a->fingerprint[i].len) == 0;
-        if (!found)
-            return false;
-    }
-    return true;
-}
-
-bool kg_sdp_is_new_association(const struct kg_sdp_secure *before, const struct kg_sdp_secure *after)
-{
-    return strcmp(before->tls_id, after->tls_id) != 0 || !same_fingerprints(before, after);
-}

@@ -37,15 +37,6 @@ bool kg_sdp_profile_is_dtls(enum kg_sdp_profile profile)
     return profiles[profile].dtls;
 }
 
-enum kg_sdp_profile kg_sdp_profile_with_feedback(enum kg_sdp_profile profile, bool feedback)
-{
-    for (int i = KG_SDP_AVP; i < KG_SDP_PROFILES; i++)
-        if (profiles[i].secure == profiles[profile].secure && profiles[i].dtls == profiles[profile].dtls &&
-            profiles[i].feedback == feedback && profile != KG_SDP_NOT_RTP)
-            return (enum kg_sdp_profile)i;
-    return profile;
-}
-
 enum kg_sdp_profile kg_sdp_profile_of(struct kg_sdp_text proto)
 {
     for (int i = KG_SDP_AVP; i < KG_SDP_PROFILES; i++)

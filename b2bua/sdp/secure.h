@@ -29,8 +29,6 @@ const char *kg_sdp_profile_name(enum kg_sdp_profile profile);  /* "RTP/AVP" */
 bool kg_sdp_profile_is_secure(enum kg_sdp_profile profile);    /* SRTP is demanded, not only possible */
 bool kg_sdp_profile_has_feedback(enum kg_sdp_profile profile); /* AVPF, SAVPF (RFC 4585, 5124) */
 bool kg_sdp_profile_is_dtls(enum kg_sdp_profile profile);      /* UDP/TLS/RTP/... */
-/* The one with the same keys, with or without feedback. */
-enum kg_sdp_profile kg_sdp_profile_with_feedback(enum kg_sdp_profile profile, bool feedback);
 
 /* RFC 4568 9.1: tag = 1*9DIGIT */
 #define KG_SDP_CRYPTO_TAG_MAX 999999999u
@@ -105,9 +103,5 @@ int kg_sdp_check_keys(const struct kg_sdp_our_keys *offered, const struct kg_sdp
 /* RFC 4145 4.1, RFC 5763 5: ours in the answer to an offer of `theirs`. `preferred` where the offerer leaves
  * the choice. KG_SETUP_NONE: none is possible (holdconn). */
 enum kg_dtls_setup kg_sdp_answer_setup(enum kg_dtls_setup theirs, enum kg_dtls_setup preferred);
-
-/* The second description of one side asks for a new DTLS association (RFC 8842 4): another a=tls-id or, of
- * those who do not know it, other fingerprints. */
-bool kg_sdp_is_new_association(const struct kg_sdp_secure *before, const struct kg_sdp_secure *after);
 
 #endif

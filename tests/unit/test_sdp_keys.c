@@ -311,10 +311,6 @@ static void test_what_can_be_done(void **state)
             (secure.problem != NULL) != cases[i].problem)
             fail_msg("%s %s", cases[i].proto, lines);
     }
-    assert_int_equal(kg_sdp_profile_with_feedback(KG_SDP_TLS_SAVPF, false), KG_SDP_TLS_SAVP);
-    assert_int_equal(kg_sdp_profile_with_feedback(KG_SDP_AVP, true), KG_SDP_AVPF);
-    assert_int_equal(kg_sdp_profile_with_feedback(KG_SDP_SAVP, false), KG_SDP_SAVP);
-    assert_int_equal(kg_sdp_profile_with_feedback(KG_SDP_NOT_RTP, true), KG_SDP_NOT_RTP);
 }
 
 /* An answer to what kedge offered. */
@@ -412,21 +408,6 @@ static void test_setup(void **state)
     assert_int_equal(kg_sdp_answer_setup(KG_SETUP_NONE, KG_SETUP_ACTIVE), KG_SETUP_PASSIVE);
 }
 
-/* RFC 8842 4 */
-static void test_new_association(void **state)
-{
-    struct kg_sdp_secure before, after;
-    (void)state;
-    read_keys("UDP/TLS/RTP/SAVPF", "", "a=fingerprint:sha-256 " SHA256 "\r\na=setup:actpass\r\n", &before);
-    read_keys("UDP/TLS/RTP/SAVPF", "", "a=fingerprint:sha-256 " SHA256 "\r\na=setup:active\r\n", &after);
-    assert_false(kg_sdp_is_new_association(&before, &after));
-    after.fingerprint[0].bytes[31]++;
-    assert_true(kg_sdp_is_new_association(&before, &after));
-    after = before;
-    snprintf(after.tls_id, sizeof(after.tls_id), "x");
-    assert_true(kg_sdp_is_new_association(&before, &after));
-}
-
 /* What left out first does not depend on the order, and the one that all phones have stays. */
 static void test_budget(void **state)
 {
@@ -466,11 +447,11 @@ static void test_budget(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_crypto_lines),    cmocka_unit_test(test_bad_crypto_lines),
-        cmocka_unit_test(test_several_keys),    cmocka_unit_test(test_many_crypto_lines),
-        cmocka_unit_test(test_fingerprints),    cmocka_unit_test(test_what_can_be_done),
-        cmocka_unit_test(test_answers),         cmocka_unit_test(test_setup),
-        cmocka_unit_test(test_new_association), cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_crypto_lines), cmocka_unit_test(test_bad_crypto_lines),
+        cmocka_unit_test(test_several_keys), cmocka_unit_test(test_many_crypto_lines),
+        cmocka_unit_test(test_fingerprints), cmocka_unit_test(test_what_can_be_done),
+        cmocka_unit_test(test_answers),      cmocka_unit_test(test_setup),
+        cmocka_unit_test(test_budget),
     };
     return cmocka_run_group_tests_name("sdp keys", tests, NULL, NULL);
 }
