@@ -235,6 +235,26 @@ def test_a_word_leaves_no_choice(ends, kedge):
     assert placed().status == 488 and b.agent.quiet("INVITE", 0.2)
 
 
+@pytest.mark.parametrize("kedge", ({"profile": "sdes"},), indirect=True)
+@pytest.mark.parametrize("by_caller", (True, False))
+def test_nobody_is_led_into_the_clear_in_talk(ends, kedge, by_caller):
+    """The word demands keys, and one phone wants to go on without: the other one is offered keys, of kedge's."""
+    a, b = ends
+    placed = place(a, "sdes")
+    take(b, "sdes")
+    theirs = keys.cryptos(placed().body)[0][2]
+    a, b = (a, b) if by_caller else (b, a)
+    done = background(a.reinvite, body=keys.body(a.rtp, "plain"), auth=True)
+    again = b.agent.expect("INVITE")
+    assert keys.shape(again.body) == "sdes" and theirs not in again.body, again.body
+    b.answer(again, body=answer(b, again.body))
+    ok = done()
+    assert ok.status == 200 and keys.shape(ok.body) == "plain", ok.body
+    said = [leg["secure"].split()[0] for leg in kedge.calls()[0]["legs"]]
+    assert said == (["none", "sdes"] if by_caller else ["sdes", "none"])
+    hang_up(a, b, kedge)
+
+
 @pytest.mark.parametrize("word,shape", (("webrtc", "web"), *((word, word) for word in ("dtls", "sdes", "opportunistic", "plain"))))
 def test_a_word_for_the_pbx(stage, hosts, word, shape):
     """Whatever the phone does: the PBX is asked in one shape, over UDP too, and the phone hears its own. Back, the PBX's offer shows it."""
