@@ -183,6 +183,7 @@ static void all_fine(struct kg_path *path)
     path->half = false;
     for (int side = 0; side < 2; side++) {
         set_health(path, (enum kg_side)side, KG_PATH_FINE, INT64_MAX);
+        path->leg[side].rekey = false;
         path->leg[side].renewals = 0;
     }
 }
@@ -240,6 +241,9 @@ static struct kg_path_action on_ice(struct kg_path *path, const struct kg_path_e
         /* After a fall-back a phone may answer our checks before it was told whom it talks to: it still is
          * to be told. */
         if (path->fell_back && leg->health == KG_PATH_LOST && leg->renewals == 0)
+            break;
+        /* The agent of a new engine finds the phone at once, but has no keys with it. */
+        if (leg->rekey && leg->health == KG_PATH_LOST)
             break;
         if (!path->steered && leg->health != KG_PATH_RENEWING) {
             set_health(path, event->side, KG_PATH_FINE, INT64_MAX);
@@ -300,6 +304,7 @@ static struct kg_path_action on_renewed(struct kg_path *path, const struct kg_pa
     if (event->ok && event->stubborn && !event->latches && !leg->plain)
         return go_on_plain(path, event->side, now_ms, NULL);
     if (event->ok) {
+        leg->rekey = false;
         bool fine = leg->connected || leg->plain || event->latches;
         set_health(path, event->side, fine ? KG_PATH_FINE : KG_PATH_MENDING,
                    fine ? INT64_MAX : now_ms + KG_PATH_CONNECT_MS);
@@ -432,6 +437,7 @@ struct kg_path_action kg_path_run(struct kg_path *path, const struct kg_path_eve
         action = on_renewed(path, event, now_ms);
         break;
     case KG_PATH_EV_REKEY:
+        path->leg[event->side].rekey = true;
         if (path->leg[event->side].health == KG_PATH_FINE)
             set_health(path, event->side, KG_PATH_LOST, now_ms);
         break;

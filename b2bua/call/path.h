@@ -108,6 +108,7 @@ struct kg_path {
         enum kg_path_health health;
         int64_t by_ms;
         bool connected; /* kedge's agent has a pair */
+        bool rekey;     /* it needs other keys: an offer is due, whatever ICE finds */
         bool plain;     /* its phone does not restart ICE: it is offered none, until it restarts by itself */
         uint8_t renewals; /* in a row, without a pair in between */
         int64_t first_ms; /* the first of these was due */

@@ -1,4 +1,6 @@
 """The softphone page of contrib/webphone as a person uses it: Chromium behind a NAT, the page from kedge's own wss port, a desk phone."""
+import os
+import signal
 import threading
 
 import pytest
@@ -116,6 +118,19 @@ def test_call_from_a_desk_phone_and_reload(world, screen):
     world.desk.wait("CALL_CLOSED", mark)
     screen.registered()
     assert sum(r["user"] == "web" for r in world.kedge.registrations()) == 1, world.kedge.registrations()
+
+
+def test_media_killed(world, screen):
+    """A new engine, new keys with the browser, and audio both ways."""
+    screen.log_in()
+    screen.dial("desk")
+    screen.shows("way", "through kedge")
+    assert world.desk.hears(HZ)
+    os.kill(world.kedge.role("media"), signal.SIGKILL)
+    assert until(lambda: "was offered new keys" in world.kedge.ctl("explain", world.kedge.calls()[0]["id"]), 10, 0.2)
+    assert world.desk.hears(HZ, since_ms=world.desk.position(), timeout=10), "the desk phone hears nothing any more"
+    screen.press("#hangup")
+    world.kedge.no_calls()
 
 
 def test_declined(world, screen):

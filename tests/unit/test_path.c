@@ -266,6 +266,23 @@ static void test_consent_lost_restarts_the_leg(void **state)
     assert_true(path.deadline_ms == INT64_MAX);
 }
 
+/* An engine that was killed: its successor has a pair before anybody could offer the phone new keys. */
+static void test_keys_are_offered_whatever_ice_finds(void **state)
+{
+    (void)state;
+    start(false);
+    find_pair(KG_SIDE_A);
+    assert_int_equal(RUN(.type = KG_PATH_EV_REKEY, .side = KG_SIDE_A).what, KG_PATH_NOTHING);
+    find_pair(KG_SIDE_A);
+    struct kg_path_action action = later(0, true);
+    assert_int_equal(action.what, KG_PATH_RENEW);
+    assert_int_equal(action.side, KG_SIDE_A);
+    RUN(.type = KG_PATH_EV_RENEWED, .side = KG_SIDE_A, .ok = true);
+    assert_int_equal(later(KG_PATH_CONNECT_MS * 2, true).what, KG_PATH_NOTHING);
+    assert_false(path.leg[KG_SIDE_A].rekey);
+    assert_int_equal(path.leg[KG_SIDE_A].health, KG_PATH_FINE);
+}
+
 static void test_nobody_answers_the_restart(void **state)
 {
     (void)state;
@@ -548,6 +565,7 @@ int main(void)
         cmocka_unit_test(test_renewal),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_consent_lost_restarts_the_leg),
+        cmocka_unit_test(test_keys_are_offered_whatever_ice_finds),
         cmocka_unit_test(test_nobody_answers_the_restart),
         cmocka_unit_test(test_the_restart_finds_nothing),
         cmocka_unit_test(test_a_refused_restart_is_tried_once_more),
