@@ -438,7 +438,7 @@ struct kg_path_action kg_path_run(struct kg_path *path, const struct kg_path_eve
         break;
     case KG_PATH_EV_REKEY:
         path->leg[event->side].rekey = true;
-        if (path->leg[event->side].health == KG_PATH_FINE)
+        if (path->leg[event->side].health == KG_PATH_FINE || path->leg[event->side].health == KG_PATH_MENDING)
             set_health(path, event->side, KG_PATH_LOST, now_ms);
         break;
     case KG_PATH_EV_UPGRADED:

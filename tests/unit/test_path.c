@@ -281,6 +281,14 @@ static void test_keys_are_offered_whatever_ice_finds(void **state)
     assert_int_equal(later(KG_PATH_CONNECT_MS * 2, true).what, KG_PATH_NOTHING);
     assert_false(path.leg[KG_SIDE_A].rekey);
     assert_int_equal(path.leg[KG_SIDE_A].health, KG_PATH_FINE);
+    /* It dies while that phone looks for another path. */
+    RUN(.type = KG_PATH_EV_ICE, .side = KG_SIDE_A, .ice = KG_ICE_DISCONNECTED);
+    assert_int_equal(later(0, true).what, KG_PATH_RENEW);
+    RUN(.type = KG_PATH_EV_RENEWED, .side = KG_SIDE_A, .ok = true);
+    assert_int_equal(path.leg[KG_SIDE_A].health, KG_PATH_MENDING);
+    RUN(.type = KG_PATH_EV_REKEY, .side = KG_SIDE_A);
+    find_pair(KG_SIDE_A);
+    assert_int_equal(later(0, true).what, KG_PATH_RENEW);
 }
 
 static void test_nobody_answers_the_restart(void **state)
