@@ -34,7 +34,7 @@ const struct kg_conf_row kg_conf_rows[] = {
             "`X-*`."},
     {"sip.pass_methods", &kg_conf_methods, "",
      LIST(sip.pass_methods, sip.pass_methods_count, KG_PASS_METHODS_MAX), .reloadable = true,
-     .doc = "Methods unknown to kedge that pass with their bodies,; all others are answered "
+     .doc = "Methods unknown to kedge that pass with their bodies; all others are answered "
             "501."},
     {"sip.lamps", &kg_conf_yes, "yes", FIELD(sip.lamps), .reloadable = true,
      .doc = "Without a PBX: accounts may watch each other's calls (event package dialog, RFC 4235), who "
