@@ -615,6 +615,8 @@ void kg_talk_learn_offer(const struct kg_leg *leg);
 /* The one whose turn it is; planned at the first call. *ours: with kedge's keys even if it is the offer's own
  * shape. */
 enum kg_shape kg_talk_wanted_shape(struct kg_leg *to, bool *ours);
+/* A callee that was asked for an offer may not make one in the clear: the operator's word demands keys. */
+bool kg_talk_bars_clear(const struct kg_leg *leg);
 /* Of a browser's first offer: its keys will end at kedge, since whom it calls is no browser. */
 bool kg_talk_will_end(const struct kg_leg *leg);
 /* The contact in front refused with `status`: true if that may be due to the shape and another one is left.

@@ -76,7 +76,7 @@ static int name_problem(const struct kg_sdp *sdp, size_t line, const char *kind,
 }
 
 /* An offer that nobody could answer, as far as kedge understands it. */
-static int check_offer(const struct kg_sdp *sdp, char *error, size_t size)
+static int check_offer(const struct kg_leg *leg, const struct kg_sdp *sdp, char *error, size_t size)
 {
     struct kg_media_side side;
     struct kg_sdp_secure said;
@@ -89,6 +89,11 @@ static int check_offer(const struct kg_sdp *sdp, char *error, size_t size)
             continue;
         if (said.problem && !said.says_mikey)
             failed = name_problem(sdp, i, side.stream[i].kind, &said, error, size);
+        else if (kind_of(&said) == KG_SECURE_PLAIN && kg_talk_bars_clear(leg)) {
+            snprintf(error, size, "%s: it would be in the clear, and the configured profile demands keys",
+                     side.stream[i].kind);
+            failed = EINVAL;
+        }
         kg_sdp_secure_clear(&said);
     }
     return failed;
@@ -157,7 +162,7 @@ static int check_answer(struct kg_leg *leg, const struct kg_sdp *sdp, char *erro
 
 int kg_talk_check_keys(struct kg_leg *leg, const struct kg_sdp *sdp, bool answers, char *error, size_t size)
 {
-    return answers ? check_answer(leg, sdp, error, size) : check_offer(sdp, error, size);
+    return answers ? check_answer(leg, sdp, error, size) : check_offer(leg, sdp, error, size);
 }
 
 /* ---- who has which keys with whom ---- */

@@ -61,6 +61,12 @@ enum kg_shape kg_talk_wanted_shape(struct kg_leg *to, bool *ours)
     return (enum kg_shape)to->keys.asks.shape[to->keys.asks.at];
 }
 
+bool kg_talk_bars_clear(const struct kg_leg *leg)
+{
+    return leg->asked && leg->side == KG_SIDE_B &&
+           kg_secure_is_demanded(shape_facts(leg, KG_SHAPE_PLAIN).word);
+}
+
 bool kg_talk_will_end(const struct kg_leg *leg)
 {
     bool ours;

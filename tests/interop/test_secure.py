@@ -236,6 +236,26 @@ def test_a_word_leaves_no_choice(ends, kedge):
 
 
 @pytest.mark.parametrize("kedge", ({"profile": "sdes"},), indirect=True)
+@pytest.mark.parametrize("offers", ("plain", "sdes"))
+def test_an_offer_that_was_asked_for_has_keys_too(ends, kedge, offers):
+    """Who calls without a description cannot have the callee speak in the clear."""
+    a, b = ends
+    placed = background(a.call, "bob", body="", ack=False)
+    b.answer(b.agent.expect("INVITE"), body=keys.body(b.rtp, offers), ack=False)
+    if offers == "plain":
+        assert placed().status >= 400
+        b.agent.reply(b.agent.expect("BYE"), 200)
+        kedge.no_calls()
+        return
+    ok = placed()
+    assert ok.status == 200 and keys.shape(ok.body) == "sdes", ok.body
+    a.ok, a.cseq = ok, ok.cseq[0]
+    a.request("ACK", body=answer(a, ok.body), send_only=True, cseq=ok.cseq[0])
+    assert keys.shape(b.agent.expect("ACK").body) == "sdes"
+    hang_up(a, b, kedge)
+
+
+@pytest.mark.parametrize("kedge", ({"profile": "sdes"},), indirect=True)
 @pytest.mark.parametrize("by_caller", (True, False))
 def test_nobody_is_led_into_the_clear_in_talk(ends, kedge, by_caller):
     """The word demands keys, and one phone wants to go on without: the other one is offered keys, of kedge's."""
