@@ -57,6 +57,7 @@ struct kg_leg_lines {
     uint8_t use[KG_MEDIA_STREAMS_MAX]; /* enum kg_ice_use */
     /* What it says of keys (secure.h), and what is done about it. */
     uint8_t feedback;                         /* AVPF or SAVPF */
+    uint8_t zrtp;                             /* plain RTP with a=zrtp-hash */
     uint8_t said[KG_MEDIA_STREAMS_MAX];       /* enum kg_shape */
     uint8_t kind[KG_MEDIA_STREAMS_MAX];       /* enum kg_secure_use */
     uint8_t setup_said[KG_MEDIA_STREAMS_MAX]; /* enum kg_dtls_setup */
@@ -608,6 +609,9 @@ bool kg_talk_decide_keys(struct kg_leg *leg, uint8_t i, enum kg_apply purpose);
 bool kg_talk_is_terminated(const struct kg_call *call, uint8_t i);
 /* B: keys.shape of m-line i for the contact that is its turn. */
 void kg_talk_aim_keys(struct kg_leg *leg, uint8_t i);
+/* Whether what a peer took or refused before says what it takes next: a PBX speaks for many phones, each with
+ * habits of its own. */
+bool kg_talk_has_habits(bool pbx, const struct kg_trunk *trunk);
 /* The caller's offer shows what it takes. */
 void kg_talk_learn_offer(const struct kg_leg *leg);
 

@@ -208,7 +208,7 @@ const char *kg_record_secure(const struct kg_record *record, enum kg_side side,
     for (uint8_t i = 0; record->stats[side] && i < record->stream_count && suite == KG_SRTP_NONE; i++)
         suite = record->stats[side][i].suite;
     if (leg->secure == KG_SECURE_PASS || leg->secure == KG_SECURE_PLAIN)
-        snprintf(out, KG_RECORD_SECURE_SIZE, "%s", leg->sealed ? "end-to-end" : "none");
+        snprintf(out, KG_RECORD_SECURE_SIZE, "%s", leg->zrtp ? "zrtp" : leg->sealed ? "end-to-end" : "none");
     else if (suite == KG_SRTP_NONE)
         snprintf(out, KG_RECORD_SECURE_SIZE, "%s", kg_secure_use_name((enum kg_secure_use)leg->secure));
     else

@@ -91,6 +91,7 @@ struct kg_record_leg {
     bool lost;              /* its connection is gone */
     uint8_t secure;         /* enum kg_secure_use of its first m-line in use */
     bool sealed;            /* PASS: and what passes is encrypted */
+    bool zrtp;              /* ... if the phones agreed on keys in the media itself */
     bool session_ours;      /* kedge refreshes its session, else the peer (RFC 4028) */
     int64_t session_end_ms; /* wall clock: when it ends unless somebody refreshes it; 0: it does not */
     char *trunk;            /* its name; NULL: none */
@@ -142,8 +143,8 @@ bool kg_record_challenged(const struct kg_record *record);
 const char *kg_record_why(const struct kg_record *record, char out[static KG_RECORD_WHY_SIZE]);
 /* A sentence that is good for `why`: as long as the record lives. NULL: there are too many, or no memory. */
 const char *kg_record_keep(struct kg_record *record, const char *sentence);
-/* "none", "end-to-end", "sdes AES_CM_128_HMAC_SHA1_80", "dtls AEAD_AES_128_GCM", "dtls": not yet. Returns
- * out. */
+/* "none", "end-to-end", "zrtp", "sdes AES_CM_128_HMAC_SHA1_80", "dtls AEAD_AES_128_GCM", "dtls": not yet.
+ * Returns out. */
 #define KG_RECORD_SECURE_SIZE 48
 const char *kg_record_secure(const struct kg_record *record, enum kg_side side,
                              char out[static KG_RECORD_SECURE_SIZE]);

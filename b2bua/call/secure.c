@@ -23,6 +23,9 @@ const char *kg_secure_why_text(enum kg_secure_why why)
             "both sides encrypt, each in its own way, so kedge decrypts and encrypts in between",
         [KG_SECURED_HALF] =
             "only one side encrypts, so kedge translates: toward the other side media is in the clear",
+        [KG_SECURED_ZRTP] =
+            "both phones know ZRTP: they agree on keys in the media itself, which kedge passes; "
+            "whether they did, only they can tell",
     };
     return text[why];
 }
@@ -115,14 +118,17 @@ static bool is_rtp(const struct kg_secure_facts *facts, enum kg_side side)
 
 static bool is_sealed(const struct kg_secure_facts *facts)
 {
-    return facts->kind[KG_SIDE_A] > KG_SECURE_PLAIN && facts->kind[KG_SIDE_B] > KG_SECURE_PLAIN;
+    return (facts->kind[KG_SIDE_A] > KG_SECURE_PLAIN && facts->kind[KG_SIDE_B] > KG_SECURE_PLAIN) ||
+           (facts->zrtp[KG_SIDE_A] && facts->zrtp[KG_SIDE_B]);
 }
 
-static enum kg_secure_why why_of(const struct kg_secure_line *line)
+static enum kg_secure_why why_of(const struct kg_secure_facts *facts, const struct kg_secure_line *line)
 {
     int secured = 0;
     if (line->use[KG_SIDE_A] == KG_SECURE_PASS)
-        return line->sealed ? KG_SECURED_END_TO_END : KG_SECURED_NOT;
+        return !line->sealed                               ? KG_SECURED_NOT
+               : facts->kind[KG_SIDE_A] == KG_SECURE_PLAIN ? KG_SECURED_ZRTP
+                                                           : KG_SECURED_END_TO_END;
     for (int side = 0; side < 2; side++)
         secured += line->use[side] > KG_SECURE_PLAIN;
     return secured == 2 ? KG_SECURED_DIFFERENTLY : secured == 1 ? KG_SECURED_HALF : KG_SECURED_NOT;
@@ -150,7 +156,7 @@ struct kg_secure_line kg_secure_offer(const struct kg_secure_facts *facts, enum 
     else
         line.text[to] = want == facts->said[from] && !ours ? KG_SHAPE_AS_IT_CAME : want;
     if (line.text[to] == KG_SHAPE_AS_IT_CAME) {
-        pass(&line, facts->kind[from] > KG_SECURE_PLAIN);
+        pass(&line, facts->kind[from] > KG_SECURE_PLAIN || facts->zrtp[from]);
         return line;
     }
     line.use[from] = facts->kind[from];
@@ -177,7 +183,7 @@ struct kg_secure_line kg_secure_answer(const struct kg_secure_facts *facts, enum
         if (same) /* nothing to be done about it */
             pass(&line, false);
     }
-    line.why = why_of(&line);
+    line.why = why_of(facts, &line);
     return line;
 }
 
@@ -195,6 +201,6 @@ struct kg_secure_line kg_secure_renewal(const struct kg_secure_facts *facts, enu
         line.use[from] = facts->kind[from];
         line.use[other] = facts->use[other] == KG_SECURE_PASS ? (uint8_t)KG_SECURE_PLAIN : facts->use[other];
     }
-    line.why = why_of(&line);
+    line.why = why_of(facts, &line);
     return line;
 }

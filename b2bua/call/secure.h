@@ -53,6 +53,7 @@ enum kg_secure_why {
     KG_SECURED_END_TO_END,
     KG_SECURED_DIFFERENTLY, /* each side with kedge, in its own way */
     KG_SECURED_HALF,        /* one side only */
+    KG_SECURED_ZRTP,        /* RTP in which both phones may agree on keys (RFC 6189) */
     KG_SECURED_COUNT
 };
 /* A sentence without capital and full stop; constant. */
@@ -63,6 +64,7 @@ struct kg_secure_facts {
     uint8_t said[2]; /* enum kg_shape of its newest description */
     uint8_t kind[2]; /* enum kg_secure_use that its newest description permits: PLAIN, SDES, DTLS; PASS: it is
                         no RTP */
+    bool zrtp[2];    /* RTP, and it names its ZRTP hello (RFC 6189 8): a=zrtp-hash */
     bool feedback[2]; /* its profile is AVPF or SAVPF (RFC 4585) */
     uint8_t told[2];  /* enum kg_shape of the text that side was sent last */
     uint8_t use[2];   /* enum kg_secure_use as agreed before */
@@ -72,7 +74,7 @@ struct kg_secure_facts {
 struct kg_secure_line {
     uint8_t use[2];  /* enum kg_secure_use */
     uint8_t text[2]; /* enum kg_shape of what that side is sent next */
-    bool sealed;     /* PASS, and what passes is encrypted */
+    bool sealed;     /* PASS, and what passes is encrypted; with ZRTP, may be */
     enum kg_secure_why why;
 };
 /* `from` made an offer, which the other side is to get in the shape `want`. ours: kedge's even if that is

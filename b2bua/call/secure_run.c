@@ -16,6 +16,7 @@ void kg_secure_agreed(struct kg_call *call)
                 continue;
             record->leg[side].secure = agreed->secure[i];
             record->leg[side].sealed = agreed->secure[i] == KG_SECURE_PASS && (agreed->sealed >> i & 1);
+            record->leg[side].zrtp = record->leg[side].sealed && agreed->kind[i] == KG_SECURE_PLAIN;
         }
     }
     if (call->secured != KG_SECURED_UNDECIDED)

@@ -323,6 +323,8 @@ static void restore_lines(const struct reader *r, struct kg_leg *leg)
             uint8_t value = byte[6 + n * KG_MEDIA_STREAMS_MAX + i];
             by_line[n][i] = value <= most[n] ? value : 0;
         }
+    for (size_t i = 0; i < KG_MEDIA_STREAMS_MAX; i++) /* plain RTP that is sealed has ZRTP */
+        leg->lines.zrtp |= leg->lines.kind[i] == KG_SECURE_PLAIN ? leg->lines.sealed & (uint8_t)(1u << i) : 0;
     leg->agreed = leg->lines;
 }
 

@@ -47,7 +47,7 @@ void kg_talk_note_keys(struct kg_leg *leg, const struct kg_sdp *sdp, uint8_t cou
 {
     struct kg_leg_lines *lines = &leg->lines;
     bool web = kg_sdp_is_web(sdp);
-    lines->feedback = 0;
+    lines->feedback = lines->zrtp = 0;
     for (uint8_t i = 0; i < count && i < KG_MEDIA_STREAMS_MAX; i++) {
         struct kg_sdp_secure said;
         if (kg_sdp_secure(sdp, i, &said) != 0)
@@ -55,6 +55,7 @@ void kg_talk_note_keys(struct kg_leg *leg, const struct kg_sdp *sdp, uint8_t cou
         lines->kind[i] = kind_of(&said);
         lines->said[i] = shape_of(&said, lines->kind[i], web);
         lines->setup_said[i] = said.setup;
+        lines->zrtp |= said.says_zrtp && lines->kind[i] == KG_SECURE_PLAIN ? (uint8_t)(1u << i) : 0;
         if (said.crypto_count > 0)
             tell_unused(leg, sdp, i);
         lines->feedback |= kg_sdp_profile_has_feedback(said.profile) ? (uint8_t)(1u << i) : 0;
@@ -182,6 +183,7 @@ static struct kg_secure_facts facts_of(const struct kg_call *call, uint8_t i)
         facts.enabled[side] = leg->lines.enabled >> i & 1;
         facts.said[side] = leg->lines.said[i];
         facts.kind[side] = leg->lines.kind[i];
+        facts.zrtp[side] = leg->lines.zrtp >> i & 1;
         facts.feedback[side] = leg->lines.feedback >> i & 1;
         facts.told[side] = leg->keys.shape[i];
         facts.use[side] = leg->agreed.secure[i];
@@ -275,7 +277,8 @@ void kg_talk_aim_keys(struct kg_leg *leg, uint8_t i)
 
 void kg_talk_learn_offer(const struct kg_leg *leg)
 {
-    for (uint8_t i = 0; leg->sdp && i < KG_MEDIA_STREAMS_MAX; i++) {
+    for (uint8_t i = 0; kg_talk_has_habits(leg->pbx, leg->trunk) && leg->sdp && i < KG_MEDIA_STREAMS_MAX;
+         i++) {
         struct kg_sdp_secure said;
         if (kg_sdp_secure(leg->sdp, i, &said) != 0)
             return;

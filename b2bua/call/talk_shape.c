@@ -9,6 +9,11 @@
 #include "conf/clock.h"
 #include "conf/log.h"
 
+bool kg_talk_has_habits(bool pbx, const struct kg_trunk *trunk)
+{
+    return !pbx || trunk;
+}
+
 /* The word for a peer in the configuration. B before its INVITE: for the contact that is tried first. */
 static struct kg_shape_facts shape_facts(const struct kg_leg *to, enum kg_shape offered)
 {
@@ -25,7 +30,8 @@ static struct kg_shape_facts shape_facts(const struct kg_leg *to, enum kg_shape 
                        : config->media.profile;
     if (to->side == KG_SIDE_B && call->profile != KG_PROFILE_DEFAULT)
         facts.word = call->profile;
-    kg_habits_recall(call->calls->habits, flow->transport, &flow->remote, kg_mono_ms(), &facts);
+    if (kg_talk_has_habits(pbx, trunk))
+        kg_habits_recall(call->calls->habits, flow->transport, &flow->remote, kg_mono_ms(), &facts);
     return facts;
 }
 
@@ -140,7 +146,7 @@ void kg_talk_learn_shape(struct kg_leg *leg)
     for (uint8_t i = 0; i < leg->keys.asks.at; i++)
         refused |= KG_SHAPE_BIT(leg->keys.asks.shape[i]);
     refused &= (uint8_t)~KG_SHAPE_BIT(leg->keys.asks.shape[leg->keys.asks.at]);
-    if (refused)
+    if (refused && kg_talk_has_habits(leg->pbx, leg->trunk))
         kg_habits_refused(leg->call->calls->habits, leg->flow.transport, &leg->flow.remote, kg_mono_ms(),
                           refused);
 }

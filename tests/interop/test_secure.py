@@ -73,12 +73,13 @@ def test_a_browser_calls_a_desk_phone(ends, kedge):
     hang_up(a, b, kedge)
 
 
-@pytest.mark.parametrize("offered", SHAPES)
-@pytest.mark.parametrize("taken", SHAPES)
+# WebRTC over UDP is no browser: after SDES and DTLS it is asked for only by a word in the configuration.
+PAIRS = [(offered, taken) for taken in SHAPES for offered in SHAPES if taken != "web" or offered not in ("sdes", "dtls")]
+
+
+@pytest.mark.parametrize("offered,taken", PAIRS)
 def test_each_pair(ends, kedge, offered, taken):
     """Whatever one offers and the other takes."""
-    if taken == "web" and offered in ("sdes", "dtls"):
-        pytest.skip("WebRTC over UDP is no browser: it is asked for only by a word in the configuration")
     a, b = ends
     placed = place(a, offered)
     offers = take(b, taken)

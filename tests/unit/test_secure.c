@@ -186,6 +186,34 @@ static void test_each_pair_of_offer_and_answer(void **state)
     }
 }
 
+static void test_zrtp_passes_where_both_phones_have_it(void **state)
+{
+    (void)state;
+    for (int a = 0; a < 2; a++)
+        for (int b = 0; b < 2; b++) {
+            struct kg_secure_facts facts;
+            call(PLAIN, PLAIN, PLAIN, &facts);
+            facts.zrtp[KG_SIDE_A] = a;
+            facts.zrtp[KG_SIDE_B] = b;
+            struct kg_secure_line line = kg_secure_offer(&facts, KG_SIDE_A, PLAIN, false);
+            assert_int_equal(line.sealed, a);
+            struct kg_secure_line answered[] = {kg_secure_answer(&facts, KG_SIDE_B),
+                                                kg_secure_renewal(&facts, KG_SIDE_B)};
+            for (int i = 0; i < 2; i++) {
+                assert_int_equal(answered[i].use[KG_SIDE_A], KG_SECURE_PASS);
+                assert_int_equal(answered[i].sealed, a && b);
+                assert_int_equal(answered[i].why, a && b ? KG_SECURED_ZRTP : KG_SECURED_NOT);
+            }
+        }
+    /* Keys in SDP on one side, ZRTP on the other: they have none in common. */
+    struct kg_secure_facts facts;
+    call(OPP, OPP, PLAIN, &facts);
+    facts.zrtp[KG_SIDE_B] = true;
+    struct kg_secure_line line = kg_secure_answer(&facts, KG_SIDE_B);
+    assert_false(line.sealed);
+    assert_int_equal(line.why, KG_SECURED_NOT);
+}
+
 static void test_rtcp_feedback_is_kept_from_who_did_not_offer_it(void **state)
 {
     (void)state;
@@ -271,6 +299,7 @@ int main(void)
         cmocka_unit_test(test_who_refuses_feedback_is_asked_without),
         cmocka_unit_test(test_a_refusal_of_the_shape_is_told_from_others),
         cmocka_unit_test(test_each_pair_of_offer_and_answer),
+        cmocka_unit_test(test_zrtp_passes_where_both_phones_have_it),
         cmocka_unit_test(test_rtcp_feedback_is_kept_from_who_did_not_offer_it),
         cmocka_unit_test(test_a_rejected_line_has_nothing),
         cmocka_unit_test(test_offers_in_talk_keep_what_was_agreed),
