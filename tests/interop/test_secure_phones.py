@@ -32,8 +32,6 @@ def world(hosts, long_stage):
     return kedge, phones
 
 
-
-
 def call(world, here, there):
     kedge, phones = world
     a, b = phones["1"][here], phones["2"][there]
