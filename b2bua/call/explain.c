@@ -148,6 +148,13 @@ static const char *proof_words(enum kg_proof proof)
     return words[proof];
 }
 
+/* DTLS has given no keys (yet): what comes cannot be read, and nothing may leave. */
+static bool waits_for_keys(const struct kg_record *record, enum kg_side side)
+{
+    char secure[KG_RECORD_SECURE_SIZE];
+    return record->leg[side].secure == KG_SECURE_DTLS && !strchr(kg_record_secure(record, side, secure), ' ');
+}
+
 /* Why does `listener` not hear `talker`? Both ends of one stream, the nearest cause first. */
 static void explain_silence(const struct kg_record *record, enum kg_side talker, uint8_t stream, json_t *list)
 {
@@ -157,7 +164,12 @@ static void explain_silence(const struct kg_record *record, enum kg_side talker,
     const char *t = kg_record_name(record, talker), *l = kg_record_name(record, listener);
     char local[KG_ADDR_STR];
     kg_addr_format(&from->local, local);
-    if (from->packets_in == 0 && from->dropped > 0)
+    if (from->packets_in == 0 && from->dropped > 0 && waits_for_keys(record, talker))
+        kg_say(list,
+               "%s does not hear %s: %" PRIu64 " packets reached %s, but kedge and %s have agreed on no keys "
+               "(DTLS), so they cannot be read.",
+               l, t, from->dropped, local, t);
+    else if (from->packets_in == 0 && from->dropped > 0)
         kg_say(list,
                "%s does not hear %s: %" PRIu64
                " packets reached %s, but from addresses that neither %s's SDP nor "
@@ -175,6 +187,11 @@ static void explain_silence(const struct kg_record *record, enum kg_side talker,
             "wrong "
             "media address of kedge, or a muted phone are the usual causes.",
             l, t, t, local);
+    else if (to->packets_out == 0 && waits_for_keys(record, listener))
+        kg_say(list,
+               "%s does not hear %s: packets arrive from %s, but kedge and %s have agreed on no keys (DTLS), "
+               "without which nothing is sent.",
+               l, t, t, l);
     else if (to->packets_out == 0)
         kg_say(list,
                "%s does not hear %s: packets arrive from %s, but kedge does not know yet where to send them, "

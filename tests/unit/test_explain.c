@@ -130,6 +130,23 @@ static void test_explains_one_way_audio(void **state)
 
 /* ---- explain: ICE ---- */
 
+static void test_explains_missing_keys(void **state)
+{
+    (void)state;
+    struct kg_record *r = record();
+    r->answered_ms = r->started_ms + 1;
+    set_media(r, (struct kg_media_stats){.dropped = 90, .proof = KG_PROOF_ICE},
+              (struct kg_media_stats){.packets_in = 80, .proof = KG_PROOF_SDP});
+    r->leg[KG_SIDE_A].secure = KG_SECURE_DTLS;
+    assert_says(r, "90 packets reached 192.0.2.1:30000, but kedge and alice have agreed on no keys");
+    assert_says(r, "packets arrive from bob, but kedge and alice have agreed on no keys");
+    assert_says_not(r, "vouches for");
+    assert_says_not(r, "behind its NAT (");
+    r->stats[KG_SIDE_A][0].suite = KG_SRTP_AEAD_AES_256_GCM;
+    assert_says(r, "vouches for");
+    kg_record_free(r);
+}
+
 static void name_candidate(struct kg_record *r, enum kg_side side, enum kg_candidate_type type,
                            const char *text)
 {
@@ -421,6 +438,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_explains_a_good_call),
         cmocka_unit_test(test_explains_one_way_audio),
+        cmocka_unit_test(test_explains_missing_keys),
         cmocka_unit_test(test_explains_a_direct_call),
         cmocka_unit_test(test_explains_why_none_better),
         cmocka_unit_test(test_knows_mappings),
