@@ -23,8 +23,8 @@ const char *kg_secure_why_text(enum kg_secure_why why)
             "both sides encrypt, each in its own way, so kedge decrypts and encrypts in between",
         [KG_SECURED_HALF] =
             "only one side encrypts, so kedge translates: toward the other side media is in the clear",
-        [KG_SECURED_ZRTP] = "both phones know ZRTP, which kedge passes in the media: whether they have keys, "
-                            "only they can tell",
+        [KG_SECURED_ZRTP] =
+            "both phones know ZRTP, which passes kedge: whether they have keys, only they can tell",
     };
     return text[why];
 }
