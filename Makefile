@@ -182,7 +182,7 @@ $(BUILD)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(BUILD)/fuzz/libkedge.a
 	$(Q)$(FUZZ_CC) -fsanitize=fuzzer -o $@ $< $(BUILD)/fuzz/libkedge.a $(LDLIBS)
 -include $(FUZZ_OBJ:.o=.d)
 fuzz: $(FUZZ)
-	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run fuzz
+	FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=0 tests/run fuzz
 
 setup-build setup-test setup-lint setup-bench: setup-%:
 	@contrib/setup $(PKG_BUILD) $(if $(filter test,$*),$(PKG_TEST) $(PKG_LINT)) $(if $(filter lint,$*),$(PKG_LINT)) \
