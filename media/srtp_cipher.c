@@ -160,24 +160,14 @@ static const srtp_cipher_test_case_t icm_256_test = {.key_length_octets = sizeof
                                                      .ciphertext_length_octets = sizeof icm_256_stream,
                                                      .ciphertext = icm_256_stream};
 
-static const srtp_cipher_type_t counter_mode_128 = {.alloc = counter_mode_new,
-                                                    .dealloc = counter_mode_free,
-                                                    .init = counter_mode_key,
-                                                    .encrypt = counter_mode_crypt,
-                                                    .decrypt = counter_mode_crypt,
-                                                    .set_iv = counter_mode_iv,
-                                                    .description = "AES-128 counter mode, OpenSSL",
-                                                    .test_data = &icm_128_test,
-                                                    .id = SRTP_AES_ICM_128};
-static const srtp_cipher_type_t counter_mode_256 = {.alloc = counter_mode_new,
-                                                    .dealloc = counter_mode_free,
-                                                    .init = counter_mode_key,
-                                                    .encrypt = counter_mode_crypt,
-                                                    .decrypt = counter_mode_crypt,
-                                                    .set_iv = counter_mode_iv,
-                                                    .description = "AES-256 counter mode, OpenSSL",
-                                                    .test_data = &icm_256_test,
-                                                    .id = SRTP_AES_ICM_256};
+#define COUNTER_MODE(bits)                                                                                   \
+    {                                                                                                        \
+        .alloc = counter_mode_new, .dealloc = counter_mode_free, .init = counter_mode_key,                   \
+        .encrypt = counter_mode_crypt, .decrypt = counter_mode_crypt, .set_iv = counter_mode_iv,             \
+        .description = "AES-" #bits " counter mode, OpenSSL", .test_data = &icm_##bits##_test,               \
+        .id = SRTP_AES_ICM_##bits                                                                            \
+    }
+static const srtp_cipher_type_t counter_mode_128 = COUNTER_MODE(128), counter_mode_256 = COUNTER_MODE(256);
 
 /* ---- AES-GCM (RFC 7714) ---- */
 
@@ -323,28 +313,14 @@ static const srtp_cipher_test_case_t gcm_256_test = {.key_length_octets = SRTP_A
                                                      .aad = gcm_test_aad,
                                                      .tag_length_octets = GCM_TAG};
 
-static const srtp_cipher_type_t gcm_128 = {.alloc = gcm_new,
-                                           .dealloc = gcm_free,
-                                           .init = gcm_key,
-                                           .set_aad = gcm_aad,
-                                           .encrypt = gcm_encrypt,
-                                           .decrypt = gcm_decrypt,
-                                           .set_iv = gcm_iv,
-                                           .get_tag = gcm_tag,
-                                           .description = "AES-128 GCM, OpenSSL",
-                                           .test_data = &gcm_128_test,
-                                           .id = SRTP_AES_GCM_128};
-static const srtp_cipher_type_t gcm_256 = {.alloc = gcm_new,
-                                           .dealloc = gcm_free,
-                                           .init = gcm_key,
-                                           .set_aad = gcm_aad,
-                                           .encrypt = gcm_encrypt,
-                                           .decrypt = gcm_decrypt,
-                                           .set_iv = gcm_iv,
-                                           .get_tag = gcm_tag,
-                                           .description = "AES-256 GCM, OpenSSL",
-                                           .test_data = &gcm_256_test,
-                                           .id = SRTP_AES_GCM_256};
+#define GCM(bits)                                                                                            \
+    {                                                                                                        \
+        .alloc = gcm_new, .dealloc = gcm_free, .init = gcm_key, .set_aad = gcm_aad, .encrypt = gcm_encrypt,  \
+        .decrypt = gcm_decrypt, .set_iv = gcm_iv, .get_tag = gcm_tag,                                        \
+        .description = "AES-" #bits " GCM, OpenSSL", .test_data = &gcm_##bits##_test,                        \
+        .id = SRTP_AES_GCM_##bits                                                                            \
+    }
+static const srtp_cipher_type_t gcm_128 = GCM(128), gcm_256 = GCM(256);
 
 /* ---- HMAC-SHA1 (RFC 2104) ---- */
 
