@@ -440,4 +440,39 @@ static inline void world_free(struct world *w)
     free(w);
 }
 
+/* ---- what tests ask and do ---- */
+
+static inline struct kg_media_stats stats(struct world *w, unsigned side)
+{
+    struct kg_media_stats out;
+    kg_leg_stats(&w->relay->stream[0]->leg[side], w->now, &out);
+    return out;
+}
+
+/* Media to that side goes to where the phone is now. */
+static inline bool sent_to(struct world *w, unsigned side)
+{
+    struct kg_media_stats s = stats(w, side);
+    return kg_addr_equal(&s.remote, &w->phone[side].public[0]);
+}
+
+static inline struct kg_stream_ice *ice(struct world *w)
+{
+    return w->relay->ice->stream[0];
+}
+
+/* An address that is nobody's sends this to a port of ours. */
+static inline void spoof(struct world *w, unsigned side, const char *from, const uint8_t *data, size_t len)
+{
+    struct kg_addr source = at(from);
+    deliver(w, &source, &w->bound[side][0], data, len);
+}
+
+static inline void spoof_rtp(struct world *w, unsigned side, const char *from, uint16_t sequence,
+                             uint32_t ssrc)
+{
+    uint8_t packet[172];
+    spoof(w, side, from, packet, rtp_packet(packet, 8, sequence, ssrc));
+}
+
 #endif

@@ -1,5 +1,5 @@
 /* ICE phones on loopback sockets against a real engine: notices, reports, timers, restarts of either end, and
- * strangers. What happens on a leg in detail is test_relay_ice.c's. */
+ * strangers. What happens on a leg in detail is in test_relay_ice.c and test_relay_steer.c. */
 #include "ice/stun/integrity.h"
 #include "ice/stun/message.h"
 #include "tests/unit/media_fixture.h"
