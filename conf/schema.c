@@ -287,9 +287,13 @@ const struct kg_conf_row kg_conf_rows[] = {
      .doc = "The number by which the capture server tells this kedge from others."},
     {"web.origins", &kg_conf_origins, "", LIST(web.origin, web.origin_count, KG_ORIGINS_MAX),
      .reloadable = true,
-     .doc = "Whose pages may speak SIP to kedge (ws, wss), as `https://www.example.org`, beside those from "
-            "the host "
-            "that kedge is reached by: https for wss, http for ws, from any port of it. All others get 403."},
+     .doc =
+         "Whose pages may speak SIP to kedge (ws, wss), as `https://www.example.org`, beside those from "
+         "the host "
+         "that kedge is reached by: https for wss, http for ws, from any port of it. On ws that host has to "
+         "be an address, "
+         "localhost, or sip.domain or a name below it, for other names could be anybody's. All others get "
+         "403."},
     {"web.origin_missing", &kg_conf_yes, "no", FIELD(web.origin_missing), .reloadable = true,
      .doc = "yes: who names no origin may connect by WebSocket, too. Browsers always name one; other "
             "programs mostly "

@@ -128,7 +128,7 @@ static void upgrade(struct kg_connection *connection, const struct kg_http_reque
     struct kg_edge *edge = connection->edge;
     const char *why;
     char accept[KG_HANDSHAKE_ACCEPT];
-    int status = kg_handshake_judge(request, connection->secure, &edge->web, &why);
+    int status = kg_handshake_judge(request, connection->secure, &edge->web, edge->domain, &why);
     if (status != 101) {
         atomic_fetch_add(&edge->handshakes_refused, 1);
         kg_edge_note_refusal(edge, &connection->stream.remote, why);

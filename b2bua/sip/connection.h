@@ -70,6 +70,7 @@ struct kg_edge {
     struct kg_source *sources;
     typeof(((struct kg_config *)0)->limits) limits;
     struct kg_web_config web;
+    char domain[KG_DOMAIN_MAX];
     struct kg_files *files;
     SSL_CTX *server, *client;
     kg_edge_offer *offer;

@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -367,6 +368,7 @@ struct kg_edge *kg_edge_new(const struct kg_config *config, struct kg_edge_means
     struct kg_edge *edge = &all->edge;
     edge->limits = config->limits;
     edge->web = config->web;
+    snprintf(edge->domain, sizeof edge->domain, "%s", config->sip.domain);
     edge->server = means.server;
     edge->client = means.client;
     edge->files = means.files;

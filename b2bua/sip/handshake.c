@@ -1,5 +1,6 @@
 #include "b2bua/sip/handshake.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/evp.h>
 #include <string.h>
@@ -56,6 +57,28 @@ static bool is_same_host(const struct kg_http_request *request, bool secure)
     return origin.len > 0 && origin.len == host.len && strncasecmp(origin.at, host.at, host.len) == 0;
 }
 
+/* Whom a browser that says this host has reached. By DNS rebinding a page makes a name of its own point to us
+ * and then is of the same host as we: so without TLS, where no certificate has proven the name, it has to be
+ * one that strangers cannot have: an address, which no DNS was asked for, or a name of ours. */
+static bool is_ours(struct kg_span authority, const char *domain)
+{
+    struct kg_span host = host_of(authority);
+    char name[254]; /* RFC 1035 2.3.4 */
+    unsigned char address[16];
+    if (host.len == 0 || host.len >= sizeof name)
+        return false;
+    memcpy(name, host.at, host.len);
+    name[host.len] = '\0';
+    if (name[0] == '[') {
+        name[host.len - 1] = '\0'; /* host_of saw the bracket there, or there is none */
+        return inet_pton(AF_INET6, name + 1, address) == 1;
+    }
+    size_t of = strlen(domain);
+    bool below = of > 0 && host.len > of && name[host.len - of - 1] == '.';
+    return inet_pton(AF_INET, name, address) == 1 || strcasecmp(name, "localhost") == 0 ||
+           strcasecmp(name, domain) == 0 || (below && strcasecmp(name + host.len - of, domain) == 0);
+}
+
 static bool is_listed(struct kg_span origin, const struct kg_web_config *web)
 {
     for (size_t i = 0; i < web->origin_count; i++)
@@ -70,7 +93,7 @@ static bool is_endpoint(struct kg_span path)
 }
 
 int kg_handshake_judge(const struct kg_http_request *request, bool secure, const struct kg_web_config *web,
-                       const char **why)
+                       const char *domain, const char **why)
 {
     *why = "a WebSocket for another path than / and /ws";
     if (!is_endpoint(request->path))
@@ -86,6 +109,11 @@ int kg_handshake_judge(const struct kg_http_request *request, bool secure, const
         return 403;
     *why = "a WebSocket from a page of another origin (web.origins)";
     if (request->origin.at && !is_same_host(request, secure) && !is_listed(request->origin, web))
+        return 403;
+    *why = "a WebSocket without TLS, to a host name that kedge does not know as its own, from a page of the "
+           "same "
+           "name, as with DNS rebinding. If the page is yours, list it in web.origins, or use wss";
+    if (request->origin.at && !secure && !is_ours(request->host, domain) && !is_listed(request->origin, web))
         return 403;
     *why = "a WebSocket for something else than SIP: the subprotocol sip is not offered";
     if (!request->offers_sip) /* RFC 7118 4.1 */

@@ -8,9 +8,10 @@
 /* Base64 of a SHA-1, and NUL */
 #define KG_HANDSHAKE_ACCEPT 29
 
-/* An upgrade with GET: 101, or the status of its refusal and *why. secure: it came over TLS. */
+/* An upgrade with GET: 101, or the status of its refusal and *why. secure: it came over TLS. domain: our SIP
+ * domain. */
 int kg_handshake_judge(const struct kg_http_request *request, bool secure, const struct kg_web_config *web,
-                       const char **why);
+                       const char *domain, const char **why);
 /* Sec-WebSocket-Accept for a key. 0 or ENOMEM. */
 int kg_handshake_accept(struct kg_span key, char out[static KG_HANDSHAKE_ACCEPT]);
 

@@ -35,7 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_span(request.host, text, used);
     check_span(request.origin, text, used);
     check_span(request.key, text, used);
-    status = kg_handshake_judge(&request, true, &web, &why);
+    status = kg_handshake_judge(&request, size % 2, &web, "a.example", &why);
     if (status == 101) {
         char accept[KG_HANDSHAKE_ACCEPT];
         if (!request.offers_sip || !request.origin.at || kg_handshake_accept(request.key, accept) != 0 ||

@@ -90,11 +90,11 @@ class Leave:
                            to=f"<sip:{self.agent.user}@{self.agent.domain}>")
 
 
-def browser(lab, kedge, secure=True, port=None, origin="same", **kw):
-    """A WebSocket of nobody's."""
+def browser(lab, kedge, secure=True, port=None, origin="same", name=None, **kw):
+    """A WebSocket of nobody's; kedge was looked for by this name."""
     port = port or (WSS if secure else WS)
     stream = connect((kedge.host.addr, port), secure, on(lab, "browser"))
-    authority = f"{kedge.host.addr}:{port}"
+    authority = f"{name or kedge.host.addr}:{port}"
     origin = f"{'https' if secure else 'http'}://{authority}" if origin == "same" else origin
     return WebSocket(stream, authority, origin=origin, **kw)
 
@@ -325,6 +325,19 @@ def test_origins(lab, world, origin, secure, status):
         assert until(lambda: world.stats()["websockets_refused"] == before["websockets_refused"] + 1, 3)
         assert world.stats()["requests_in"] == before["requests_in"]
     web.close()
+
+
+def test_a_name_that_others_made_point_here(lab, stage):
+    """DNS rebinding: the page of evil.example comes from where kedge is, as far as its browser can tell."""
+    host = lab.public_host("kedge-rebound")
+    kedge = stage.kedge(host, config={"sip": {"listen": [f"ws:{host.addr}:{WS}"], "domain": "kedge.test"},
+                                      "web": {"origins": ["http://phone.example"]}})
+    assert browser(lab, kedge, False, name="evil.example").response.status == 403
+    assert until(lambda: "a host name that kedge does not know" in kedge.log() and "web.origins" in kedge.log(), 3)
+    assert kedge.stats()["requests_in"] == 0
+    for name in ("kedge.test", "www.kedge.test", "localhost", host.addr):
+        assert answered(browser(lab, kedge, False, name=name)), name
+    assert answered(browser(lab, kedge, False, name="phone.example", origin="http://phone.example"))
 
 
 def test_a_missing_origin_can_be_allowed(lab, stage):

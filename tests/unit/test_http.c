@@ -130,7 +130,7 @@ static int judge(const char *head, bool secure, const struct kg_web_config *web)
     const char *why = NULL;
     if (parse(head, &request) != 0 || !request.upgrades)
         return 0;
-    int status = kg_handshake_judge(&request, secure, web, &why);
+    int status = kg_handshake_judge(&request, secure, web, "sip.example", &why);
     assert_non_null(why);
     return status;
 }
@@ -206,6 +206,20 @@ static void origins(void **state)
         {"kedge.example", "https://dev.example.org:3000", false, 101},
         {"kedge.example", "https://dev.example.org", true, 403},
         {"kedge.example", "http://www.example.org", true, 403},
+        /* DNS rebinding: without TLS a name proves nothing, unless nobody else could have it. */
+        {"evil.example:8080", "http://evil.example:8080", false, 403},
+        {"evil.example:8080", "http://evil.example", false, 403},
+        {"evil-sip.example", "http://evil-sip.example", false, 403},
+        {"sip.example.evil", "http://sip.example.evil", false, 403},
+        {"192.0.2.1.evil.example", "http://192.0.2.1.evil.example", false, 403},
+        {"[2001:db8::1", "http://[2001:db8::1", false, 403},
+        {"[evil.example]", "http://[evil.example]", false, 403},
+        {"evil.example", "https://dev.example.org:3000", false, 101}, /* the page itself is listed */
+        {"sip.example:8080", "http://sip.example", false, 101},
+        {"SIP.example", "http://sip.example", false, 101},
+        {"www.sip.example:8080", "http://www.sip.example:8080", false, 101},
+        {"localhost:8080", "http://localhost:8080", false, 101},
+        {"[::1]:8080", "http://[::1]:8080", false, 101},
     };
     struct kg_web_config web = {.origin = {{"https://www.example.org"}, {"https://dev.example.org:3000"}},
                                 .origin_count = 2};
