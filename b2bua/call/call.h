@@ -381,9 +381,12 @@ void kg_out_judge(struct kg_leg *leg, enum kg_outcome outcome, uint32_t retry_af
 /* status and why: for the Reason header; why NULL: none. */
 void kg_out_bye(struct kg_leg *leg, int status, const char *why);
 
-/* Bytes that the headers of an INVITE on this leg take, about: what its SDP must leave room for (RFC 3261
- * 18.1.1). sip: the message whose headers pass; NULL: the other side's INVITE, if there is one. */
-size_t kg_out_header_estimate(const struct kg_leg *leg, const sip_t *sip);
+/* ---- size.c: how large an INVITE gets ---- */
+/* Bytes for the SDP of an INVITE on this leg; 0: as many as it likes. */
+size_t kg_size_left(const struct kg_leg *leg);
+/* Says in the log that this INVITE is too large for UDP. body: bytes; sip: the message whose headers pass;
+ * NULL: the other side's INVITE, if there is one. */
+void kg_size_note(const struct kg_leg *leg, const sip_t *sip, size_t body);
 
 /* ---- replaces.c ---- */
 /* False: user (NULL: the trunk, or a PBX) may not do with a call what Replaces or Join of its INVITE says. */
@@ -515,14 +518,49 @@ size_t kg_body_len(const struct kg_body *body);
 const tagi_t *kg_body_tags(struct kg_body *body, const tagi_t *more);
 void kg_body_end(struct kg_body *body);
 
-/* ---- talk.c: SDP and the media engine ---- */
+/* ---- talk.c: what a leg's peer says ---- */
 /* The SDP of a message, to be freed. NULL, and mostly a sentence in error: none that can be read; sip may be
  * NULL. */
 struct kg_sdp *kg_talk_parse(const sip_t *sip, char *error, size_t size);
 /* Takes the SDP out of a message; NONE and BAD (a sentence in error): nothing has changed. */
 enum kg_sdp_found kg_talk_take(struct kg_leg *leg, const sip_t *sip, char *error, size_t size);
+/* What was agreed before the answer is what a 2xx without SDP means. False: nothing was. */
+bool kg_talk_take_agreed(struct kg_leg *leg);
+/* What leg's peer answered has no m-line. */
+bool kg_talk_is_empty(const struct kg_leg *leg);
+/* Parsed sdp of what the leg said last: pending, else agreed (then *made is to be freed). NULL: nothing. */
+const struct kg_sdp *kg_talk_said(const struct kg_leg *leg, struct kg_sdp **made);
+/* Tells the record what the leg agreed to, when the call is taken over. */
+void kg_talk_recall(struct kg_leg *leg);
+/* The side that made the offer under way, or in whose name kedge makes it. */
+enum kg_side kg_talk_offerer(const struct kg_call *call);
+/* The offer/answer under way is done, or came to nothing. */
+void kg_talk_commit(struct kg_call *call);
+void kg_talk_abandon(struct kg_call *call);
+void kg_talk_forget(struct kg_leg *leg); /* what it says in the offer/answer under way */
+
+/* ---- talk_engine.c: the media engine ---- */
 void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action);
-void kg_talk_restore(struct kg_call *call);
+void kg_talk_restore(struct kg_call *call); /* both agreed descriptions once more */
+void kg_talk_release(struct kg_call *call);
+/* Tells the engine once more what the leg said last, as it was decided. */
+void kg_talk_tell(struct kg_leg *leg);
+/* Asks the engine which ports the call has. */
+void kg_talk_ask_ports(struct kg_call *call);
+/* Leaves a new snapshot with the engine. */
+void kg_talk_save(struct kg_call *call);
+/* Hands a change to the engine, with the call's id and, in talk, a snapshot. seq not 0: KG_EV_MEDIA with it
+ * follows. 0 or an errno. */
+int kg_talk_send(struct kg_call *call, struct kg_media_change *change, unsigned seq);
+/* The local host for this leg's media: of the family that its SDP speaks, else of its signalling. side may be
+ * NULL. */
+struct kg_addr kg_talk_bind_host(const struct kg_leg *leg, const struct kg_media_side *side);
+/* Behind a 1:1 NAT the advertised address is for those outside; a peer with a private address is inside and
+ * reaches the one we are bound to. */
+struct kg_addr kg_talk_advertised(const struct kg_leg *leg, const struct kg_addr *remote,
+                                  const struct kg_addr *local);
+
+/* ---- talk_text.c: what a leg's peer is told ---- */
 /* What `leg`'s peer is told of the other side: malloc'd SDP, NULL without memory. */
 char *kg_talk_text(struct kg_leg *leg, size_t *len);
 /* The text for an ACK whose 2xx, `offer`, had an offer: the answer, if it fits (after a change that came to
@@ -533,32 +571,12 @@ char *kg_talk_refusal(struct kg_leg *leg, const sip_t *offer, size_t *len);
 /* Two phones in different private networks: seen at different addresses, not both inside of kedge's own
  * network. Of a PBX's other side nothing is known, nor of one phone on IPv4 and one on IPv6. */
 bool kg_talk_are_apart(const struct kg_leg *a, const struct kg_leg *b);
-/* What was agreed before the answer is what a 2xx without SDP means. False: nothing was. */
-bool kg_talk_take_agreed(struct kg_leg *leg);
-/* What leg's peer answered has no m-line. */
-bool kg_talk_is_empty(const struct kg_leg *leg);
 /* What leg's peer understands. */
 enum kg_sdp_kind kg_talk_reader(const struct kg_leg *leg);
-/* The offer/answer under way is done, or came to nothing. */
-void kg_talk_commit(struct kg_call *call);
-void kg_talk_forget(struct kg_leg *leg); /* what it says in the offer/answer under way */
-void kg_talk_release(struct kg_call *call);
-/* Tells the engine once more what the leg said last, as it was decided. */
-void kg_talk_tell(struct kg_leg *leg);
-/* Asks the engine which ports the call has. */
-void kg_talk_ask_ports(struct kg_call *call);
-/* Leaves a new snapshot with the engine. */
-void kg_talk_save(struct kg_call *call);
-
-/* Hands a change to the engine, with the call's id and, in talk, a snapshot. seq not 0: KG_EV_MEDIA with it
- * follows. 0 or an errno. */
-int kg_talk_send(struct kg_call *call, struct kg_media_change *change, unsigned seq);
 
 /* ---- talk_ice.c: what ICE adds to that ---- */
 /* What the leg says now comes with other ICE credentials than what it said before. */
 bool kg_talk_is_restart(const struct kg_leg *leg);
-/* Parsed sdp of what the leg said last: pending, else agreed (then *made is to be freed). NULL: nothing. */
-const struct kg_sdp *kg_talk_said(const struct kg_leg *leg, struct kg_sdp **made);
 /* Decides for each m-line of both sides what ICE means for it, now that `leg` has made an offer or an answer
  * (leg->lines has it): fills lines.use and told of both. Returns true if the engine knows other things of the
  * other side than it should now. */
@@ -566,8 +584,6 @@ bool kg_talk_decide(struct kg_leg *leg, enum kg_apply purpose);
 /* An upgrade came to nothing, but the side that was asked for an offer has restarted ICE by it: that is
  * absorbed, so that the answer in our ACK and its agent go on together. */
 void kg_talk_keep_restart(struct kg_call *call);
-/* Tells the record what the leg agreed to, when the call is taken over. */
-void kg_talk_recall(struct kg_leg *leg);
 /* leg->ice, made at the first call; new_ones: again, as in an ICE restart. */
 void kg_talk_credentials(struct kg_leg *leg, bool new_ones, bool controlling);
 /* What the contact tried before was told of kedge's ICE ends here. */

@@ -1,5 +1,6 @@
-/* Lines that share one transport (RFC 9143), added to talk.c: with a browser whose keys end at kedge. Where
- * they do not, the two phones bundle with each other, and kedge's ports for the lines that share stay unused.
+/* Lines that share one transport (RFC 9143), added to talk_engine.c and talk_text.c: with a browser whose
+ * keys end at kedge. Where they do not, the two phones bundle with each other, and kedge's ports for the
+ * lines that share stay unused.
  */
 #include "b2bua/call/call.h"
 

@@ -1,4 +1,4 @@
-/* What ICE adds to talk.c: kedge's own credentials, and for each m-line who does ICE with whom. */
+/* What ICE adds to what is told: kedge's own credentials, and for each m-line who does ICE with whom. */
 #include "b2bua/call/call.h"
 
 #include <stdlib.h>

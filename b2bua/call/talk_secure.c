@@ -1,5 +1,5 @@
-/* What secures media, added to talk.c: what the sides said of it, whether that can be used, and for each
- * m-line who has keys with whom (secure.h decides). */
+/* What secures media, added to what is told: what the sides said of it, whether that can be used, and for
+ * each m-line who has keys with whom (secure.h decides). */
 #include "b2bua/call/call.h"
 
 #include <errno.h>

@@ -24,7 +24,7 @@ static void say(struct kg_path_facts *facts, enum kg_side side, enum says says)
     facts->mismatch[side] = says == MISMATCH;
 }
 
-/* A calls B: the offer, then the answer, as talk.c does it. */
+/* A calls B: the offer, then the answer, as talk_ice.c does it. */
 static struct kg_path_line call(const struct kg_path_rules *rules, enum says a, enum says b,
                                 struct kg_path_line *offer)
 {
