@@ -204,6 +204,7 @@ struct kg_call {
     char *called_number, *caller_number;
     struct kg_caps_user *cap;        /* whom the call counts for; NULL: nobody */
     struct kg_caps_user *divert_cap; /* likewise, who diverted it out */
+    bool claimed;                    /* cap is a name that only the PBX's answer can prove */
     const sip_t *cause; /* the message being handled; headers may pass from it. NULL outside of callbacks */
     struct kg_fsm_event queue[16]; /* events that arose while actions were being carried out */
     uint8_t queued;
@@ -727,6 +728,12 @@ struct kg_outlet {
  * 0: none, and why, a constant, unless there is no route. */
 size_t kg_way_out(struct kg_call *call, const char *account, const char *number,
                   struct kg_outlet out[static KG_FAILOVER_SERVERS], const char **why);
+
+/* ---- payer.c: caps ---- */
+/* It cost nothing: it was challenged, or the PBX did not believe who claimed to call. */
+bool kg_call_is_refunded(const struct kg_call *call);
+/* Whose caps leg's peer has. */
+const char *kg_leg_payer(const struct kg_leg *leg);
 
 /* ---- parties.c ---- */
 /* B's dialog, after A's INVITE. 0 or ENOMEM. */

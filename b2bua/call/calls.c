@@ -276,7 +276,7 @@ void kg_call_end(struct kg_call *call)
     kg_call_free_targets(call);
     free(call->called_number);
     free(call->caller_number);
-    kg_caps_done(calls->server->caps, call->cap, kg_record_challenged(call->record));
+    kg_caps_done(calls->server->caps, call->cap, kg_call_is_refunded(call));
     kg_caps_done(calls->server->caps, call->divert_cap, false);
     for (int side = 0; side < 2; side++) {
         struct kg_leg *leg = &call->leg[side];

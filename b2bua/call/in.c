@@ -144,6 +144,7 @@ static void start(struct kg_inquiry *in)
     call->caller_number = in->shown[0] ? strdup(in->shown) : NULL;
     call->cap = in->cap;
     in->cap = NULL;
+    call->claimed = in->claimed;
     call->max_forwards =
         in->sip->sip_max_forwards ? (int)in->sip->sip_max_forwards->mf_count - 1 : MAX_FORWARDS - 1;
     if (fill_record(in, call) != 0 || move_targets(in, call) != 0 ||

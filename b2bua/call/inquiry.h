@@ -32,6 +32,7 @@ struct kg_inquiry {
     struct kg_call *call;     /* then: the call that came of it */
     int status;               /* then: why none did */
     struct kg_caps_user *cap; /* counts the call; NULL: nobody's */
+    bool claimed;             /* its name is proven by nothing yet but the PBX's answer */
 };
 
 /* in.c: makes a call of an INVITE that nobody sent. 0, or a status. */
@@ -40,5 +41,7 @@ int kg_inquiry_place(struct kg_inquiry *in);
 void kg_inquiry_refuse(struct kg_inquiry *in, int status, int retry_after);
 /* way.c: who calls, and where that goes. Returns 0 with targets, or an errno when the INVITE was answered. */
 int kg_inquiry_route(struct kg_inquiry *in);
+/* payer.c: may whoever calls (now, and this number)? Returns 0, or an errno when the INVITE was answered. */
+int kg_inquiry_pay(struct kg_inquiry *in);
 
 #endif

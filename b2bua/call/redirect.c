@@ -12,6 +12,7 @@
 
 #include "b2bua/call/divert.h"
 #include "b2bua/call/identity.h"
+#include "b2bua/call/refer.h"
 #include "b2bua/registrar/registrar.h"
 #include "b2bua/route/trunks.h"
 #include "b2bua/sip/sip.h"
@@ -248,6 +249,15 @@ static enum kg_redirect_mode mode_of(const struct kg_leg *leg)
     return leg->trunk ? KG_REDIRECT_REFUSE : KG_REDIRECT_FOLLOW;
 }
 
+/* Where the other side will send the call in the name of who diverts. */
+static bool caps_permit(const struct kg_leg *leg, const sip_t *sip)
+{
+    const sip_contact_t *c = sip->sip_contact;
+    while (c && kg_refer_permits(leg, c->m_url))
+        c = c->m_next;
+    return !c;
+}
+
 int kg_redirect(struct kg_leg *leg, unsigned by, const sip_t *sip, const char **why)
 {
     int status = sip->sip_status->st_status;
@@ -260,7 +270,10 @@ int kg_redirect(struct kg_leg *leg, unsigned by, const sip_t *sip, const char **
         *why = "the callee's phone diverts the call to where kedge does not send it";
         return 480;
     case KG_REDIRECT_PASS:
-        return status;
+        if (!leg->call->leg[kg_other_side(leg->side)].pbx || caps_permit(leg, sip))
+            return status;
+        *why = "the callee's phone diverts the call to a number that it may not call (caps)";
+        return 480;
     case KG_REDIRECT_REFUSE:
         break;
     }

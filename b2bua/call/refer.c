@@ -141,12 +141,10 @@ static bool asks_for_a_call(const url_t *url)
     return strcasecmp(method, "INVITE") == 0;
 }
 
-/* The phone that is asked will call in its own name; but who may not call a number himself may not have it
- * called either. */
-static bool may_refer_to(const struct kg_leg *from, const url_t *target)
+bool kg_refer_permits(const struct kg_leg *from, const url_t *target)
 {
     const struct kg_server *server = from->call->calls->server;
-    const char *user = from->call->record->leg[from->side].user;
+    const char *user = kg_leg_payer(from);
     /* libsofia has a tel URI's number in either place. */
     const char *number =
         target->url_user || target->url_type != url_tel ? target->url_user : target->url_host;
@@ -182,7 +180,7 @@ static int read_refer_to(struct kg_list *list, const sip_t *sip, const struct kg
     if (!headers)
         return 400;
     adapt(list->home, out->r_url, from, to);
-    if (!may_refer_to(from, out->r_url)) {
+    if (!kg_refer_permits(from, out->r_url)) {
         kg_info("call", "call %s: %s may not have that number called (caps)", from->call->record->id,
                 from->call->record->leg[from->side].user);
         return 403;

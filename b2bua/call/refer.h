@@ -28,6 +28,9 @@ int kg_refer_pass(struct kg_list *list, const sip_t *sip, const struct kg_leg *f
 /* Refer-To of a REFER of from's peer as it reads for `to`'s; in list's memory. NULL: *status says why not. */
 const sip_refer_to_t *kg_refer_to_for(struct kg_list *list, const sip_t *sip, const struct kg_leg *from,
                                       const struct kg_leg *to, int *status);
+/* Whether caps let from's peer call this number. Another one will call it in its own name; but who may not
+ * call a number himself may not have it called either. */
+bool kg_refer_permits(const struct kg_leg *from, const url_t *target);
 /* The REFER with this CSeq of leg's peer went on with that one: NOTIFY may name it (RFC 3515 2.4.6). */
 void kg_refer_sent(struct kg_leg *leg, uint32_t in, uint32_t out);
 

@@ -200,51 +200,6 @@ static void collect_servers(struct kg_inquiry *in, struct kg_route_decision *way
     way->why = problem;
 }
 
-/* ---- caps ---- */
-
-/* Whose call it is: in front of a PBX a name that no phone registered from there proves nothing, and somebody
- * could use up another one's; there the source counts. */
-static void name_payer(const struct kg_inquiry *in, char out[static 128])
-{
-    const struct kg_server *server = in->calls->server;
-    char host[KG_ADDR_STR];
-    if (in->facts.auth_user)
-        snprintf(out, 128, "%s", in->facts.auth_user);
-    else if (kg_registrar_is_at(server->registrar, in->from_user, in->flow))
-        snprintf(out, 128, "%s", in->from_user);
-    else
-        snprintf(out, 128, "stranger at %s", kg_addr_format_host(&in->flow->remote, host));
-}
-
-/* 0, or an errno when the INVITE was answered. */
-static int ask_caps(struct kg_inquiry *in)
-{
-    const struct kg_server *server = in->calls->server;
-    char payer[128];
-    if (server->config.caps_count == 0 || in->facts.source != KG_FROM_PHONE)
-        return 0;
-    name_payer(in, payer);
-    /* A user part that is longer than any number, or has a NUL in it, could hide one from the caps. */
-    const url_t *url = in->sip->sip_request->rq_url;
-    bool says = url->url_type == url_tel || url->url_user;
-    const char *number = in->user[0] || !says ? in->user : KG_CAPS_UNREADABLE;
-    struct kg_caps_answer answer = kg_caps_ask(server->caps, payer, number, kg_mono_ms());
-    if (answer.verdict == KG_CAPS_OK) {
-        in->cap = answer.user;
-        return 0;
-    }
-    kg_counters.calls_capped++;
-    char more[80] = "";
-    if (answer.held_back > 0)
-        snprintf(more, sizeof more, "; %u more of its calls were refused since the last such line",
-                 answer.held_back);
-    if (answer.say)
-        kg_warn("call", "%s cannot call %s: %d, %s (caps%s)", payer, in->user, (int)answer.status,
-                kg_caps_why(answer.verdict), more);
-    kg_inquiry_refuse(in, (int)answer.status, (int)answer.retry_after_s);
-    return EPERM;
-}
-
 /* ---- diverted calls ---- */
 
 static size_t add_outlets(const struct kg_server *server, struct kg_trunk *trunk,
@@ -332,7 +287,7 @@ int kg_inquiry_route(struct kg_inquiry *in)
         kg_inquiry_refuse(in, 403, 0); /* RFC 3891 3 */
         return EPERM;
     }
-    if (ask_caps(in) != 0)
+    if (kg_inquiry_pay(in) != 0)
         return EPERM;
     if (way.verdict == KG_ROUTE_SERVERS)
         collect_servers(in, &way);
