@@ -51,6 +51,25 @@ class Stage:
             raise errors[0]
 
 
+def standing(stage):
+    """How things stand, for who reads of a failure and has nothing else: kedge's last words and what came to each agent."""
+    lines = [f"in {stage.folder}:"]
+    for part in stage.parts:
+        if isinstance(part, Kedge) and os.path.exists(os.path.join(part.folder, "log")):
+            lines += ["  kedge: " + line for line in part.log().splitlines()[-8:]]
+        elif isinstance(part, Agent):
+            lines.append(f"  to {part.user}: " + ", ".join(str(m.status or m.method) + " " + m.get("cseq") for m in part.log[-12:]))
+    return "\n".join(lines)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    report = (yield).get_result()
+    if report.when == "call" and report.failed:
+        stages = [item.funcargs[name] for name in ("stage", "long_stage") if name in item.funcargs]
+        report.sections.append(("how things stood", "\n".join(standing(s) for s in stages if s.parts)))
+
+
 @pytest.fixture
 def stage(tmp_path):
     made = Stage(tmp_path)
