@@ -2,9 +2,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "conf/digits.h"
 
 /* Decimal digits only, no sign, no blanks, at most `max`. */
 static int parse_number(const char *text, size_t len, uint32_t max, uint32_t *out)
@@ -135,36 +136,50 @@ struct kg_addr kg_addr_from_sockaddr(const struct sockaddr *sa)
     return none;
 }
 
+/* Returns the end of the text. No printf: a call formats some twenty addresses. */
+static char *put_host(const struct kg_addr *addr, char *out)
+{
+    if (addr->sa.sa_family == AF_INET6) {
+        inet_ntop(AF_INET6, &addr->in6.sin6_addr, out, INET6_ADDRSTRLEN);
+        out += strlen(out);
+        if (addr->in6.sin6_scope_id != 0) {
+            *out++ = '%';
+            out += kg_decimal(out, addr->in6.sin6_scope_id);
+        }
+        return out;
+    }
+    const uint8_t *byte = (const uint8_t *)&addr->in4.sin_addr;
+    for (int i = 0; i < 4; i++) {
+        if (i > 0)
+            *out++ = '.';
+        out += kg_decimal(out, byte[i]);
+    }
+    return out;
+}
+
 char *kg_addr_format_host(const struct kg_addr *addr, char buf[static KG_ADDR_STR])
 {
-    char host[INET6_ADDRSTRLEN];
-
-    if (addr->sa.sa_family == AF_INET) {
-        inet_ntop(AF_INET, &addr->in4.sin_addr, host, sizeof host);
-        snprintf(buf, KG_ADDR_STR, "%s", host);
-    } else if (addr->sa.sa_family == AF_INET6) {
-        inet_ntop(AF_INET6, &addr->in6.sin6_addr, host, sizeof host);
-        if (addr->in6.sin6_scope_id != 0)
-            snprintf(buf, KG_ADDR_STR, "%s%%%u", host, addr->in6.sin6_scope_id);
-        else
-            snprintf(buf, KG_ADDR_STR, "%s", host);
-    } else {
-        snprintf(buf, KG_ADDR_STR, "none");
-    }
+    if (kg_addr_is_set(addr))
+        *put_host(addr, buf) = '\0';
+    else
+        memcpy(buf, "none", sizeof "none");
     return buf;
 }
 
 char *kg_addr_format(const struct kg_addr *addr, char buf[static KG_ADDR_STR])
 {
-    char host[KG_ADDR_STR];
     bool brackets = addr->sa.sa_family == AF_INET6;
+    char *end = buf;
 
-    kg_addr_format_host(addr, host);
     if (!kg_addr_is_set(addr))
-        snprintf(buf, KG_ADDR_STR, "none");
-    else
-        snprintf(buf, KG_ADDR_STR, "%s%.64s%s:%u", brackets ? "[" : "", host, brackets ? "]" : "",
-                 kg_addr_port(addr));
+        return memcpy(buf, "none", sizeof "none");
+    if (brackets)
+        *end++ = '[';
+    end = put_host(addr, end);
+    if (brackets)
+        *end++ = ']';
+    *end++ = ':';
+    end[kg_decimal(end, kg_addr_port(addr))] = '\0';
     return buf;
 }
 

@@ -6,9 +6,10 @@
 #include <openssl/srtp.h>
 #include <openssl/x509.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "conf/digits.h"
 
 #define VALID_BEFORE_S (24 * 3600)      /* clocks of peers differ */
 #define VALID_AFTER_S  (42 * 24 * 3600) /* an engine makes a new one long before */
@@ -154,8 +155,7 @@ static X509 *make_certificate(EVP_PKEY *key)
         return NULL;
     if (RAND_bytes(random, sizeof random) != 1)
         goto failed;
-    for (size_t i = 0; i < sizeof random; i++)
-        snprintf(name + 2 * i, 3, "%02x", random[i]);
+    kg_hex(name, random, sizeof random);
     X509_NAME *subject = X509_get_subject_name(certificate);
     BIGNUM *serial = BN_new();
     /* RFC 5280 4.1.2.2: positive, at most 20 bytes. */

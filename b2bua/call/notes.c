@@ -1,30 +1,46 @@
 #include "b2bua/call/notes.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/digits.h"
+
+static void append(struct kg_notes *notes, const char *bytes, size_t len)
+{
+    if (len > notes->size - notes->len)
+        notes->full = true;
+    if (notes->full)
+        return;
+    memcpy(notes->buf + notes->len, bytes, len);
+    notes->len += len;
+}
+
+static void put(struct kg_notes *notes, const char *name, const char *value, size_t len)
+{
+    char head[KG_DECIMAL_MAX + 2] = " ";
+    size_t before = notes->len, head_len = 1 + kg_decimal(head + 1, len);
+    head[head_len++] = '\n';
+    if (notes->prefix)
+        append(notes, (const char[]){notes->prefix, '.'}, 2);
+    append(notes, name, strlen(name));
+    append(notes, head, head_len);
+    append(notes, value, len);
+    append(notes, "\n", 1);
+    if (notes->full)
+        notes->len = before;
+}
+
 void kg_notes_put(struct kg_notes *notes, const char *name, const char *value)
 {
-    if (!value || notes->full)
-        return;
-    size_t len = strlen(value), room = notes->size - notes->len;
-    int head = snprintf(notes->buf + notes->len, room, "%s %zu\n", name, len);
-    if (head < 0 || (size_t)head + len + 1 > room) {
-        notes->full = true;
-        return;
-    }
-    memcpy(notes->buf + notes->len + head, value, len);
-    notes->len += (size_t)head + len;
-    notes->buf[notes->len++] = '\n';
+    if (value)
+        put(notes, name, value, strlen(value));
 }
 
 void kg_notes_put_number(struct kg_notes *notes, const char *name, uint64_t value)
 {
-    char text[24];
-    snprintf(text, sizeof text, "%" PRIu64, value);
-    kg_notes_put(notes, name, text);
+    char text[KG_DECIMAL_MAX];
+    if (value)
+        put(notes, name, text, kg_decimal(text, value));
 }
 
 char *kg_notes_get(const char *text, size_t len, const char *name)

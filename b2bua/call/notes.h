@@ -9,11 +9,12 @@
 struct kg_notes {
     char *buf;
     size_t size, len;
-    bool full; /* something did not fit: the whole is useless */
+    bool full;   /* something did not fit: the whole is useless */
+    char prefix; /* 'a': names are written as "a.name"; 0: as they are */
 };
 
 void kg_notes_put(struct kg_notes *notes, const char *name, const char *value); /* NULL: nothing is written */
-void kg_notes_put_number(struct kg_notes *notes, const char *name, uint64_t value);
+void kg_notes_put_number(struct kg_notes *notes, const char *name, uint64_t value); /* 0: likewise */
 
 /* The value of the first note of this name, malloc'd and NUL-terminated; NULL: none, or the text is damaged.
  */

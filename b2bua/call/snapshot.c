@@ -18,6 +18,7 @@
 #include "b2bua/route/caps.h"
 #include "b2bua/route/trunks.h"
 #include "conf/clock.h"
+#include "conf/digits.h"
 #include "conf/log.h"
 
 #define VERSION 4
@@ -29,30 +30,10 @@
 
 /* ---- writing ---- */
 
-struct writer {
-    struct kg_notes notes;
-    char prefix; /* 'a' or 'b' */
-};
-
-/* Names are "a.tag": built here, so that both legs share the code. */
-static void put(struct writer *w, const char *name, const char *value)
-{
-    char full[32];
-    snprintf(full, sizeof full, "%c.%s", w->prefix, name);
-    kg_notes_put(&w->notes, full, value);
-}
-
-static void put_number(struct writer *w, const char *name, uint64_t value)
-{
-    char full[32];
-    snprintf(full, sizeof full, "%c.%s", w->prefix, name);
-    kg_notes_put_number(&w->notes, full, value);
-}
-
-static void put_addr(struct writer *w, const char *name, const struct kg_addr *addr)
+static void put_addr(struct kg_notes *w, const char *name, const struct kg_addr *addr)
 {
     char text[KG_ADDR_STR];
-    put(w, name, kg_addr_format(addr, text));
+    kg_notes_put(w, name, kg_addr_format(addr, text));
 }
 
 /* The route set as one header value: "<sip:192.0.2.1;lr>, <...>". */
@@ -73,7 +54,7 @@ static char *route_text(const sip_route_t *route)
 /* Masks and uses of the m-lines, two hex digits each. */
 #define LINES_BYTES (6 + 6 * KG_MEDIA_STREAMS_MAX)
 
-static void put_lines(struct writer *w, const struct kg_leg_lines *lines)
+static void put_lines(struct kg_notes *w, const struct kg_leg_lines *lines)
 {
     uint8_t byte[LINES_BYTES] = {lines->enabled, lines->mux,      lines->ice,
                                  lines->flows,   lines->feedback, lines->sealed};
@@ -82,22 +63,20 @@ static void put_lines(struct writer *w, const struct kg_leg_lines *lines)
     char text[2 * LINES_BYTES + 1];
     for (size_t i = 0; i < sizeof by_line / sizeof by_line[0]; i++)
         memcpy(byte + 6 + i * KG_MEDIA_STREAMS_MAX, by_line[i], KG_MEDIA_STREAMS_MAX);
-    for (size_t i = 0; i < LINES_BYTES; i++)
-        snprintf(text + 2 * i, 3, "%02x", byte[i]);
-    put(w, "lines", text);
+    kg_notes_put(w, "lines", kg_hex(text, byte, LINES_BYTES));
 }
 
 /* kedge's own ICE toward this leg, and where the relay found its peer. */
-static void put_ice(struct writer *w, const struct kg_leg *leg)
+static void put_ice(struct kg_notes *w, const struct kg_leg *leg)
 {
     static const char *const seen[] = {"seen1", "seen2"};
     if (!leg->ice.ufrag[0])
         return;
-    put(w, "ufrag", leg->ice.ufrag);
-    put(w, "pwd", leg->ice.pwd);
-    put_number(w, "controlling", leg->ice.controlling);
-    put_number(w, "trickles", leg->trickles);
-    put_number(w, "update", leg->allows_update);
+    kg_notes_put(w, "ufrag", leg->ice.ufrag);
+    kg_notes_put(w, "pwd", leg->ice.pwd);
+    kg_notes_put_number(w, "controlling", leg->ice.controlling);
+    kg_notes_put_number(w, "trickles", leg->trickles);
+    kg_notes_put_number(w, "update", leg->allows_update);
     if (kg_addr_is_set(&leg->ice.advertised))
         put_addr(w, "advertised", &leg->ice.advertised);
     for (int i = 0; i < 2; i++)
@@ -105,17 +84,15 @@ static void put_ice(struct writer *w, const struct kg_leg *leg)
             put_addr(w, seen[i], &leg->seen[i]);
 }
 
-static void put_hex(struct writer *w, const char *name, const uint8_t *bytes, size_t len)
+static void put_hex(struct kg_notes *w, const char *name, const uint8_t *bytes, size_t len)
 {
-    char text[2 * 64 + 1] = "";
-    for (size_t i = 0; i < len && i < 64; i++)
-        snprintf(text + 2 * i, 3, "%02x", bytes[i]);
-    put(w, name, text);
+    char text[2 * 64 + 1];
+    kg_notes_put(w, name, kg_hex(text, bytes, len < 64 ? len : 64));
     OPENSSL_cleanse(text, sizeof text);
 }
 
 /* kedge's own keys toward this leg. They go to the engine, which has them anyhow, and nowhere else. */
-static void put_keys(struct writer *w, const struct kg_leg *leg)
+static void put_keys(struct kg_notes *w, const struct kg_leg *leg)
 {
     static const uint8_t as_it_came[KG_MEDIA_STREAMS_MAX];
     if (memcmp(leg->keys.shape, as_it_came, sizeof as_it_came) != 0)
@@ -124,7 +101,7 @@ static void put_keys(struct writer *w, const struct kg_leg *leg)
         return;
     put_hex(w, "secret", leg->keys.secret, sizeof leg->keys.secret);
     if (leg->keys.ours.hash != KG_FINGERPRINT_NONE) {
-        put_number(w, "ours_hash", leg->keys.ours.hash);
+        kg_notes_put_number(w, "ours_hash", leg->keys.ours.hash);
         put_hex(w, "ours", leg->keys.ours.bytes, leg->keys.ours.len);
     }
     put_hex(w, "associations", leg->associations, sizeof leg->associations);
@@ -132,15 +109,15 @@ static void put_keys(struct writer *w, const struct kg_leg *leg)
 }
 
 /* why: of what is being agreed, the rest of what was. */
-static void put_path(struct writer *w, enum kg_path_why why, const struct kg_path *path)
+static void put_path(struct kg_notes *w, enum kg_path_why why, const struct kg_path *path)
 {
-    kg_notes_put_number(&w->notes, "why", why);
-    kg_notes_put_number(&w->notes, "relayed", path->relayed);
-    kg_notes_put_number(&w->notes, "fell_back", path->fell_back);
-    kg_notes_put_number(&w->notes, "upgrades", path->upgrades);
+    kg_notes_put_number(w, "why", why);
+    kg_notes_put_number(w, "relayed", path->relayed);
+    kg_notes_put_number(w, "fell_back", path->fell_back);
+    kg_notes_put_number(w, "upgrades", path->upgrades);
 }
 
-static void put_leg(struct writer *w, const struct kg_leg *leg)
+static void put_leg(struct kg_notes *w, const struct kg_leg *leg)
 {
     const struct kg_record_leg *record = &leg->call->record->leg[leg->side];
     const sip_route_t *route = NULL;
@@ -148,61 +125,60 @@ static void put_leg(struct writer *w, const struct kg_leg *leg)
     nta_leg_get_route(leg->dialog, &route, &contact);
     char *routes = route_text(route);
     char *target = contact ? kg_url_text(contact->m_url) : NULL;
-    put(w, "call_id", record->call_id);
-    put(w, "user", record->user);
-    put(w, "local", leg->local);
-    put(w, "remote", leg->remote);
-    put(w, "tag", nta_leg_get_tag(leg->dialog));
-    put(w, "rtag", nta_leg_get_rtag(leg->dialog));
-    put_number(w, "cseq", nta_leg_get_seq(leg->dialog));
-    put_number(w, "rcseq", nta_leg_get_rseq(leg->dialog));
-    put(w, "route", routes);
-    put(w, "target", target);
-    put_number(w, "transport", leg->flow.transport);
+    kg_notes_put(w, "call_id", record->call_id);
+    kg_notes_put(w, "user", record->user);
+    kg_notes_put(w, "local", leg->local);
+    kg_notes_put(w, "remote", leg->remote);
+    kg_notes_put(w, "tag", nta_leg_get_tag(leg->dialog));
+    kg_notes_put(w, "rtag", nta_leg_get_rtag(leg->dialog));
+    kg_notes_put_number(w, "cseq", nta_leg_get_seq(leg->dialog));
+    kg_notes_put_number(w, "rcseq", nta_leg_get_rseq(leg->dialog));
+    kg_notes_put(w, "route", routes);
+    kg_notes_put(w, "target", target);
+    kg_notes_put_number(w, "transport", leg->flow.transport);
     put_addr(w, "at", &leg->flow.remote);
     put_addr(w, "from", &leg->flow.local);
-    put_number(w, "pbx", leg->pbx);
-    put(w, "trunk", leg->trunk ? kg_trunk_config(leg->trunk)->name : NULL);
-    put_number(w, "nat", record->nat);
+    kg_notes_put_number(w, "pbx", leg->pbx);
+    kg_notes_put(w, "trunk", leg->trunk ? kg_trunk_config(leg->trunk)->name : NULL);
+    kg_notes_put_number(w, "nat", record->nat);
     put_lines(w, &leg->lines);
     put_ice(w, leg);
     put_keys(w, leg);
     if (leg->session.expires_s) {
-        put_number(w, "expires", leg->session.expires_s);
-        put_number(w, "refresher", leg->session.ours);
+        kg_notes_put_number(w, "expires", leg->session.expires_s);
+        kg_notes_put_number(w, "refresher", leg->session.ours);
         int64_t ago = leg->call->fsm.state == KG_CALL_TALK ? kg_mono_ms() - leg->session.since_ms : 0;
-        put_number(w, "refreshed", (uint64_t)(kg_wall_ms() - ago));
+        kg_notes_put_number(w, "refreshed", (uint64_t)(kg_wall_ms() - ago));
     }
-    put_number(w, "options", leg->options);
-    put_number(w, "no_refer", leg->refuses_refer);
-    put_number(w, "min_se", leg->session.min_s);
-    put_number(w, "origin", leg->origin.id);
-    put_number(w, "version", leg->origin.version);
+    kg_notes_put_number(w, "options", leg->options);
+    kg_notes_put_number(w, "no_refer", leg->refuses_refer);
+    kg_notes_put_number(w, "min_se", leg->session.min_s);
+    kg_notes_put_number(w, "origin", leg->origin.id);
+    kg_notes_put_number(w, "version", leg->origin.version);
     free(routes);
     free(target);
 }
 
 size_t kg_snapshot_write(const struct kg_call *call, char *buf, size_t size)
 {
-    struct writer w = {.notes = {.buf = buf, .size = size}};
+    struct kg_notes w = {.buf = buf, .size = size};
     if (!call->leg[KG_SIDE_A].dialog || !call->leg[KG_SIDE_B].dialog)
         return 0;
-    kg_notes_put_number(&w.notes, "version", VERSION);
-    kg_notes_put(&w.notes, "from", call->record->from);
-    kg_notes_put(&w.notes, "to", call->record->to);
-    kg_notes_put_number(&w.notes, "started", (uint64_t)call->record->started_ms);
-    kg_notes_put_number(&w.notes, "answered", (uint64_t)call->record->answered_ms);
+    kg_notes_put_number(&w, "version", VERSION);
+    kg_notes_put(&w, "from", call->record->from);
+    kg_notes_put(&w, "to", call->record->to);
+    kg_notes_put_number(&w, "started", (uint64_t)call->record->started_ms);
+    kg_notes_put_number(&w, "answered", (uint64_t)call->record->answered_ms);
     put_path(&w, call->why, &call->path);
-    kg_notes_put_number(&w.notes, "secured", call->secured);
-    kg_notes_put_number(&w.notes, "policy",
-                        call->policy == KG_POLICY_DEFAULT ? 0 : 1 + (uint64_t)call->policy);
+    kg_notes_put_number(&w, "secured", call->secured);
+    kg_notes_put_number(&w, "policy", call->policy == KG_POLICY_DEFAULT ? 0 : 1 + (uint64_t)call->policy);
     if (call->cap)
-        kg_notes_put(&w.notes, "cap", kg_caps_name(call->cap));
+        kg_notes_put(&w, "cap", kg_caps_name(call->cap));
     for (int side = 0; side < 2; side++) {
         w.prefix = (char)('a' + side);
         put_leg(&w, &call->leg[side]);
     }
-    if (w.notes.full) {
+    if (w.full) {
         kg_warn("call",
                 "call %s: its dialogs do not fit into a snapshot; it would end if signalling restarted",
                 call->record->id);
@@ -211,13 +187,13 @@ size_t kg_snapshot_write(const struct kg_call *call, char *buf, size_t size)
     /* Last, and only if there is room: without it re-INVITEs work, but a failed one cannot be taken back. */
     for (int side = 0; side < 2; side++) {
         const struct kg_leg *leg = &call->leg[side];
-        struct kg_notes before = w.notes;
+        struct kg_notes before = w;
         w.prefix = (char)('a' + side);
-        put(&w, "sdp", leg->sdp_pending ? leg->sdp_pending : leg->sdp_agreed);
-        if (w.notes.full)
-            w.notes = before;
+        kg_notes_put(&w, "sdp", leg->sdp_pending ? leg->sdp_pending : leg->sdp_agreed);
+        if (w.full)
+            w = before;
     }
-    return w.notes.len;
+    return w.len;
 }
 
 /* ---- reading ---- */

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/digits.h"
+
 /* ---- how they are made ---- */
 
 /* Offered in this order; RFC 4568 6.2, 6188, 7714. */
@@ -46,9 +48,7 @@ static const char *our_tls_id(struct kg_leg *leg, uint8_t line, char out[static 
 {
     uint8_t material[64];
     derive(leg, "tls-id", line, 0, material);
-    for (size_t i = 0; i < (KG_TLS_ID - 1) / 2; i++)
-        snprintf(out + 2 * i, 3, "%02x", material[i]);
-    return out;
+    return kg_hex(out, material, (KG_TLS_ID - 1) / 2);
 }
 
 /* The certificate that this peer was told of, or is told of now. */

@@ -398,6 +398,8 @@ static void test_notes_keep_any_text(void **state)
     kg_notes_put(&notes, "sdp", "v=0\r\nsdp 3\nabc\n");
     kg_notes_put(&notes, "none", NULL);
     kg_notes_put(&notes, "empty", "");
+    kg_notes_put_number(&notes, "zero", 0); /* as good as absent */
+    notes.prefix = 'a';
     kg_notes_put_number(&notes, "n", UINT64_MAX);
     assert_false(notes.full);
     char *sdp = kg_notes_get(buf, notes.len, "sdp"), *empty = kg_notes_get(buf, notes.len, "empty");
@@ -405,7 +407,9 @@ static void test_notes_keep_any_text(void **state)
     assert_string_equal(empty, "");
     assert_null(kg_notes_get(buf, notes.len, "none"));
     assert_null(kg_notes_get(buf, notes.len, "sd"));
-    assert_true(kg_notes_get_number(buf, notes.len, "n") == UINT64_MAX);
+    assert_null(kg_notes_get(buf, notes.len, "n"));
+    assert_true(kg_notes_get_number(buf, notes.len, "a.n") == UINT64_MAX);
+    assert_null(kg_notes_get(buf, notes.len, "zero"));
     free(sdp);
     free(empty);
 }
