@@ -568,8 +568,8 @@ bool kg_branch_tick(struct kg_leg *leg, int64_t now_ms)
         show(leg, i);
         kg_info("call", "call %s: %s at %s says nothing and is given up", call->record->id,
                 call->record->leg[leg->side].user, leg->target ? leg->target : "?");
-        kg_out_heard(call);
-        kg_out_judge(leg, KG_OUTCOME_SILENT, 0);
+        kg_judge_heard(call);
+        kg_judge(leg, KG_OUTCOME_SILENT, 0);
         drop(leg);
         kg_branch_fail(leg, leg->pbx ? 503 : 408,
                        leg->pbx ? "the PBX does not answer" : "the callee's phone does not answer", NULL);

@@ -1,13 +1,77 @@
-/* BYE of a phone toward a PBX. A PBX may want a password even for that (407, RFC 3261 22.3), and only the
- * phone has it: so its BYE is answered when the PBX has answered ours, and a challenge goes back to the phone
- * while the call goes on. */
+/* BYE: kedge's own, and that of a phone toward a PBX. */
 #include "b2bua/call/call.h"
+
+#include <stdio.h>
 
 #include <sofia-sip/sip_protos.h>
 #include <sofia-sip/sip_status.h>
 #include <sofia-sip/sip_tag.h>
 
 #include "conf/clock.h"
+
+/* ---- kedge's own ---- */
+
+static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
+{
+    if ((sip && sip->sip_status->st_status < 200) || orq != leg->bye)
+        return 0;
+    leg->bye = kg_prove(leg, orq, sip, on_response);
+    nta_outgoing_destroy(orq);
+    if (leg->bye)
+        return 0;
+    kg_leg_tell(leg, KG_EV_BYE_DONE, 0, false);
+    return 0;
+}
+
+void kg_bye_send(struct kg_leg *leg, int status, const char *why)
+{
+    char route[KG_HOP_URL], reason[160] = "";
+    if (leg->bye) /* passed on from the other side: its answer is awaited already */
+        return;
+    if (leg->bye_answered || !kg_leg_is_reachable(leg)) {
+        kg_leg_tell(leg, KG_EV_BYE_DONE, 0, false);
+        return;
+    }
+    const sip_t *cause = leg->call->cause;
+    const sip_reason_t *passed = cause && cause->sip_request ? cause->sip_reason : NULL;
+    struct kg_body body;
+    kg_body_begin(&body);
+    if (cause && cause->sip_request && cause->sip_request->rq_method == sip_method_bye)
+        kg_body_pass_foreign(&body, cause);
+    if (why && !passed) /* RFC 3326 */
+        snprintf(reason, sizeof reason, "SIP;cause=%d;text=\"%s\"", status, why);
+    leg->bye = nta_outgoing_tcreate(
+        leg->dialog, on_response, leg, (url_string_t *)kg_leg_route_url(leg, route), SIP_METHOD_BYE, NULL,
+        NTATAG_TPORT(leg->flow.tport), TAG_IF(reason[0], SIPTAG_REASON_STR(reason)),
+        TAG_IF(passed, SIPTAG_REASON(passed)), TAG_NEXT(kg_body_tags(&body, NULL)));
+    kg_body_end(&body);
+    leg->bye = kg_out_keep(leg, leg->bye);
+    if (!leg->bye)
+        kg_leg_tell(leg, KG_EV_BYE_DONE, 0, false);
+}
+
+void kg_bye_follow(struct kg_leg *leg)
+{
+    leg->bye = kg_out_again(leg, leg->bye, on_response);
+}
+
+void kg_bye_leave(struct kg_leg *leg)
+{
+    char route[KG_HOP_URL];
+    if (!leg->standing || !leg->dialog)
+        return;
+    leg->standing = false;
+    nta_outgoing_t *bye =
+        nta_outgoing_tcreate(leg->dialog, NULL, NULL, (url_string_t *)kg_leg_route_url(leg, route),
+                             SIP_METHOD_BYE, NULL, NTATAG_TPORT(leg->flow.tport), TAG_END());
+    if (bye)
+        nta_outgoing_destroy(bye); /* nta goes on sending it */
+}
+
+/* ---- a phone's toward a PBX ---- */
+
+/* A PBX may want a password even for BYE (407, RFC 3261 22.3), and only the phone has it: so its BYE is
+ * answered when the PBX has answered ours, and a challenge goes back to the phone while the call goes on. */
 
 /* ms for the PBX to answer; then the phone is told that it is done. Its transaction would last 32 s, its
  * patience does not. */

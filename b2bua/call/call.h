@@ -353,34 +353,48 @@ int kg_redirect(struct kg_leg *leg, unsigned by, const sip_t *sip, const char **
  * NULL. sip: the caller's INVITE. */
 char *kg_redirect_headers(const struct kg_leg *leg, const sip_t *sip, unsigned n);
 
-/* ---- out.c: requests that we send ---- */
+/* ---- out.c: INVITE, UPDATE, ACK and CANCEL that we send ---- */
 /* INVITE to target[n], in the branch in front. NULL, or in words why it could not be sent. */
 const char *kg_out_first(struct kg_leg *leg, const sip_t *sip, unsigned n);
 void kg_out_invite(struct kg_leg *leg);
 void kg_out_update(struct kg_leg *leg); /* a re-INVITE if the peer does not know UPDATE */
 void kg_out_ask(struct kg_leg *leg);    /* re-INVITE without SDP */
-/* response is the one to orq, a request of ours on this leg: if it is a 401 or 407 that a password of a
- * trunk's answers, the request is sent once more with the proof. NULL: there is no more to be done about it.
- */
-nta_outgoing_t *kg_out_prove(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *response,
-                             nta_response_f *on_answer);
-/* leg->flow is new: an INVITE, UPDATE or BYE that had no response at the old place is sent there. */
-void kg_out_follow(struct kg_leg *leg);
-/* Sends what orq sent to where the peer is now, in its stead; orq itself if that cannot be. */
-nta_outgoing_t *kg_out_again(struct kg_leg *leg, nta_outgoing_t *orq, nta_response_f *on_answer);
+/* The same once more: its session was too short for the peer (RFC 4028 7.3), or its shape was refused. */
+void kg_out_anew(struct kg_leg *leg, nta_outgoing_t *refused);
+/* The first offer once more, in the dialog that stands (leg->standing). */
+void kg_out_inside(struct kg_leg *leg);
 /* answer: where the 2xx has an offer. Otherwise such an ACK rejects every m-line. */
 void kg_out_ack(struct kg_leg *leg, bool answer);
+void kg_out_cancel(struct kg_leg *leg);
+void kg_out_drop(struct kg_leg *leg);
 /* A request just made, or NULL: the call ended while it was sent, since the connection broke that others wait
  * on. */
 nta_outgoing_t *kg_out_keep(const struct kg_leg *leg, nta_outgoing_t *orq);
-void kg_out_cancel(struct kg_leg *leg);
-void kg_out_drop(struct kg_leg *leg);
-/* The server that leg B asked has said something, or nothing more is expected of it. */
-void kg_out_heard(struct kg_call *call);
-/* What became of that request there. */
-void kg_out_judge(struct kg_leg *leg, enum kg_outcome outcome, uint32_t retry_after_s);
-/* status and why: for the Reason header; why NULL: none. */
-void kg_out_bye(struct kg_leg *leg, int status, const char *why);
+/* leg->flow is new: what had no response at the old place is sent there. */
+void kg_out_follow(struct kg_leg *leg);
+/* If orq (NULL is fine) has no response yet, sends what it sent to where the peer is now, in its stead. orq
+ * itself if there is no need, or it cannot be. */
+nta_outgoing_t *kg_out_again(struct kg_leg *leg, nta_outgoing_t *orq, nta_response_f *on_answer);
+
+/* ---- answer.c: responses to our INVITE or UPDATE; for nta ---- */
+int kg_answer_take(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip);
+
+/* ---- prove.c: passwords of trunks ---- */
+/* response is the one to orq, a request of ours on this leg: if it is a 401 or 407 that a password of a
+ * trunk's answers, the request is sent once more with the proof. NULL: there is no more to be done about it.
+ */
+nta_outgoing_t *kg_prove(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *response,
+                         nta_response_f *on_answer);
+bool kg_prove_may_be_asked(const struct kg_leg *leg); /* for such a password */
+void kg_prove_note(const struct kg_leg *leg);         /* in the log: it was not taken */
+
+/* ---- judge.c: how the server is that leg B asked ---- */
+/* What a response says of it; and whether the PBX believed the caller. */
+void kg_judge_response(struct kg_leg *leg, const sip_t *sip, int status);
+/* It has said something, or nothing more is expected of it. */
+void kg_judge_heard(struct kg_call *call);
+/* What became of the request there. */
+void kg_judge(struct kg_leg *leg, enum kg_outcome outcome, uint32_t retry_after_s);
 
 /* ---- size.c: how large an INVITE gets ---- */
 /* Bytes for the SDP of an INVITE on this leg; 0: as many as it likes. */
@@ -700,6 +714,11 @@ void kg_path_done(struct kg_call *call, enum kg_fsm_event_type what, enum kg_sid
 void kg_path_moved(struct kg_leg *leg, const struct kg_addr *before, bool restarted);
 
 /* ---- bye.c ---- */
+/* status and why: for the Reason header; why NULL: none. KG_EV_BYE_DONE follows. */
+void kg_bye_send(struct kg_leg *leg, int status, const char *why);
+/* BYE in a dialog that stands (leg->standing), of whose call nothing comes. */
+void kg_bye_leave(struct kg_leg *leg);
+void kg_bye_follow(struct kg_leg *leg); /* as kg_relay_follow */
 /* A phone's BYE toward a PBX: true if irq waits for the PBX's answer. False: nothing was done. */
 bool kg_bye_pass(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip);
 void kg_bye_tick(struct kg_call *call, int64_t now_ms);

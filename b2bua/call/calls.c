@@ -270,7 +270,7 @@ void kg_call_end(struct kg_call *call)
     if (call->invite_key)
         HASH_DELETE(hh_invite, calls->by_invite, call);
     calls->count--;
-    kg_out_heard(call);
+    kg_judge_heard(call);
     kg_relay_close_all(call);
     kg_transfer_forget(call);
     kg_call_free_targets(call);

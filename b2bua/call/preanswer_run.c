@@ -27,7 +27,7 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
         return 0;
     struct kg_call *call = leg->call;
     bool wanted = call->fsm.pre == KG_PRE_SENT && call->fsm.pre_from != leg->side;
-    leg->update = kg_out_prove(leg, orq, sip, on_response);
+    leg->update = kg_prove(leg, orq, sip, on_response);
     if (leg->update) {
         nta_outgoing_destroy(orq);
         return 0;

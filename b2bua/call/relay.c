@@ -145,11 +145,11 @@ static bool is_carried_out(struct kg_relay *relay, int status)
     return done;
 }
 
-/* Of whichever branch it is. NULL: as kg_out_prove, or the branch is not there any more. */
+/* Of whichever branch it is. NULL: as kg_prove, or the branch is not there any more. */
 static nta_outgoing_t *prove(const struct kg_relay *relay, const sip_t *sip)
 {
     nta_outgoing_t *proven = kg_branch_turn_dialog(relay->to, relay->dialog)
-                                 ? kg_out_prove(relay->to, relay->orq, sip, kg_relay_response)
+                                 ? kg_prove(relay->to, relay->orq, sip, kg_relay_response)
                                  : NULL;
     kg_branch_settle(relay->to);
     return proven;
@@ -186,7 +186,7 @@ void kg_relay_follow(struct kg_leg *leg)
     struct kg_relay *relay;
     DL_FOREACH(leg->call->relays, relay)
     {
-        if (relay->to == leg && relay->dialog == leg->dialog && nta_outgoing_status(relay->orq) < 100)
+        if (relay->to == leg && relay->dialog == leg->dialog)
             relay->orq = kg_out_again(leg, relay->orq, kg_relay_response);
     }
 }

@@ -162,7 +162,7 @@ static void do_cancel(struct kg_call *call, struct kg_leg *leg, const struct kg_
 static void do_bye(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)
 {
     (void)call;
-    kg_out_bye(leg, action->status, action->why);
+    kg_bye_send(leg, action->status, action->why);
 }
 
 static void do_answered(struct kg_call *call, struct kg_leg *leg, const struct kg_fsm_action *action)

@@ -123,7 +123,7 @@ static int on_refreshed(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *si
     int status = sip ? sip->sip_status->st_status : 408;
     if (status < 200 || orq != leg->refresh)
         return 0;
-    leg->refresh = kg_out_prove(leg, orq, sip, on_refreshed);
+    leg->refresh = kg_prove(leg, orq, sip, on_refreshed);
     if (leg->refresh) {
         nta_outgoing_destroy(orq);
         return 0;
@@ -223,6 +223,5 @@ void kg_session_tick(struct kg_call *call)
 
 void kg_session_follow(struct kg_leg *leg)
 {
-    if (leg->refresh && nta_outgoing_status(leg->refresh) < 100)
-        leg->refresh = kg_out_again(leg, leg->refresh, on_refreshed);
+    leg->refresh = kg_out_again(leg, leg->refresh, on_refreshed);
 }
