@@ -125,7 +125,7 @@ def test_transfer_by_kedge(stage, lab, hosts, bob_does, carol_does):
     assert keys.shape(rung()[-1]) == carol_does
     da.agent.reply(da.agent.expect("NOTIFY"), 200)
     da.agent.reply(da.agent.expect("BYE"), 200)
-    assert until(lambda: len(kedge.calls()) == 1, 3)
+    assert until(lambda: len(kedge.calls()) == 1)
     said = {"plain": "none", "sdes": "sdes", "dtls": "dtls", "web": "dtls"}
     assert [leg["secure"].split()[0] for leg in kedge.calls()[0]["legs"]] == [said[bob_does], said[carol_does]]
 
@@ -422,7 +422,7 @@ def test_early_media(ends, kedge, offered, taken):
         b.agent.expect("ACK")
     early = answer(b, request.body)
     b.agent.reply(request, 183, early)
-    assert until(lambda: any(p.status == 183 for p in a.agent.log), 3)
+    assert until(lambda: any(p.status == 183 for p in a.agent.log))
     told = next(p for p in a.agent.log if p.status == 183)
     assert keys.shape(told.body) == offered
     b.answer(request, body=early)

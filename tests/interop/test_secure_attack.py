@@ -8,7 +8,7 @@ import time
 import pytest
 
 from interop.ear import Ear
-from interop.hosts import background, socket_in, until
+from interop.hosts import Stopwatch, background, socket_in, until
 from interop.kedge import BUILD
 from interop.secure import SecureRtp, Talk
 from interop.sprayer import Sprayer
@@ -67,7 +67,7 @@ def reinvite(talk):
     """alice says something new."""
     again = background(talk.a.reinvite, body=talk.rtp_a.body(version=2, direction="sendrecv", codecs=(0, 8, 101)))
     to = talk.rtp_a.to
-    talk.b.answer(talk.b.agent.expect("INVITE", 3))
+    talk.b.answer(talk.b.agent.expect("INVITE"))
     response = again()
     assert response.status == 200, response
     talk.rtp_a.learn(response.body)
@@ -203,14 +203,16 @@ def test_reorder_of_64_passes_once(call):
     call.rtp_a.peer.tell("play 0")
     sealed = [call.rtp_a.seal(rtp(b"\x11", 0x77777777, 1000 + i)) for i in range(65)]
     since = len(call.rtp_b.received)
-    for i, packet in enumerate([sealed[-1], *sealed[:-1], *sealed]):
-        call.rtp_a.raw(packet)
-        if i % 10 == 9:
-            time.sleep(0.02)  # a socket of kedge's holds 40
 
     def numbers():
         return [struct.unpack("!H", data[2:4])[0] for _, _, data in call.rtp_b.received[since:] if b"\x11" * 100 in data]
-    assert until(lambda: len(numbers()) >= 65, 3), len(numbers())
+    for sent, packet in enumerate([sealed[-1], *sealed[:-1]], 1):
+        call.rtp_a.raw(packet)
+        if sent % 10 == 5:  # a socket of kedge's holds 40
+            assert until(lambda n=sent: len(numbers()) >= n), len(numbers())
+    for packet in sealed:
+        call.rtp_a.raw(packet)
+        time.sleep(0.002)
     time.sleep(0.2)
     assert sorted(numbers()) == list(range(1000, 1065))
     call.rtp_a.peer.tell("play 1")
@@ -233,7 +235,7 @@ def test_a_phone_that_moves_is_believed_by_its_keys(call):
     call.rtp_a.move()
     call.rtp_a.peer.tell("play 1")
     mark = time.monotonic()
-    assert call.rtp_b.got(mark, 100, 2) and call.rtp_a.got(mark, 100, 2), call.kedge.calls()
+    assert call.rtp_b.got(mark, 100) and call.rtp_a.got(mark, 100), call.kedge.calls()
 
 
 # RTCP hijack
@@ -289,9 +291,9 @@ def test_hellos_without_end(world, stage):
     for s in sockets:
         s.close()
     talk.rtp_a.learn(answer.body)
-    begun = time.monotonic()
+    watch = Stopwatch()
     talk.is_well()
-    assert time.monotonic() - begun < 3
+    assert watch.fair < 3
     grown = resident_kb(kedge.role("media")) - before
     assert grown < 1024 or "debug" in BUILD, f"{grown} kB"  # AddressSanitizer keeps what was freed
     talk.end()
@@ -324,7 +326,7 @@ def test_a_wrong_fingerprint(world, stage):
     talk.rtp_a.learn(answer.body)
     bye = talk.a.agent.expect("BYE", 8)
     talk.a.agent.reply(bye, 200)
-    talk.b.agent.reply(talk.b.agent.expect("BYE", 3), 200)
+    talk.b.agent.reply(talk.b.agent.expect("BYE"), 200)
     assert "fingerprint" in bye.get("reason"), bye.get("reason")
     assert talk.rtp_a.received == [] and talk.rtp_b.received == []
     talk.kedge.no_calls()
@@ -344,7 +346,7 @@ def test_a_fingerprint_that_changes_in_a_reinvite(world, stage):
     talk.rtp_a.peer.tell("dtls active")  # its new association has the certificate it always had
     bye = talk.a.agent.expect("BYE", 12)
     talk.a.agent.reply(bye, 200)
-    talk.b.agent.reply(talk.b.agent.expect("BYE", 3), 200)
+    talk.b.agent.reply(talk.b.agent.expect("BYE"), 200)
     talk.kedge.no_calls()
 
 

@@ -121,7 +121,7 @@ class World:
     def up(self):
         """It answers at once, and is who it was."""
         with self.open("udp", False) as s:
-            s.settimeout(2)
+            s.settimeout(10)
             s.sendall(f"OPTIONS sip:{self.server.addr} SIP/2.0\r\nVia: SIP/2.0/UDP x;branch=z9hG4bK{os.urandom(6).hex()}\r\nFrom: <sip:x@x>;tag=1\r\n"
                       f"To: <sip:x@x>\r\nCall-ID: {os.urandom(6).hex()}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n".encode())
             assert s.recv(65536).startswith(b"SIP/2.0 200")

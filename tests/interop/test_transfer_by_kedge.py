@@ -75,7 +75,7 @@ def test_blind(kedge, phones, call, stage, caller):
     bye(da)
     since = time.monotonic()
     assert dc.rtp.got(since, 400) and db.rtp.got(since, 400), "bob and carol hear each other"
-    assert until(lambda: len(kedge.calls()) == 1, 3)
+    assert until(lambda: len(kedge.calls()) == 1)
     assert "bob called carol" in kedge.ctl("explain", kedge.calls()[0]["id"])
     closed = background(db.bye)
     bye(dc)
@@ -175,7 +175,7 @@ def test_attended(kedge, phones, call, stage, caller, held):
     assert {bye(d).get("call-id") for d in (da, second)} == {da.call_id, second.call_id}
     since = time.monotonic()
     assert dc.rtp.got(since, 400) and db.rtp.got(since, 400), "bob and carol hear each other"
-    assert until(lambda: len(kedge.calls()) == 1, 3)
+    assert until(lambda: len(kedge.calls()) == 1)
     users = {leg["user"] for leg in kedge.calls()[0]["legs"]}
     assert users == {"bob", "carol"}
     answer = background(dc.request, "INFO", ["Content-Type: application/dtmf-relay"], "Signal=1\r\n")

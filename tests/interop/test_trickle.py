@@ -54,7 +54,7 @@ def ringing(kedge, hosts, stage):
         invite = agents[1].expect("INVITE")
         answer = body(db, "bbbb", options) if ice else db.body()
         agents[1].reply(invite, 183, answer, headers=b)
-        assert until(lambda: any(r.status == 183 for r in provisional), 3)
+        assert until(lambda: any(r.status == 183 for r in provisional))
         first = next(r for r in provisional if r.status == 183)
         da.local, da.remote, da.target, da.cseq = first.get("from"), first.get("to"), first.contact(), first.cseq[0]
         db.call_id, db.target, db.remote = invite.get("call-id"), invite.contact(), invite.get("from")
@@ -124,7 +124,7 @@ def test_candidates_of_the_caller_reach_all_phones_that_ring(hosts, kedge, stage
     invites = [agent.expect("INVITE") for agent in bobs]
     for i, agent in enumerate(bobs):
         agent.reply(invites[i], 180, headers=TRICKLES if i < 2 else (), tag=f"bob{i}")
-    assert until(lambda: [r for r in provisional if r.status == 180], 3)
+    assert until(lambda: [r for r in provisional if r.status == 180])
     first = next(r for r in provisional if r.status == 180)
     da.local, da.remote, da.target, da.cseq = first.get("from"), first.get("to"), first.contact(), first.cseq[0]
     answer = background(da.request, "INFO", PACKAGE, fragment(da, "aaaa"))

@@ -188,8 +188,9 @@ def test_outbound_call_is_proven_and_rewritten(world, stage):
     thread.join()
     assert held[0].status == 200 and again.get("proxy-authorization")
     assert one.bye().status == 200
-    assert itsp.expect("BYE").get("proxy-authorization")
-    itsp.reply(itsp.log[-1], 200)
+    bye = itsp.expect("BYE")
+    assert bye.get("proxy-authorization")
+    itsp.reply(bye, 200)
     kedge.no_calls()
     assert trunks(kedge)["itsp"]["calls"] == 0
 

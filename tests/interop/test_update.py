@@ -161,7 +161,7 @@ def test_update_before_the_answer_is_turned_away(kedge, hosts, stage):
     call = background(da.call, "bob", headers=KNOWS, provisional=provisional)
     invite = b.expect("INVITE")
     b.reply(invite, 180)
-    assert until(lambda: any(r.status == 180 for r in provisional), 3)
+    assert until(lambda: any(r.status == 180 for r in provisional))
     ringing = next(r for r in provisional if r.status == 180)
     early = Dialog(a, da.rtp)
     early.call_id, early.local, early.remote, early.target = da.call_id, ringing.get("from"), ringing.get("to"), ringing.contact()

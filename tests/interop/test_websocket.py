@@ -12,7 +12,7 @@ import time
 import pytest
 
 from interop.agent import Agent, Dialog, talk, token
-from interop.hosts import background, until
+from interop.hosts import Stopwatch, background, until
 from interop.kedge import BUILD
 from interop.pbx import Kamailio
 from interop.web import (BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, WebAgent, WebSocket, connect, frame, get,
@@ -261,9 +261,10 @@ def test_a_call_outlives_signalling(lab, stage, world):
     a, b = phone(lab, stage, world, "alice"), phone(lab, stage, world, "bob", "udp")
     assert a.register(contact=a.outbound(), headers=["Supported: outbound"]).status == 200 and b.register().status == 200
     first, _ = talk(b, a, stage.rtp(b.host), stage.rtp(a.host))
+    world.stored()
     before = world.role("signalling")
     os.kill(before, signal.SIGKILL)
-    assert until(lambda: world.role("signalling") not in (before, None), 5)
+    assert until(lambda: world.role("signalling") not in (before, None), 15)
     world.ready()
     back = phone(lab, stage, world, "alice")
     back.instance = a.instance
@@ -322,7 +323,7 @@ def test_origins(lab, world, origin, secure, status):
         assert answered(web)
     else:
         assert web.stream.recv(1) == b"", "what is refused is closed"
-        assert until(lambda: world.stats()["websockets_refused"] == before["websockets_refused"] + 1, 3)
+        assert until(lambda: world.stats()["websockets_refused"] == before["websockets_refused"] + 1)
         assert world.stats()["requests_in"] == before["requests_in"]
     web.close()
 
@@ -348,7 +349,7 @@ def test_a_missing_origin_can_be_allowed(lab, stage):
     assert browser(lab, kedge, False, origin="https://later.example").response.status == 403
     kedge.write_config({**kedge.rows, "web": {"origins": ["https://later.example"]}})
     kedge.ctl("reload")
-    assert until(lambda: browser(lab, kedge, False, origin="https://later.example").response.status == 101, 3)
+    assert until(lambda: browser(lab, kedge, False, origin="https://later.example").response.status == 101)
     assert browser(lab, kedge, False, origin=None).response.status == 403
 
 
@@ -419,8 +420,7 @@ def test_messages_in_pieces_and_pings_between(lab, world):
 # Slow and silent ones
 
 def trickle(stream, data, every):
-    """Byte by byte until the other end is gone. Returns the seconds that took."""
-    start = time.monotonic()
+    """Byte by byte until the other end is gone."""
     stream.settimeout(every)
     for i in range(len(data)):
         try:
@@ -431,14 +431,19 @@ def trickle(stream, data, every):
             continue
         except (ConnectionError, ssl.SSLError):
             break
-    return time.monotonic() - start
+
+
+def ended_at(deadline, watch):
+    """Not before it; what this machine stood still is no delay of kedge's."""
+    assert watch.real > deadline * 0.8 and watch.fair < deadline + 4, (watch.real, watch.fair)
 
 
 @pytest.mark.parametrize("port, secure", [(WS, False), (WSS, True), (MIXED, True)])
 def test_a_request_byte_by_byte_ends_at_the_deadline(lab, hasty, port, secure):
+    watch = Stopwatch()  # the deadline runs from the first byte on, and TLS is before this request
     stream = connect((hasty.host.addr, port), secure, on(lab, "browser"))
-    took = trickle(stream, b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 100, 0.1)
-    assert HANDSHAKE * 0.8 < took < HANDSHAKE + 3, took
+    trickle(stream, b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 100, 0.1)
+    ended_at(HANDSHAKE, watch)
 
 
 @pytest.mark.parametrize("data", [frame(TEXT, options().encode())[:1], frame(TEXT, options().encode()),
@@ -447,22 +452,21 @@ def test_a_request_byte_by_byte_ends_at_the_deadline(lab, hasty, port, secure):
 def test_a_message_byte_by_byte_ends_at_the_deadline(lab, hasty, data):
     web = browser(lab, hasty)
     neighbour = browser(lab, hasty)
-    took = trickle(web.stream, data + b"\x01" if len(data) == 1 else data, 0.2)
+    watch = Stopwatch()
+    trickle(web.stream, data + b"\x01" if len(data) == 1 else data, 0.2)
     if len(data) == 1:  # and then nothing
-        start = time.monotonic()
-        web.stream.settimeout(10)
+        web.stream.settimeout(20)
         web.closed()
-        took += time.monotonic() - start
-    assert MESSAGE * 0.8 < took < MESSAGE + 4, took
+    ended_at(MESSAGE, watch)
     assert answered(neighbour)
 
 
 @pytest.mark.parametrize("port", [WS, MIXED])
 def test_a_silent_connection_ends_at_the_deadline(lab, hasty, port):
+    watch = Stopwatch()
     stream = connect((hasty.host.addr, port), False, on(lab, "browser"))
-    start = time.monotonic()
     assert stream.recv(1) == b""
-    assert time.monotonic() - start < HANDSHAKE + 3
+    ended_at(HANDSHAKE, watch)
 
 
 def test_who_answers_no_ping_is_gone(lab, stage, hasty):
@@ -470,7 +474,7 @@ def test_who_answers_no_ping_is_gone(lab, stage, hasty):
     assert quiet.register().status == 200 and alive.register().status == 200
     quiet._open = False  # reads no more: the system's TCP still says that it is there
     assert until(lambda: contacts(hasty, "alice") == [], 20, 0.2), "still registered"
-    assert alive.web.pings >= 2 and contacts(hasty, "bob"), "who answers stays"
+    assert until(lambda: alive.web.pings >= 2, 10) and contacts(hasty, "bob"), "who answers stays"
 
 
 @pytest.mark.parametrize("what", ["requests", "pages", "pings"])
@@ -490,14 +494,14 @@ def test_a_peer_that_does_not_read_costs_little(lab, hasty, what):
 
     before, sent, most = memory_kb(), 0, 0
     stream.settimeout(MESSAGE + 3)
-    start = time.monotonic()
+    watch = Stopwatch()
     try:
-        while time.monotonic() - start < 20:
+        while watch.fair < 20:
             sent += stream.send(data)
             most = max(most, memory_kb())
     except (TimeoutError, ConnectionError, ssl.SSLError):
         pass
-    assert time.monotonic() - start < 20, f"kedge took {sent} bytes and went on"
+    assert watch.fair < 20, f"kedge took {sent} bytes and went on"
     # A sanitizer keeps what was freed.
     assert most - before < (600000 if "debug" in BUILD else 20000), f"{most - before} kB more"
     assert answered(browser(lab, hasty))
@@ -544,7 +548,7 @@ def test_a_ban_holds_for_browsers(lab, stage, world):
     with pytest.raises((ConnectionError, ssl.SSLError, AssertionError, OSError)):
         phone(lab, stage, world, "carol", on="guesser")
     world.ctl("unban", wrong.host.addr)
-    assert until(lambda: not world.json("bans"), 3)
+    assert until(lambda: not world.json("bans"))
     assert phone(lab, stage, world, "carol", on="guesser").register().status == 200
 
 
@@ -688,10 +692,10 @@ def test_a_page_is_changed_by_reload(lab, world, page):
     (page / "new.txt").write_text("new")
     assert get(path="/new.txt", **at).status == 404
     world.ctl("reload")
-    assert until(lambda: get(path="/new.txt", **at).status == 200, 3)
+    assert until(lambda: get(path="/new.txt", **at).status == 200)
     os.unlink(page / "new.txt")
     world.ctl("reload")
-    assert until(lambda: get(path="/new.txt", **at).status == 404, 3)
+    assert until(lambda: get(path="/new.txt", **at).status == 404)
 
 
 def test_a_folder_that_is_not_there(lab, stage):
