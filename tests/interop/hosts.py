@@ -42,7 +42,7 @@ def socket_in(host, family=socket.AF_INET, kind=socket.SOCK_DGRAM, protocol=0):
 
 
 def background(function, *args, **kw):
-    """Runs it in a thread; the result is taken by calling what this returns."""
+    """Runs it in a thread; the result is taken by calling what this returns. Its .done() says whether it is there."""
     result = []
     thread = threading.Thread(target=lambda: result.append(function(*args, **kw)))
     thread.start()
@@ -50,4 +50,5 @@ def background(function, *args, **kw):
     def take():
         thread.join()
         return result[0] if result else None
+    take.done = lambda: not thread.is_alive()
     return take
