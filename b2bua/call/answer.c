@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "b2bua/call/talk.h"
 #include "conf/log.h"
 
 static void on_answered(struct kg_leg *leg, const sip_t *sip)

@@ -11,6 +11,7 @@
 #include <sofia-sip/sip_protos.h>
 #include <sofia-sip/sip_tag.h>
 
+#include "b2bua/call/talk.h"
 #include "b2bua/route/trunks.h"
 #include "conf/clock.h"
 #include "conf/log.h"

@@ -11,6 +11,7 @@
 #include <sofia-sip/su_wait.h>
 #include <utlist.h>
 
+#include "b2bua/call/talk.h"
 #include "b2bua/call/transfer.h"
 #include "b2bua/cdr/cdr.h"
 #include "b2bua/registrar/registrar.h"

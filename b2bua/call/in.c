@@ -12,6 +12,7 @@
 #include <sofia-sip/url.h>
 
 #include "b2bua/call/identity.h"
+#include "b2bua/call/talk.h"
 #include "b2bua/nat/assess.h"
 #include "b2bua/route/trunks.h"
 #include "conf/log.h"

@@ -12,6 +12,7 @@
 #include <sofia-sip/sip_tag.h>
 #include <sofia-sip/sip_util.h>
 
+#include "b2bua/call/talk.h"
 #include "b2bua/call/transfer.h"
 #include "b2bua/registrar/registrar.h"
 #include "b2bua/sip/methods.h"

@@ -10,6 +10,7 @@
 #include <sofia-sip/sip_tag.h>
 
 #include "b2bua/call/refer.h"
+#include "b2bua/call/talk.h"
 #include "b2bua/route/trunks.h"
 #include "b2bua/sip/sip.h"
 #include "conf/log.h"

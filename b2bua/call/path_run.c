@@ -1,5 +1,5 @@
 /* Carries out what path.c decides, and writes down what happened. */
-#include "b2bua/call/call.h"
+#include "b2bua/call/talk.h"
 
 #include "b2bua/call/explain.h"
 #include "conf/clock.h"

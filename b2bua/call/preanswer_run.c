@@ -10,6 +10,7 @@
 #include <sofia-sip/sip_tag.h>
 #include <sofia-sip/sip_util.h>
 
+#include "b2bua/call/talk.h"
 #include "conf/log.h"
 
 bool kg_pre_can_pass(const struct kg_leg *from)

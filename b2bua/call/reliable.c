@@ -11,6 +11,7 @@
 #include <sofia-sip/sip_tag.h>
 #include <sofia-sip/sip_util.h>
 
+#include "b2bua/call/talk.h"
 #include "conf/log.h"
 
 /* ---- toward the caller ---- */

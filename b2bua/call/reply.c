@@ -11,6 +11,7 @@
 #include <sofia-sip/sip_status.h>
 #include <sofia-sip/sip_tag.h>
 
+#include "b2bua/call/talk.h"
 #include "conf/log.h"
 
 /* Headers of the response that this one follows from, if one is being handled. */

@@ -1,5 +1,5 @@
 /* RTCP reports for a capture server, in the JSON that Homer reads (proto type 5). */
-#include "b2bua/call/call.h"
+#include "b2bua/call/talk.h"
 
 #include <stdlib.h>
 

@@ -1,6 +1,7 @@
 /* Carries out what the state machine decides. */
 #include "b2bua/call/call.h"
 
+#include "b2bua/call/talk.h"
 #include "b2bua/call/transfer.h"
 #include "conf/clock.h"
 #include "conf/log.h"

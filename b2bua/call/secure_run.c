@@ -1,5 +1,5 @@
 /* What the engine says of keys, and the record of who has which. */
-#include "b2bua/call/call.h"
+#include "b2bua/call/talk.h"
 
 #include <stdio.h>
 

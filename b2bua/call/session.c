@@ -8,6 +8,7 @@
 #include <sofia-sip/sip_protos.h>
 #include <sofia-sip/sip_tag.h>
 
+#include "b2bua/call/talk.h"
 #include "conf/clock.h"
 #include "conf/log.h"
 

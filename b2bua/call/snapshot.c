@@ -15,6 +15,7 @@
 #include <sofia-sip/su_string.h>
 
 #include "b2bua/call/notes.h"
+#include "b2bua/call/talk.h"
 #include "b2bua/route/caps.h"
 #include "b2bua/route/trunks.h"
 #include "conf/clock.h"

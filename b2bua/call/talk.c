@@ -1,5 +1,5 @@
 /* What a leg's peer says in SDP: taken from a message, checked against the offer, agreed or forgotten. */
-#include "b2bua/call/call.h"
+#include "b2bua/call/talk.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
  * keys end at kedge. Where they do not, the two phones bundle with each other, and kedge's ports for the
  * lines that share stay unused.
  */
-#include "b2bua/call/call.h"
+#include "b2bua/call/talk.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* What the media engine is told of the two sides, and which ports it has for them. */
-#include "b2bua/call/call.h"
+#include "b2bua/call/talk.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -1,5 +1,5 @@
 /* What ICE adds to what is told: kedge's own credentials, and for each m-line who does ICE with whom. */
-#include "b2bua/call/call.h"
+#include "b2bua/call/talk.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* kedge's own keys: what is written of them in the SDP for a leg's peer, and what the engine is told. A
  * peer's keys stay in its SDP and are read from there whenever they are needed; kedge's are made of one
  * secret a leg. */
-#include "b2bua/call/call.h"
+#include "b2bua/call/talk.h"
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>

@@ -1,6 +1,6 @@
 /* What secures media, added to what is told: what the sides said of it, whether that can be used, and for
  * each m-line who has keys with whom (secure.h decides). */
-#include "b2bua/call/call.h"
+#include "b2bua/call/talk.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* In which shapes the contact in front is asked for media, one after the other (secure.h has the order), and
  * what is learnt of that. */
-#include "b2bua/call/call.h"
+#include "b2bua/call/talk.h"
 
 #include <stdio.h>
 #include <string.h>

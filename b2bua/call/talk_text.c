@@ -1,6 +1,6 @@
 /* The SDP that a leg's peer is sent: what the other side said, with the engine's ports and kedge's own ICE
  * and keys in it. */
-#include "b2bua/call/call.h"
+#include "b2bua/call/talk.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* Candidates that come one after the other (RFC 8838). They are written into the description that they
  * complete, so that everything made of it later has them: the engine, the next offer to the other side, the
  * snapshot, explain. */
-#include "b2bua/call/call.h"
+#include "b2bua/call/talk.h"
 
 #include <errno.h>
 #include <stdlib.h>

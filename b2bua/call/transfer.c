@@ -14,6 +14,7 @@
 #include "b2bua/call/dialogs.h"
 #include "b2bua/call/inquiry.h"
 #include "b2bua/call/refer.h"
+#include "b2bua/call/talk.h"
 #include "conf/log.h"
 
 struct kg_transfer {

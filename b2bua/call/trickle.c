@@ -1,5 +1,5 @@
 /* Candidates that come one after the other, in INFO (RFC 8840; RFC 6086 for the package). */
-#include "b2bua/call/call.h"
+#include "b2bua/call/talk.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* What a restarted signalling process takes over: a call is written down, forgotten, and read again. */
-#include "b2bua/call/call.h" /* first: it names nta's magic types */
+#include "b2bua/call/talk.h" /* first: it names nta's magic types */
 
 #include "sip_world.h"
 
