@@ -70,6 +70,17 @@ static inline size_t *kg_conf_list_count(const struct kg_conf_row *row, void *ba
 {
     return (size_t *)((char *)base + row->count_offset);
 }
+/* The same for `format`. */
+static inline const void *kg_conf_value(const struct kg_conf_row *row, const void *base)
+{
+    return (const char *)base + row->offset;
+}
+static inline size_t kg_conf_items(const struct kg_conf_row *row, const void *base)
+{
+    return *(const size_t *)(const void *)((const char *)base + row->count_offset);
+}
+/* The list has no room for one more, which why says then. */
+bool kg_conf_is_full(const struct kg_conf_row *row, size_t count, char *why, size_t size);
 /* A value that `set` does not take: "MUST, not TEXT" in why. Returns EINVAL. */
 int kg_conf_refuse(char *why, size_t size, const char *text, const char *must);
 /* RFC 1123 2.1 as far as characters go; "192.0.2.1" passes too. */

@@ -152,10 +152,8 @@ static int set(const struct kg_conf_row *row, void *base, const char *text, char
             return EINVAL;
         }
     }
-    if (*count >= row->max) {
-        snprintf(why, size, "has more than %u entries", row->max);
+    if (kg_conf_is_full(row, *count, why, size))
         return EINVAL;
-    }
     memcpy(&list[(*count)++], &one, sizeof one);
     return 0;
 }
@@ -182,12 +180,10 @@ char *kg_server_at_format(const struct kg_server_at *at, char out[static KG_SERV
 
 static bool format(const struct kg_conf_row *row, const void *base, size_t index, char *out, size_t size)
 {
-    const struct kg_server_at *list =
-        (const struct kg_server_at *)(const void *)((const char *)base + row->offset);
-    const size_t *count = (const size_t *)((const char *)base + row->count_offset);
+    const struct kg_server_at *list = kg_conf_value(row, base);
     char text[KG_SERVER_AT_STR];
 
-    if (index >= *count)
+    if (index >= kg_conf_items(row, base))
         return false;
     snprintf(out, size, "%s", kg_server_at_format(&list[index], text));
     return true;

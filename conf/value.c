@@ -1,4 +1,4 @@
-/* The types of configuration values: text to field and back. */
+/* The types of configuration values: text to field and back. Addresses are in value_addr.c. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -6,15 +6,6 @@
 
 #include "conf/schema.h"
 
-#define DEFAULT_PORT     5060 /* RFC 3261 19.1.2 */
-#define DEFAULT_TLS_PORT 5061
-#define DEFAULT_WS_PORT  80 /* RFC 6455 3 */
-#define DEFAULT_WSS_PORT 443
-#define DNS_PORT         53 /* RFC 1035 4.2 */
-
-static const char *const transports[] = {
-    [KG_UDP] = "udp", [KG_TCP] = "tcp", [KG_TLS] = "tls", [KG_WS] = "ws", [KG_WSS] = "wss"};
-_Static_assert(sizeof transports / sizeof transports[0] == KG_TRANSPORTS, "each transport has a name");
 static const char *const policies[] = {
     [KG_POLICY_AUTO] = "auto",
     [KG_POLICY_STEER] = "steer",
@@ -47,21 +38,6 @@ static const char *const path_uses[] = {
 static const char *const log_levels[] = {"error", "warn", "info", "debug"};
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-const char *kg_transport_name(enum kg_transport transport)
-{
-    return transports[transport];
-}
-
-bool kg_transport_is_web(enum kg_transport transport)
-{
-    return transport == KG_WS || transport == KG_WSS;
-}
-
-bool kg_transport_is_secure(enum kg_transport transport)
-{
-    return transport == KG_TLS || transport == KG_WSS;
-}
-
 /* Index of text in names, or `count`. */
 static size_t find(const char *const *names, size_t count, const char *text)
 {
@@ -79,182 +55,19 @@ bool kg_conf_is_host_name(const char *text)
     return text[0] != '\0' && text[0] != '-' && text[0] != '.' && text[strspn(text, allowed)] == '\0';
 }
 
+bool kg_conf_is_full(const struct kg_conf_row *row, size_t count, char *why, size_t size)
+{
+    if (count < row->max)
+        return false;
+    snprintf(why, size, "has more than %u entries", row->max);
+    return true;
+}
+
 int kg_conf_refuse(char *why, size_t size, const char *text, const char *must)
 {
     snprintf(why, size, "%s, not \"%.60s\"", must, text);
     return EINVAL;
 }
-
-static const void *field(const struct kg_conf_row *row, const void *base)
-{
-    return (const char *)base + row->offset;
-}
-
-/* "auto" or one address without a port. */
-
-static int address_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
-{
-    struct kg_addr addr = {0}, probe;
-
-    if (strcmp(text, "auto") != 0) {
-        if (kg_addr_parse_host(text, 0, &addr) != 0)
-            return kg_conf_refuse(why, size, text, "must be auto or a numeric address such as 192.0.2.1");
-        probe = addr;
-        kg_addr_set_port(&probe, 1);
-        if (!kg_addr_is_usable(&probe))
-            return kg_conf_refuse(why, size, text, "must be auto or one address of this machine or its NAT");
-    }
-    memcpy(kg_conf_field(row, base), &addr, sizeof addr);
-    return 0;
-}
-
-static bool address_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
-                           size_t size)
-{
-    const struct kg_addr *addr = field(row, base);
-    char text[KG_ADDR_STR];
-
-    snprintf(out, size, "%s", kg_addr_is_set(addr) ? kg_addr_format_host(addr, text) : "auto");
-    return index == 0;
-}
-
-const struct kg_conf_type kg_conf_address = {
-    .name = "address or auto", .set = address_set, .format = address_format};
-
-/* "off" or one address with a port. */
-
-static int place_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
-{
-    struct kg_addr addr = {0};
-
-    if (strcmp(text, "off") != 0 && (kg_addr_parse(text, &addr) != 0 || !kg_addr_is_usable(&addr)))
-        return kg_conf_refuse(why, size, text,
-                              "must be off or a numeric address and a port such as 192.0.2.1:9060");
-    memcpy(kg_conf_field(row, base), &addr, sizeof addr);
-    return 0;
-}
-
-static bool place_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
-                         size_t size)
-{
-    const struct kg_addr *addr = field(row, base);
-    char text[KG_ADDR_STR];
-
-    snprintf(out, size, "%s", kg_addr_is_set(addr) ? kg_addr_format(addr, text) : "off");
-    return index == 0;
-}
-
-const struct kg_conf_type kg_conf_place = {
-    .name = "address:port or off", .set = place_set, .format = place_format};
-
-/* Lists of endpoints: "udp:192.0.2.10:5060". */
-
-static int parse_endpoint(const char *text, struct kg_endpoint *out, char *why, size_t size)
-{
-    const char *colon = strchr(text, ':');
-    static const uint16_t default_port[] = {DEFAULT_PORT, DEFAULT_PORT, DEFAULT_TLS_PORT, DEFAULT_WS_PORT,
-                                            DEFAULT_WSS_PORT};
-    size_t transport, len = colon != NULL ? (size_t)(colon - text) : 0;
-
-    for (transport = 0; transport < COUNT(transports); transport++)
-        if (len == strlen(transports[transport]) && memcmp(text, transports[transport], len) == 0)
-            break;
-    if (transport == COUNT(transports))
-        return kg_conf_refuse(why, size, text,
-                              "must begin with udp:, tcp:, tls:, ws: or wss:, as in udp:192.0.2.10:5060");
-    if (kg_addr_parse(colon + 1, &out->addr) != 0)
-        return kg_conf_refuse(
-            why, size, text,
-            "needs a numeric address and a port, as in udp:192.0.2.10:5060 or tls:[2001:db8::1]:5061");
-    out->transport = (enum kg_transport)transport;
-    if (kg_addr_port(&out->addr) == 0)
-        kg_addr_set_port(&out->addr, default_port[transport]);
-    return 0;
-}
-
-static int endpoint_append(const struct kg_conf_row *row, void *base, const struct kg_endpoint *endpoint,
-                           const char *text, char *why, size_t size)
-{
-    struct kg_endpoint *list = kg_conf_field(row, base);
-    size_t *count = kg_conf_list_count(row, base);
-
-    for (size_t i = 0; i < *count; i++) {
-        if (list[i].transport == endpoint->transport && kg_addr_equal(&list[i].addr, &endpoint->addr)) {
-            snprintf(why, size, "names \"%.60s\" twice", text);
-            return EINVAL;
-        }
-    }
-    if (*count >= row->max) {
-        snprintf(why, size, "has more than %u entries", row->max);
-        return EINVAL;
-    }
-    list[(*count)++] = *endpoint;
-    return 0;
-}
-
-static int listen_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
-{
-    struct kg_endpoint endpoint;
-    int error = parse_endpoint(text, &endpoint, why, size);
-
-    if (error == 0 && kg_addr_is_multicast(&endpoint.addr))
-        error = kg_conf_refuse(why, size, text, "must be an address of this machine");
-    return error != 0 ? error : endpoint_append(row, base, &endpoint, text, why, size);
-}
-
-static bool endpoints_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
-                             size_t size)
-{
-    const struct kg_endpoint *list = field(row, base);
-    const size_t *count = (const size_t *)((const char *)base + row->count_offset);
-    char text[KG_ADDR_STR];
-
-    if (index >= *count)
-        return false;
-    snprintf(out, size, "%s:%s", kg_transport_name(list[index].transport),
-             kg_addr_format(&list[index].addr, text));
-    return true;
-}
-
-const struct kg_conf_type kg_conf_listen = {
-    .name = "list of transport:address:port", .list = true, .set = listen_set, .format = endpoints_format};
-/* Addresses of DNS servers. */
-
-static int dns_servers_set(const struct kg_conf_row *row, void *base, const char *text, char *why,
-                           size_t size)
-{
-    struct kg_addr *list = kg_conf_field(row, base), addr;
-    size_t *count = kg_conf_list_count(row, base);
-
-    if (kg_addr_parse(text, &addr) != 0 && kg_addr_parse_host(text, 0, &addr) != 0)
-        return kg_conf_refuse(why, size, text,
-                              "must be numeric addresses, as 192.0.2.53 or [2001:db8::53]:5353");
-    if (kg_addr_port(&addr) == 0)
-        kg_addr_set_port(&addr, DNS_PORT);
-    if (!kg_addr_is_usable(&addr))
-        return kg_conf_refuse(why, size, text, "must be the address of one machine");
-    if (*count >= row->max) {
-        snprintf(why, size, "has more than %u entries", row->max);
-        return EINVAL;
-    }
-    list[(*count)++] = addr;
-    return 0;
-}
-
-static bool dns_servers_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
-                               size_t size)
-{
-    const struct kg_addr *list = field(row, base);
-    char text[KG_ADDR_STR];
-
-    if (index >= *(const size_t *)((const char *)base + row->count_offset))
-        return false;
-    snprintf(out, size, "%s", kg_addr_format(&list[index], text));
-    return true;
-}
-
-const struct kg_conf_type kg_conf_dns_servers = {
-    .name = "list of addresses", .list = true, .set = dns_servers_set, .format = dns_servers_format};
 
 /* Texts. */
 
@@ -273,7 +86,7 @@ static int text_set(const struct kg_conf_row *row, void *base, const char *text,
 
 static bool text_format(const struct kg_conf_row *row, const void *base, size_t index, char *out, size_t size)
 {
-    const char *text = field(row, base);
+    const char *text = kg_conf_value(row, base);
 
     snprintf(out, size, "%s", text);
     return index == 0 && text[0] != '\0';
@@ -310,15 +123,13 @@ static int texts_set(const struct kg_conf_row *row, void *base, const char *text
 {
     size_t *count = kg_conf_list_count(row, base), each = row->size / row->max;
     struct kg_conf_row item = {.offset = row->offset + *count * each, .size = each};
-    const char *list = field(row, base);
+    const char *list = kg_conf_value(row, base);
 
     for (size_t i = 0; i < *count; i++)
         if (strcmp(list + i * each, text) == 0)
             return kg_conf_refuse(why, size, text, "must name each only once");
-    if (*count >= row->max) {
-        snprintf(why, size, "has more than %u entries", row->max);
+    if (kg_conf_is_full(row, *count, why, size))
         return EINVAL;
-    }
     if (line_set(&item, base, text, why, size) != 0)
         return EINVAL;
     ++*count;
@@ -328,11 +139,10 @@ static int texts_set(const struct kg_conf_row *row, void *base, const char *text
 static bool texts_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
                          size_t size)
 {
-    const size_t *count = (const size_t *)((const char *)base + row->count_offset);
 
-    if (index >= *count)
+    if (index >= kg_conf_items(row, base))
         return false;
-    snprintf(out, size, "%s", (const char *)field(row, base) + index * (row->size / row->max));
+    snprintf(out, size, "%s", (const char *)kg_conf_value(row, base) + index * (row->size / row->max));
     return true;
 }
 
@@ -365,7 +175,7 @@ static int secret_set(const struct kg_conf_row *row, void *base, const char *tex
 static bool secret_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
                           size_t size)
 {
-    const char *text = field(row, base);
+    const char *text = kg_conf_value(row, base);
 
     snprintf(out, size, "(secret)");
     return index == 0 && text[0] != '\0';
@@ -405,7 +215,7 @@ static int socket_set(const struct kg_conf_row *row, void *base, const char *tex
 static bool socket_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
                           size_t size)
 {
-    const char *text = field(row, base);
+    const char *text = kg_conf_value(row, base);
 
     snprintf(out, size, "unix:%s", text);
     return index == 0;
@@ -441,39 +251,27 @@ static int enum_set(const struct kg_conf_row *row, void *base, const char *text,
 
 static bool enum_format(const struct kg_conf_row *row, const void *base, size_t index, char *out, size_t size)
 {
-    snprintf(out, size, "%s", row->type->names[*(const unsigned *)field(row, base)]);
+    snprintf(out, size, "%s", row->type->names[*(const unsigned *)kg_conf_value(row, base)]);
     return index == 0;
 }
 
-const struct kg_conf_type kg_conf_own_policy = {.name = "auto, steer, anchor, bypass or default",
-                                                .names = own_policies,
-                                                .set = enum_set,
-                                                .format = enum_format};
-const struct kg_conf_type kg_conf_caller_id = {
-    .name = "account or caller", .names = caller_ids, .set = enum_set, .format = enum_format};
-const struct kg_conf_type kg_conf_number_of = {
-    .name = "called or caller", .names = number_ofs, .set = enum_set, .format = enum_format};
-const struct kg_conf_type kg_conf_policy = {
-    .name = "auto, steer, anchor or bypass", .names = policies, .set = enum_set, .format = enum_format};
-const struct kg_conf_type kg_conf_profile = {.name = "auto, plain, opportunistic, sdes, dtls or webrtc",
-                                             .names = profiles,
-                                             .set = enum_set,
-                                             .format = enum_format};
-const struct kg_conf_type kg_conf_own_profile = {
-    .name = "auto, plain, opportunistic, sdes, dtls, webrtc or default",
-    .names = own_profiles,
-    .set = enum_set,
-    .format = enum_format};
-const struct kg_conf_type kg_conf_fork = {
-    .name = "parallel or serial", .names = forks, .set = enum_set, .format = enum_format};
-const struct kg_conf_type kg_conf_path_use = {
-    .name = "auto, yes or no", .names = path_uses, .set = enum_set, .format = enum_format};
-const struct kg_conf_type kg_conf_redirect = {
-    .name = "follow, pass or refuse", .names = redirects, .set = enum_set, .format = enum_format};
-const struct kg_conf_type kg_conf_reliable = {
-    .name = "auto or never", .names = reliables, .set = enum_set, .format = enum_format};
-const struct kg_conf_type kg_conf_digest = {
-    .name = "md5, sha-256 or both", .names = digests, .set = enum_set, .format = enum_format};
+#define ENUM(text, values)                                                                                   \
+    {                                                                                                        \
+        .name = text, .names = values, .set = enum_set, .format = enum_format                                \
+    }
+const struct kg_conf_type kg_conf_own_policy = ENUM("auto, steer, anchor, bypass or default", own_policies);
+const struct kg_conf_type kg_conf_caller_id = ENUM("account or caller", caller_ids);
+const struct kg_conf_type kg_conf_number_of = ENUM("called or caller", number_ofs);
+const struct kg_conf_type kg_conf_policy = ENUM("auto, steer, anchor or bypass", policies);
+const struct kg_conf_type kg_conf_profile =
+    ENUM("auto, plain, opportunistic, sdes, dtls or webrtc", profiles);
+const struct kg_conf_type kg_conf_own_profile =
+    ENUM("auto, plain, opportunistic, sdes, dtls, webrtc or default", own_profiles);
+const struct kg_conf_type kg_conf_fork = ENUM("parallel or serial", forks);
+const struct kg_conf_type kg_conf_path_use = ENUM("auto, yes or no", path_uses);
+const struct kg_conf_type kg_conf_redirect = ENUM("follow, pass or refuse", redirects);
+const struct kg_conf_type kg_conf_reliable = ENUM("auto or never", reliables);
+const struct kg_conf_type kg_conf_digest = ENUM("md5, sha-256 or both", digests);
 
 static const char *const no_yes[] = {"no", "yes"};
 
@@ -493,7 +291,7 @@ static int yes_set(const struct kg_conf_row *row, void *base, const char *text, 
 
 static bool yes_format(const struct kg_conf_row *row, const void *base, size_t index, char *out, size_t size)
 {
-    snprintf(out, size, "%s", no_yes[*(const bool *)field(row, base)]);
+    snprintf(out, size, "%s", no_yes[*(const bool *)kg_conf_value(row, base)]);
     return index == 0;
 }
 
@@ -512,10 +310,8 @@ static int headers_set(const struct kg_conf_row *row, void *base, const char *te
         return kg_conf_refuse(why, size, text, "must be names of headers, or beginnings such as X-*");
     if (strlen(text) >= sizeof list->text)
         return kg_conf_refuse(why, size, text, "must be shorter names");
-    if (*count >= row->max) {
-        snprintf(why, size, "has more than %u entries", row->max);
+    if (kg_conf_is_full(row, *count, why, size))
         return EINVAL;
-    }
     snprintf(list[(*count)++].text, sizeof list->text, "%s", text);
     return 0;
 }
@@ -523,9 +319,9 @@ static int headers_set(const struct kg_conf_row *row, void *base, const char *te
 static bool headers_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
                            size_t size)
 {
-    const struct kg_header_name *list = field(row, base);
+    const struct kg_header_name *list = kg_conf_value(row, base);
 
-    if (index >= *(const size_t *)((const char *)base + row->count_offset))
+    if (index >= kg_conf_items(row, base))
         return false;
     snprintf(out, size, "%s", list[index].text);
     return true;
@@ -533,37 +329,6 @@ static bool headers_format(const struct kg_conf_row *row, const void *base, size
 
 const struct kg_conf_type kg_conf_headers = {
     .name = "list of headers", .list = true, .set = headers_set, .format = headers_format};
-
-/* Networks. */
-
-static int nets_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
-{
-    struct kg_net *list = kg_conf_field(row, base);
-    size_t *count = kg_conf_list_count(row, base);
-
-    if (*count >= row->max) {
-        snprintf(why, size, "has more than %u entries", row->max);
-        return EINVAL;
-    }
-    if (kg_net_parse(text, &list[*count]) != 0)
-        return kg_conf_refuse(why, size, text, "must be addresses or networks such as 198.51.100.0/24");
-    ++*count;
-    return 0;
-}
-
-static bool nets_format(const struct kg_conf_row *row, const void *base, size_t index, char *out, size_t size)
-{
-    const struct kg_net *list = field(row, base);
-    char text[KG_NET_STR];
-
-    if (index >= *(const size_t *)((const char *)base + row->count_offset))
-        return false;
-    snprintf(out, size, "%s", kg_net_format(&list[index], text));
-    return true;
-}
-
-const struct kg_conf_type kg_conf_nets = {
-    .name = "list of addresses and networks", .list = true, .set = nets_set, .format = nets_format};
 
 static int methods_set(const struct kg_conf_row *row, void *base, const char *text, char *why, size_t size)
 {
@@ -621,7 +386,7 @@ static int ports_set(const struct kg_conf_row *row, void *base, const char *text
 static bool ports_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
                          size_t size)
 {
-    const uint16_t *range = field(row, base);
+    const uint16_t *range = kg_conf_value(row, base);
 
     snprintf(out, size, "%u-%u", range[0], range[1]);
     return index == 0;
@@ -663,7 +428,7 @@ static int seconds_set(const struct kg_conf_row *row, void *base, const char *te
 static bool seconds_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
                            size_t size)
 {
-    uint32_t ms = *(const uint32_t *)field(row, base);
+    uint32_t ms = *(const uint32_t *)kg_conf_value(row, base);
 
     if (ms % 1000 != 0)
         snprintf(out, size, "%u.%03u s", ms / 1000, ms % 1000);
@@ -692,7 +457,7 @@ static int count_set(const struct kg_conf_row *row, void *base, const char *text
 static bool count_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
                          size_t size)
 {
-    snprintf(out, size, "%u", *(const uint32_t *)field(row, base));
+    snprintf(out, size, "%u", *(const uint32_t *)kg_conf_value(row, base));
     return index == 0;
 }
 

@@ -37,10 +37,8 @@ static int origins_set(const struct kg_conf_row *row, void *base, const char *te
             why, size, text,
             "must be origins as a browser writes them, in small letters, without a path and without port 443 "
             "(http: 80), such as https://www.example.org");
-    if (*count >= row->max) {
-        snprintf(why, size, "has more than %u entries", row->max);
+    if (kg_conf_is_full(row, *count, why, size))
         return EINVAL;
-    }
     snprintf(list[(*count)++].text, sizeof list->text, "%s", text);
     return 0;
 }
@@ -48,9 +46,9 @@ static int origins_set(const struct kg_conf_row *row, void *base, const char *te
 static bool origins_format(const struct kg_conf_row *row, const void *base, size_t index, char *out,
                            size_t size)
 {
-    const struct kg_origin *list = (const void *)((const char *)base + row->offset);
+    const struct kg_origin *list = kg_conf_value(row, base);
 
-    if (index >= *(const size_t *)(const void *)((const char *)base + row->count_offset))
+    if (index >= kg_conf_items(row, base))
         return false;
     snprintf(out, size, "%s", list[index].text);
     return true;
