@@ -1,268 +1,27 @@
+/* Whether servers answer, whose turn it is, and whose an address is. */
 #include "b2bua/route/peers_state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "b2bua/guard/guard.h"
 #include "b2bua/route/remember.h"
 #include "b2bua/server.h"
 #include "b2bua/sip/sip.h"
 #include "conf/clock.h"
 #include "conf/log.h"
-#include "media/client.h"
 
 #define TICK_MS 100
-/* The answers of DNS are looked at so often, and those that have run out renewed. */
-#define LOCATE_MS 1000
-/* An address that DNS names no more is known for what it was so long: its calls go on, and it may still call.
- */
-#define LINGER_MS 600000
 
 _Static_assert(KG_WEIGHTED_MAX >= KG_PBX_MAX + KG_PLACES_MAX,
                "kg_order takes the servers of a group, and the addresses of one");
 
-static struct kg_peer_state *find(const struct kg_peers *peers, uint32_t id)
+struct kg_peer_state *kg_peers_find(const struct kg_peers *peers, uint32_t id)
 {
     for (size_t i = 0; i < peers->count; i++)
         if (peers->peer[i]->id == id)
             return peers->peer[i];
     return NULL;
-}
-
-/* ---- peers come and go ---- */
-
-/* FNV-1a of the group's name and the address: the same after a restart, when registrations remember it. */
-static uint32_t id_of(const struct kg_peers *peers, const char *group, const char *name)
-{
-    const char *const text[] = {group, name};
-    uint32_t hash = 0x811c9dc5u;
-
-    for (size_t i = 0; i < 2; i++) {
-        for (const char *at = text[i]; *at != '\0'; at++)
-            hash = (hash ^ (unsigned char)*at) * 0x01000193u;
-        hash = (hash ^ 0xff) * 0x01000193u;
-    }
-    while (hash == KG_PEER_NONE || find(peers, hash) != NULL)
-        hash++;
-    return hash;
-}
-
-static void free_peer(struct kg_peer_state *peer)
-{
-    kg_flow_clear(&peer->flow);
-    free(peer);
-}
-
-/* Servers are neither limited nor banned. */
-static void trust(const struct kg_peers *peers, const struct kg_addr *addr, bool trusted)
-{
-    if (peers->server->guard != NULL)
-        kg_guard_trust(peers->server->guard, addr, trusted, kg_mono_ms());
-}
-
-static void remove_peer(struct kg_peers *peers, size_t index)
-{
-    struct kg_addr addr = peers->peer[index]->place.at.addr;
-
-    free_peer(peers->peer[index]);
-    peers->count--;
-    peers->changed = true;
-    trust(peers, &addr, false); /* another one at that host is trusted again by the next look */
-    memmove(&peers->peer[index], &peers->peer[index + 1], (peers->count - index) * sizeof peers->peer[0]);
-}
-
-static struct kg_peer_state *find_place(const struct kg_peers *peers, uint32_t group,
-                                        const struct kg_place *place)
-{
-    for (size_t i = 0; i < peers->count; i++) {
-        struct kg_peer_state *peer = peers->peer[i];
-        if (peer->group == group && peer->place.at.transport == place->at.transport &&
-            kg_addr_equal(&peer->place.at.addr, &place->at.addr))
-            return peer;
-    }
-    return NULL;
-}
-
-static struct kg_peer_state *add_peer(struct kg_peers *peers, uint32_t group, const struct kg_place *place,
-                                      int64_t now_ms)
-{
-    struct kg_peer_state *peer = peers->count < KG_PEERS_MAX ? calloc(1, sizeof *peer) : NULL;
-    char addr[KG_ADDR_STR];
-
-    if (peer == NULL) {
-        kg_error("route", "the addresses of more than %d servers cannot be kept in mind", KG_PEERS_MAX);
-        return NULL;
-    }
-    snprintf(peer->name, sizeof peer->name, "%s %s", kg_transport_name(place->at.transport),
-             kg_addr_format(&place->at.addr, addr));
-    peer->id = id_of(peers, peers->group[group].name, peer->name);
-    peer->group = group;
-    kg_probe_call_id(peer->call_id);
-    kg_health_init(&peer->health, peers->group[group].probe_ms, now_ms);
-    peers->peer[peers->count++] = peer;
-    peers->changed = true;
-    return peer;
-}
-
-static void retire(struct kg_peer_state *peer, int64_t now_ms)
-{
-    peer->wanted = false;
-    peer->retired_ms = now_ms;
-}
-
-static void forget_retired(struct kg_peers *peers, int64_t now_ms)
-{
-    for (size_t i = peers->count; i-- > 0;)
-        if (!peers->peer[i]->wanted && now_ms - peers->peer[i]->retired_ms > LINGER_MS)
-            remove_peer(peers, i);
-}
-
-/* ---- where they are ---- */
-
-struct question {
-    struct kg_peers *peers;
-    int64_t now_ms;
-};
-
-static const struct kg_dns_answer *ask(void *ctx, enum kg_dns_type type, const char *name)
-{
-    const struct question *question = ctx;
-
-    return kg_resolver_ask(question->peers->resolver, type, name, question->now_ms);
-}
-
-static struct kg_reach reach_of(const struct kg_config *config)
-{
-    struct kg_reach reach = {.transport = {[KG_TCP] = true, [KG_TLS] = true}};
-
-    for (size_t i = 0; i < config->sip.listen_count; i++) {
-        const struct kg_endpoint *at = &config->sip.listen[i];
-        reach.transport[KG_UDP] |= at->transport == KG_UDP;
-        reach.v4 |= kg_addr_family(&at->addr) == AF_INET;
-        reach.v6 |= kg_addr_family(&at->addr) == AF_INET6;
-    }
-    return reach;
-}
-
-/* Brings the peers of one entry to what DNS says now. */
-static void settle(struct kg_peers *peers, uint32_t group, unsigned index, const struct kg_place *place,
-                   size_t count, int64_t now_ms)
-{
-    struct kg_peer_entry *entry = &peers->group[group].entry[index];
-    bool changed = false;
-
-    for (size_t i = 0; i < peers->count; i++) {
-        struct kg_peer_state *peer = peers->peer[i];
-        bool stays = false;
-        for (size_t k = 0; k < count; k++)
-            stays = stays || (peer->place.at.transport == place[k].at.transport &&
-                              kg_addr_equal(&peer->place.at.addr, &place[k].at.addr));
-        if (peer->group == group && peer->entry == index && peer->wanted && !stays) {
-            kg_info("route", "%s is no longer at %s", entry->at.host, peer->name);
-            retire(peer, now_ms);
-            changed = true;
-        }
-    }
-    for (size_t i = 0; i < count; i++) {
-        struct kg_peer_state *peer = find_place(peers, group, &place[i]);
-        bool is_new = peer == NULL;
-        if (peer != NULL && peer->wanted && peer->entry != index)
-            continue; /* another entry leads there too */
-        if (is_new && (peer = add_peer(peers, group, &place[i], now_ms)) == NULL)
-            return;
-        if (!peer->wanted && !is_new)
-            kg_info("route", "%s is at %s again", entry->at.host, peer->name);
-        changed = changed || !peer->wanted || peer->place.priority != place[i].priority ||
-                  peer->place.weight != place[i].weight;
-        peer->wanted = true;
-        peer->entry = index;
-        peer->place = place[i];
-        peer->at = entry->at;
-        trust(peers, &place[i].at.addr, true);
-    }
-    if (changed)
-        kg_remember(peers->server->store, &entry->at, place, count);
-}
-
-static void locate_entry(struct kg_peers *peers, uint32_t group, unsigned index, const struct kg_reach *reach,
-                         int64_t now_ms)
-{
-    struct kg_peer_entry *entry = &peers->group[group].entry[index];
-    struct question question = {peers, now_ms};
-    struct kg_place place[KG_PLACES_MAX];
-    size_t count;
-
-    if (kg_locate(&entry->at, reach, ask, &question, place, &count) != 0)
-        return;
-    if (count == 0) {
-        /* Where it was is a better guess than nowhere: an answer without addresses never takes one away. */
-        if (!entry->complains)
-            kg_error("route", "DNS has no address for %s that kedge could use%s", entry->at.host,
-                     entry->located ? "; the last ones are kept" : "");
-        entry->complains = true;
-        return;
-    }
-    entry->located = true;
-    entry->complains = false;
-    settle(peers, group, index, place, count, now_ms);
-}
-
-/* Of every server. Returns how many. */
-static size_t addresses(const struct kg_peers *peers, struct kg_addr *out, size_t max)
-{
-    size_t count = 0;
-
-    for (size_t i = 0; i < peers->count && count < max; i++)
-        out[count++] = peers->peer[i]->place.at.addr;
-    return count;
-}
-
-/* Whatever candidate a phone names, the engine sends no ICE check to a server. */
-static void tell_media(struct kg_peers *peers)
-{
-    struct kg_addr addr[KG_MEDIA_AVOID_MAX];
-
-    if (peers->changed && peers->server->media != NULL)
-        kg_media_avoid(peers->server->media, addr, addresses(peers, addr, KG_MEDIA_AVOID_MAX));
-    peers->changed = false;
-}
-
-static void locate_all(struct kg_peers *peers, int64_t now_ms)
-{
-    struct kg_reach reach = reach_of(&peers->server->config);
-
-    peers->locate_ms = now_ms + LOCATE_MS;
-    for (uint32_t group = 0; group < peers->group_count; group++)
-        for (unsigned i = 0; i < peers->group[group].entry_count; i++)
-            locate_entry(peers, group, i, &reach, now_ms);
-    forget_retired(peers, now_ms);
-    tell_media(peers);
-}
-
-/* Where a server was before the restart, until DNS says more. */
-static bool recalled(void *ctx, const char *server, const struct kg_place *place, size_t count)
-{
-    struct kg_peers *peers = ctx;
-    char key[KG_REMEMBER_KEY];
-    bool known = false;
-
-    for (uint32_t group = 0; group < peers->group_count; group++) {
-        for (unsigned i = 0; i < peers->group[group].entry_count; i++) {
-            struct kg_peer_entry *entry = &peers->group[group].entry[i];
-            if (!kg_remember_key(&entry->at, key) || strcmp(key, server) != 0)
-                continue;
-            known = true;
-            entry->located = count > 0;
-            settle(peers, group, i, place, count, kg_mono_ms());
-        }
-    }
-    return known;
-}
-
-static void on_news(void *ctx)
-{
-    locate_all(ctx, kg_mono_ms());
 }
 
 /* ---- whether they answer ---- */
@@ -308,7 +67,7 @@ static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *a
     (void)magic;
     (void)timer;
     if (now_ms >= peers->locate_ms)
-        locate_all(peers, now_ms);
+        kg_peers_locate(peers, now_ms);
     for (size_t i = 0; i < peers->count; i++) {
         struct kg_peer_state *peer = peers->peer[i];
         enum kg_health_state before = peer->health.state;
@@ -344,7 +103,7 @@ bool kg_peers_answer(struct kg_peers *peers, const sip_t *sip)
 
 void kg_peers_asked(struct kg_peers *peers, uint32_t id)
 {
-    struct kg_peer_state *peer = find(peers, id);
+    struct kg_peer_state *peer = kg_peers_find(peers, id);
 
     if (peer != NULL)
         kg_health_asked(&peer->health, kg_mono_ms());
@@ -352,7 +111,7 @@ void kg_peers_asked(struct kg_peers *peers, uint32_t id)
 
 void kg_peers_heard(struct kg_peers *peers, uint32_t id)
 {
-    struct kg_peer_state *peer = find(peers, id);
+    struct kg_peer_state *peer = kg_peers_find(peers, id);
 
     if (peer != NULL)
         kg_health_heard(&peer->health);
@@ -360,7 +119,7 @@ void kg_peers_heard(struct kg_peers *peers, uint32_t id)
 
 void kg_peers_outcome(struct kg_peers *peers, uint32_t id, enum kg_outcome outcome, uint32_t retry_after_s)
 {
-    struct kg_peer_state *peer = find(peers, id);
+    struct kg_peer_state *peer = kg_peers_find(peers, id);
     enum kg_health_state before;
 
     if (peer == NULL)
@@ -433,7 +192,7 @@ size_t kg_peers_pick(struct kg_peers *peers, uint32_t group, uint32_t preferred,
 
 const struct kg_flow *kg_peers_flow(struct kg_peers *peers, uint32_t id)
 {
-    struct kg_peer_state *peer = find(peers, id);
+    struct kg_peer_state *peer = kg_peers_find(peers, id);
 
     if (peer == NULL)
         return NULL;
@@ -458,21 +217,21 @@ uint32_t kg_peers_source(const struct kg_peers *peers, const struct kg_addr *sou
 
 bool kg_peers_is_up(const struct kg_peers *peers, uint32_t id)
 {
-    const struct kg_peer_state *peer = find(peers, id);
+    const struct kg_peer_state *peer = kg_peers_find(peers, id);
 
     return peer != NULL && peer->wanted && peer->health.state != KG_HEALTH_DOWN;
 }
 
 uint32_t kg_peers_epoch(const struct kg_peers *peers, uint32_t id)
 {
-    const struct kg_peer_state *peer = find(peers, id);
+    const struct kg_peer_state *peer = kg_peers_find(peers, id);
 
     return peer != NULL ? peer->health.epoch : 0;
 }
 
 const char *kg_peers_name(const struct kg_peers *peers, uint32_t id)
 {
-    const struct kg_peer_state *peer = find(peers, id);
+    const struct kg_peer_state *peer = kg_peers_find(peers, id);
 
     return peer != NULL ? peer->name : "(gone)";
 }
@@ -480,8 +239,7 @@ const char *kg_peers_name(const struct kg_peers *peers, uint32_t id)
 uint32_t kg_peers_of_flow(const struct kg_peers *peers, const struct kg_flow *flow)
 {
     for (size_t i = 0; i < peers->count; i++)
-        if (peers->peer[i]->place.at.transport == flow->transport &&
-            kg_addr_equal(&peers->peer[i]->place.at.addr, &flow->remote))
+        if (kg_peer_is_at(peers->peer[i], flow->transport, &flow->remote))
             return peers->peer[i]->id;
     return KG_PEER_NONE;
 }
@@ -495,7 +253,7 @@ bool kg_peers_may_connect(const struct kg_peers *peers, enum kg_transport transp
     for (size_t i = 0; i < peers->count; i++) {
         const struct kg_peer_state *peer = peers->peer[i];
         /* Of several at one address the one that asks for more decides. */
-        if (peer->place.at.transport != transport || !kg_addr_equal(&peer->place.at.addr, addr) || *verify)
+        if (!kg_peer_is_at(peer, transport, addr) || *verify)
             continue;
         found = true;
         *name = peer->at.host;
@@ -564,9 +322,14 @@ void kg_peers_reload(struct kg_peers *peers)
     for (size_t i = peers->count; i-- > 0;) {
         struct kg_peer_state *peer = peers->peer[i];
         if (!move_peer(peers, peer, name[peer->group]))
-            remove_peer(peers, i); /* whoever was taken out of the configuration is a stranger at once */
+            kg_peers_remove(peers, i); /* whoever was taken out of the configuration is a stranger at once */
     }
-    locate_all(peers, now_ms);
+    kg_peers_locate(peers, now_ms);
+}
+
+static void on_news(void *ctx)
+{
+    kg_peers_locate(ctx, kg_mono_ms());
 }
 
 struct kg_peers *kg_peers_new(struct kg_server *server)
@@ -584,8 +347,8 @@ struct kg_peers *kg_peers_new(struct kg_server *server)
         kg_peers_free(peers);
         return NULL;
     }
-    kg_recall(server->store, recalled, peers);
-    locate_all(peers, kg_mono_ms());
+    kg_recall(server->store, kg_peers_recalled, peers);
+    kg_peers_locate(peers, kg_mono_ms());
     su_timer_set_for_ever(peers->timer, on_tick, (su_timer_arg_t *)peers);
     return peers;
 }
@@ -598,6 +361,6 @@ void kg_peers_free(struct kg_peers *peers)
     if (peers->timer != NULL)
         su_timer_destroy(peers->timer);
     while (peers->count > 0)
-        remove_peer(peers, peers->count - 1);
+        kg_peers_remove(peers, peers->count - 1);
     free(peers);
 }

@@ -1,4 +1,4 @@
-/* Inside of route/: what peers.c keeps and peers_show.c shows. */
+/* Inside of route/: what peers_find.c and peers.c keep and peers_show.c shows. */
 #ifndef KG_ROUTE_PEERS_STATE_H
 #define KG_ROUTE_PEERS_STATE_H
 
@@ -50,5 +50,21 @@ struct kg_peers {
     int64_t locate_ms; /* when next */
     bool changed;      /* there are other addresses than the media engine knows */
 };
+
+static inline bool kg_peer_is_at(const struct kg_peer_state *peer, enum kg_transport transport,
+                                 const struct kg_addr *addr)
+{
+    return peer->place.at.transport == transport && kg_addr_equal(&peer->place.at.addr, addr);
+}
+
+/* ---- peers_find.c ---- */
+/* Brings all peers to what is known of their names now. */
+void kg_peers_locate(struct kg_peers *peers, int64_t now_ms);
+/* Where a server was before the restart, until DNS says more (remember.h). */
+bool kg_peers_recalled(void *ctx, const char *server, const struct kg_place *place, size_t count);
+void kg_peers_remove(struct kg_peers *peers, size_t index);
+
+/* ---- peers.c ---- */
+struct kg_peer_state *kg_peers_find(const struct kg_peers *peers, uint32_t id); /* NULL: none */
 
 #endif
