@@ -144,6 +144,7 @@ struct kg_media_stats {
     uint64_t srtp_bad;          /* packets whose tag did not fit */
     uint64_t srtp_replayed;
     uint64_t unsent; /* of the other side, dropped since there were no keys to send them with */
+    bool wants_keys; /* as KG_MEDIA_REKEY says, until others have come */
 };
 
 /* One candidate pair that kedge saw. AGENT: of its own agent. STEER: between this side and our relay

@@ -202,12 +202,24 @@ int kg_relay_change_secure(struct kg_relay *relay, const struct kg_secure_change
     return error;
 }
 
+/* Nothing can be sent with what signalling told: KG_MEDIA_REKEY was told, perhaps to a process that died. */
+static bool wants_keys(const struct kg_leg *leg)
+{
+    const struct kg_leg_secure *secure = leg->secure;
+    if (leg->carrier || !leg->enabled)
+        return false;
+    if (secure->use == KG_SECURE_SDES)
+        return secure->sdes && !kg_srtp_can_send(secure->sdes);
+    return secure->use == KG_SECURE_DTLS && secure->dtls && secure->dtls->identity == NULL;
+}
+
 void kg_secure_stats(const struct kg_leg *leg, struct kg_media_stats *out)
 {
     if (leg->secure == NULL)
         return;
     out->secure_use = leg->secure->use;
     out->unsent = leg->secure->unsent;
+    out->wants_keys = wants_keys(leg);
     const struct kg_leg_secure *secure = leg->carrier ? leg->carrier->secure : leg->secure;
     if (secure == NULL)
         return;

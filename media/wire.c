@@ -244,6 +244,7 @@ Kg__Stats *kg_wire_from_stats(struct kg_arena *arena, const struct kg_media_stat
     out->srtp_bad = stats->srtp_bad;
     out->srtp_replayed = stats->srtp_replayed;
     out->unsent = stats->unsent;
+    out->wants_keys = stats->wants_keys;
     return out;
 }
 
@@ -274,6 +275,7 @@ void kg_wire_to_stats(const Kg__Stats *stats, struct kg_media_stats *out)
         .srtp_bad = stats->srtp_bad,
         .srtp_replayed = stats->srtp_replayed,
         .unsent = stats->unsent,
+        .wants_keys = stats->wants_keys,
     };
     snprintf(out->kind, sizeof out->kind, "%s", stats->kind);
     snprintf(out->codec, sizeof out->codec, "%s", stats->codec);

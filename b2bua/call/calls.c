@@ -73,12 +73,12 @@ static void tick_one(struct kg_call *call, int64_t now, unsigned *asked)
         kg_bye_tick(call, now);
     else if (now >= call->fsm.deadline_ms)
         kg_call_event(call, &(struct kg_fsm_event){.type = KG_EV_TIMER});
+    else if (call->ports_unknown && (*asked)++ < PORTS_A_TICK)
+        kg_talk_ask_ports(call);
     else if (now >= call->path.deadline_ms)
         kg_path_tick(call);
     else if (now >= call->session_due_ms)
         kg_session_tick(call);
-    else if (call->ports_unknown && (*asked)++ < PORTS_A_TICK)
-        kg_talk_ask_ports(call);
 }
 
 static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *arg)
@@ -379,6 +379,7 @@ static void recover(struct kg_calls *calls, const struct kg_media_session_info *
         info->snapshot_len ? kg_snapshot_read(calls, info->id, info->snapshot, info->snapshot_len) : 0;
     if (info->snapshot_len && !failed) {
         kg_counters.calls_recovered++;
+        kg_secure_recovered(kg_calls_find(calls, info->id), info);
         return;
     }
     if (failed)

@@ -35,10 +35,14 @@ int kg_leg_accept(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip, con
     sip_to_t us = *sip->sip_to;
     us.a_params = params;
     us.a_tag = tag;
+    /* Ours, since nta would begin somewhere with the first request: a snapshot from before that, and what
+     * goes on from it, has to know where. */
+    sip_cseq_t cseq[1];
+    sip_cseq_init(cseq)->cs_seq = 1;
     leg->dialog =
         nta_leg_tcreate(leg->call->calls->agent, kg_leg_request, leg, SIPTAG_CALL_ID(sip->sip_call_id),
                         SIPTAG_FROM((sip_from_t *)&us), SIPTAG_TO((sip_to_t *)sip->sip_from),
-                        NTATAG_REMOTE_CSEQ(sip->sip_cseq->cs_seq), TAG_END());
+                        SIPTAG_CSEQ(cseq), NTATAG_REMOTE_CSEQ(sip->sip_cseq->cs_seq), TAG_END());
     if (!leg->local || !leg->remote || !leg->dialog || !nta_incoming_tag(irq, tag))
         return ENOMEM;
     if (nta_leg_server_route(leg->dialog, sip->sip_record_route, sip->sip_contact) < 0)

@@ -10,6 +10,12 @@ static bool is_free(const struct kg_call *call)
     return call->fsm.state == KG_CALL_TALK && call->fsm.re == KG_RE_NONE && !call->running;
 }
 
+/* Of a call that was taken over the ports have to be known first. */
+static bool may_offer(const struct kg_call *call)
+{
+    return is_free(call) && call->stream_count > 0;
+}
+
 /* Some m-line in use is on hold. */
 static bool is_held(const struct kg_call *call)
 {
@@ -84,7 +90,8 @@ void kg_path_event(struct kg_call *call, const struct kg_path_event *event)
         act(call, &action);
         if (call->over || action.what == KG_PATH_NOTHING)
             break;
-        next = (struct kg_path_event){.type = KG_PATH_EV_TICK, .ready = is_free(call), .held = is_held(call)};
+        next =
+            (struct kg_path_event){.type = KG_PATH_EV_TICK, .ready = may_offer(call), .held = is_held(call)};
     }
     kg_call_unhold(call);
 }
@@ -92,7 +99,7 @@ void kg_path_event(struct kg_call *call, const struct kg_path_event *event)
 void kg_path_tick(struct kg_call *call)
 {
     kg_path_event(call, &(struct kg_path_event){
-                            .type = KG_PATH_EV_TICK, .ready = is_free(call), .held = is_held(call)});
+                            .type = KG_PATH_EV_TICK, .ready = may_offer(call), .held = is_held(call)});
 }
 
 /* ---- offers and answers ---- */

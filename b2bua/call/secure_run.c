@@ -40,6 +40,12 @@ static void on_secured(struct kg_call *call, const struct kg_media_event *event)
                   &(struct kg_fsm_event){.type = KG_EV_HANGUP, .why = kg_record_keep(call->record, why)});
 }
 
+static void renew(struct kg_call *call, enum kg_side side)
+{
+    call->leg[side].rekeys = true;
+    kg_path_event(call, &(struct kg_path_event){.type = KG_PATH_EV_REKEY, .side = side});
+}
+
 void kg_secure_media(struct kg_call *call, const struct kg_media_event *event)
 {
     if (event->type == KG_MEDIA_SECURE) {
@@ -47,6 +53,16 @@ void kg_secure_media(struct kg_call *call, const struct kg_media_event *event)
             on_secured(call, event);
         return;
     }
-    call->leg[event->side].rekeys = true;
-    kg_path_event(call, &(struct kg_path_event){.type = KG_PATH_EV_REKEY, .side = event->side});
+    renew(call, event->side);
+}
+
+void kg_secure_recovered(struct kg_call *call, const struct kg_media_session_info *info)
+{
+    for (int side = 0; side < 2; side++) {
+        bool wanted = false;
+        for (uint8_t i = 0; i < info->stream_count; i++)
+            wanted |= info->stats[side][i].wants_keys;
+        if (wanted)
+            renew(call, (enum kg_side)side);
+    }
 }

@@ -156,6 +156,8 @@ void kg_talk_clear_keys(struct kg_media_side *side);
 
 /* ---- secure_run.c: what the engine says of keys, and the record of it ---- */
 void kg_secure_media(struct kg_call *call, const struct kg_media_event *event); /* SECURE, REKEY */
+/* A call that was taken over: who died may have been told that keys are due, and not have come to it. */
+void kg_secure_recovered(struct kg_call *call, const struct kg_media_session_info *info);
 void kg_secure_agreed(struct kg_call *call);
 
 /* ---- talk_trickle.c: candidates that come one after the other ---- */

@@ -119,6 +119,7 @@ static void on_applied(void *ctx, const struct kg_media_reply *reply)
     struct waiting *waiting = ctx;
     struct kg_call *call = waiting->call;
     bool ok = reply->error == KG_MEDIA_OK && !call->over;
+    bool taken_over = call->fsm.state == KG_CALL_TALK && call->stream_count == 0;
     if (reply->error != KG_MEDIA_OK && !call->over)
         kg_warn("call", "call %s: no media: %s", call->record->id, kg_media_error_text(reply->error));
     if (ok && store_ports(call, reply) != 0)
@@ -130,6 +131,8 @@ static void on_applied(void *ctx, const struct kg_media_reply *reply)
                                                    .why = reply->error == KG_MEDIA_NO_PORTS
                                                               ? "every media port is in use"
                                                               : NULL});
+    if (ok && taken_over && !call->over) /* what is due may have waited for the ports */
+        kg_path_tick(call);
     free(waiting);
     kg_call_unhold(call);
 }

@@ -60,9 +60,9 @@ static int on_stray(nta_outgoing_magic_t *magic, nta_outgoing_t *orq, const sip_
     struct kg_registrar *registrar = (struct kg_registrar *)magic;
     const char *call_id = sip && sip->sip_status && sip->sip_call_id ? sip->sip_call_id->i_id : "";
 
-    (void)orq;
     if (!kg_keepalive_answer(registrar, call_id))
         kg_peers_answer(registrar->server->peers, sip);
+    kg_sip_ack_stray(kg_registrar_agent(registrar), orq);
     return 0;
 }
 

@@ -1,7 +1,11 @@
 /* A 2xx to an INVITE that nobody waits for any more: of a second branch of a fork, or after we gave up. Its
  * dialog is ACKed and ended (RFC 3261 13.2.2.4). The library's own function would send both requests to
  * whatever host the answer names, and look names up; this one takes its place and sends them down the flow
- * that the answer came over. */
+ * that the answer came over.
+ * And a 2xx to a re-INVITE of a signalling process that died: its dialog lives on, so it is ACKed. The phone
+ * would hang up after 32 s else (13.3.1.4). */
+#include <strings.h>
+
 #include <sofia-sip/nta_stateless.h>
 #include <sofia-sip/nta_tag.h>
 #include <sofia-sip/sip_header.h>
@@ -44,26 +48,61 @@ static int send_once(const struct orphan *orphan, sip_method_t method, const cha
     return kg_flow_send_once(orphan->flow, orphan->agent, msg);
 }
 
+/* flow: to be cleared. Nonzero: nothing can be said to who sent it. */
+static int make(struct orphan *orphan, nta_agent_t *agent, msg_t *msg, struct kg_flow *flow)
+{
+    const sip_t *sip = sip_object(msg);
+    if (!sip || !sip->sip_to || !sip->sip_from || !sip->sip_call_id || !sip->sip_cseq ||
+        kg_flow_of_message(agent, msg, flow) != 0)
+        return -1;
+    bool named = sip->sip_contact && sip->sip_contact->m_url->url_type != url_any;
+    *orphan = (struct orphan){
+        .agent = agent,
+        .sip = sip,
+        .target = (const url_string_t *)(named ? sip->sip_contact->m_url : sip->sip_to->a_url),
+        .flow = flow};
+    return 0;
+}
+
 /* Called by the library; 0: msg is consumed. */
 INTERPOSED int nta_msg_ackbye(nta_agent_t *agent, msg_t *msg)
 {
-    const sip_t *sip = sip_object(msg);
     struct kg_flow flow;
-    if (!sip || !sip->sip_to || !sip->sip_from || !sip->sip_call_id || !sip->sip_cseq ||
-        kg_flow_of_message(agent, msg, &flow) != 0)
+    struct orphan orphan;
+    if (make(&orphan, agent, msg, &flow) != 0)
         return -1;
-    bool named = sip->sip_contact && sip->sip_contact->m_url->url_type != url_any;
-    struct orphan orphan = {.agent = agent,
-                            .sip = sip,
-                            .target =
-                                (const url_string_t *)(named ? sip->sip_contact->m_url : sip->sip_to->a_url),
-                            .flow = &flow};
-    int failed = send_once(&orphan, SIP_METHOD_ACK, sip->sip_cseq->cs_seq);
+    uint32_t number = orphan.sip->sip_cseq->cs_seq;
+    int failed = send_once(&orphan, SIP_METHOD_ACK, number);
     if (!failed)
-        failed = send_once(&orphan, SIP_METHOD_BYE, sip->sip_cseq->cs_seq + 1);
+        failed = send_once(&orphan, SIP_METHOD_BYE, number + 1);
     kg_flow_clear(&flow);
     if (failed)
         return -1;
     msg_destroy(msg);
     return 0;
+}
+
+static bool is_of_a_call(nta_agent_t *agent, const sip_t *sip)
+{
+    const char *local = sip->sip_from->a_tag, *remote = sip->sip_to->a_tag;
+    if (!local || !remote)
+        return false;
+    const nta_leg_t *leg = nta_leg_by_dialog(agent, NULL, sip->sip_call_id, remote, NULL, local, NULL);
+    const char *known = leg ? nta_leg_get_rtag(leg) : NULL;
+    return known && strcasecmp(known, remote) == 0;
+}
+
+void kg_sip_ack_stray(nta_agent_t *agent, nta_outgoing_t *strays)
+{
+    msg_t *msg = nta_outgoing_getresponse(strays);
+    const sip_t *sip = msg ? sip_object(msg) : NULL;
+    struct kg_flow flow;
+    struct orphan orphan;
+    if (sip && sip->sip_status && sip->sip_status->st_status / 100 == 2 && sip->sip_cseq &&
+        sip->sip_cseq->cs_method == sip_method_invite && make(&orphan, agent, msg, &flow) == 0) {
+        if (is_of_a_call(agent, sip))
+            send_once(&orphan, SIP_METHOD_ACK, sip->sip_cseq->cs_seq);
+        kg_flow_clear(&flow);
+    }
+    msg_destroy(msg);
 }

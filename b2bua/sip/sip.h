@@ -71,6 +71,9 @@ sip_unsupported_t *kg_sip_unsupported(su_home_t *home, const sip_t *sip, bool ic
 /* A request inside of a dialog came from the peer of this flow: it got our tag, so it is where it says it is
  * (b2bua/guard/guard.h). */
 void kg_sip_proved(const struct kg_flow *flow);
+/* strays: nta's default transaction, in its callback: a 2xx to an INVITE that nobody asked. It is ACKed if it
+ * is of a call that goes on: a signalling process that died had asked. */
+void kg_sip_ack_stray(nta_agent_t *agent, nta_outgoing_t *strays);
 /* Its body has a Content-Encoding other than identity. */
 bool kg_sip_is_encoded(const sip_t *sip);
 /* True for one of our own addresses or the configured domain. */

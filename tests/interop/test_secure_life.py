@@ -210,6 +210,22 @@ def test_another_association_for_one_line(world, stage, setup):
 
 # Processes that die
 
+def renewed(talk, request):
+    """alice takes the keys of kedge's re-INVITE."""
+    talk.rtp_a.keyed = talk.kind == "sdes"  # the phone's own key stays; an association is made anew
+    talk.rtp_a.choose(request.body)
+    talk.a.agent.reply(request, 200, talk.rtp_a.body(version=talk.a.version + 7))
+    talk.a.version += 1
+    talk.rtp_a.learn(request.body.replace("a=setup:actpass", "a=setup:passive"))
+    talk.a.agent.expect("ACK")
+
+
+def kill_signalling(kedge):
+    old = kedge.role("signalling")
+    os.kill(old, signal.SIGKILL)
+    assert until(lambda: kedge.role("signalling") not in (None, old), 10, 0.05)
+
+
 @pytest.mark.parametrize("kind", ("sdes", "dtls"))
 def test_media_killed(world, stage, kind):
     """The index of what was sent is lost with the engine: nothing more is sealed with those keys; new ones are agreed and audio comes back."""
@@ -223,11 +239,7 @@ def test_media_killed(world, stage, kind):
     assert again and not set(again) & set(before), "the keys of a dead engine are offered again"
     sent = {number: when for when, number in talk.rtp_b.sent}
     reused = [number for _, number in talk.rtp_a.numbers() if sent[number] > at + 0.05]
-    talk.rtp_a.keyed = kind == "sdes"  # the phone's own key stays; an association is made anew
-    talk.rtp_a.choose(request.body)
-    talk.a.agent.reply(request, 200, talk.rtp_a.body(version=7))
-    talk.rtp_a.learn(request.body.replace("a=setup:actpass", "a=setup:passive"))
-    talk.a.agent.expect("ACK")
+    renewed(talk, request)
     talk.is_well()
     lost = talk.lost_ms(at - 0.5)
     assert 0 < lost < LOST_KILLED_MS, f"{lost} ms"
@@ -251,6 +263,52 @@ def test_signalling_killed(world, stage, kind):
     assert keys_of(reinvite(talk, codecs=(0,))) == keys_of(talk.answer.body)
     talk.is_well()
     assert talk.rtp_a.bad(at) == [] and len(talk.rtp_a.peer.said("dtls-in")) == handshakes
+    talk.end()
+
+
+@pytest.mark.parametrize("answered", (False, True), ids=("unanswered", "answered"))
+@pytest.mark.parametrize("kind", ("sdes", "dtls"))
+def test_media_killed_then_signalling(world, stage, kind, answered):
+    """While the re-INVITE with new keys is under way: the next signalling process learns that keys are due. A phone that had answered is ACKed,
+    or it would hang up (RFC 3261 13.3.1.4)."""
+    kedge = world[0]
+    talk = Talk(world, stage, kind).start()
+    alice, before = talk.a.agent, keys_of(talk.answer.body)
+    os.kill(kedge.role("media"), signal.SIGKILL)
+    first = alice.expect("INVITE", 10)
+    kill_signalling(kedge)
+    if answered:
+        talk.rtp_a.choose(first.body)
+        body = talk.rtp_a.body(version=6)
+
+        def acked():
+            alice.reply(first, 200, body)
+            return until(lambda: (first.cseq[0], "ACK") in [m.cseq for m in alice.log], 0.5)
+        assert until(acked, 10, 0), "the phone would hang up"
+    second = alice.expect("INVITE", 10)
+    assert second.cseq > first.cseq
+    again = keys_of(second.body)
+    assert again and not set(again) & set(before), "the keys of a dead engine are offered again"
+    renewed(talk, second)
+    talk.is_well()
+    assert alice.quiet("INVITE", 1), "keys were renewed twice"
+    talk.end()
+
+
+@pytest.mark.parametrize("kind", ("sdes", "dtls"))
+def test_signalling_killed_then_media(world, stage, kind):
+    """As soon as the next signalling process has taken the call over."""
+    kedge = world[0]
+    talk = Talk(world, stage, kind).start()
+    before = keys_of(talk.answer.body)
+    kill_signalling(kedge)
+    assert until(lambda: kedge.try_ctl("version").returncode == 0 and len(kedge.calls()) == 1, 10, 0.02)
+    os.kill(kedge.role("media"), signal.SIGKILL)
+    request = talk.a.agent.expect("INVITE", 10)
+    again = keys_of(request.body)
+    assert again and not set(again) & set(before), "the keys of a dead engine are offered again"
+    renewed(talk, request)
+    talk.is_well()
     talk.end()
 
 

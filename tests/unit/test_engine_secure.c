@@ -133,6 +133,7 @@ static void assert_stats(struct talk *t, enum kg_secure_use use)
     assert_int_not_equal(stats->suite, KG_SRTP_NONE);
     assert_int_equal(stats->proof, KG_PROOF_SRTP);
     assert_int_equal(t->f->info.stats[KG_SIDE_A][0].secure_use, KG_SECURE_PLAIN);
+    assert_false(stats->wants_keys);
 }
 
 static void test_sdes(void **state)
@@ -197,6 +198,8 @@ static void test_engine_killed_in_talk(void **state)
         uint8_t heard[256];
         assert_int_equal(phone_hear(t.keyed, heard, sizeof heard, 0), -1);
         assert_int_equal(t.f->info.stats[KG_SIDE_B][0].unsent, 1);
+        assert_true(t.f->info.stats[KG_SIDE_B][0].wants_keys); /* for the next signalling, if this one dies */
+        assert_false(t.f->info.stats[KG_SIDE_A][0].wants_keys);
         t.secure.ours = *kg_media_fingerprint(t.f->client);
         t.secure.association++;
         if (n == 0)
