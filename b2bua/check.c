@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "b2bua/sip/files.h"
@@ -59,6 +60,49 @@ static int check_web(const struct kg_config *config, char *error, size_t size)
     return files ? 0 : EINVAL;
 }
 
+/* Of an absolute path. */
+static void to_folder(char *path)
+{
+    char *slash = strrchr(path, '/');
+    slash[slash == path] = '\0';
+}
+
+/* NULL, or why not. Who checks may be another user than the one that kedge will be. */
+static const char *refusal(int err)
+{
+    return err == EACCES ? NULL : strerror(err);
+}
+
+/* Could a file be written at this path? makes_folders: kedge makes those that are missing when it starts. */
+static int check_writable(const char *row, const char *path, bool makes_folders, char *error, size_t size)
+{
+    char place[KG_PATH_MAX];
+    struct stat found;
+    const char *why = NULL;
+
+    snprintf(place, sizeof place, "%s", path);
+    if (stat(place, &found) == 0) {
+        if (S_ISDIR(found.st_mode))
+            why = "it is a folder; name a file in it";
+        else if (access(place, W_OK) != 0)
+            why = refusal(errno);
+    } else {
+        do
+            to_folder(place);
+        while (makes_folders && stat(place, &found) != 0 && errno == ENOENT && place[1]);
+        if (stat(place, &found) != 0)
+            why = errno == ENOENT ? "there is no such folder" : refusal(errno);
+        else if (!S_ISDIR(found.st_mode))
+            why = "that is no folder";
+        else if (access(place, W_OK | X_OK) != 0)
+            why = refusal(errno);
+    }
+    if (!why)
+        return 0;
+    snprintf(error, size, "%s: %s cannot be written (%s): %s.", row, path, place, why);
+    return EINVAL;
+}
+
 int kg_check_files(const struct kg_config *config, char *error, size_t size)
 {
     return check_tls(config, error, size) || check_web(config, error, size) ? EINVAL : 0;
@@ -70,6 +114,10 @@ int kg_check_machine(const struct kg_config *config, char *error, size_t size)
         if (check_address("sip.listen", &config->sip.listen[i].addr, error, size))
             return EINVAL;
     if (check_address("media.address", &config->media.address, error, size))
+        return EINVAL;
+    if (check_writable("store", config->store, true, error, size) ||
+        check_writable("control", config->control, true, error, size) ||
+        (config->cdr.file[0] && check_writable("cdr.file", config->cdr.file, false, error, size)))
         return EINVAL;
     return kg_check_files(config, error, size);
 }

@@ -234,6 +234,7 @@ struct kg_calls {
     struct kg_call *by_id;
     struct kg_call *by_invite;
     size_t count;
+    bool pbx_challenges;                     /* a PBX wanted a password for a session refresh of kedge's */
     unsigned walks;                          /* through by_id, under way */
     struct kg_call *dead;                    /* freed after the last of them */
     struct kg_record *recent[KG_RECENT_MAX]; /* ring */
@@ -437,6 +438,9 @@ bool kg_session_text(const struct kg_leg *leg, char out[static KG_SESSION_TEXT])
 void kg_session_heard(struct kg_leg *leg, const sip_t *sip); /* a 2xx to such a request */
 /* sip is a 422 after which the request can be sent again. */
 bool kg_session_too_short(struct kg_leg *leg, const sip_t *sip);
+/* A refresh of kedge's got this status. True: it is a challenge that nobody here can answer, which shows that
+ * the PBX is there; sessions with PBXes have no timers any more. */
+bool kg_session_challenged(struct kg_leg *leg, int status);
 void kg_session_tick(struct kg_call *call);   /* call->session_due_ms has come */
 void kg_session_follow(struct kg_leg *leg);   /* as kg_relay_follow */
 void kg_session_restored(struct kg_leg *leg); /* leg->session is from a snapshot */

@@ -302,7 +302,7 @@ json_t *kg_record_json(const struct kg_record *record, const char *state)
     json_object_set_new(json, "path", text_json(record->path));
     json_object_set_new(json, "reason", text_json(record->reason));
     if (record->status) {
-        json_object_set_new(json, "status", json_integer(record->status));
+        json_object_set_new(json, "status", json_integer(record->answered_ms ? 200 : record->status));
         json_object_set_new(json, "why", text_json(kg_record_why(record, why)));
     }
     json_array_append_new(legs, leg_json(record, KG_SIDE_A));

@@ -190,7 +190,7 @@ static void do_done(struct kg_call *call, struct kg_leg *leg, const struct kg_fs
         return;
     }
     if (action->what == KG_EV_REFRESH) {
-        if (!action->ok)
+        if (!action->ok && !kg_session_challenged(leg, action->status))
             kg_info("call", "call %s: %s refused to refresh its session (%d); it is tried again", record->id,
                     record->leg[leg->side].user, action->status);
         return;

@@ -19,6 +19,20 @@ static struct kg_session_rules rules_of(const struct kg_calls *calls)
                                      .min_s = config->calls.session_min_ms / 1000};
 }
 
+/* kedge could not refresh it. */
+static bool is_pointless(const struct kg_leg *leg)
+{
+    return leg->pbx && !leg->trunk && leg->call->calls->pbx_challenges;
+}
+
+static struct kg_session_rules rules_for(const struct kg_leg *leg)
+{
+    struct kg_session_rules rules = rules_of(leg->call->calls);
+    if (is_pointless(leg))
+        rules.offer_s = 0;
+    return rules;
+}
+
 static uint32_t seconds(unsigned long value)
 {
     return value > UINT32_MAX ? UINT32_MAX : (uint32_t)value;
@@ -85,7 +99,7 @@ void kg_session_ask(struct kg_leg *leg, const sip_t *sip)
 
 void kg_session_serve(struct kg_leg *leg, char out[static KG_SESSION_TEXT])
 {
-    const struct kg_session_rules rules = rules_of(leg->call->calls);
+    const struct kg_session_rules rules = rules_for(leg);
     kg_session_accept(&leg->session, &leg->session_asked, &rules, kg_mono_ms());
     kg_session_response_text(&leg->session, out);
     note(leg);
@@ -95,13 +109,13 @@ void kg_session_serve(struct kg_leg *leg, char out[static KG_SESSION_TEXT])
 
 bool kg_session_text(const struct kg_leg *leg, char out[static KG_SESSION_TEXT])
 {
-    const struct kg_session_rules rules = rules_of(leg->call->calls);
+    const struct kg_session_rules rules = rules_for(leg);
     return kg_session_request_text(&leg->session, &rules, out);
 }
 
 void kg_session_heard(struct kg_leg *leg, const sip_t *sip)
 {
-    const struct kg_session_rules rules = rules_of(leg->call->calls);
+    const struct kg_session_rules rules = rules_for(leg);
     const struct kg_session_said answer = said(sip);
     kg_session_accepted(&leg->session, &answer, &rules, kg_mono_ms());
     note(leg);
@@ -109,7 +123,7 @@ void kg_session_heard(struct kg_leg *leg, const sip_t *sip)
 
 bool kg_session_too_short(struct kg_leg *leg, const sip_t *sip)
 {
-    const struct kg_session_rules rules = rules_of(leg->call->calls);
+    const struct kg_session_rules rules = rules_for(leg);
     if (!sip || sip->sip_status->st_status != 422)
         return false;
     const struct kg_session_said answer = said(sip);
@@ -117,6 +131,30 @@ bool kg_session_too_short(struct kg_leg *leg, const sip_t *sip)
 }
 
 /* ---- refreshing ---- */
+
+static void do_without(struct kg_leg *leg)
+{
+    leg->session = (struct kg_session_timer){.min_s = leg->session.min_s};
+    note(leg);
+    if (leg->call->fsm.state == KG_CALL_TALK)
+        kg_talk_save(leg->call);
+}
+
+bool kg_session_challenged(struct kg_leg *leg, int status)
+{
+    struct kg_calls *calls = leg->call->calls;
+    if (!leg->pbx || leg->trunk || (status != 401 && status != 407))
+        return false;
+    if (!calls->pbx_challenges)
+        kg_info(
+            "call",
+            "call %s: the PBX wants a password (%d) before a session is refreshed, which only phones have: "
+            "from now on sessions with it have no timer, and silence alone ends what is left of a call",
+            leg->call->record->id, status);
+    calls->pbx_challenges = true;
+    do_without(leg);
+    return true;
+}
 
 static int on_refreshed(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
 {
@@ -147,7 +185,7 @@ static int on_refreshed(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *si
     } else if (kg_session_too_short(leg, sip)) {
         leg->session.retry_ms = 0;
         settle(call);
-    } else {
+    } else if (!kg_session_challenged(leg, status)) {
         kg_info("call", "call %s: %s answered %d to a session refresh; it is tried again", call->record->id,
                 call->record->leg[leg->side].user, status);
     }
@@ -205,7 +243,12 @@ void kg_session_tick(struct kg_call *call)
             call->session_due_ms = call->fsm.state == KG_CALL_ENDING ? INT64_MAX : now + 1000;
             break;
         }
-        switch (kg_session_step(&leg->session, now)) {
+        enum kg_session_step step = kg_session_step(&leg->session, now);
+        if (step != KG_SESSION_WAIT && is_pointless(leg)) {
+            do_without(leg);
+            continue;
+        }
+        switch (step) {
         case KG_SESSION_WAIT:
             break;
         case KG_SESSION_REFRESH:

@@ -7,6 +7,7 @@ import pytest
 
 from interop.agent import Dialog, talk
 from interop.hosts import until
+from interop.secure import Talk
 
 NAMES = {"id", "from", "to", "started", "answered", "ended", "ringing_ms", "answered_ms", "ended_ms", "first_media_ms",
          "bytes_relayed", "status", "why", "path", "reason", "legs"}
@@ -48,7 +49,7 @@ def test_answered_call(world, stage):
     hang_up(a, b)
     r = next_record(file, before)
     assert NAMES <= set(r), NAMES - set(r)
-    assert r["status"] and "hung up" in r["why"] and r["path"] == "anchored"
+    assert r["status"] == 200 and "hung up" in r["why"] and r["path"] == "anchored"
     assert 0 <= r["ringing_ms"] <= r["answered_ms"] <= r["ended_ms"]
     assert r["first_media_ms"] >= 0
     media = [leg["media"][0] for leg in r["legs"]]
@@ -58,6 +59,26 @@ def test_answered_call(world, stage):
         assert m["packets_in"] > 20 and m["jitter_ms"] >= 0 and "mos" in m and "lost" in m
     kedge.no_calls()
     assert len(records(file)) == before + 1, "more than one record of one call"
+
+
+@pytest.mark.parametrize("kind", ("sdes", "dtls"))
+def test_a_call_with_keys(lab, stage, kind):
+    """Quality, bytes and times are there on the side whose packets are sealed as on the other."""
+    file = os.path.join(str(stage.folder), "cdr.jsonl")
+    server = lab.public_host("kedge-" + kind)
+    kedge = stage.kedge(server, config={"cdr": {"file": file}, "media": {"profile": "plain"}}, accounts={"alice": "a-word", "bob": "b-word"})
+    agents = [stage.agent(lab.public_host(u + kind), u, u[0] + "-word", (server.addr, 5060)) for u in ("alice", "bob")]
+    assert all(a.register().status == 200 for a in agents)
+    talk = Talk((kedge, agents, None), stage, kind).start()
+    talk.is_well(1000)
+    talk.end()
+    r = next_record(file, 0)
+    assert NAMES <= set(r) and r["path"] == "anchored" and r["first_media_ms"] >= 0
+    assert [leg["secure"].partition(" ")[0] for leg in r["legs"]] == [kind, "none"]
+    for m in (leg["media"][0] for leg in r["legs"]):
+        assert m["packets_in"] > 40 and m["codec"] == "PCMU" and m["lost"] == 0 and m["jitter_ms"] < 50 and 3.5 < m["mos"] <= 4.6, m
+        assert m["first_packet_ms"] >= 0 and m["proof"] and m["srtp_bad"] == 0, m
+    assert r["bytes_relayed"] == sum(leg["media"][0]["bytes_out"] for leg in r["legs"]) > 80 * 172 and r["status"] == 200
 
 
 def test_refused_call(world, stage):

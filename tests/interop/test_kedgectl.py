@@ -212,12 +212,27 @@ def test_check_of_a_good_and_of_a_missing_file(tmp_path):
     ({"sip": {"listen": ["udp:127.0.0.1:5060", "tcp:192.0.2.78:5060"]}}, ("sip.listen", "192.0.2.78")),
     ({"tls": {"certificate": "/nowhere/cert.pem", "key": "/nowhere/key.pem"}}, ("/nowhere/cert.pem", "tls.certificate")),
     ({"tls": {"ca": "/etc/hostname"}}, ("/etc/hostname", "tls.ca")),
-), ids=("media-address", "listen", "certificate", "ca"))
+    ({"store": "/etc/hostname/kedge.db"}, ("store: /etc/hostname/kedge.db", "that is no folder")),
+    ({"store": "/usr/lib"}, ("store: /usr/lib", "it is a folder")),
+    ({"control": "unix:/etc/hostname/x/control.sock"}, ("control: /etc/hostname/x/control.sock", "Not a directory")),
+    ({"cdr": {"file": "/nowhere/cdr.jsonl"}}, ("cdr.file: /nowhere/cdr.jsonl", "no such folder")),
+    ({"cdr": {"file": "/var"}}, ("cdr.file: /var", "it is a folder")),
+), ids=("media-address", "listen", "certificate", "ca", "store-in-a-file", "store-is-a-folder",
+        "control-in-a-file", "cdr-without-folder", "cdr-is-a-folder"))
 def test_check_of_what_this_machine_does_not_have(tmp_path, rows, words):
     """Read well, but kedge could not start with it, or carry a call."""
     done = Kedge(tmp_path, config=rows).run("-t")
     assert done.returncode == 1 and all(word in done.stdout for word in words), done.stdout
     assert not any(name.endswith(".pem") for name in os.listdir(tmp_path)), "a check makes no files"
+
+
+def test_check_of_folders_that_kedge_makes(tmp_path):
+    rows = {"store": str(tmp_path / "a" / "b" / "kedge.db"), "control": f"unix:{tmp_path}/c/d/control.sock"}
+    kedge = Kedge(tmp_path)
+    kedge.rows.update(rows)
+    kedge.write_config()
+    assert kedge.run("-t").returncode == 0
+    assert not (tmp_path / "a").exists() and not (tmp_path / "c").exists(), "a check makes no folders"
 
 
 def test_the_example_configuration_is_good():

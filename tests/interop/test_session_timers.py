@@ -192,3 +192,47 @@ def test_over_a_minute(hosts, stage):
     assert len(kedge.calls()) == 4
     for da, db in (none, by_update, by_invite, keeps):
         hang_up(da, db)
+
+
+class Challenging:
+    """A PBX, with kedge in front of it, that wants a password for everything in a dialog, and its calls."""
+
+    def __init__(self, stage, host, behind, phones, port, knows):
+        self.stage, self.phones = stage, phones
+        self.pbx = stage.agent(behind, "pbx", domain="pbx.test", port=port)
+        self.kedge = stage.kedge(host, f"kedge{port}", config={"pbx": [f"udp:{self.pbx.at}"], "pbx_probe": 0, "calls": {"session_expires": 90}})
+        self.headers = ["Session-Expires: 90;refresher=uac", "Require: timer", *knows]
+        self.talks = []
+
+    def call(self):
+        """Returns what kedge asks of the PBX."""
+        phone = self.stage.agent(self.phones, f"p{len(self.talks)}", "", (self.kedge.host.addr, 5060), "pbx.test")
+        a, b = Dialog(phone, self.stage.rtp(phone.host)), Dialog(self.pbx, self.stage.rtp(self.pbx.host))
+        placed = background(a.call, "1234", headers=["Session-Expires: 1800;refresher=uac", TIMER])
+        invite = self.pbx.expect("INVITE")
+        b.answer(invite, headers=self.headers)
+        assert placed().status == 200
+        self.talks.append(a)
+        return invite.get("session-expires")
+
+    def finish(self):
+        for a in self.talks:
+            over = background(a.bye)
+            self.pbx.reply(self.pbx.expect("BYE"), 200)
+            assert over().status == 200
+        self.kedge.no_calls()
+
+
+def test_a_pbx_that_challenges_a_refresh(hosts, stage):
+    """Only the phone has the password. The call goes on without a timer, and so do those that come."""
+    one, pbx, two = hosts
+    worlds = {"UPDATE": Challenging(stage, one, pbx, two, 5060, [KNOWS]), "INVITE": Challenging(stage, two, pbx, one, 5062, [])}
+    for world in worlds.values():
+        assert world.call() == "90"
+    for method, world in worlds.items():
+        request = world.pbx.expect(method, 60)
+        world.pbx.reply(request, 407, headers=['Proxy-Authenticate: Digest realm="pbx.test", nonce="1", qop="auth"'])
+        assert until(lambda: all(c["legs"][1]["session_ends"] is None for c in world.kedge.calls()), 10), world.kedge.calls()
+        assert world.kedge.log().count("wants a password (407)") == 1
+        assert not world.call() and len(world.kedge.calls()) == 2
+        world.finish()
