@@ -86,17 +86,6 @@ static void ask_inside(struct kg_leg *leg, const sip_t *sip)
     kg_out_inside(leg);
 }
 
-/* What the contact said before it refused is no answer to what it is asked next. */
-static void forget_answers(struct kg_leg *leg)
-{
-    const char *call_id = leg->call->record->leg[leg->side].call_id;
-    const sip_t *early = kg_early_newest(leg);
-    if (early && call_id && strcmp(early->sip_call_id->i_id, call_id) == 0)
-        kg_talk_forget(leg);
-    if (call_id)
-        kg_early_forget_call(leg, call_id);
-}
-
 /* It is asked once more in another way, if there is one left. wanted: what it says is heard. */
 static void on_refused(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip, int status, bool wanted)
 {
@@ -108,7 +97,7 @@ static void on_refused(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
     } else if (wanted && kg_session_too_short(leg, sip)) {
         kg_out_anew(leg, orq);
     } else if (wanted && is_first(leg, orq) && kg_talk_next_shape(leg, status, NULL)) {
-        forget_answers(leg);
+        kg_early_drop(leg);
         kg_branch_asked_again(leg, status, orq);
         kg_out_anew(leg, orq);
     } else {

@@ -313,35 +313,40 @@ void kg_leg_pre_offer(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
 /* Remembers what a message of its peer announces: UPDATE, trickle. */
 void kg_leg_learn(struct kg_leg *leg, const sip_t *sip);
 
-/* ---- branch.c: the contacts of the callee that are being called ---- */
-/* Sends the INVITE to all contacts of the next round. */
-void kg_branch_call(struct kg_leg *leg);
+/* ---- branch.c: which of the callee's contacts is the leg now ---- */
 /* Brings the branch to the front that this INVITE or dialog is of. False: none. */
 bool kg_branch_turn(struct kg_leg *leg, const nta_outgoing_t *invite);
 bool kg_branch_turn_dialog(struct kg_leg *leg, const nta_leg_t *dialog);
 /* The nth that still goes on, for walking through all. False: there are no more. */
 bool kg_branch_show(struct kg_leg *leg, unsigned n);
-/* Which contact the one in front calls: call->target[]. */
-unsigned kg_branch_target(const struct kg_leg *leg);
 /* Back to the branch whose description is taken, after any of the three above. */
 void kg_branch_settle(struct kg_leg *leg);
+/* Which contact the one in front calls: call->target[]. */
+unsigned kg_branch_target(const struct kg_leg *leg);
 /* Which one is in front; and back to it after something that may have called back. False: it is over, or the
  * call is. */
 unsigned kg_branch_place(const struct kg_leg *leg);
 bool kg_branch_return(struct kg_leg *leg, const struct kg_fork *fork, unsigned place);
 void kg_branch_cancel(nta_outgoing_t *invite); /* one that nobody wants any more; NULL is fine */
-/* The one in front: there was a response; it was refused (orq: what got the response, or NULL); its flow is
- * gone or, by_phone, it said BYE. KG_EV_REJECT with the best response follows when none is left. The last
- * returns false where there is no fork, and leaves it to the caller. */
-void kg_branch_heard(struct kg_leg *leg);
-/* It refused (orq: likewise), but is sent another INVITE at once. */
-void kg_branch_asked_again(struct kg_leg *leg, int status, nta_outgoing_t *orq);
-void kg_branch_fail(struct kg_leg *leg, int status, const char *why, nta_outgoing_t *orq);
-bool kg_branch_leave(struct kg_leg *leg, bool by_phone, const char *why);
 /* The one in front has answered: it alone is the leg from now on, the others are cancelled. */
 void kg_branch_win(struct kg_leg *leg);
 /* All but the one in front are cancelled. reason: may be NULL. */
 void kg_branch_drop_others(struct kg_leg *leg, const sip_reason_t *reason);
+
+/* ---- round.c: the contacts are called, and what becomes of them ---- */
+/* Sends the INVITE to all contacts of the next round. */
+void kg_branch_call(struct kg_leg *leg);
+/* There was a response from the one in front. */
+void kg_branch_heard(struct kg_leg *leg);
+/* It refused (orq: what got the response, or NULL): KG_EV_REJECT with the best response follows when none is
+ * left. */
+void kg_branch_fail(struct kg_leg *leg, int status, const char *why, nta_outgoing_t *orq);
+/* It refused (orq: likewise), but is sent another INVITE at once. */
+void kg_branch_asked_again(struct kg_leg *leg, int status, nta_outgoing_t *orq);
+/* Its flow is gone or, by_phone, it said BYE: the same. False: there is no fork, and it is left to the
+ * caller.
+ */
+bool kg_branch_leave(struct kg_leg *leg, bool by_phone, const char *why);
 /* Contacts that say nothing are given up after KG_CALL_UNHEARD_MS, servers sooner if there are others. True:
  * the state machine's deadline does not count yet, or the call is gone. */
 bool kg_branch_tick(struct kg_leg *leg, int64_t now_ms);
@@ -480,7 +485,8 @@ const sip_t *
 kg_early_newest(const struct kg_leg *leg);            /* whose description is taken; NULL: no early dialog */
 const sip_t *kg_early_here(const struct kg_leg *leg); /* likewise among those of the branch in front */
 void kg_early_forget(struct kg_leg *leg);
-void kg_early_forget_call(struct kg_leg *leg, const char *call_id); /* of one branch */
+/* What the branch in front said is no answer to what it, or another one, is asked next. */
+void kg_early_drop(struct kg_leg *leg);
 
 /* ---- relay.c: requests that pass from one dialog to the other ---- */
 /* A request of leg's peer whose method passes. The return value is for nta: a status to answer with, or 0. */

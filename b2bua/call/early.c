@@ -1,7 +1,7 @@
 /* What the early dialogs of leg B said: an INVITE that a PBX forks makes one for each phone that rings, each
  * with a To tag and a description of its own (RFC 3261 12.1, 13.2.2.4), and so do INVITEs of ours to several
  * contacts, each with a Call-ID of its own. */
-#include "b2bua/call/call.h"
+#include "b2bua/call/talk.h"
 
 #include <string.h>
 
@@ -76,9 +76,14 @@ const sip_t *kg_early_here(const struct kg_leg *leg)
     return NULL;
 }
 
-void kg_early_forget_call(struct kg_leg *leg, const char *call_id)
+void kg_early_drop(struct kg_leg *leg)
 {
+    const char *call_id = leg->call->record->leg[leg->side].call_id;
     int kept = 0;
+    if (!call_id)
+        return;
+    if (is_of_call(kg_early_newest(leg), call_id))
+        kg_talk_forget(leg);
     for (int i = 0; i < KG_EARLY_MAX; i++) {
         msg_t *msg = leg->early[i];
         leg->early[i] = NULL;
