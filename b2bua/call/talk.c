@@ -109,14 +109,10 @@ enum kg_sdp_found kg_talk_take(struct kg_leg *leg, const sip_t *sip, char *error
 
 bool kg_talk_is_empty(const struct kg_leg *leg)
 {
-    struct kg_media_side side;
-    memset(&side, 0, sizeof side);
-    if (!leg->sdp || kg_sdp_describe(leg->sdp, &side) != 0)
-        return false;
-    for (uint8_t i = 0; i < side.stream_count; i++)
-        if (side.stream[i].enabled)
+    for (size_t i = 0; leg->sdp && i < KG_MEDIA_STREAMS_MAX; i++)
+        if (kg_sdp_is_enabled(leg->sdp, i))
             return false;
-    return true;
+    return leg->sdp;
 }
 
 bool kg_talk_take_agreed(struct kg_leg *leg)

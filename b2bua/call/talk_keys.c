@@ -88,8 +88,10 @@ static bool find_crypto(const struct kg_leg *leg, bool agreed, uint8_t line, uin
     bool found = sdp && kg_sdp_secure(sdp, line, &said) == 0;
     if (found) {
         found = said.crypto_count > 0;
-        *tag = said.crypto[0].tag;
-        *suite = said.crypto[0].keys.suite;
+        if (found) {
+            *tag = said.crypto[0].tag;
+            *suite = said.crypto[0].keys.suite;
+        }
         kg_sdp_secure_clear(&said);
     }
     kg_sdp_free(made);
@@ -191,7 +193,7 @@ static void fill_dtls(struct kg_leg *leg, uint8_t line, const struct kg_sdp_secu
     out->ours = *our_fingerprint(leg);
     out->setup = leg->lines.setup[line];
     out->fingerprint_count = said->fingerprint_count;
-    memcpy(out->fingerprint, said->fingerprint, sizeof out->fingerprint);
+    memcpy(out->fingerprint, said->fingerprint, said->fingerprint_count * sizeof *out->fingerprint);
     out->association = association(leg, line, said);
 }
 

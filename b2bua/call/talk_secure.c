@@ -66,12 +66,14 @@ void kg_talk_note_keys(struct kg_leg *leg, const struct kg_sdp *sdp, uint8_t cou
 /* ---- whether what was said can be used ---- */
 
 /* Which of its lines is of no use, and why. */
-static int name_problem(const struct kg_sdp *sdp, size_t line, const char *kind,
-                        const struct kg_sdp_secure *said, char *error, size_t size)
+static int name_problem(const struct kg_sdp *sdp, size_t line, const struct kg_sdp_secure *said, char *error,
+                        size_t size)
 {
+    char kind[12];
     struct kg_sdp_bad_key bad;
     bool named = kg_sdp_bad_keys(sdp, line, &bad, 1) > 0;
-    snprintf(error, size, named ? "%s: %s (%s: %s)" : "%s: %s", kind, said->problem, named ? bad.text : "",
+    snprintf(error, size, named ? "%s: %s (%s: %s)" : "%s: %s",
+             kg_sdp_media_kind(sdp, line, kind, sizeof kind), said->problem, named ? bad.text : "",
              named ? bad.reason : "");
     return EINVAL;
 }
@@ -79,20 +81,17 @@ static int name_problem(const struct kg_sdp *sdp, size_t line, const char *kind,
 /* An offer that nobody could answer, as far as kedge understands it. */
 static int check_offer(const struct kg_leg *leg, const struct kg_sdp *sdp, char *error, size_t size)
 {
-    struct kg_media_side side;
+    char kind[12];
     struct kg_sdp_secure said;
     int failed = 0;
-    memset(&side, 0, sizeof side);
-    if (kg_sdp_describe(sdp, &side) != 0)
-        return 0; /* it is refused elsewhere */
-    for (uint8_t i = 0; i < side.stream_count && !failed; i++) {
-        if (!side.stream[i].enabled || kg_sdp_secure(sdp, i, &said) != 0)
+    for (uint8_t i = 0; i < KG_MEDIA_STREAMS_MAX && !failed; i++) { /* more lines are refused elsewhere */
+        if (!kg_sdp_is_enabled(sdp, i) || kg_sdp_secure(sdp, i, &said) != 0)
             continue;
         if (said.problem && !said.says_mikey)
-            failed = name_problem(sdp, i, side.stream[i].kind, &said, error, size);
+            failed = name_problem(sdp, i, &said, error, size);
         else if (kind_of(&said) == KG_SECURE_PLAIN && kg_talk_bars_clear(leg)) {
             snprintf(error, size, "%s: it would be in the clear, and the configured profile demands keys",
-                     side.stream[i].kind);
+                     kg_sdp_media_kind(sdp, i, kind, sizeof kind));
             failed = EINVAL;
         }
         kg_sdp_secure_clear(&said);
@@ -127,16 +126,12 @@ static int check_answer(struct kg_leg *leg, const struct kg_sdp *sdp, char *erro
 {
     struct kg_sdp *made;
     const struct kg_sdp *offer = kg_talk_said(&leg->call->leg[kg_other_side(leg->side)], &made);
-    struct kg_media_side side;
     struct kg_talk_keys ours;
     struct kg_sdp_secure said;
     struct kg_sdp_agreed agreed;
     int failed = 0;
-    memset(&side, 0, sizeof side);
-    if (kg_sdp_describe(sdp, &side) != 0)
-        side.stream_count = 0; /* it is refused elsewhere */
-    for (uint8_t i = 0; i < side.stream_count && !failed; i++) {
-        if (!side.stream[i].enabled)
+    for (uint8_t i = 0; i < KG_MEDIA_STREAMS_MAX && !failed; i++) { /* more lines are refused elsewhere */
+        if (!kg_sdp_is_enabled(sdp, i))
             continue;
         if (!kg_talk_write_keys(leg, i, false, &ours)) {
             failed = check_passing(offer, sdp, i, error, size);
@@ -150,11 +145,11 @@ static int check_answer(struct kg_leg *leg, const struct kg_sdp *sdp, char *erro
         }
         kg_talk_forget_keys(&ours, 1);
     }
-    for (uint8_t i = 0; failed && i < side.stream_count; i++) {
-        if (!side.stream[i].enabled || kg_sdp_secure(sdp, i, &said) != 0)
+    for (uint8_t i = 0; failed && i < KG_MEDIA_STREAMS_MAX; i++) {
+        if (!kg_sdp_is_enabled(sdp, i) || kg_sdp_secure(sdp, i, &said) != 0)
             continue;
         if (said.problem && !said.says_mikey)
-            name_problem(sdp, i, side.stream[i].kind, &said, error, size);
+            name_problem(sdp, i, &said, error, size);
         kg_sdp_secure_clear(&said);
     }
     kg_sdp_free(made);

@@ -41,12 +41,15 @@ static bool rtpmap(const struct kg_sdp_line *line, struct kg_media_codec *out)
  * dynamic type without a=rtpmap has no known clock and is left out. */
 void kg_sdp_codecs(const struct kg_sdp *sdp, const struct kg_sdp_media *m, struct kg_media_stream *out)
 {
-    const struct kg_sdp_line *map[PAYLOAD_TYPES] = {0};
-    struct kg_media_codec codec;
+    struct kg_media_codec mapped[PAYLOAD_TYPES];
+    bool is_mapped[PAYLOAD_TYPES] = {0};
     for (size_t i = m->first; i < m->end; i++) {
         const struct kg_sdp_line *line = &sdp->line[i];
-        if (line->type == 'a' && line->attribute == KG_SDP_RTPMAP && rtpmap(line, &codec))
-            map[codec.payload_type] = line;
+        struct kg_media_codec codec = {0};
+        if (line->type == 'a' && line->attribute == KG_SDP_RTPMAP && rtpmap(line, &codec)) {
+            mapped[codec.payload_type] = codec;
+            is_mapped[codec.payload_type] = true;
+        }
     }
     const char *s = m->formats.s, *end = s + m->formats.len;
     while (out->codec_count < KG_MEDIA_CODECS_MAX) {
@@ -56,8 +59,8 @@ void kg_sdp_codecs(const struct kg_sdp *sdp, const struct kg_sdp_media *m, struc
             break;
         if (!kg_sdp_number(word.s, word.len, PAYLOAD_TYPES - 1, &type))
             continue;
-        if (map[type]) {
-            rtpmap(map[type], &out->codec[out->codec_count++]);
+        if (is_mapped[type]) {
+            out->codec[out->codec_count++] = mapped[type];
             continue;
         }
         for (size_t i = 0; i < sizeof(static_types) / sizeof(static_types[0]); i++) {
@@ -101,14 +104,15 @@ static bool has(const struct list *list, const struct kg_media_codec *codec)
 static void collect(const struct kg_sdp *sdp, const char *kind, struct list *out)
 {
     struct kg_media_stream stream;
-    memset(out, 0, sizeof(*out));
+    out->count = 0;
+    out->present = false;
     for (size_t i = 0; i < sdp->media_count; i++) {
         const struct kg_sdp_media *m = &sdp->media[i];
         if ((!m->enabled && !m->bundled) || !m->rtp ||
             !kg_sdp_text_equal(m->kind, (struct kg_sdp_text){kind, (uint16_t)strlen(kind)}))
             continue;
         out->present = true;
-        memset(&stream, 0, sizeof(stream));
+        stream.codec_count = 0;
         kg_sdp_codecs(sdp, m, &stream);
         for (uint8_t c = 0; c < stream.codec_count && out->count < KG_MEDIA_CODECS_MAX; c++)
             if (!is_helper(&stream.codec[c]) && !has(out, &stream.codec[c]))

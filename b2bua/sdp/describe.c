@@ -80,6 +80,17 @@ void kg_sdp_describe_bundle(const struct kg_sdp *sdp, struct kg_media_side *out)
     }
 }
 
+bool kg_sdp_is_enabled(const struct kg_sdp *sdp, size_t media)
+{
+    return media < sdp->media_count && sdp->media[media].enabled;
+}
+
+const char *kg_sdp_media_kind(const struct kg_sdp *sdp, size_t media, char *out, size_t size)
+{
+    kg_sdp_copy(out, size, sdp->media[media].kind.s, sdp->media[media].kind.len);
+    return out;
+}
+
 bool kg_sdp_offers_tcp(const struct kg_sdp *sdp)
 {
     for (size_t i = 0; i < sdp->media_count; i++)

@@ -60,6 +60,11 @@ const char *kg_sdp_ice_problem(const struct kg_sdp *sdp, size_t media);
 /* The m-line's default destination is none of its candidates, for which an answer says a=ice-mismatch. */
 bool kg_sdp_ice_is_mismatch(const struct kg_sdp *sdp, size_t media);
 
+/* The m-line has a port, and a transport that kedge relays. False also if there is no such line. */
+bool kg_sdp_is_enabled(const struct kg_sdp *sdp, size_t media);
+/* "audio", for people; cut to size. Returns out. */
+const char *kg_sdp_media_kind(const struct kg_sdp *sdp, size_t media, char *out, size_t size);
+
 /* Whether an m-line over TCP is offered, which kedge rejects. */
 bool kg_sdp_offers_tcp(const struct kg_sdp *sdp);
 

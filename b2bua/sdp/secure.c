@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <openssl/crypto.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -120,6 +121,11 @@ static void describe_bad(const struct kg_sdp_line *line, char *out, size_t size)
         snprintf(out + n, size - n, " %.*s", suite.len, suite.s);
 }
 
+static void set_empty(struct kg_sdp_secure *out)
+{
+    memset(out, 0, offsetof(struct kg_sdp_secure, tls_id) + 1);
+}
+
 /* Every line that holds for m, the session's first: what the media part says of a=setup and a=tls-id takes
  * their place, and with a fingerprint of its own the session's do not count (RFC 8122 5). Bad ones go to
  * `bad`. */
@@ -128,7 +134,7 @@ static size_t collect(const struct kg_sdp *sdp, const struct kg_sdp_media *m, st
 {
     bool own = has_own_fingerprint(sdp, m);
     size_t n = 0, i = sdp->session_end ? 0 : m->first;
-    memset(out, 0, sizeof(*out));
+    set_empty(out);
     while (i < m->end) {
         const struct kg_sdp_line *line = &sdp->line[i];
         bool in_media = i >= m->first;
@@ -178,7 +184,8 @@ int kg_sdp_secure(const struct kg_sdp *sdp, size_t media, struct kg_sdp_secure *
 
 void kg_sdp_secure_clear(struct kg_sdp_secure *secure)
 {
-    OPENSSL_cleanse(secure, sizeof(*secure));
+    OPENSSL_cleanse(secure->crypto, secure->crypto_count * sizeof(*secure->crypto));
+    set_empty(secure);
 }
 
 size_t kg_sdp_bad_keys(const struct kg_sdp *sdp, size_t media, struct kg_sdp_bad_key *out, size_t max)

@@ -43,22 +43,22 @@ struct kg_sdp_crypto {
 
 /* What one m-line says of keys, its own lines and what it has from the session part. Holds keys: clear it. */
 struct kg_sdp_secure {
-    uint8_t profile; /* enum kg_sdp_profile */
-    /* Usable ones, in the writer's order: an answer takes the first (RFC 4568 5.1.2). */
-    uint8_t crypto_count;
-    struct kg_sdp_crypto crypto[KG_SDP_CRYPTO_MAX];
-    uint8_t fingerprint_count;
-    struct kg_fingerprint fingerprint[KG_FINGERPRINTS_MAX];
-    uint8_t setup;                  /* enum kg_dtls_setup; KG_SETUP_NONE: not said */
-    char tls_id[KG_SDP_TLS_ID_MAX]; /* "": none */
-    bool says_sdes, says_dtls;      /* a=crypto, a=fingerprint are there, usable or not */
-    bool says_zrtp;                 /* a=zrtp-hash: the two phones may agree on keys in the media itself */
-    bool says_mikey;                /* a=key-mgmt */
+    uint8_t profile;           /* enum kg_sdp_profile */
+    uint8_t setup;             /* enum kg_dtls_setup; KG_SETUP_NONE: not said */
+    bool says_sdes, says_dtls; /* a=crypto, a=fingerprint are there, usable or not */
+    bool says_zrtp;            /* a=zrtp-hash: the two phones may agree on keys in the media itself */
+    bool says_mikey;           /* a=key-mgmt */
     /* What can be done with the writer, the profile considered: both may be, with RTP/SAVP(F). With AVP and
      * AVPF it is opportunistic (RFC 8643): plain RTP is possible too. */
     bool sdes, dtls, plain;
     /* Why neither keys nor plain RTP are possible ("its only a=crypto line ..."); constant. NULL: one is. */
     const char *problem;
+    /* The rest is 3 kB, and in most calls unused: beyond the counts and the NUL nothing is set. */
+    uint8_t crypto_count, fingerprint_count;
+    char tls_id[KG_SDP_TLS_ID_MAX]; /* "": none */
+    struct kg_fingerprint fingerprint[KG_FINGERPRINTS_MAX];
+    /* Usable ones, in the writer's order: an answer takes the first (RFC 4568 5.1.2). */
+    struct kg_sdp_crypto crypto[KG_SDP_CRYPTO_MAX];
 };
 /* Returns 0, or EINVAL if there is no such m-line. */
 int kg_sdp_secure(const struct kg_sdp *sdp, size_t media, struct kg_sdp_secure *out);

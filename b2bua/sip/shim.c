@@ -61,7 +61,7 @@ static sip_method_t known(const char *text, size_t len)
 {
     const char *name;
     for (int method = sip_method_invite; (name = sip_method_name(method, NULL)); method++)
-        if (strncmp(name, text, len) == 0 && !name[len])
+        if (name[0] == text[0] && strncmp(name, text, len) == 0 && !name[len])
             return (sip_method_t)method;
     return sip_method_unknown;
 }
