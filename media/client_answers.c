@@ -1,7 +1,6 @@
 /* What the engine says to the client: answers, events, and the list from which both ends become whole again.
  */
 #include <errno.h>
-#include <openssl/crypto.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -362,7 +361,7 @@ void kg_client_on_message(struct kg_media_client *client, size_t len)
         client->broken = true;
         return;
     }
-    OPENSSL_cleanse(client->in, len); /* it may have carried keys */
+    explicit_bzero(client->in, len); /* it may have carried keys */
     if (message->body_case == KG__MESSAGE__BODY_HELLO)
         on_hello(client, message->hello);
     else if (message->body_case == KG__MESSAGE__BODY_REPLY)

@@ -1,7 +1,6 @@
 #include "media/link.h"
 
 #include <errno.h>
-#include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -316,7 +315,7 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
         else
             dispatch(link, message);
         if (len > 0 && (size_t)len <= sizeof link->in)
-            OPENSSL_cleanse(link->in, (size_t)len); /* it may have carried keys */
+            explicit_bzero(link->in, (size_t)len); /* it may have carried keys */
         kg_arena_reset(link->arena);
     }
 }

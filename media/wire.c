@@ -1,7 +1,6 @@
 #include "media/wire.h"
 
 #include <errno.h>
-#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,10 +26,11 @@ struct kg_arena *kg_arena_new(void)
     return arena;
 }
 
-/* Messages carry keys. */
+/* Messages may carry keys. explicit_bzero here, and wherever a whole message is overwritten: as sure as
+ * OPENSSL_cleanse, which goes byte by byte, and each call sends some. */
 void kg_arena_reset(struct kg_arena *arena)
 {
-    OPENSSL_cleanse(arena->bytes, arena->used);
+    explicit_bzero(arena->bytes, arena->used);
     arena->used = 0;
 }
 

@@ -1,6 +1,5 @@
 /* The part of the control protocol that is about keys: what secures a line, fingerprints. Strict on the way
  * in: what is not understood must not become a line in the clear. */
-#include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +8,7 @@
 void kg_wire_free(void *data, size_t len)
 {
     if (data)
-        OPENSSL_cleanse(data, len);
+        explicit_bzero(data, len);
     free(data);
 }
 
