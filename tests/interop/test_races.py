@@ -5,7 +5,7 @@ import time
 import pytest
 
 from interop.agent import Dialog, Message
-from interop.hosts import until
+from interop.hosts import Stopwatch, until
 from interop.sipp import (Sipp, ack_refusal, ack_refused_reinvite, cancel, from_callee, from_caller, invite, label,
                           maybe, pause, recv, recv_invite, reply, reply_again, reply_invite_late, sdp)
 
@@ -184,7 +184,7 @@ def test_lost_ack_the_200_is_sent_again_and_acked_again(world, ends, stage):
     first = sum(m.status == 200 for m in a.log)
     assert until(lambda: sum(m.status == 200 for m in a.log) > first, 4), "the 200 was not sent again without an ACK"
     da.ack()
-    time.sleep(0.3)
+    time.sleep(1.2)  # the next one would be sent in 1 s
     calm = sum(m.status == 200 for m in a.log)
     time.sleep(4.5)
     assert sum(m.status == 200 for m in a.log) == calm, "the 200 was sent again after the ACK"
@@ -242,13 +242,16 @@ def test_bye_from_both_sides_at_once(ends, stage, head_start_ms):
         answers[name] = dialog.bye()
     threads = [threading.Thread(target=hang_up, args=("a", da, -head_start_ms)),
                threading.Thread(target=hang_up, args=("b", db, head_start_ms))]
-    for t in threads:
-        t.start()
-    for agent in (a, b):  # a BYE may come from kedge although one was sent
+
+    def serve(agent):  # a BYE may come from kedge although one was sent
         try:
-            agent.reply(agent.expect("BYE", 0.5), 200)
+            agent.reply(agent.expect("BYE"), 200)
         except AssertionError:
             pass
+    for agent in (a, b):
+        threading.Thread(target=serve, args=(agent,), daemon=True).start()
+    for t in threads:
+        t.start()
     for t in threads:
         t.join(10)
     assert all(r is not None and r.status in (200, 481) for r in answers.values()) and len(answers) == 2, answers
@@ -356,12 +359,14 @@ def test_flood_of_invites_from_strangers_in_front_of_a_pbx(hosts, stage):
     a = stage.agent(caller, "caller", "", (server.addr, 5060))
     b = stage.agent(pbx, "callee", "", (server.addr, 5060), port=5060)
     texts = [place(a) for _ in range(100)]
+    watch = Stopwatch()
     for text in texts:
         a.send(text)
-    until(lambda: sum(m.status == 503 for m in a.log) >= 85, 5)
+    until(lambda: sum(m.status == 503 for m in a.log) + len({m.get("call-id") for m in b.log if m.method == "INVITE"}) >= 100)
     refused = [m.get("call-id") for m in a.log if m.status == 503]
-    assert 85 <= len(refused) <= 95 and len(set(refused)) == len(refused)
-    assert kedge.stats()["calls_started"] <= 15
+    most = 10 + 5 * watch.real  # five at once, and five a second while kedge takes them all
+    assert 100 - most <= len(refused) <= 95 and len(set(refused)) == len(refused), (len(refused), most)
+    assert kedge.stats()["calls_started"] <= most
     time.sleep(1.2)
     assert len([m for m in a.log if m.status == 503]) == len(refused), "a refusal was retransmitted"
     thread = threading.Thread(target=a.register)
