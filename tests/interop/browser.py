@@ -156,20 +156,22 @@ class Page:
     def __init__(self, browser, url):
         self.browser, self.url = browser, url
         self.console = []
-        self._loads = 0
+        self._loaded = []  # the documents whose load event came, by DevTools' name of each: about:blank is one, too
         self.target = browser.command("Target.createTarget", {"url": "about:blank"})["targetId"]
         self.session = browser.command("Target.attachToTarget", {"targetId": self.target, "flatten": True})["sessionId"]
         browser._pages[self.session] = self
         for domain in ("Page", "Runtime", "Log"):
             self.command(domain + ".enable")
+        self.command("Page.setLifecycleEventsEnabled", {"enabled": True})
         self.go(url)
 
     def command(self, method, params=None, timeout=15):
         return self.browser.command(method, params, self.session, timeout)
 
     def event(self, method, params):
-        if method == "Page.loadEventFired":
-            self._loads += 1
+        if method == "Page.lifecycleEvent":
+            if params["name"] == "load":
+                self._loaded.append(params["loaderId"])
         elif method == "Runtime.consoleAPICalled":
             self.console.append(" ".join(str(a.get("value", a.get("description", ""))) for a in params["args"]))
         elif method == "Runtime.exceptionThrown":
@@ -179,15 +181,14 @@ class Page:
             self.console.append(f"{params['entry']['level']}: {params['entry']['text']} {params['entry'].get('url', '')}")
 
     def go(self, url):
-        loads = self._loads
-        failed = self.command("Page.navigate", {"url": url}).get("errorText")
-        assert not failed, f"{url}: {failed}"
-        assert until(lambda: self._loads > loads, 15), f"{url} does not load; {self.console}"
+        made = self.command("Page.navigate", {"url": url})
+        assert not made.get("errorText"), f"{url}: {made['errorText']}"
+        assert until(lambda: made["loaderId"] in self._loaded, 15), f"{url} does not load; {self.console}"
 
     def reload(self):
-        loads = self._loads
+        before = len(self._loaded)
         self.command("Page.reload")
-        assert until(lambda: self._loads > loads, 15), f"{self.url} does not load again; {self.console}"
+        assert until(lambda: len(self._loaded) > before, 15), f"{self.url} does not load again; {self.console}"
 
     def eval(self, script, timeout=15):
         """The value of an expression; of a promise, what it resolves to."""
@@ -225,7 +226,7 @@ class WebPhone:
         self.begin()
 
     def begin(self):
-        assert self.page.until("typeof start"), self.page.console
+        assert self.page.until("typeof start == 'function'"), self.page.console
         self.page.eval(f"start({json.dumps(self.options)})")
         return self
 

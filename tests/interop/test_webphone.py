@@ -42,7 +42,7 @@ class Screen:
 
     def press(self, part):
         """As a person can: not what is hidden or disabled."""
-        assert self.page.until(f"(b => b.checkVisibility() && !b.disabled)(document.querySelector('{part}'))", 5), f"no {part} to press"
+        assert self.page.until(f"(b => b?.checkVisibility() && !b.disabled)(document.querySelector('{part}'))", 5), f"no {part} to press"
         self.page.eval(f"document.querySelector('{part}').click()")
 
     def write(self, **fields):
