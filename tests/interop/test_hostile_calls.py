@@ -105,7 +105,7 @@ def test_who_watches_a_lamp_cannot_take_the_call(stage, hosts, header):
     thief = Dialog(carol, stage.rtp(carol.host))
     named = f"{seen['call-id']};to-tag={seen['remote-tag']};from-tag={seen['local-tag']}"
     for who in ("alice", "bob"):
-        answer = Dialog(carol, thief.rtp).call(who, headers=[f"{header}: {named}"], timeout=4)
+        answer = Dialog(carol, thief.rtp).call(who, headers=[f"{header}: {named}"])
         assert answer is not None and answer.status == 403, answer
     assert alice.quiet("INVITE", 0.2) and bob.quiet("INVITE", 0.2)
     since = time.monotonic()
@@ -129,7 +129,7 @@ def test_caps_read_what_a_gateway_would_dial(site, hosts, stage, uri, front):
         s = site(trunks=[{"name": "itsp", "server": f"udp:{hosts[4].addr}:5060", "register": False, "probe": 0}], caps=caps,
                  routes=[{"number": "*", "to": "itsp"}])
         mallory = s.phone("mallory")
-    answer = mallory.request("INVITE", uri, body=sdp(mallory.ip, 30000), to="<sip:x@kedge.test>", timeout=4)
+    answer = mallory.request("INVITE", uri, body=sdp(mallory.ip, 30000), to="<sip:x@kedge.test>")
     assert answer is not None and 400 <= answer.status < 500, itsp.requests.get().start if answer is None else answer
     assert itsp.quiet("INVITE", 0.3)
 
@@ -178,13 +178,11 @@ def test_session_interval_that_grows_without_end(site):
     s = site()
     alice, bob = s.phone("alice"), s.phone("bob", 2)
     result = background(Dialog(alice, s.rtp(alice)).call, "bob", timeout=20)
-    for n in range(40):
-        try:
-            invite = bob.expect("INVITE", 2)
-        except AssertionError:
-            break
-        bob.reply(invite, 422, headers=[f"Min-SE: {2000 + n}"])
-    assert n < 10, "asked again for ever"
+    asked = 0
+    while asked < 40 and (invite := bob.expect_unless("INVITE", result)):
+        bob.reply(invite, 422, headers=[f"Min-SE: {2000 + asked}"])
+        asked += 1
+    assert 0 < asked < 10, "asked again for ever"
     assert result().status >= 400
     s.kedge.no_calls()
 
@@ -197,9 +195,8 @@ def test_odd_session_timers(site, headers):
     alice, bob = s.phone("alice"), s.phone("bob", 2)
     call, far = Dialog(alice, s.rtp(alice)), Dialog(bob, s.rtp(bob))
     result = background(call.call, "bob", headers=["Supported: timer", *headers])
-    try:
-        invite = bob.expect("INVITE", 1)
-    except AssertionError:
+    invite = bob.expect_unless("INVITE", result)
+    if not invite:
         assert result().status in (400, 422)
         return
     far.answer(invite, headers=["Require: timer", *[h for h in headers if "Session" in h]])
@@ -245,8 +242,7 @@ def test_forking_bomb(stage, hosts):
     others = [s.phone(f"u{i}", 1 + i % 3) for i in range(12)]
     result = background(Dialog(alice, s.rtp(alice)).call, "bob", timeout=20)
     invites = 0
-    end = time.monotonic() + 6
-    while time.monotonic() < end:
+    while not result.done():
         for n, phone in enumerate((*bobs, *others)):
             while not phone.requests.empty():
                 request = phone.requests.get()
@@ -290,8 +286,8 @@ def test_notifications_without_end(site):
     seen = bob.expect("SUBSCRIBE")
     sent = Message(bob.reply(seen, 200, headers=["Expires: 600", f"Contact: {bob.contact}"]))
     assert asked().status == 200
-    end, cseq, got = time.monotonic() + 3, 1, 0
-    while time.monotonic() < end:
+    began, cseq, got = time.monotonic(), 1, 0
+    while cseq < 1000 or got < 5:
         for _ in range(10):
             cseq += 1
             bob.send(bob.build("NOTIFY", seen.contact(), ["Event: presence", "Subscription-State: active", f"Contact: {bob.contact}"],
@@ -300,7 +296,7 @@ def test_notifications_without_end(site):
             alice.reply(alice.requests.get(), 200)
             got += 1
         time.sleep(0.01)
-    assert cseq > 1000 and 5 < got < 100, (cseq, got)
+    assert got < 100 + 10 * (time.monotonic() - began), (cseq, got)
     s.kedge.alive()
 
 
@@ -318,20 +314,15 @@ def test_nobody_speaks_in_another_ones_name(site, method, name):
                "Via: SIP/2.0/UDP 127.0.0.1:5099;branch=z9hG4bKfoo"]
     name = name.partition("@")[0]
     result = background(mallory.request, method, "sip:bob@kedge.test", headers, sdp(mallory.ip, 4000) if method == "INVITE" else "",
-                        from_user=name, timeout=4)
-    got = []
-    end = time.monotonic() + 0.7
-    while time.monotonic() < end and not got:
-        while not bob.requests.empty():
-            got.append(bob.requests.get())
-        time.sleep(0.02)
-    for request in got:
+                        from_user=name)
+    request = bob.expect_unless(method, result)
+    if request:
         assert "alice" not in request.get("from").lower().replace("%61", "a"), request.get("from")
         assert not request.all("p-asserted-identity") and not request.all("remote-party-id"), request.headers
         assert not request.all("proxy-authorization") and mallory.ip not in str(request.headers), request.headers
         bob.reply(request, 486)
     answer = result()
-    assert got or answer.status >= 400 or method == "OPTIONS", answer
+    assert request or answer.status >= 400 or method == "OPTIONS", answer
     s.kedge.no_calls()
 
 
@@ -344,13 +335,10 @@ def test_nobody_is_reached_through_route_headers(site, hosts):
     for method, uri in (("MESSAGE", "sip:bob@kedge.test"), ("OPTIONS", "sip:bob@kedge.test"),
                         ("MESSAGE", f"sip:bob@{hosts[4].addr}:5099"), ("MESSAGE", f"sip:bob@kedge.test;maddr={hosts[4].addr}"),
                         ("INVITE", f"sip:bob@kedge.test:5099;maddr={hosts[4].addr}")):
-        result = background(alice.request, method, uri, ["Route: " + b for b in bad], sdp(alice.ip, 4000) if method == "INVITE" else "",
-                            timeout=3)
-        try:
-            request = bob.expect(method, 0.5)
+        result = background(alice.request, method, uri, ["Route: " + b for b in bad], sdp(alice.ip, 4000) if method == "INVITE" else "")
+        request = bob.expect_unless(method, result)
+        if request:
             bob.reply(request, 486)
-        except AssertionError:
-            pass
         result()
     call, far = Dialog(alice, s.rtp(alice)), Dialog(bob, s.rtp(bob))
     result = background(call.call, "bob", headers=["Record-Route: " + b for b in bad])
@@ -373,7 +361,7 @@ def test_refusals_over_streams(site):
         for method in ("MESSAGE", "SUBSCRIBE", "INVITE"):
             mallory.send(mallory.build(method, "sip:bob@kedge.test", ["Event: presence", "Contact: <sip:x@y.z>"],
                                        sdp(mallory.ip, 4000) if method == "INVITE" else "", from_user=("mallory", "bob")[n % 2]))
-    assert until(lambda: sum(m.status == 407 for m in mallory.log) >= 20, 5)
+    assert until(lambda: sum(m.status == 407 for m in mallory.log) >= 20, 10)
     s.kedge.alive()
 
 

@@ -80,7 +80,7 @@ class Talk:
         to = self.rtp_a.to
         thread.start()
         try:
-            request = self.b.agent.expect("INVITE", 3)
+            request = self.b.agent.expect("INVITE")
             self.b.answer(request, body=self.body(self.rtp_b, version))
         finally:
             thread.join()
@@ -95,7 +95,7 @@ class Talk:
         if self.kedge.calls():
             self.a.bye()
             try:
-                self.b.agent.reply(self.b.agent.expect("BYE", 3), 200)
+                self.b.agent.reply(self.b.agent.expect("BYE"), 200)
             except AssertionError:
                 pass
         self.kedge.no_calls()
@@ -132,11 +132,10 @@ def test_rtp_bleed_before_during_and_after_the_answer_and_a_reinvite(world, stag
             talk.start()
             time.sleep(0.5)
             talk.reinvite(2)
-            assert talk.is_well()
+            assert talk.is_well() and until(lambda s=sprayer: s.sent > 500, 30)
         finally:
             sprayer.stop()
             talk.end()
-        assert sprayer.sent > 500
         assert sprayer.got == [], f"{kind}: {len(sprayer.got)} packets went to the stranger"
         assert injected(talk, MARK) == [], f"{kind}: RTP of the stranger was passed on"
 
@@ -162,9 +161,9 @@ def test_forged_checks(call):
     before = talk.kedge.calls()[0]["path"]
     sprayer = Sprayer(stranger, talk.kedge.host.addr, PORTS, packets + [lambda: rtp(MARK)])
     time.sleep(1.5)
-    assert talk.is_well()
+    assert talk.is_well() and until(lambda: sprayer.sent > 500, 30)
     sprayer.stop()
-    assert sprayer.sent > 500 and sprayer.got == [], f"{len(sprayer.got)} packets went to the stranger: {sprayer.got[:2]}"
+    assert sprayer.got == [], f"{len(sprayer.got)} packets went to the stranger: {sprayer.got[:2]}"
     assert injected(talk, MARK) == []
     assert talk.kedge.calls()[0]["path"] == before
 

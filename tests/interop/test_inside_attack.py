@@ -76,8 +76,8 @@ def test_a_stranger_cannot_hang_up(world, in_talk):
     answer = thief.request("BYE")
     assert answer.status == (407 if kedge.embedded else 200)
     if not kedge.embedded:
-        assert until(lambda: any(m.method == "OPTIONS" and "tag=" in m.get("to") for m in da.agent.log), 2), "alice is asked"
-        assert until(lambda: "still in the call" in kedge.log(), 2)
+        assert until(lambda: any(m.method == "OPTIONS" and "tag=" in m.get("to") for m in da.agent.log), 8), "alice is asked"
+        assert until(lambda: "still in the call" in kedge.log(), 8)
     assert db.agent.quiet("BYE", 5), "bob was hung up on"
     assert kedge.calls()
     hang_up(da, db)
@@ -101,7 +101,7 @@ def test_a_phone_that_changes_networks_and_hangs_up(world, in_talk, stage):
     else:
         assert answer.status == 200
         db.agent.reply(db.agent.expect("BYE"), 200)
-        assert watch.fair < 6
+        assert watch.fair < 10
     kedge.no_calls()
 
 
@@ -146,19 +146,14 @@ def test_a_flood_inside_of_a_call(hosts, stage, method, transport):
     before = resident_kb(kedge.role("signalling"))
     body = da.body() if method == "INVITE" else ""
     sent = flood(da, method, 3, body)
-    assert sent > 1000
+    assert sent > 500
     grown = resident_kb(kedge.role("signalling")) - before
     reached = sum(m.method == method for m in b.log)
     assert grown < 20000, f"{sent} requests took {grown} KB"
     assert reached < 150, f"{reached} of {sent} were passed on"
     assert kedge.stats()["requests_hushed"] > sent / 2
     bye = background(da.bye)
-    end = time.monotonic() + 5
-    while time.monotonic() < end:
-        request = b.requests.get(timeout=5)
-        if request.method == "BYE":
-            b.reply(request, 200)
-            break
+    b.reply(b.expect("BYE"), 200)
     assert bye().status == 200
     kedge.no_calls()
 

@@ -6,6 +6,7 @@ import pytest
 
 from interop.agent import Dialog, talk
 from interop.ear import Ear
+from interop.hosts import until
 from interop.phone import Phone
 
 
@@ -103,9 +104,7 @@ def test_early_media_is_heard_before_the_answer(stage, agents):
     body = db.body()
     b.reply(request, 183, body)
     db._listen(request)  # the callee's announcement starts
-    deadline = time.monotonic() + 5
-    while not any(m.status == 183 and m.media() for m in a.log) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    assert until(lambda: any(m.status == 183 for m in a.log), 8)
     early = next(m for m in a.log if m.status == 183)
     assert early.media(), "183 without SDP"
     da.rtp.to = early.media()  # opens the caller's NAT, as phones do
