@@ -1,6 +1,10 @@
 /* The embedded registrar over a real stack: RFC 3261 10.3 and 22, restarts, keepalives. */
 #include "registrar_world.h"
 
+#include <limits.h>
+
+#include "b2bua/registrar/request.h"
+
 static void add_accounts(struct world *w)
 {
     assert_int_equal(kg_registrar_account_add(w->server.registrar, "alice", "secret"), 0);
@@ -119,6 +123,24 @@ static void only_ones_own_address(void **state)
 
 /* A copy of a good request from somewhere else changes nothing, whatever its Contact; from the same place it
  * is a retransmission and gets the same answer. */
+static void what_is_cut_ends_at_different_times(void **state)
+{
+    struct phone p = phone_new(*state, "alice", "secret");
+    unsigned long least = ULONG_MAX, most = 0;
+    for (int i = 0; i < 40; i++) {
+        assert_int_equal(enroll(&p, 3600), 200);
+        unsigned long granted = strtoul(strstr(p.in, "expires=") + strlen("expires="), NULL, 10);
+        assert_in_range(granted, 540, 600); /* registration.phone_expires_lan */
+        least = granted < least ? granted : least;
+        most = granted > most ? granted : most;
+    }
+    assert_true(most - least > 10); /* by chance: 40 times nearly the same in one of 10^25 worlds */
+    assert_int_equal(kg_register_grant(300, 600, 7), 300);
+    assert_int_equal(kg_register_grant(3600, 31, 2), 31); /* nothing is left to cut */
+    for (uint32_t chance = 0; chance < 200; chance++)
+        assert_in_range(kg_register_grant(601, 600, chance), 540, 600);
+}
+
 static void replay_is_refused_retransmission_is_not(void **state)
 {
     struct phone a = phone_new(*state, "alice", "secret"), thief = phone_new(*state, "alice", "?");
@@ -664,6 +686,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(md5_alone_takes_sha256_too, setup, teardown),
         cmocka_unit_test_setup_teardown(wrong_and_unknown_look_alike, setup, teardown),
         cmocka_unit_test_setup_teardown(only_ones_own_address, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_cut_ends_at_different_times, setup, teardown),
         cmocka_unit_test_setup_teardown(replay_is_refused_retransmission_is_not, setup, teardown),
         cmocka_unit_test_setup_teardown(rfc3261_10_3_order_and_removal, setup, teardown),
         cmocka_unit_test_setup_teardown(control_characters_are_refused, setup, teardown),
