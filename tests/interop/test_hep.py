@@ -9,6 +9,7 @@ import pytest
 
 from interop.agent import Dialog, talk
 from interop.hosts import socket_in, until
+from interop.secure import Talk
 
 SIP, RTCP = 1, 5
 NAMES = {1: "family", 2: "protocol", 3: "source", 4: "destination", 5: "source", 6: "destination", 7: "source_port",
@@ -129,6 +130,32 @@ def test_rtcp_reports_under_the_call_id(world, stage):
     assert a.bye().status == 200
     bob.reply(bob.expect("BYE"), 200)
     kedge.no_calls()
+
+
+@pytest.mark.parametrize("kind", ("sdes", "dtls"))
+def test_rtcp_reports_of_a_side_with_keys(lab, stage, kind):
+    """As they read for kedge, where the keys end."""
+    receiver = stage.add(Receiver(lab.public_host("homer-" + kind)))
+    server = lab.public_host("kedge-" + kind)
+    kedge = stage.kedge(server, config={"hep": {"server": receiver.at}, "media": {"profile": "plain"}},
+                        accounts={"alice": "a-word", "bob": "b-word"})
+    agents = [stage.agent(lab.public_host(u + kind), u, u[0] + "-word", (server.addr, 5060)) for u in ("alice", "bob")]
+    assert all(a.register().status == 200 for a in agents)
+    talk_ = Talk((kedge, agents, None), stage, kind).start()
+    [call] = kedge.calls()
+    report = struct.pack("!BBHIIIIII", 0x81, 200, 12, 0x1234, 3000000000, 1 << 31, 160, 50, 8600) + \
+        struct.pack("!IIIIII", 0x9999, 0x40fffffe, 70, 12, 0, 0)
+
+    def captured():
+        talk_.rtp_a.report(report)
+        return [p for p in receiver.packets if p["kind"] == RTCP and p["correlation"] == call["legs"][0]["call_id"]]
+
+    assert until(captured, 8, 0.2), "no RTCP report was captured"
+    said = json.loads(captured()[0]["payload"])
+    assert said["ssrc"] == 0x1234 and said["report_blocks"][0]["fraction_lost"] == 0x40
+    key = [line for line in talk_.rtp_a.lines().splitlines() if "inline:" in line]
+    assert not key or not [p for p in receiver.packets if key[0].rpartition("inline:")[2] in p["payload"]]
+    talk_.end()
 
 
 def test_no_keys(world, stage):
