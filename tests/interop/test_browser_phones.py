@@ -84,6 +84,10 @@ def test_browser_calls(world, web, phone):
     hear_each_other(web, phone)
     ends_at_kedge(world, web, phone, web)
     hang_up(world, web, phone)
+    record = world.kedge.json("calls", "--recent")[0]  # as it is in the file of call records
+    assert record["status"] == 200 and record["first_media_ms"] >= 0 and record["bytes_relayed"] > 0, record
+    for medium in (leg["media"][0] for leg in record["legs"]):
+        assert medium["packets_in"] and medium["codec"] and medium["mos"] > 1 and medium["first_packet_ms"] >= 0, medium
 
 
 def test_browser_is_called(world, web, phone):
