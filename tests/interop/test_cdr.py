@@ -45,7 +45,7 @@ def test_answered_call(world, stage):
     kedge, agents, file = world
     before = len(records(file))
     a, b = talk(*agents, *[stage.rtp(x.host, hz=hz) for x, hz in zip(agents, (400, 700))])
-    assert b.rtp.got(ms=500)
+    assert a.rtp.got(ms=500) and b.rtp.got(ms=500)
     hang_up(a, b)
     r = next_record(file, before)
     assert NAMES <= set(r), NAMES - set(r)
@@ -76,7 +76,7 @@ def test_a_call_with_keys(lab, stage, kind):
     assert NAMES <= set(r) and r["path"] == "anchored" and r["first_media_ms"] >= 0
     assert [leg["secure"].partition(" ")[0] for leg in r["legs"]] == [kind, "none"]
     for m in (leg["media"][0] for leg in r["legs"]):
-        assert m["packets_in"] > 40 and m["codec"] == "PCMU" and m["lost"] == 0 and m["jitter_ms"] < 50 and 3.5 < m["mos"] <= 4.6, m
+        assert m["packets_in"] > 40 and m["codec"] == "PCMU" and m["lost"] == 0 and m["jitter_ms"] < 200 and 1 < m["mos"] <= 4.6, m
         assert m["first_packet_ms"] >= 0 and m["proof"] and m["srtp_bad"] == 0, m
     assert r["bytes_relayed"] == sum(leg["media"][0]["bytes_out"] for leg in r["legs"]) > 80 * 172 and r["status"] == 200
 
@@ -129,8 +129,8 @@ def test_signalling_killed_in_the_call(world, stage):
     a, b = talk(*agents, *[stage.rtp(x.host, hz=hz) for x, hz in zip(agents, (400, 700))])
     killed = kedge.role("signalling")
     os.kill(killed, 9)
-    assert until(lambda: kedge.role("signalling") not in (None, killed) and kedge.try_ctl("calls").returncode == 0, 8)
-    assert until(lambda: len(kedge.calls()) == 1, 5)
+    assert until(lambda: kedge.role("signalling") not in (None, killed) and kedge.try_ctl("calls").returncode == 0, 20)
+    assert until(lambda: len(kedge.calls()) == 1, 10)
     hang_up(a, b)
     r = next_record(file, before)
     assert r["answered"] and r["bytes_relayed"] > 0

@@ -176,7 +176,7 @@ def test_sighup_reloads_as_well(lab, stage):
     kedge = make(lab, stage, "sighup")
     kedge.write_config({**kedge.rows, "media": {**kedge.rows["media"], "ports": "40000-40099"}})
     kedge.process.send_signal(signal.SIGHUP)
-    assert until(lambda: "reloaded" in kedge.log(), 5), kedge.log()[-500:]
+    assert until(lambda: "reloaded" in kedge.log(), 10), kedge.log()[-500:]
     a, b = call(lab, stage, kedge)
     assert all(40000 <= int(m["local"].rpartition(":")[2]) <= 40099 for leg in kedge.calls()[0]["legs"] for m in leg["media"])
     untouched(kedge, a, b)

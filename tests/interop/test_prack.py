@@ -45,7 +45,7 @@ class Call:
 
     def heard(self, status, count=1):
         """alice's provisional response with this status."""
-        assert until(lambda: len(self.of(status)) >= count, 5), f"no {status}: {self.said}"
+        assert until(lambda: len(self.of(status)) >= count, 8), f"no {status}: {self.said}"
         return self.of(status)[count - 1]
 
     def of(self, status):
@@ -216,9 +216,9 @@ def test_ringing_right_behind_early_media(ring):
     call = ring()
     tag = token()
     for _ in range(5):
+        count = len(call.of(180))
         call.bob(183, body=call.b.body(), tag=tag)
         call.bob(180, tag=tag)
-        count = len(call.of(180))
         call.heard(180, count + 1)
     said = [m.status for m in call.said if m.status > 100]
     assert said[0] == 183 and said[-1] == 180 and (180, 180) not in zip(said, said[1:]), said
