@@ -171,7 +171,7 @@ int kg_answer_take(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
     } else if (status < 300) {
         leg->standing = false;
         if (is_first(leg, orq))
-            kg_talk_learn_shape(leg);
+            kg_talk_learn_shapes(leg, sdp);
         kg_branch_win(leg);
         on_answered(leg, sip);
         kg_session_heard(leg, sip);

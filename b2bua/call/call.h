@@ -72,6 +72,7 @@ struct kg_leg_asks {
     uint8_t count, at;             /* count 0: not planned yet */
     bool ours;                     /* kedge's keys even where the shape is the other side's own */
     bool demanded;                 /* nothing in the clear, by the operator's word */
+    bool kept;                     /* ... since it is known for keys (kg_shapes_keep_keys) */
     bool both;                     /* SDES: who would rather do DTLS may */
 };
 

@@ -4,9 +4,9 @@
 #include <string.h>
 
 struct habit {
-    uint64_t key; /* 0: nobody's */
-    int64_t until_ms;
-    uint8_t refused, shown;
+    uint64_t key;                       /* 0: nobody's */
+    int64_t until_ms, refused_until_ms; /* all of it; what it refused */
+    uint8_t refused, shown, taken;
 };
 
 struct kg_habits {
@@ -46,7 +46,6 @@ static struct habit *take(struct kg_habits *habits, enum kg_transport transport,
     struct habit *habit = at(habits, key);
     if (habit->key != key || now_ms >= habit->until_ms)
         *habit = (struct habit){.key = key};
-    habit->until_ms = now_ms + KG_HABITS_MS;
     return habit;
 }
 
@@ -56,14 +55,32 @@ void kg_habits_recall(const struct kg_habits *habits, enum kg_transport transpor
     uint64_t key = key_of(transport, addr);
     const struct habit *habit = at((struct kg_habits *)(uintptr_t)habits, key);
     bool known = habit->key == key && now_ms < habit->until_ms;
-    facts->refused = known ? habit->refused : 0;
+    facts->refused = known && now_ms < habit->refused_until_ms ? habit->refused : 0;
     facts->shown = known ? habit->shown : 0;
+    facts->taken = known ? habit->taken : 0;
 }
 
-void kg_habits_refused(struct kg_habits *habits, enum kg_transport transport, const struct kg_addr *addr,
-                       int64_t now_ms, uint8_t refused)
+void kg_habits_took(struct kg_habits *habits, enum kg_transport transport, const struct kg_addr *addr,
+                    int64_t now_ms, uint8_t refused, enum kg_shape taken)
 {
-    take(habits, transport, addr, now_ms)->refused |= refused;
+    bool keys = KG_SHAPE_BIT(taken) & KG_SHAPES_WITH_KEYS;
+    bool doubtful = !kg_transport_is_secure(transport) && !keys && (refused & KG_SHAPES_WITH_KEYS);
+    if (!refused && !keys)
+        return;
+    struct habit *habit = take(habits, transport, addr, now_ms);
+    if (now_ms >= habit->refused_until_ms)
+        habit->refused = 0;
+    if (refused) {
+        habit->refused |= refused;
+        habit->refused_until_ms = now_ms + (doubtful ? KG_HABITS_DOUBT_MS : KG_HABITS_MS);
+    }
+    if (keys) {
+        habit->taken |= KG_SHAPE_BIT(taken);
+        habit->refused &= (uint8_t)~KG_SHAPE_BIT(taken);
+    }
+    /* A refusal alone makes nothing that was seen of it last longer. */
+    if (keys || !habit->until_ms)
+        habit->until_ms = now_ms + KG_HABITS_MS;
 }
 
 void kg_habits_shown(struct kg_habits *habits, enum kg_transport transport, const struct kg_addr *addr,
@@ -71,5 +88,6 @@ void kg_habits_shown(struct kg_habits *habits, enum kg_transport transport, cons
 {
     struct habit *habit = take(habits, transport, addr, now_ms);
     habit->shown |= KG_SHAPE_BIT(shape);
+    habit->until_ms = now_ms + KG_HABITS_MS;
     habit->refused &= (uint8_t)~KG_SHAPE_BIT(shape);
 }

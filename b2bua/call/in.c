@@ -174,7 +174,6 @@ static void start(struct kg_inquiry *in)
     if (in->key)
         HASH_ADD(hh_invite, in->calls->by_invite, invite_key, sizeof call->invite_key, call);
     kg_counters.calls_started++;
-    kg_talk_learn_offer(a);
     if (!a->pbx)
         assess(in, &call->record->leg[KG_SIDE_A], a->sdp ? kg_sdp_host(a->sdp) : (struct kg_addr){0});
     say_calls(in, call);

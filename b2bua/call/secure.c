@@ -65,12 +65,24 @@ static bool is_clear(enum kg_shape shape)
  * is not asked for plain RTP before them. */
 static int rank(const struct kg_shape_facts *facts, enum kg_shape shape)
 {
-    uint8_t secure = KG_SHAPE_BIT(KG_SHAPE_SDES) | KG_SHAPE_BIT(KG_SHAPE_DTLS) | KG_SHAPE_BIT(KG_SHAPE_WEB);
-    bool only_secure = facts->shown && !(facts->shown & (uint8_t)~secure);
+    bool only_secure = facts->shown && !(facts->shown & (uint8_t)~KG_SHAPES_WITH_KEYS);
     if (facts->refused & KG_SHAPE_BIT(shape))
         return 2;
     return only_secure && is_clear(facts->offered == KG_SHAPE_WEB ? KG_SHAPE_PLAIN : facts->offered) &&
            !(facts->shown & KG_SHAPE_BIT(shape));
+}
+
+bool kg_shapes_keep_keys(const struct kg_shape_facts *facts)
+{
+    return !is_clear(facts->offered) && facts->offered != KG_SHAPE_AS_IT_CAME &&
+           ((facts->shown | facts->taken) & KG_SHAPES_WITH_KEYS) &&
+           !(facts->shown & (uint8_t)~KG_SHAPES_WITH_KEYS);
+}
+
+static bool is_asked(const struct kg_shape_facts *facts, enum kg_shape shape)
+{
+    bool free = facts->word == KG_PROFILE_AUTO || facts->word == KG_PROFILE_DEFAULT;
+    return !is_clear(shape) || !free || !kg_shapes_keep_keys(facts);
 }
 
 size_t kg_shapes(const struct kg_shape_facts *facts, enum kg_shape out[static KG_SHAPE_TRIES])
@@ -91,7 +103,7 @@ size_t kg_shapes(const struct kg_shape_facts *facts, enum kg_shape out[static KG
     }
     for (int pass = 0; pass < 3; pass++)
         for (size_t i = 0; i < tries && order[i] != KG_SHAPE_AS_IT_CAME; i++)
-            if (rank(facts, order[i]) == pass)
+            if (rank(facts, order[i]) == pass && is_asked(facts, order[i]))
                 out[count++] = order[i];
     /* Whoever refuses feedback may take the same without it. */
     if (facts->feedback && out[0] == facts->offered && out[0] != KG_SHAPE_WEB) {

@@ -25,6 +25,9 @@ enum kg_shape {
 };
 const char *kg_shape_name(enum kg_shape shape); /* "RTP", "SDES" ...; constant */
 #define KG_SHAPE_BIT(shape) ((uint8_t)(1u << (shape)))
+/* Those that are refused or answered with keys. */
+#define KG_SHAPES_WITH_KEYS                                                                                  \
+    (KG_SHAPE_BIT(KG_SHAPE_SDES) | KG_SHAPE_BIT(KG_SHAPE_DTLS) | KG_SHAPE_BIT(KG_SHAPE_WEB))
 
 /* ---- toward whom which ---- */
 
@@ -34,12 +37,17 @@ struct kg_shape_facts {
     enum kg_shape offered; /* of the other side's offer */
     uint8_t refused;       /* KG_SHAPE_BIT: what it refused before, and then took something else */
     uint8_t shown;         /* ... what it offers itself */
+    uint8_t taken;         /* ... what it took, of those with keys */
     bool feedback; /* the offer's profile is AVPF or SAVPF, which those who know none refuse (RFC 4585) */
 };
 /* So often one contact is asked, at most. */
 #define KG_SHAPE_TRIES 4
-/* What it is offered first, and what where it refuses that. Returns how many, at least one. */
+/* What it is offered first, and what where it refuses that. Returns how many, at least one. A refusal can be
+ * forged: who is known for keys, and offers no media without, is not led into the clear by one if the caller
+ * has keys. */
 size_t kg_shapes(const struct kg_shape_facts *facts, enum kg_shape out[static KG_SHAPE_TRIES]);
+/* The last of these: the caller has keys, and whom he calls is known for them. */
+bool kg_shapes_keep_keys(const struct kg_shape_facts *facts);
 /* Whether this word rules out media in the clear. */
 bool kg_secure_is_demanded(enum kg_profile word);
 /* Whether a refusal may be about the shape (RFC 3261 21.4.13, 21.4.26, 21.6.4). */

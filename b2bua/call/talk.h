@@ -114,8 +114,6 @@ void kg_talk_aim_keys(struct kg_leg *leg, uint8_t i);
 /* Whether what a peer took or refused before says what it takes next: a PBX speaks for many phones, each with
  * habits of its own. */
 bool kg_talk_has_habits(bool pbx, const struct kg_trunk *trunk);
-/* The caller's offer shows what it takes. */
-void kg_talk_learn_offer(const struct kg_leg *leg);
 
 /* ---- talk_shape.c: in which shapes a peer is asked for media ---- */
 /* The one whose turn it is; planned at the first call. *ours: with kedge's keys even if it is the offer's own
@@ -131,8 +129,9 @@ bool kg_talk_next_shape(struct kg_leg *leg, int status, const sip_t *answer);
 /* Why the contact in front refuses all that it was asked for, for the caller; sip: its last word. NULL: not
  * about media. */
 const char *kg_talk_why_refused(const struct kg_leg *leg, int status, const sip_t *sip);
-/* It took the one whose turn it was. */
-void kg_talk_learn_shape(struct kg_leg *leg);
+/* B answered: it took the one whose turn it was, if its answer has SDP, and the caller is one who offers what
+ * he offered. Not before: an INVITE that nobody took could be anybody's. */
+void kg_talk_learn_shapes(struct kg_leg *leg, bool sdp);
 
 /* ---- talk_keys.c: kedge's own keys, written and told to the engine ---- */
 /* Other keys of kedge's toward it, from its next text on. */

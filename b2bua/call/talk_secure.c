@@ -269,20 +269,3 @@ void kg_talk_aim_keys(struct kg_leg *leg, uint8_t i)
     enum kg_shape want = kg_talk_wanted_shape(leg, &ours);
     leg->keys.shape[i] = kg_secure_offer(&facts, kg_other_side(leg->side), want, ours).text[leg->side];
 }
-
-void kg_talk_learn_offer(const struct kg_leg *leg)
-{
-    for (uint8_t i = 0; kg_talk_has_habits(leg->pbx, leg->trunk) && leg->sdp && i < KG_MEDIA_STREAMS_MAX;
-         i++) {
-        struct kg_sdp_secure said;
-        if (kg_sdp_secure(leg->sdp, i, &said) != 0)
-            return;
-        enum kg_shape shape = (enum kg_shape)shape_of(&said, kind_of(&said), kg_sdp_is_web(leg->sdp));
-        kg_sdp_secure_clear(&said);
-        if (shape == KG_SHAPE_AS_IT_CAME)
-            continue;
-        kg_habits_shown(leg->call->calls->habits, leg->flow.transport, &leg->flow.remote, kg_mono_ms(),
-                        shape);
-        return;
-    }
-}

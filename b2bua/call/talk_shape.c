@@ -35,21 +35,33 @@ static struct kg_shape_facts shape_facts(const struct kg_leg *to, enum kg_shape 
     return facts;
 }
 
+/* The first m-line that has any shape; KG_MEDIA_STREAMS_MAX: none. */
+static unsigned first_line(const struct kg_leg *leg)
+{
+    unsigned first = 0;
+    while (first < KG_MEDIA_STREAMS_MAX &&
+           (!(leg->lines.enabled >> first & 1) || leg->lines.said[first] == KG_SHAPE_AS_IT_CAME))
+        first++;
+    return first;
+}
+
+static enum kg_shape shape_of_offer(const struct kg_leg *from)
+{
+    unsigned first = first_line(from);
+    return first < KG_MEDIA_STREAMS_MAX ? (enum kg_shape)from->lines.said[first] : KG_SHAPE_AS_IT_CAME;
+}
+
 /* The shapes for a contact, by the first m-line that has any. */
 static void plan(struct kg_leg *to)
 {
     const struct kg_leg *from = &to->call->leg[kg_other_side(to->side)];
-    enum kg_shape offered = KG_SHAPE_AS_IT_CAME, out[KG_SHAPE_TRIES];
-    unsigned first = 0;
-    while (first < KG_MEDIA_STREAMS_MAX &&
-           (!(from->lines.enabled >> first & 1) || from->lines.said[first] == KG_SHAPE_AS_IT_CAME))
-        first++;
-    if (first < KG_MEDIA_STREAMS_MAX)
-        offered = (enum kg_shape)from->lines.said[first];
+    enum kg_shape offered = shape_of_offer(from), out[KG_SHAPE_TRIES];
+    unsigned first = first_line(from);
     struct kg_shape_facts facts = shape_facts(to, offered);
     facts.feedback = first < KG_MEDIA_STREAMS_MAX && (from->lines.feedback >> first & 1);
     to->keys.asks = (struct kg_leg_asks){.count = (uint8_t)kg_shapes(&facts, out)};
     to->keys.asks.demanded = kg_secure_is_demanded(facts.word);
+    to->keys.asks.kept = !to->keys.asks.demanded && kg_shapes_keep_keys(&facts);
     to->keys.asks.both = facts.word == KG_PROFILE_AUTO || facts.word == KG_PROFILE_DEFAULT;
     /* Who answers begins the handshake (RFC 5763 5): behind a NAT, without ICE, who offered would never be
      * found. */
@@ -94,11 +106,29 @@ static bool shows_dtls(const sip_t *answer)
     return shows;
 }
 
+/* Nothing is left, since it was not asked in the clear. */
+static void say_kept(const struct kg_leg *leg, int status)
+{
+    if (!leg->keys.asks.kept)
+        return;
+    kg_warn(
+        "call",
+        "call %s: %s refuses encrypted media (%d), though it had keys within the last day. It is not asked "
+        "in "
+        "the clear, for anybody on the way could have said so. If it was set up without keys on purpose, one "
+        "call from it shows that; or set the profile to plain.",
+        leg->call->record->id, leg->call->record->leg[leg->side].user, status);
+}
+
 bool kg_talk_next_shape(struct kg_leg *leg, int status, const sip_t *answer)
 {
     uint8_t before = leg->keys.asks.at;
-    if (!kg_shape_is_refusal(status) || leg->keys.asks.at + 1 >= leg->keys.asks.count)
+    if (!kg_shape_is_refusal(status))
         return false;
+    if (leg->keys.asks.at + 1 >= leg->keys.asks.count) {
+        say_kept(leg, status);
+        return false;
+    }
     leg->keys.asks.at++;
     for (uint8_t i = leg->keys.asks.at; shows_dtls(answer) && i < leg->keys.asks.count; i++)
         if (leg->keys.asks.shape[i] == KG_SHAPE_DTLS)
@@ -140,13 +170,19 @@ const char *kg_talk_why_refused(const struct kg_leg *leg, int status, const sip_
     return kg_record_keep(leg->call->record, why);
 }
 
-void kg_talk_learn_shape(struct kg_leg *leg)
+void kg_talk_learn_shapes(struct kg_leg *leg, bool sdp)
 {
+    const struct kg_leg *from = &leg->call->leg[kg_other_side(leg->side)];
+    struct kg_habits *habits = leg->call->calls->habits;
+    enum kg_shape offered = shape_of_offer(from);
     uint8_t refused = 0;
+    if (kg_talk_has_habits(from->pbx, from->trunk) && offered != KG_SHAPE_AS_IT_CAME)
+        kg_habits_shown(habits, from->flow.transport, &from->flow.remote, kg_mono_ms(), offered);
+    if (!sdp || !kg_talk_has_habits(leg->pbx, leg->trunk))
+        return;
     for (uint8_t i = 0; i < leg->keys.asks.at; i++)
         refused |= KG_SHAPE_BIT(leg->keys.asks.shape[i]);
     refused &= (uint8_t)~KG_SHAPE_BIT(leg->keys.asks.shape[leg->keys.asks.at]);
-    if (refused && kg_talk_has_habits(leg->pbx, leg->trunk))
-        kg_habits_refused(leg->call->calls->habits, leg->flow.transport, &leg->flow.remote, kg_mono_ms(),
-                          refused);
+    kg_habits_took(habits, leg->flow.transport, &leg->flow.remote, kg_mono_ms(), refused,
+                   (enum kg_shape)leg->keys.asks.shape[leg->keys.asks.at]);
 }

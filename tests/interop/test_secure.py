@@ -101,6 +101,34 @@ def test_each_pair(ends, kedge, offered, taken):
     hang_up(a, b, kedge)
 
 
+def test_who_had_keys_is_not_led_into_the_clear(ends, kedge):
+    """A 488 may be forged by anybody on the way. Who is set up without keys on purpose shows it by a call of its own."""
+    a, b = ends
+    placed = place(a, "sdes")
+    take(b, "sdes")
+    assert placed().status == 200
+    hang_up(a, b, kedge)
+    a, b = (Dialog(d.agent, d.rtp) for d in ends)
+    for shapes in (["sdes", "dtls"], ["sdes", "dtls"]):  # nor is that what the next call begins with
+        placed = place(a, "sdes")
+        for shape in shapes:
+            request = b.agent.expect("INVITE")
+            assert keys.shape(request.body) == shape, request.body
+            b.agent.reply(request, 488)
+            b.agent.expect("ACK")
+        assert placed().status == 488
+    assert until(lambda: "It is not asked in the clear" in kedge.log(), 3)
+    placed = background(b.call, "alice", body=keys.body(b.rtp, "plain"))
+    take(a, "plain")  # whose keys would be of half the way: without them she is asked, too
+    assert placed().status == 200
+    hang_up(b, a, kedge)
+    a, b = (Dialog(d.agent, d.rtp) for d in ends)
+    placed = place(a, "sdes")
+    take(b, "plain")
+    assert placed().status == 200
+    hang_up(a, b, kedge)
+
+
 REFUSES = "Allow: INVITE, ACK, CANCEL, BYE"
 
 

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "b2bua/call/secure.h"
+#include "b2bua/call/habits.h"
 
 #define AS    KG_SHAPE_AS_IT_CAME
 #define PLAIN KG_SHAPE_PLAIN
@@ -56,19 +56,33 @@ static const struct {
     {KG_PROFILE_OPPORTUNISTIC, false, PLAIN, BIT(OPP), 0, {PLAIN, OPP}},
     /* A phone that offers nothing but SRTP itself is not asked for RTP first; one that offers both is. */
     {KG_PROFILE_AUTO, false, PLAIN, 0, BIT(SDES), {SDES, PLAIN, DTLS, WEB}},
-    {KG_PROFILE_AUTO, false, WEB, 0, BIT(DTLS), {DTLS, PLAIN, SDES, WEB}},
+    {KG_PROFILE_AUTO, false, WEB, 0, BIT(DTLS), {DTLS, SDES, WEB}},
     {KG_PROFILE_AUTO, false, OPP, 0, BIT(SDES), {SDES, OPP, PLAIN, DTLS}},
     {KG_PROFILE_AUTO, false, PLAIN, 0, BIT(SDES) | BIT(PLAIN), {PLAIN, SDES, DTLS, WEB}},
     /* Who offers RTP may well take SRTP: end to end is tried. */
     {KG_PROFILE_AUTO, false, SDES, 0, BIT(PLAIN), {SDES, OPP, PLAIN, DTLS}},
+    {KG_PROFILE_AUTO, false, DTLS, 0, BIT(OPP), {DTLS, SDES, OPP, PLAIN}},
+    /* Who is known for keys is not led into the clear by a refusal, which could be anybody's; unless the
+     * caller has no keys either, or the operator's word is another. */
+    {KG_PROFILE_AUTO, false, SDES, 0, BIT(SDES), {SDES, DTLS}},
+    {KG_PROFILE_AUTO, false, SDES, BIT(SDES), BIT(DTLS), {DTLS, SDES}},
+    {KG_PROFILE_DEFAULT, false, DTLS, 0, BIT(SDES), {DTLS, SDES}},
+    {KG_PROFILE_AUTO, false, WEB, 0, BIT(SDES), {SDES, DTLS, WEB}},
+    {KG_PROFILE_AUTO, false, WEB, BIT(SDES) | BIT(DTLS), BIT(SDES), {WEB, SDES, DTLS}},
+    {KG_PROFILE_AUTO, true, WEB, 0, BIT(WEB), {WEB}},
+    {KG_PROFILE_AUTO, true, PLAIN, 0, BIT(WEB), {WEB, PLAIN}},
+    {KG_PROFILE_OPPORTUNISTIC, false, SDES, 0, BIT(SDES), {OPP, PLAIN}},
 };
 
 static void test_each_peer_is_asked_for_what_it_likely_takes(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
-        struct kg_shape_facts facts = {choices[i].word,    choices[i].web,   choices[i].offered,
-                                       choices[i].refused, choices[i].shown, false};
+        struct kg_shape_facts facts = {.word = choices[i].word,
+                                       .web = choices[i].web,
+                                       .offered = choices[i].offered,
+                                       .refused = choices[i].refused,
+                                       .shown = choices[i].shown};
         enum kg_shape out[KG_SHAPE_TRIES];
         size_t want = 1, count = kg_shapes(&facts, out);
         while (want < KG_SHAPE_TRIES && choices[i].order[want] != AS)
@@ -76,6 +90,66 @@ static void test_each_peer_is_asked_for_what_it_likely_takes(void **state)
         if (count != want || memcmp(out, choices[i].order, count * sizeof out[0]) != 0)
             fail_msg("row %zu: %zu shapes, the first %s", i, count, kg_shape_name(out[0]));
     }
+}
+
+/* What it took once counts as what it offers; but it stays the second choice where the caller has no keys. */
+static void test_who_took_keys_is_known_for_them(void **state)
+{
+    (void)state;
+    struct kg_shape_facts facts = {.offered = DTLS, .taken = BIT(SDES), .refused = BIT(DTLS) | BIT(SDES)};
+    enum kg_shape out[KG_SHAPE_TRIES];
+    assert_int_equal(kg_shapes(&facts, out), 2);
+    assert_memory_equal(out, ((enum kg_shape[]){DTLS, SDES}), 2 * sizeof out[0]);
+    assert_true(kg_shapes_keep_keys(&facts));
+    facts = (struct kg_shape_facts){.offered = PLAIN, .taken = BIT(SDES)};
+    assert_int_equal(kg_shapes(&facts, out), 4);
+    assert_memory_equal(out, ((enum kg_shape[]){PLAIN, SDES, DTLS, WEB}), sizeof out);
+    assert_false(kg_shapes_keep_keys(&facts));
+    facts = (struct kg_shape_facts){.offered = SDES, .taken = BIT(SDES), .shown = BIT(PLAIN)};
+    assert_int_equal(kg_shapes(&facts, out), 4);
+    assert_false(kg_shapes_keep_keys(&facts));
+}
+
+#define HOUR INT64_C(3600000)
+
+static struct kg_shape_facts recall(struct kg_habits *habits, enum kg_transport transport, int64_t now_ms)
+{
+    struct kg_addr phone;
+    struct kg_shape_facts facts = {.refused = 0xff, .shown = 0xff, .taken = 0xff};
+    assert_int_equal(kg_addr_parse("192.0.2.7:5060", &phone), 0);
+    kg_habits_recall(habits, transport, &phone, now_ms, &facts);
+    return facts;
+}
+
+/* A refusal that was forged once makes no day of calls in the clear. */
+static void test_what_a_refusal_is_remembered_for(void **state)
+{
+    (void)state;
+    struct kg_habits *habits = kg_habits_new();
+    struct kg_addr phone;
+    assert_non_null(habits);
+    assert_int_equal(kg_addr_parse("192.0.2.7:5060", &phone), 0);
+    kg_habits_took(habits, KG_UDP, &phone, 0, BIT(DTLS) | BIT(SDES), PLAIN);
+    assert_int_equal(recall(habits, KG_UDP, HOUR - 1).refused, BIT(DTLS) | BIT(SDES));
+    assert_int_equal(recall(habits, KG_UDP, HOUR).refused, 0);
+    assert_int_equal(recall(habits, KG_TCP, 0).refused, 0); /* that may be another phone */
+    /* Nobody forges that over TLS; and what led to keys does no harm. */
+    kg_habits_took(habits, KG_TLS, &phone, 0, BIT(DTLS) | BIT(SDES), PLAIN);
+    assert_int_equal(recall(habits, KG_TLS, 24 * HOUR - 1).refused, BIT(DTLS) | BIT(SDES));
+    assert_int_equal(recall(habits, KG_TLS, 24 * HOUR).refused, 0);
+    kg_habits_took(habits, KG_TCP, &phone, 0, BIT(PLAIN), SDES);
+    assert_int_equal(recall(habits, KG_TCP, 24 * HOUR - 1).refused, BIT(PLAIN));
+    assert_int_equal(recall(habits, KG_TCP, 24 * HOUR - 1).taken, BIT(SDES));
+    assert_int_equal(recall(habits, KG_TCP, 24 * HOUR).taken, 0);
+    /* Refusals do not make a memory of keys last for ever; keys do. */
+    kg_habits_took(habits, KG_WSS, &phone, 0, 0, SDES);
+    kg_habits_took(habits, KG_WSS, &phone, 20 * HOUR, BIT(SDES), DTLS);
+    kg_habits_took(habits, KG_WSS, &phone, 30 * HOUR, BIT(DTLS), PLAIN);
+    assert_int_equal(recall(habits, KG_WSS, 44 * HOUR - 1).taken, BIT(SDES) | BIT(DTLS));
+    assert_int_equal(recall(habits, KG_WSS, 44 * HOUR).taken, 0);
+    kg_habits_took(habits, KG_WS, &phone, 0, 0, PLAIN); /* says nothing */
+    assert_int_equal(recall(habits, KG_WS, 0).taken, 0);
+    kg_habits_free(habits);
 }
 
 static void test_who_refuses_feedback_is_asked_without(void **state)
@@ -296,6 +370,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_peer_is_asked_for_what_it_likely_takes),
+        cmocka_unit_test(test_who_took_keys_is_known_for_them),
+        cmocka_unit_test(test_what_a_refusal_is_remembered_for),
         cmocka_unit_test(test_who_refuses_feedback_is_asked_without),
         cmocka_unit_test(test_a_refusal_of_the_shape_is_told_from_others),
         cmocka_unit_test(test_each_pair_of_offer_and_answer),
