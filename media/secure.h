@@ -17,16 +17,22 @@
 #include "media/relay.h"
 #include "media/srtp.h"
 
-/* Handshakes that one component begins for one association: with others than the phone, or again. */
-#define KG_DTLS_TRIES 8
+/* Handshakes that one component begins for one association: with others than the phone, or again. So many at
+ * once, and later one in this time: nobody uses them up for the phone. */
+#define KG_DTLS_TRIES    8
+#define KG_DTLS_AGAIN_MS 2000
 /* Sources that failed, and are not heard again for this association. */
-#define KG_DTLS_REFUSED 4
-/* A handshake that stands still for so long gives way to another plausible source. */
+#define KG_DTLS_REFUSED 8
+/* A handshake gives way to another plausible source when its peer said nothing for so long... */
 #define KG_DTLS_STALL_MS 1000
+/* ... or, whatever it said, is not done after this. */
+#define KG_DTLS_HOLD_MS 3000
 /* The active side tries again after a failure. */
 #define KG_DTLS_RETRY_MS 1000
 /* A failure with a source that may not have been the phone is told when the phone has not come by then. */
 #define KG_DTLS_PATIENCE_MS 3000
+/* The same where several have tried, or one is at it: somebody may be keeping the phone out. */
+#define KG_DTLS_CONTEST_MS 15000
 
 /* One component's DTLS. */
 struct kg_association {
@@ -37,10 +43,11 @@ struct kg_association {
     bool active;
     bool installed; /* its keys are in `keyed` */
     bool untold, secured;
-    uint8_t tries, refused_count;
+    uint8_t tries, refused_count, refused_at;
     struct kg_addr refused[KG_DTLS_REFUSED];
     const char *reason;
     int64_t heard_ms;  /* its peer */
+    int64_t tried_ms;  /* when the latest of `tries` began */
     int64_t retry_ms;  /* active: not before */
     int64_t failed_ms; /* 0: nothing to tell of a failure */
 };

@@ -19,10 +19,22 @@ void kg_association_reset(struct kg_association *a)
     *a = (struct kg_association){.dtls = NULL};
 }
 
-static struct kg_dtls *make(const struct kg_flow *flow, bool active, const struct kg_limits *limits)
+static bool may_try(const struct kg_association *a, int64_t now_ms)
+{
+    return a->tries < KG_DTLS_TRIES || now_ms - a->tried_ms >= KG_DTLS_AGAIN_MS;
+}
+
+static void count_try(struct kg_association *a, int64_t now_ms)
+{
+    a->tries += a->tries < KG_DTLS_TRIES;
+    a->tried_ms = now_ms;
+}
+
+static struct kg_dtls *make(const struct kg_flow *flow, bool active, const struct kg_limits *limits,
+                            int64_t now_ms)
 {
     const struct kg_leg_secure *secure = flow->leg->secure;
-    if (kg_association_of(flow)->tries >= KG_DTLS_TRIES || secure->dtls->identity == NULL)
+    if (!may_try(kg_association_of(flow), now_ms) || secure->dtls->identity == NULL)
         return NULL;
     struct kg_dtls *dtls = kg_dtls_new(&(struct kg_dtls_settings){.identity = secure->dtls->identity,
                                                                   .active = active,
@@ -45,12 +57,12 @@ static void use(struct kg_association *a, struct kg_dtls *dtls, bool active)
 static void start(struct kg_flow *flow, const struct kg_limits *limits, int64_t now_ms)
 {
     struct kg_association *a = kg_association_of(flow);
-    struct kg_dtls *dtls = make(flow, true, limits);
+    struct kg_dtls *dtls = make(flow, true, limits, now_ms);
     a->retry_ms = now_ms + KG_DTLS_RETRY_MS;
     if (dtls == NULL)
         return;
     use(a, dtls, true);
-    a->tries++;
+    count_try(a, now_ms);
     kg_dtls_start(dtls, now_ms);
 }
 
@@ -104,10 +116,8 @@ static void refuse(struct kg_association *a)
 {
     if (!kg_addr_is_set(&a->peer))
         return;
-    if (a->refused_count < KG_DTLS_REFUSED)
-        a->refused[a->refused_count++] = a->peer;
-    else
-        a->refused[a->tries % KG_DTLS_REFUSED] = a->peer;
+    a->refused[a->refused_at++ % KG_DTLS_REFUSED] = a->peer;
+    a->refused_count += a->refused_count < KG_DTLS_REFUSED;
 }
 
 /* Another source than the peer of a handshake under way. It takes over where it is the better one, or the
@@ -115,7 +125,8 @@ static void refuse(struct kg_association *a)
 static bool may_take_over(const struct kg_flow *in, const struct kg_association *a,
                           const struct kg_addr *source, int64_t now_ms)
 {
-    bool stalled = kg_dtls_state(a->dtls) == KG_DTLS_HANDSHAKE && now_ms - a->heard_ms >= KG_DTLS_STALL_MS;
+    bool stalled = kg_dtls_state(a->dtls) == KG_DTLS_HANDSHAKE &&
+                   (now_ms - a->heard_ms >= KG_DTLS_STALL_MS || now_ms - a->tried_ms >= KG_DTLS_HOLD_MS);
     return !a->installed && (stalled || rank_of(in, source) > rank_of(in, &a->peer));
 }
 
@@ -144,7 +155,8 @@ static void to_peer(struct kg_flow *in, const struct kg_datagram *d, int64_t now
     enum kg_dtls_state after = kg_dtls_state(a->dtls);
     if (!a->active && before == KG_DTLS_IDLE) {
         a->peer = *d->source; /* until its cookie came back it may be anybody next */
-        a->tries += after != KG_DTLS_IDLE;
+        if (after != KG_DTLS_IDLE)
+            count_try(a, now_ms);
     } else if (a->active && before == KG_DTLS_HANDSHAKE && after != KG_DTLS_HANDSHAKE) {
         a->peer = *d->source;
     }
@@ -161,7 +173,7 @@ static void to_rival(struct kg_flow *in, const struct kg_datagram *d, int64_t no
     use(a, a->rival, false);
     a->rival = NULL;
     a->peer = a->rival_peer;
-    a->tries++;
+    count_try(a, now_ms);
     a->heard_ms = now_ms;
 }
 
@@ -172,14 +184,14 @@ static bool take(struct kg_flow *in, const struct kg_datagram *d, const struct k
     const struct kg_leg *leg = in->leg;
     bool passive = leg->secure->setup == KG_SETUP_PASSIVE || leg->secure->setup == KG_SETUP_ACTPASS;
     if (a->dtls == NULL && passive)
-        a->dtls = make(in, false, limits);
+        a->dtls = make(in, false, limits, now_ms);
     if (a->dtls == NULL)
         return false;
     if (is_peer(in, a, d->source)) {
         to_peer(in, d, now_ms);
     } else if (may_take_over(in, a, d->source, now_ms)) {
         if (a->rival == NULL)
-            a->rival = make(in, false, limits);
+            a->rival = make(in, false, limits, now_ms);
         if (a->rival == NULL)
             return false;
         to_rival(in, d, now_ms);
@@ -293,7 +305,7 @@ static void fail(struct kg_flow *flow, int64_t now_ms)
         refuse(a);
     use(a, NULL, false);
     a->retry_ms = now_ms + KG_DTLS_RETRY_MS;
-    if (sure || a->tries >= KG_DTLS_TRIES) {
+    if (sure) {
         tell(flow, false, reason);
     } else if (a->failed_ms == 0) {
         a->failed_ms = now_ms;
@@ -316,7 +328,7 @@ static bool wants_to_begin(const struct kg_flow *flow)
     const struct kg_leg_secure *secure = flow->leg->secure;
     const struct kg_association *a = kg_association_of(flow);
     return a->dtls == NULL && secure->setup == KG_SETUP_ACTIVE && secure->dtls->identity &&
-           a->tries < KG_DTLS_TRIES && kg_latch_target(&flow->latch, &flow->rules);
+           kg_latch_target(&flow->latch, &flow->rules);
 }
 
 static bool poll_flow(struct kg_flow *flow, const struct kg_limits *limits, int64_t now_ms,
@@ -347,13 +359,13 @@ static bool poll_flow(struct kg_flow *flow, const struct kg_limits *limits, int6
     return false;
 }
 
-static bool poll_late_failure(struct kg_flow *flow, int64_t now_ms)
+/* When a failure is told, if the phone has not come; INT64_MAX: there is none. */
+static int64_t tell_ms(const struct kg_association *a)
 {
-    struct kg_association *a = kg_association_of(flow);
-    if (a->failed_ms == 0 || a->installed || now_ms - a->failed_ms < KG_DTLS_PATIENCE_MS)
-        return false;
-    tell(flow, false, a->reason);
-    return true;
+    bool contest = a->refused_count > 1 || (a->dtls && kg_dtls_state(a->dtls) == KG_DTLS_HANDSHAKE);
+    if (a->failed_ms == 0 || a->installed)
+        return INT64_MAX;
+    return a->failed_ms + (contest ? KG_DTLS_CONTEST_MS : KG_DTLS_PATIENCE_MS);
 }
 
 bool kg_secure_poll(struct kg_relay *relay, const struct kg_limits *limits, int64_t now_ms,
@@ -366,7 +378,8 @@ bool kg_secure_poll(struct kg_relay *relay, const struct kg_limits *limits, int6
             hear_early(flow->leg, limits, now_ms);
         if (flow == NULL || !does_dtls(flow))
             continue;
-        poll_late_failure(flow, now_ms);
+        if (now_ms >= tell_ms(kg_association_of(flow)))
+            tell(flow, false, kg_association_of(flow)->reason);
         if (poll_flow(flow, limits, now_ms, out))
             return true;
     }
@@ -379,9 +392,7 @@ static int64_t flow_next_ms(const struct kg_flow *flow)
     int64_t next = a->dtls ? kg_dtls_next_ms(a->dtls) : INT64_MAX;
     if (a->retry_ms < next && wants_to_begin(flow))
         next = a->retry_ms;
-    if (a->failed_ms != 0 && !a->installed && a->failed_ms + KG_DTLS_PATIENCE_MS < next)
-        next = a->failed_ms + KG_DTLS_PATIENCE_MS;
-    return next;
+    return tell_ms(a) < next ? tell_ms(a) : next;
 }
 
 int64_t kg_secure_next_ms(const struct kg_relay *relay)

@@ -176,6 +176,86 @@ static void test_a_neighbour_does_not_keep_the_phone_out(void **state)
     kg_dtls_identity_unref(identity);
 }
 
+/* With many ports, and faster as often as he likes: what he uses up comes back, and the call goes on. */
+static void test_a_neighbour_uses_nothing_up_for_the_phone(void **state)
+{
+    (void)state;
+    struct kg_dtls_identity *identity = kg_dtls_identity_new();
+    struct sworld *w = sworld_new(KG_SECURE_PLAIN, KG_SECURE_DTLS);
+    w->phone[1].mux = true;
+    sworld_apply(w, 0);
+    sworld_apply(w, 1);
+    const struct kg_association *a = &leg_of(w, 1)->secure->dtls->by_component[0];
+    for (unsigned i = 0; i < 3 * KG_DTLS_TRIES; i++)
+        neighbour(w, identity, 50000 + i, 10);
+    assert_int_equal(a->tries, KG_DTLS_TRIES);
+    assert_int_equal(w->relay->handshakes > 0, true);
+    w->now += KG_DTLS_PATIENCE_MS;
+    sworld_drain(w);
+    assert_false(a->untold); /* it would end the call */
+    assert_true(kg_secure_next_ms(w->relay) > w->now);
+    neighbour(w, identity, 50000, 10); /* and a port of his that failed is not heard again soon */
+    neighbour(w, identity, 50001, 10);
+    phone_dtls(w, 1);
+    shake_hands(w);
+    assert_true(a->installed && a->untold && a->secured);
+    assert_true(phone_talks(w, 1) && phone_talks(w, 0));
+    sworld_free(w);
+    kg_dtls_identity_unref(identity);
+}
+
+/* With one port, and a handshake that he begins and talks on in without end. */
+static void test_a_neighbour_does_not_hold_the_place(void **state)
+{
+    (void)state;
+    static const uint8_t alert[] = {21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 1, 90};
+    struct kg_dtls_identity *identity = kg_dtls_identity_new();
+    struct sworld *w = sworld_new(KG_SECURE_PLAIN, KG_SECURE_DTLS);
+    w->phone[1].mux = true;
+    sworld_apply(w, 0);
+    sworld_apply(w, 1);
+    const struct kg_association *a = &leg_of(w, 1)->secure->dtls->by_component[0];
+    struct kg_addr from = w->phone[1].rtp;
+    kg_addr_set_port(&from, 50000);
+    neighbour(w, identity, 50000, 2);
+    int64_t began = w->now;
+    phone_dtls(w, 1);
+    shake_hands(w);
+    assert_false(a->installed);
+    for (; w->now < began + KG_DTLS_HOLD_MS; w->now += KG_DTLS_STALL_MS / 4) {
+        to_relay(w, 1, false, &from, alert, sizeof alert);
+        sworld_drain(w);
+    }
+    phone_dtls(w, 1);
+    shake_hands(w);
+    assert_true(a->installed && a->secured);
+    assert_true(phone_talks(w, 1) && phone_talks(w, 0));
+    sworld_free(w);
+    kg_dtls_identity_unref(identity);
+}
+
+/* Nobody else but he comes: the call is told, but not before the phone had time. */
+static void test_a_phone_that_is_kept_out_is_told_of(void **state)
+{
+    (void)state;
+    struct kg_dtls_identity *identity = kg_dtls_identity_new();
+    struct sworld *w = sworld_new(KG_SECURE_PLAIN, KG_SECURE_DTLS);
+    w->phone[1].mux = true;
+    sworld_apply(w, 0);
+    sworld_apply(w, 1);
+    const struct kg_association *a = &leg_of(w, 1)->secure->dtls->by_component[0];
+    int64_t began = w->now;
+    for (unsigned i = 0; !a->untold && i < 100; i++) {
+        neighbour(w, identity, 50000 + i, 10);
+        w->now += KG_DTLS_STALL_MS / 2;
+        sworld_drain(w);
+    }
+    assert_true(a->untold && !a->secured);
+    assert_in_range(w->now - began, KG_DTLS_CONTEST_MS, KG_DTLS_CONTEST_MS + KG_DTLS_STALL_MS);
+    sworld_free(w);
+    kg_dtls_identity_unref(identity);
+}
+
 /* Nor does he take a handshake over that gets on, or one that waits for signalling to name the certificate.
  */
 static void test_a_neighbour_does_not_take_over(void **state)
@@ -351,6 +431,9 @@ int main(void)
         cmocka_unit_test(test_hello_from_elsewhere_is_ignored),
         cmocka_unit_test(test_many_hellos_cost_nothing_but_cookies),
         cmocka_unit_test(test_a_neighbour_does_not_keep_the_phone_out),
+        cmocka_unit_test(test_a_neighbour_uses_nothing_up_for_the_phone),
+        cmocka_unit_test(test_a_neighbour_does_not_hold_the_place),
+        cmocka_unit_test(test_a_phone_that_is_kept_out_is_told_of),
         cmocka_unit_test(test_a_neighbour_does_not_take_over),
         cmocka_unit_test(test_a_forged_message_does_not_bar_the_phone),
         cmocka_unit_test(test_wrong_fingerprint),
