@@ -151,6 +151,14 @@ static int fail(struct kg_websocket *socket, enum kg_websocket_code code, const 
     return EPROTO;
 }
 
+/* Something that says nothing came once more. 0 or EPROTO. */
+static int count_idle_word(struct kg_websocket *socket, struct evbuffer *out, const char **why)
+{
+    if (++socket->idle_words <= KG_WEBSOCKET_IDLE_WORDS)
+        return 0;
+    return fail(socket, KG_WEBSOCKET_POLICY, "more pings and empty frames than anybody needs", out, why);
+}
+
 static int append(struct kg_websocket *socket, const uint8_t *data, size_t len)
 {
     size_t need = socket->message_len + len;
@@ -201,6 +209,13 @@ static int pass_on(const char *message, size_t len, size_t headers_end, bool has
     return failed ? ENOMEM : 0;
 }
 
+static int end_keepalive(struct kg_websocket *socket, size_t len, struct evbuffer *out, const char **why)
+{
+    if (len > KEEPALIVE_MAX && count_idle_word(socket, out, why) != 0) /* a shorter one: by its frame */
+        return EPROTO;
+    return len > 2 ? kg_websocket_send(socket, "\r\n", 2, out) : 0; /* CRLF: the answer to one of ours */
+}
+
 static int end_message(struct kg_websocket *socket, struct evbuffer *messages, struct evbuffer *out,
                        const char **why)
 {
@@ -208,10 +223,8 @@ static int end_message(struct kg_websocket *socket, struct evbuffer *messages, s
     size_t len = socket->message_len, crlfs = count_crlf(message, len), headers_end;
     bool has_length;
     int failed = 0;
-    if (crlfs > 1)
-        failed = kg_websocket_send(socket, "\r\n", 2, out);
-    else if (crlfs == 1)
-        failed = 0; /* the answer to a keepalive that we do not send */
+    if (crlfs > 0)
+        failed = end_keepalive(socket, len, out, why);
     else if (socket->kind == WSLAY_TEXT_FRAME && !is_utf8(message, len))
         failed = fail(socket, KG_WEBSOCKET_INVALID, "a text that is not UTF-8", out, why);
     else if (kg_framing_whole(message, len, &has_length, &headers_end, &wrong) != 0)
@@ -295,8 +308,8 @@ static int take(struct kg_websocket *socket, const struct wslay_frame_iocb *fram
     if (socket->frame.left > 0)
         return 0;
     socket->frame.open = false;
-    if ((control || frame->payload_length <= KEEPALIVE_MAX) && ++socket->idle_words > KG_WEBSOCKET_IDLE_WORDS)
-        return fail(socket, KG_WEBSOCKET_POLICY, "more pings and empty frames than anybody needs", out, why);
+    if ((control || frame->payload_length <= KEEPALIVE_MAX) && count_idle_word(socket, out, why) != 0)
+        return EPROTO;
     if (control)
         return end_control(socket, out, why);
     return socket->frame.fin ? end_message(socket, messages, out, why) : 0;

@@ -329,7 +329,8 @@ static void idle_words(void **state)
     static const struct {
         uint8_t first;
         const char *text;
-    } rows[] = {{0x89, "x"}, {0x8a, ""}, {0x81, "\r\n\r\n"}, {0x82, "\r\n"}, {0x00, ""}, {0x00, "x"}};
+    } rows[] = {{0x89, "x"}, {0x8a, ""}, {0x81, "\r\n\r\n"}, {0x82, "\r\n"}, {0x81, "\r\n\r\n\r\n"},
+                {0x00, ""},  {0x00, "x"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         fresh(w);
         if (rows[i].first == 0)
