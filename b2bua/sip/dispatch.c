@@ -9,12 +9,13 @@
 
 #include "b2bua/server.h"
 #include "b2bua/sip/methods.h"
+#include "b2bua/sip/overload.h"
 #include "b2bua/sip/screen.h"
 #include "b2bua/sip/stack.h"
 #include "b2bua/sip/uri.h"
 
 /* Server transactions of all methods live up to 32 s (RFC 3261 timers H, J): more than this many is a flood,
- * and new calls wait. Looked at once in LOOK_EVERY INVITEs. */
+ * and new calls wait, as they do when all that is read is old. Looked at once in LOOK_EVERY INVITEs. */
 #define TRANSACTIONS_MAX 262144
 #define LOOK_EVERY       64
 /* RFC 3261 21.5.4: when to come back. Seconds. */
@@ -127,7 +128,7 @@ static bool is_overloaded(struct kg_sip *stack)
         nta_agent_get_stats(stack->agent, NTATAG_S_IRQ_HASH_USED_REF(transactions), TAG_END());
         stack->overloaded = transactions > TRANSACTIONS_MAX;
     }
-    return stack->overloaded;
+    return stack->overloaded || kg_sip_is_late();
 }
 
 /* Gives the request a transaction and hands it to its handler. */
@@ -137,6 +138,7 @@ static void serve(struct kg_sip *stack, msg_t *msg, sip_t *sip)
     bool is_call = method == sip_method_invite, is_register = method == sip_method_register;
     struct kg_flow flow;
     if (is_call && is_overloaded(stack)) {
+        kg_counters.calls_refused++;
         refuse(stack, msg, SIP_503_SERVICE_UNAVAILABLE, SIPTAG_RETRY_AFTER_STR(RETRY_AFTER));
         return;
     }

@@ -1,0 +1,39 @@
+/* Whether what comes waits too long in front of kedge. Pure.
+ *
+ * A process that gets too little of a processor reads from the far end of a full queue: it serves INVITEs
+ * that their callers have repeated or given up, each answer to one of those is repeated for 32 s (RFC
+ * 3261 13.3.1.4), and so it stays busy with the dead after the load is gone. Whoever refuses new calls as
+ * long as what he reads is old empties the queue at once. */
+#ifndef KG_SIP_OVERLOAD_H
+#define KG_SIP_OVERLOAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Timer T1 (RFC 3261 17.1.1.1): by then the sender repeats what it sent. */
+#define KG_OVERLOAD_LATE_MS 500
+/* So long everything has to be late: a machine that stood still for a moment catches up by itself. */
+#define KG_OVERLOAD_AFTER_MS 1000
+/* So long nothing must have been late: what was begun in vain is repeated for 32 s (64 * T1). */
+#define KG_OVERLOAD_OVER_MS 32000
+
+struct kg_overload {
+    bool is_on;
+    bool is_late;          /* what was read last */
+    int64_t late_since_ms; /* when the first of those that were all late was read; monotonic */
+    int64_t late_until_ms; /* when the last late one was */
+    int64_t last_read_ms;
+};
+#define KG_OVERLOAD_INIT ((struct kg_overload){.last_read_ms = INT64_MIN})
+
+/* Something was read at now that had arrived waited_ms ago (negative: a clock was set). True: is_on has
+ * changed.
+ */
+bool kg_overload_read(struct kg_overload *overload, int64_t waited_ms, int64_t now_ms);
+/* What was read last begins nothing new: it is old, and so is too much else. */
+bool kg_overload_refuses(const struct kg_overload *overload);
+
+/* The same for the datagram that this process's SIP stack is working on, if it works on one (receive.c). */
+bool kg_sip_is_late(void);
+
+#endif
