@@ -144,12 +144,12 @@ class Linphone:
         """What was said so far: a start for wait()."""
         return len(self.log())
 
-    def wait(self, text, since=0, timeout=10):
+    def wait(self, text, since=0, timeout=20):
         """Waits for a text in what it says, after mark `since`."""
         assert until(lambda: text in self.log()[since:], timeout, 0.1), \
             f"{self.user}: no '{text}' within {timeout} s; log {self.trace}"
 
-    def registered(self, timeout=15):
+    def registered(self, timeout=20):
         self.wait("to [LinphoneRegistrationOk]", 0, timeout)
         return self
 
@@ -160,7 +160,7 @@ class Linphone:
         self.command("call " + (who if who.startswith("sip:") else f"sip:{who}@{self.domain}"))
         return mark
 
-    def call(self, who, timeout=10):
+    def call(self, who, timeout=20):
         mark = self.dial(who)
         self.wait("LinphoneCallStreamsRunning", mark, timeout)
         return mark

@@ -43,7 +43,7 @@ class Peer:
         """The lines that begin so, after mark `since`, without that beginning."""
         return [text[len(start):].strip() for _, text in self.lines[since:] if text.startswith(start)]
 
-    def wait(self, start, since=0, timeout=10):
+    def wait(self, start, since=0, timeout=20):
         """The first line that begins so; its rest."""
         with self._changed:
             self._changed.wait_for(lambda: self.said(start, since), timeout)
@@ -59,7 +59,7 @@ class Peer:
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
-    def description(self, since=0, timeout=10):
+    def description(self, since=0, timeout=20):
         """(credentials, candidates) as it says them once gathering is done."""
         self.wait("end", since, timeout)
         return self.said("local ", since)[-1], self.said("candidate ", since)

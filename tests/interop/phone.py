@@ -161,7 +161,7 @@ class Phone:
                         self.events.append(message)
                     self._changed.notify_all()
 
-    def command(self, command, params="", timeout=5):
+    def command(self, command, params="", timeout=20):
         """Runs a long command of baresip's menu; returns its text."""
         self._serial += 1
         token = str(self._serial)
@@ -179,7 +179,7 @@ class Phone:
     def find(self, kind, since=0):
         return next((e for e in self.events[since:] if e["type"] == kind), None)
 
-    def wait(self, kind, since=0, timeout=10):
+    def wait(self, kind, since=0, timeout=20):
         """The first event of this type at or after mark `since`; fails with the phone's log."""
         with self._changed:
             self._changed.wait_for(lambda: self.find(kind, since), timeout)
@@ -188,7 +188,7 @@ class Phone:
         assert found, f"{self.user}: no {kind} within {timeout} s; saw {seen}; log {self.folder}/log"
         return found
 
-    def registered(self, timeout=10):
+    def registered(self, timeout=20):
         """Waits for the registration that start() began."""
         def state():
             text = self.command("reginfo")
@@ -209,7 +209,7 @@ class Phone:
         self.command("dial", who if who.startswith("sip:") else f"sip:{who}@{self.domain}")
         return mark
 
-    def call(self, who, timeout=10):
+    def call(self, who, timeout=20):
         mark = self.dial(who)
         self.wait("CALL_ESTABLISHED", mark, timeout)
         return mark

@@ -33,7 +33,7 @@ def test_both_hear_each_other(lab, stage, world, pair):
                                       lab.natted_host(user, nat=nat), password=passwords[user],
                                       domain="pbx.test")).start())
     for phone in phones:
-        phone.registered(15)
+        phone.registered()
     a, b = phones
     a.call(b.user)
     assert a.hears(b.hz), f"the caller does not hear {b.hz} Hz in {a.recording()}"

@@ -184,7 +184,7 @@ def phone_with_lamp(stage, world, user):
                             domain="pbx.test", account_extra=";mwi=yes", control=4450, config_extra="module_app mwi.so",
                             expires=0)).start()
     phone.command("uanew", phone.account.replace(";regint=0", ";regint=600"))
-    return phone.registered(15)
+    return phone.registered()
 
 
 def test_voicemail_lamp_of_a_phone(stage, world, voicemail):

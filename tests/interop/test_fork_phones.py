@@ -26,7 +26,7 @@ def world(lab, long_stage):
     callers = {"old": phone("alice", "alice", 400, True), "ice": phone("iris", "iris", 500, True, ice=True)}
     callees = {name: phone(name, "bob", 700 + 100 * i, False, **how) for i, (name, how) in enumerate(CALLEES.items())}
     for made in (*callers.values(), *callees.values()):
-        made.registered(15)
+        made.registered()
     return kedge, callers, callees
 
 

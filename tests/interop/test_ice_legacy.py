@@ -37,7 +37,7 @@ def world(lab, long_stage):
             phones[name] = Phone(long_stage.folder / name, ice=kind == "ice", stun=server_of, **common)
         long_stage.add(phones[name]).start()
     for phone in phones.values():
-        phone.registered(15)
+        phone.registered()
     return kedge, long_stage.add(Ear(server)), phones
 
 

@@ -147,8 +147,8 @@ def test_consent_is_given_and_withdrawn(stage, hosts):
     assert not ours.said("lost") and passes(ours, nice)
     since, at = ours.mark(), time.monotonic()
     nice.stop()
-    ours.wait("lost 1", since, timeout=6)
-    assert 1 < ours.at("lost 1", since) - at < 4
+    ours.wait("lost 1", since)
+    assert 1 < ours.at("lost 1", since) - at < 6
     since = ours.mark()
     ours.tell("send 1 too-late")
     ours.wait("unsent 1", since)

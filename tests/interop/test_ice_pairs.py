@@ -53,7 +53,7 @@ def phones(world, lab):
     made = {name: phone(world, lab, name, 400 + 100 * i, lab.natted_host(name, nat=name.partition("-")[2]))
             for i, name in enumerate(names)}
     for p in made.values():
-        p.registered(15)
+        p.registered()
     return made
 
 
@@ -103,7 +103,7 @@ def test_behind_a_carriers_nat(world, lab, phones):
     """A home router behind a carrier's symmetric NAT: nobody configures anything, and it works both ways."""
     kedge, ear = world[:2]
     mobile = phone(world, lab, "mobile", 1300, lab.natted_host("mobile", nat="port-restricted", carrier="symmetric"))
-    mobile.registered(15)
+    mobile.registered()
     calls = [Call(kedge, mobile, phones["callee-port-restricted"], "carrier", "port-restricted"),
              Call(kedge, phones["caller-port-restricted"], mobile, "port-restricted", "carrier")]
     for call in calls:
@@ -121,7 +121,7 @@ def test_out_of_step(world, lab, phones):
     host = lab.natted_host("two-addresses", nat="symmetric")
     netns.ip(host.ns, "addr add 10.99.0.1/32 dev eth0")
     more = phone(world, lab, "two-addresses", 1500, host)
-    more.registered(15)
+    more.registered()
     calls = [Call(kedge, more, phones["callee-port-restricted"], "two addresses", "port-restricted"),
              Call(kedge, phones["caller-port-restricted"], more, "port-restricted", "two addresses")]
     for call in calls:

@@ -33,7 +33,7 @@ def calls(lab, long_stage):
             long_stage.folder / user, user, f"{server.addr}:5060", 400 + 100 * i, lab.natted_host(user, nat=nat),
             password="pw-" + user, domain="kedge.test", ice=user != "old", stun=servers.ip4 + ":3478")).start()
     for phone in phones.values():
-        phone.registered(15)
+        phone.registered()
     ear = long_stage.add(Ear(server))
     made = {}
     for path, (a, b) in CALLS.items():
@@ -83,7 +83,7 @@ def test_the_phones_still_hear_each_other(calls, path):
     _, made = calls
     caller, callee = made[path].phones
     for p, q in ((caller, callee), (callee, caller)):
-        assert p.hears(q.hz, since_ms=p.position(), timeout=4), f"{p.user} does not hear {q.user}"
+        assert p.hears(q.hz, since_ms=p.position()), f"{p.user} does not hear {q.user}"
     ear = Ear(callee.host)
     try:
         caller.hold()

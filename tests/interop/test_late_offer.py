@@ -268,7 +268,7 @@ def softphone(stage, host, kedge, kind, ice):
     options = {"password": "pw-bob", "domain": "kedge.test", "ice": ice}
     make = Phone if kind == "baresip" else Linphone
     made = stage.add(make(stage.folder / kind, "bob", f"{kedge.host.addr}:5060", 700, host, **options)).start()
-    made.registered(15)
+    made.registered()
     return made
 
 

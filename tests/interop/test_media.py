@@ -22,7 +22,7 @@ def world(lab, long_stage):
 def phone(stage, world, user, hz, **kw):
     kedge, hosts = world
     return stage.add(Phone(stage.folder / user, user, f"{kedge.host.addr}:5060", hz, hosts[user], password="pw-" + user,
-                           domain="kedge.test", **kw)).start().registered(15)
+                           domain="kedge.test", **kw)).start().registered()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def world(lab, long_stage):
         phones[name] = long_stage.add(Phone(long_stage.folder / name, name, f"{server.addr}:5060", 400 + 100 * i, host,
                                             password="pw-" + name, domain="kedge.test")).start()
     for phone in phones.values():
-        phone.registered(15)
+        phone.registered()
     return kedge, phones
 
 

@@ -230,7 +230,7 @@ def test_another_flow_of_the_same_phone(desk, stage, lost):
     assert flows[0].quiet("INVITE", 0.5)
     if lost == "closed":
         flows[1].close()
-    invite = flows[0].expect("INVITE", 6)
+    invite = flows[0].expect("INVITE", 10)
     assert invite.get("call-id") != newest.get("call-id")
     d.phones.append(flows[0])
     d.invites.append(invite)

@@ -26,7 +26,7 @@ def phone(stage, kedge, host, hz, transport="udp", control=4444, listen=None, se
     made = stage.add(Phone(stage.folder / user, user, server or f"{kedge.host.ip4}:{port}", hz, host,
                            password="pw-" + user, domain="kedge.test", transport=transport, control=control,
                            listen=listen, **kw)).start()
-    return made.registered(15)
+    return made.registered()
 
 
 def check_talk(kedge, a, b):
