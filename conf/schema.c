@@ -15,6 +15,9 @@ _Static_assert(offsetof(struct kg_config, media.port_max) == offsetof(struct kg_
 
 #define DAY 86400u /* s */
 
+/* conf/fill.c knows how to fill one. */
+static const struct kg_conf_type records = {.name = "list of records", .list = true};
+
 const struct kg_conf_row kg_conf_rows[] = {
     {"sip.listen", &kg_conf_listen, "udp:0.0.0.0:5060 tcp:0.0.0.0:5060 tls:0.0.0.0:5061",
      LIST(sip.listen, sip.listen_count, KG_LISTEN_MAX), .min = 1,
@@ -131,18 +134,18 @@ const struct kg_conf_row kg_conf_rows[] = {
      .doc = "Who is asked for the addresses of servers given by name, as address or address:port. Without it "
             "those of "
             "/etc/resolv.conf."},
-    {"trunks", &kg_conf_records, "", LIST(trunk, trunk_count, KG_TRUNKS_MAX), .record = &kg_conf_trunk,
+    {"trunks", &records, "", LIST(trunk, trunk_count, KG_TRUNKS_MAX), .record = &kg_conf_trunk,
      .reloadable = true, .doc = "Providers of phone numbers that calls go to and come from."},
-    {"routes", &kg_conf_records, "", LIST(route, route_count, KG_ROUTES_MAX), .record = &kg_conf_route,
+    {"routes", &records, "", LIST(route, route_count, KG_ROUTES_MAX), .record = &kg_conf_route,
      .reloadable = true,
      .doc = "Where calls go that do not simply go to the PBX or to an account. The first entry that fits "
             "decides."},
-    {"numbers", &kg_conf_records, "", LIST(number, number_count, KG_NUMBERS_MAX), .record = &kg_conf_number,
+    {"numbers", &records, "", LIST(number, number_count, KG_NUMBERS_MAX), .record = &kg_conf_number,
      .reloadable = true,
      .doc = "How numbers are written on each side. Of the entries for one side and one direction the first "
             "that fits decides."},
-    {"caps", &kg_conf_records, "", LIST(caps, caps_count, KG_CAPS_MAX), .record = &kg_conf_cap,
-     .reloadable = true, .doc = "What users may call, against toll fraud."},
+    {"caps", &records, "", LIST(caps, caps_count, KG_CAPS_MAX), .record = &kg_conf_cap, .reloadable = true,
+     .doc = "What users may call, against toll fraud."},
     {"registration.phone_expires_udp", &kg_conf_seconds, "120", FIELD(registration.phone_expires_udp_ms),
      .min = 5, .max = 7200, .reloadable = true,
      .doc = "How long a registration over UDP from behind a NAT lasts before the phone must refresh it."},
@@ -320,9 +323,6 @@ const size_t kg_conf_row_count = sizeof kg_conf_rows / sizeof kg_conf_rows[0];
 
 /* Longest text of a whole row: a list of KG_LISTEN_MAX servers. */
 #define ROW_TEXT (KG_LISTEN_MAX * KG_SERVER_AT_STR)
-
-/* What a list of records is as a type: conf/fill.c knows how to fill one. */
-const struct kg_conf_type kg_conf_records = {.name = "list of records", .list = true};
 
 /* The row's whole value as one comparable text. */
 static void row_text(const struct kg_conf_row *row, const void *base, char out[static ROW_TEXT])

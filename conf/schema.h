@@ -39,8 +39,7 @@ extern const struct kg_conf_type kg_conf_address, kg_conf_place, kg_conf_listen,
     kg_conf_path_use, kg_conf_fork, kg_conf_redirect, kg_conf_reliable, kg_conf_yes, kg_conf_level,
     kg_conf_headers, kg_conf_methods, kg_conf_seconds, kg_conf_count, kg_conf_servers, kg_conf_name,
     kg_conf_text, kg_conf_texts, kg_conf_secret, kg_conf_secret_file, kg_conf_nets, kg_conf_own_policy,
-    kg_conf_profile, kg_conf_own_profile, kg_conf_caller_id, kg_conf_number_of, kg_conf_records,
-    kg_conf_origins;
+    kg_conf_profile, kg_conf_own_profile, kg_conf_caller_id, kg_conf_number_of, kg_conf_origins;
 
 /* One setting. Names have at most two parts: "section.name" or "name". */
 struct kg_conf_row {
@@ -48,7 +47,7 @@ struct kg_conf_row {
     const struct kg_conf_type *type;
     const char *
         preset; /* the default as text; items of a list are separated by a blank; "" leaves the field empty */
-    const struct kg_conf_record *record; /* kg_conf_records only */
+    const struct kg_conf_record *record; /* lists of records only */
     size_t offset;                       /* of the field in struct kg_config, or in the element of a record */
     size_t size;                         /* of the field, in bytes */
     size_t count_offset;                 /* lists: of the size_t that counts the items */

@@ -114,7 +114,7 @@ static void rewrite_identities(struct kg_party_passage *p, struct kg_passed *pas
 static void assert_identity(struct kg_party_passage *p, const char *user, struct kg_passed *passed)
 {
     const char *domain = p->config->sip.domain;
-    char written[KG_IDENTITY_USER], *text = passed->text[passed->texts];
+    char written[KG_IDENTITY_USER];
     size_t count = 0;
     while (passed->tag[count].t_tag)
         count++;
@@ -122,6 +122,7 @@ static void assert_identity(struct kg_party_passage *p, const char *user, struct
         return;
     if (!write_caller(p, user, written))
         kg_uri_escape_user(user, written, sizeof written);
+    char *text = passed->text[passed->texts];
     int len = snprintf(text, KG_PASSED_TEXT_SIZE, "<sip:%s@%s>", written, domain);
     if (len < 0 || len >= KG_PASSED_TEXT_SIZE)
         return;

@@ -60,6 +60,11 @@ static void read_formats(const struct kg_sdp *sdp, const struct kg_sdp_media *m,
     }
 }
 
+static bool has_type(const struct kg_sdp_types *types, uint32_t type)
+{
+    return type < TYPES && (types->bit[type / 64] >> type % 64 & 1);
+}
+
 /* The payload types of the m= line, in its order; each once. */
 static size_t listed(const struct kg_sdp_media *m, uint8_t out[static TYPES])
 {
@@ -69,17 +74,12 @@ static size_t listed(const struct kg_sdp_media *m, uint8_t out[static TYPES])
     uint32_t type;
     size_t n = 0;
     while ((word = kg_sdp_word(&s, end)).len > 0) {
-        if (!kg_sdp_number(word.s, word.len, TYPES - 1, &type) || kg_sdp_types_has(&seen, type))
+        if (!kg_sdp_number(word.s, word.len, TYPES - 1, &type) || has_type(&seen, type))
             continue;
         seen.bit[type / 64] |= 1ull << type % 64;
         out[n++] = (uint8_t)type;
     }
     return n;
-}
-
-bool kg_sdp_types_has(const struct kg_sdp_types *types, uint32_t type)
-{
-    return type < TYPES && (types->bit[type / 64] >> type % 64 & 1);
 }
 
 static void leave_out(struct kg_sdp_types *types, uint32_t type)
@@ -124,7 +124,7 @@ static bool has_better(const struct format *format, const uint8_t *type, size_t 
     const struct format *it = &format[type[i]];
     for (size_t j = 0; j < n; j++) {
         const struct format *other = &format[type[j]];
-        if (j == i || kg_sdp_types_has(out, type[j]) || !kg_sdp_text_equal(it->name, other->name))
+        if (j == i || has_type(out, type[j]) || !kg_sdp_text_equal(it->name, other->name))
             continue;
         if (it->baseline ? false : other->baseline || j < i)
             return true;
@@ -141,7 +141,7 @@ static bool has_common(const struct format *format, const uint8_t *type, size_t 
                        const struct kg_sdp_types *out)
 {
     for (size_t i = 0; i < n; i++)
-        if (!kg_sdp_types_has(out, type[i]) && is_common(&format[type[i]]))
+        if (!has_type(out, type[i]) && is_common(&format[type[i]]))
             return true;
     return false;
 }
@@ -158,7 +158,7 @@ size_t kg_sdp_formats_prune(const struct kg_sdp *sdp, const struct kg_sdp_media 
     for (int tier = 0; tier < 2; tier++) {
         for (size_t i = n; i-- > 0 && *saved < excess;) {
             const struct format *it = &format[type[i]];
-            if (it->name.len == 0 || kg_sdp_types_has(out, type[i]))
+            if (it->name.len == 0 || has_type(out, type[i]))
                 continue;
             if (tier == 0 ? !has_better(format, type, n, i, out)
                           : is_common(it) || !has_common(format, type, n, out))
@@ -183,7 +183,7 @@ void kg_sdp_put_formats(struct kg_sdp_out *out, const struct kg_sdp_media *m,
         return;
     }
     while ((word = kg_sdp_word(&s, end)).len > 0) {
-        if (kg_sdp_number(word.s, word.len, TYPES - 1, &type) && kg_sdp_types_has(left_out, type))
+        if (kg_sdp_number(word.s, word.len, TYPES - 1, &type) && has_type(left_out, type))
             continue;
         KG_SDP_PUT(out, " ");
         kg_sdp_put(out, word.s, word.len);
@@ -192,5 +192,5 @@ void kg_sdp_put_formats(struct kg_sdp_out *out, const struct kg_sdp_media *m,
 
 bool kg_sdp_line_is_left_out(const struct kg_sdp_line *line, const struct kg_sdp_types *left_out)
 {
-    return (left_out->bit[0] || left_out->bit[1]) && kg_sdp_types_has(left_out, type_of(line));
+    return (left_out->bit[0] || left_out->bit[1]) && has_type(left_out, type_of(line));
 }

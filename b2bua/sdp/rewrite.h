@@ -23,7 +23,6 @@ void kg_sdp_put_harmless(struct kg_sdp_out *out, const struct kg_sdp_line *line)
 struct kg_sdp_types {
     uint64_t bit[2];
 };
-bool kg_sdp_types_has(const struct kg_sdp_types *types, uint32_t type);
 
 /* What is still to be written of one media part. */
 struct kg_sdp_part {
@@ -100,10 +99,6 @@ bool kg_sdp_web_is_on(const struct kg_sdp_part *part);
 bool kg_sdp_feedback_passes(const struct kg_sdp_part *part);
 /* Whether the reader gets this line of the writer's, if it is one of WebRTC. */
 bool kg_sdp_web_passes(const struct kg_sdp_line *line, enum kg_sdp_kind kind);
-#define KG_SDP_MID_ROOM 24
-/* The reader's name for an m-line; empty: none. May be in `room`. */
-struct kg_sdp_text kg_sdp_web_mid(const struct kg_sdp_reader *reader, size_t number,
-                                  char room[static KG_SDP_MID_ROOM]);
 void kg_sdp_web_put_mid(struct kg_sdp_out *out, const struct kg_sdp_part *part);
 void kg_sdp_web_put_group(struct kg_sdp_out *out, const struct kg_sdp *sdp,
                           const struct kg_sdp_reader *reader, const struct kg_sdp_local *local);

@@ -87,10 +87,13 @@ static bool is_taken(const struct kg_sdp *said, struct kg_sdp_text mid)
     return false;
 }
 
-/* RFC 8829 5.2.2: an mid stays with its m-line; one whose line was rejected is not used again, also if the
- * line is. New ones are the number of the line, with a letter where the reader has that one already. */
-struct kg_sdp_text kg_sdp_web_mid(const struct kg_sdp_reader *reader, size_t number,
-                                  char room[static KG_SDP_MID_ROOM])
+#define MID_ROOM 24 /* digits of a size_t, a letter */
+
+/* The reader's name for an m-line; empty: none. May be in `room`. RFC 8829 5.2.2: an mid stays with its
+ * m-line; one whose line was rejected is not used again, also if the line is. New ones are the number of the
+ * line, with a letter where the reader has that one already. */
+static struct kg_sdp_text mid_of(const struct kg_sdp_reader *reader, size_t number,
+                                 char room[static MID_ROOM])
 {
     const struct kg_sdp *said = reader->said;
     if (said && number < said->media_count) {
@@ -101,18 +104,18 @@ struct kg_sdp_text kg_sdp_web_mid(const struct kg_sdp_reader *reader, size_t num
     if (reader->answers || reader->kind != KG_SDP_WEB)
         return (struct kg_sdp_text){0};
     struct kg_sdp_text mid = {.s = room};
-    mid.len = (uint16_t)snprintf(room, KG_SDP_MID_ROOM, "%zu", number);
+    mid.len = (uint16_t)snprintf(room, MID_ROOM, "%zu", number);
     for (char letter = 'a'; is_taken(said, mid) && letter <= 'z'; letter++)
-        mid.len = (uint16_t)snprintf(room, KG_SDP_MID_ROOM, "%zu%c", number, letter);
+        mid.len = (uint16_t)snprintf(room, MID_ROOM, "%zu%c", number, letter);
     return mid;
 }
 
 void kg_sdp_web_put_mid(struct kg_sdp_out *out, const struct kg_sdp_part *part)
 {
-    char room[KG_SDP_MID_ROOM];
+    char room[MID_ROOM];
     if (part->reader->kind == KG_SDP_LIKE_WRITER)
         return;
-    struct kg_sdp_text mid = kg_sdp_web_mid(part->reader, part->number, room);
+    struct kg_sdp_text mid = mid_of(part->reader, part->number, room);
     if (mid.len == 0)
         return;
     KG_SDP_PUT(out, "a=mid:");
@@ -129,12 +132,12 @@ void kg_sdp_web_put_group(struct kg_sdp_out *out, const struct kg_sdp *sdp,
         return;
     for (int sharing = 0; sharing < 2; sharing++) {
         for (size_t i = 0; i < sdp->media_count; i++) {
-            char room[KG_SDP_MID_ROOM];
+            char room[MID_ROOM];
             struct kg_sdp_part part = {.media = &sdp->media[i], .local = &local[i], .reader = reader};
             bool shares = local[i].bundle != i + 1;
             if (local[i].bundle == 0 || shares != sharing || !kg_sdp_web_is_on(&part))
                 continue;
-            struct kg_sdp_text mid = kg_sdp_web_mid(reader, i, room);
+            struct kg_sdp_text mid = mid_of(reader, i, room);
             if (mid.len == 0)
                 continue;
             if (!begun)

@@ -264,8 +264,3 @@ const struct kg_file *kg_files_find(const struct kg_files *files, struct kg_span
             return &files->file[i];
     return NULL;
 }
-
-bool kg_files_any(const struct kg_files *files)
-{
-    return files->count > 0;
-}

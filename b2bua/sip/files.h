@@ -28,7 +28,5 @@ struct kg_files *kg_files_ref(struct kg_files *files);
 void kg_files_unref(struct kg_files *files); /* takes NULL */
 /* NULL: there is none. */
 const struct kg_file *kg_files_find(const struct kg_files *files, struct kg_span path);
-/* Whether any page is served at all. */
-bool kg_files_any(const struct kg_files *files);
 
 #endif

@@ -225,7 +225,6 @@ uint32_t kg_ice_prflx_priority(const struct kg_ice_agent *agent, uint16_t local)
 
 /* checklist.c: pairs */
 void kg_ice_form_pairs(struct kg_ice_agent *agent, struct kg_ice_stream *stream);
-struct kg_ice_entry *kg_ice_pair_find(const struct kg_ice_agent *agent, uint16_t local, uint16_t remote);
 struct kg_ice_entry *kg_ice_pair_put(struct kg_ice_agent *agent, uint16_t local, uint16_t remote);
 void kg_ice_pair_drop(struct kg_ice_agent *agent, struct kg_ice_entry *pair);
 void kg_ice_pair_fail(struct kg_ice_agent *agent, struct kg_ice_entry *pair, const char *reason);
@@ -280,9 +279,6 @@ bool kg_ice_answer(struct kg_ice_agent *agent, const struct kg_addr *base, const
 /* The local candidate that the peer saw; a new one where it is none of ours (7.2.5.3.1). */
 uint16_t kg_ice_seen_as(struct kg_ice_agent *agent, const struct kg_ice_entry *pair,
                         const struct kg_addr *mapped);
-/* The peer saw us as `mapped` on this pair. */
-void kg_ice_pair_won(struct kg_ice_agent *agent, struct kg_ice_entry *pair, const struct kg_addr *mapped,
-                     int64_t sent_ms);
 
 /* consent.c */
 bool kg_ice_poll_consent(struct kg_ice_agent *agent, struct kg_ice_datagram *out);

@@ -36,8 +36,9 @@ uint16_t kg_ice_seen_as(struct kg_ice_agent *agent, const struct kg_ice_entry *p
     return kg_ice_local_put(agent, pair->stream, &candidate);
 }
 
-void kg_ice_pair_won(struct kg_ice_agent *agent, struct kg_ice_entry *pair, const struct kg_addr *mapped,
-                     int64_t sent_ms)
+/* The peer saw us as `mapped` on this pair. */
+static void won(struct kg_ice_agent *agent, struct kg_ice_entry *pair, const struct kg_addr *mapped,
+                int64_t sent_ms)
 {
     struct kg_ice_component *component = kg_ice_component_find(agent, pair->stream, pair->component);
     bool nominated = agent->controlling
@@ -151,6 +152,6 @@ bool kg_ice_answer(struct kg_ice_agent *agent, const struct kg_addr *base, const
     }
     if (!kg_stun_get_address(message, KG_STUN_XOR_MAPPED_ADDRESS, &mapped) || !kg_addr_is_usable(&mapped))
         return false;
-    kg_ice_pair_won(agent, pair, &mapped, pair->check.sent_ms);
+    won(agent, pair, &mapped, pair->check.sent_ms);
     return true;
 }

@@ -40,7 +40,7 @@ void kg_ice_prioritize(struct kg_ice_agent *agent)
         p->priority = priority_of(agent, p->local, p->remote);
 }
 
-struct kg_ice_entry *kg_ice_pair_find(const struct kg_ice_agent *agent, uint16_t local, uint16_t remote)
+static struct kg_ice_entry *find(const struct kg_ice_agent *agent, uint16_t local, uint16_t remote)
 {
     for (struct kg_ice_entry *p = kg_ice_pair_next(agent, NULL); p != NULL; p = kg_ice_pair_next(agent, p))
         if (p->remote == remote && p->local == local)
@@ -139,7 +139,7 @@ bool kg_ice_pair_admit(const struct kg_ice_agent *agent, struct kg_ice_entry *pa
 
 struct kg_ice_entry *kg_ice_pair_put(struct kg_ice_agent *agent, uint16_t local, uint16_t remote)
 {
-    struct kg_ice_entry *pair = kg_ice_pair_find(agent, local, remote);
+    struct kg_ice_entry *pair = find(agent, local, remote);
 
     if (pair != NULL)
         return pair;

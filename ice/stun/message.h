@@ -16,9 +16,8 @@
 
 #define KG_STUN_HEADER         20
 #define KG_STUN_COOKIE         0x2112A442u
-#define KG_STUN_ID             12   /* bytes of a transaction id */
-#define KG_STUN_MESSAGE_MAX    1472 /* what we write; IPv4 over Ethernet */
-#define KG_STUN_ATTRIBUTES_MAX 64   /* a message with more is refused */
+#define KG_STUN_ID             12 /* bytes of a transaction id */
+#define KG_STUN_ATTRIBUTES_MAX 64 /* a message with more is refused */
 
 enum kg_stun_class { KG_STUN_REQUEST = 0, KG_STUN_INDICATION = 1, KG_STUN_SUCCESS = 2, KG_STUN_ERROR = 3 };
 /* Methods: RFC 8489 18.2, RFC 8656 (the rest of TURN comes with its issue). */

@@ -264,7 +264,8 @@ static void files_of_a_folder(void **state)
     kg_config_defaults(&config);
     struct kg_files *files = kg_files_load(&config, error, sizeof error);
     assert_non_null(files);
-    assert_false(kg_files_any(files)); /* none configured: none served, /config.json neither */
+    assert_null(find(files, "/")); /* none configured: none served, /config.json neither */
+    assert_null(find(files, "/config.json"));
     kg_files_unref(files);
 
     snprintf(root, sizeof root, "/tmp/kedge-test-web-%d", (int)getpid());
