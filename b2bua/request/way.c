@@ -12,6 +12,7 @@
 #include <sofia-sip/sip_tag.h>
 #include <sofia-sip/url.h>
 
+#include "b2bua/route/caps.h"
 #include "b2bua/route/peers.h"
 #include "b2bua/sip/methods.h"
 #include "b2bua/sip/sip.h"
@@ -95,6 +96,19 @@ void kg_request_refuse(nta_incoming_t *irq, int status, const char *phrase, unsi
 
 /* ---- in front of a PBX ---- */
 
+/* Whom a REFER names the PBX calls in the name of who sends it (route/caps.h). */
+static bool may_refer(const struct kg_server *server, const sip_t *sip, const char *by)
+{
+    char number[128] = "";
+    if (sip->sip_request->rq_method != sip_method_refer || !sip->sip_refer_to ||
+        server->config.caps_count == 0)
+        return true;
+    const url_t *url = sip->sip_refer_to->r_url;
+    kg_uri_user(url, number, sizeof number);
+    bool says = url->url_type == url_tel || url->url_user;
+    return kg_caps_permit(server->caps, by, number[0] || !says ? number : KG_CAPS_UNREADABLE);
+}
+
 static int to_pbx(struct kg_requests *requests, nta_incoming_t *irq, const sip_t *sip,
                   const struct kg_flow *flow, struct kg_way *way)
 {
@@ -113,6 +127,11 @@ static int to_pbx(struct kg_requests *requests, nta_incoming_t *irq, const sip_t
     } else { /* how many of these there are is the registrar's care (kg_registrar_answer) */
         kg_addr_format_host(&flow->remote, from);
         snprintf(way->by, sizeof way->by, "@%s", from);
+    }
+    if (!may_refer(requests->server, sip, way->by)) {
+        kg_info("request", "%s may not have that number called (caps)", way->by);
+        kg_request_refuse(irq, SIP_403_FORBIDDEN, 0);
+        return EPERM;
     }
     size_t count = kg_peers_pick(peers, KG_GROUP_PBX, kg_registrar_pbx_of(registrar, flow), pbx, KG_WAY_MAX);
     for (size_t i = 0; i < count; i++) {

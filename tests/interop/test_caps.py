@@ -121,6 +121,16 @@ def test_refer_under_another_name(front, stage):
     assert over().status == 200
 
 
+def test_refer_outside_of_a_call(front):
+    """Click to dial by the PBX, in the name of who asks for it."""
+    u1 = front("u1")
+
+    def refer(to):
+        return u1.request("REFER", "sip:pbx.test", [f"Refer-To: <{to}>", "Contact: " + u1.contact], auth=False, from_user="u2").status
+    assert refer(DENIED) == refer("tel:0900-123") == refer("sip:%30900123@pbx.test") == refer("sip:1%000900@pbx.test") == 403
+    assert refer("sip:0911@pbx.test") == 407, "the PBX asks who it is"
+
+
 @pytest.mark.parametrize("contact,status", ((DENIED, 480), ("tel:0900-123", 480), ("sip:0911@pbx.test>, <" + DENIED, 480),
                                             ("sip:0911@pbx.test", 404)))
 def test_a_phone_that_diverts(front, contact, status):
