@@ -202,7 +202,8 @@ struct kg_config {
         uint32_t silence_timeout_ms;    /* a call in talk without any packet */
         uint32_t hold_timeout_ms;       /* the same on hold */
         uint32_t unanswered_timeout_ms; /* before the answer */
-        uint32_t port_quarantine_ms;    /* a released port is not given out again before this */
+        uint32_t certificate_lifetime_ms;
+        uint32_t port_quarantine_ms; /* a released port is not given out again before this */
     } media;
     struct {
         uint32_t pacing_ms;    /* Ta (RFC 8445 14.2) */

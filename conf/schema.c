@@ -101,6 +101,11 @@ const struct kg_conf_row kg_conf_rows[] = {
     {"media.port_quarantine", &kg_conf_seconds, "10", FIELD(media.port_quarantine_ms), .min = 0, .max = 3600,
      .reloadable = true,
      .doc = "A port is not given to another call before this time has passed, while others are free."},
+    {"media.certificate_lifetime", &kg_conf_seconds, "86400", FIELD(media.certificate_lifetime_ms), .min = 5,
+     .max = 7 * DAY,
+     .doc =
+         "How long new calls are told the same DTLS certificate. Calls that have begun keep theirs, and can "
+         "begin with it for three times as long."},
     {"ice.pacing", &kg_conf_count, "50", FIELD(ice.pacing_ms), .min = 5, .max = 1000, .reloadable = true,
      .doc = "Milliseconds between two connectivity checks of a call (Ta)."},
     {"ice.rto", &kg_conf_count, "500", FIELD(ice.rto_ms), .min = 50, .max = 5000, .reloadable = true,

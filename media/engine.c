@@ -151,6 +151,7 @@ static int build(struct kg_media_engine *engine, const struct kg_config *config,
     int error = kg_srtp_init();
     if (error != 0)
         return error;
+    engine->identities.lifetime_ms = config->media.certificate_lifetime_ms;
     if (!kg_identities_renew(&engine->identities, kg_mono_ms()))
         return ENOMEM;
     error = start_workers(engine, config);

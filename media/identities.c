@@ -7,7 +7,7 @@
 
 bool kg_identities_renew(struct kg_identities *identities, int64_t now_ms)
 {
-    if (identities->kept[0] && now_ms - identities->made_ms < KG_IDENTITY_MS)
+    if (identities->kept[0] && now_ms - identities->made_ms < identities->lifetime_ms)
         return false;
     struct kg_dtls_identity *made = kg_dtls_identity_new();
     if (made == NULL)

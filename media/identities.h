@@ -6,14 +6,14 @@
 #include "media/dtls.h"
 #include "media/dtls_hello.h"
 
-/* How long one is told to new calls. Its key lives in memory alone, so that calls of different days have
- * nothing in common that a thief of one key could read. */
-#define KG_IDENTITY_MS (24 * 3600 * 1000LL)
-/* So many are kept: an association begins with the one that its SDP named, also some days later. */
+/* So many are kept: an association begins with the one that its SDP named, also some lifetimes later. */
 #define KG_IDENTITIES_KEPT 4
 
 struct kg_identities {
     struct kg_dtls_identity *kept[KG_IDENTITIES_KEPT]; /* the newest first; NULL: none */
+    /* How long one is told to new calls (media.certificate_lifetime). Its key lives in memory alone, so that
+     * calls of different days have nothing in common that a thief of one key could read. */
+    int64_t lifetime_ms;
     int64_t made_ms;
     uint8_t secret[KG_DTLS_SECRET]; /* for cookies; of this process */
 };

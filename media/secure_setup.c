@@ -115,6 +115,17 @@ static bool same_peer(const struct kg_leg_dtls *dtls, const struct kg_media_secu
     return true;
 }
 
+/* The certificate that the side was told of: of a call that is older than those which the engine keeps, the
+ * leg has it still. */
+static void take_identity(struct kg_leg_dtls *dtls, struct kg_dtls_identity *identity)
+{
+    struct kg_dtls_identity *had = dtls->identity;
+    if (identity == NULL && had && same_fingerprint(kg_dtls_identity_fingerprint(had), &dtls->ours))
+        return;
+    dtls->identity = identity ? kg_dtls_identity_ref(identity) : NULL;
+    kg_dtls_identity_unref(had);
+}
+
 static int describe_dtls(struct kg_leg *leg, const struct kg_media_secure *said,
                          struct kg_dtls_identity *identity)
 {
@@ -134,9 +145,8 @@ static int describe_dtls(struct kg_leg *leg, const struct kg_media_secure *said,
     memcpy(dtls->fingerprint, said->fingerprint, sizeof dtls->fingerprint);
     secure->setup = said->setup;
     if (again || dtls->identity == NULL) {
-        kg_dtls_identity_unref(dtls->identity);
-        dtls->identity = identity ? kg_dtls_identity_ref(identity) : NULL;
-        secure->rekey_untold = identity == NULL;
+        take_identity(dtls, identity);
+        secure->rekey_untold = dtls->identity == NULL;
     }
     if (again || leg->rtcp_mux)
         kg_association_reset(&dtls->by_component[1]);

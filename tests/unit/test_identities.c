@@ -8,16 +8,18 @@
 
 #include "media/identities.h"
 
+#define DAY_MS 86400000LL
+
 static void test_a_new_one_a_day_and_the_last_are_kept(void **state)
 {
     (void)state;
-    struct kg_identities identities = {0};
+    struct kg_identities identities = {.lifetime_ms = DAY_MS};
     struct kg_fingerprint seen[KG_IDENTITIES_KEPT + 2];
     int64_t now = 5;
     assert_null(kg_identities_fingerprint(&identities));
-    for (unsigned day = 0; day < KG_IDENTITIES_KEPT + 2; day++, now += KG_IDENTITY_MS) {
+    for (unsigned day = 0; day < KG_IDENTITIES_KEPT + 2; day++, now += DAY_MS) {
         assert_true(kg_identities_renew(&identities, now));
-        assert_false(kg_identities_renew(&identities, now + KG_IDENTITY_MS - 1));
+        assert_false(kg_identities_renew(&identities, now + DAY_MS - 1));
         seen[day] = *kg_identities_fingerprint(&identities);
         assert_int_equal(seen[day].hash, KG_FINGERPRINT_SHA256);
         for (unsigned before = 0; before <= day; before++) {
