@@ -9,7 +9,8 @@ import subprocess
 import threading
 
 from . import tone
-from .hosts import Host, inside, stop, until
+from .hosts import Host, inside, stop, until, until_told
+from .kedge import PATIENCE_S
 
 CHROMIUM = "/usr/lib/chromium/chromium"  # not Debian's wrapper, which adds what a person wants
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -90,7 +91,7 @@ class Browser:
         os.close(down_read)
         os.close(up_write)
         threading.Thread(target=self._read, daemon=True).start()
-        self.command("Browser.getVersion", timeout=30)
+        self.command("Browser.getVersion")
         return self
 
     def stop(self):
@@ -132,14 +133,14 @@ class Browser:
                         self._pages[message["sessionId"]].event(message["method"], message["params"])
                 self._changed.notify_all()
 
-    def command(self, method, params=None, session=None, timeout=15):
+    def command(self, method, params=None, session=None, timeout=PATIENCE_S):
         with self._changed:
             self._serial += 1
             serial = self._serial
         message = {"id": serial, "method": method, "params": params or {}, **({"sessionId": session} if session else {})}
         os.write(self._out, json.dumps(message).encode() + b"\0")
         with self._changed:
-            self._changed.wait_for(lambda: self._replies is None or serial in self._replies, timeout)
+            until_told(self._changed, lambda: self._replies is None or serial in self._replies, timeout)
             assert self._replies is not None, f"Chromium ended: {self.folder}/log"
             assert serial in self._replies, f"Chromium does not answer {method}: {self.folder}/log"
             reply = self._replies.pop(serial)
@@ -165,7 +166,7 @@ class Page:
         self.command("Page.setLifecycleEventsEnabled", {"enabled": True})
         self.go(url)
 
-    def command(self, method, params=None, timeout=15):
+    def command(self, method, params=None, timeout=PATIENCE_S):
         return self.browser.command(method, params, self.session, timeout)
 
     def event(self, method, params):
@@ -183,14 +184,14 @@ class Page:
     def go(self, url):
         made = self.command("Page.navigate", {"url": url})
         assert not made.get("errorText"), f"{url}: {made['errorText']}"
-        assert until(lambda: made["loaderId"] in self._loaded, 15), f"{url} does not load; {self.console}"
+        assert until(lambda: made["loaderId"] in self._loaded, PATIENCE_S), f"{url} does not load; {self.console}"
 
     def reload(self):
         before = len(self._loaded)
         self.command("Page.reload")
-        assert until(lambda: len(self._loaded) > before, 15), f"{self.url} does not load again; {self.console}"
+        assert until(lambda: len(self._loaded) > before, PATIENCE_S), f"{self.url} does not load again; {self.console}"
 
-    def eval(self, script, timeout=15):
+    def eval(self, script, timeout=PATIENCE_S):
         """The value of an expression; of a promise, what it resolves to."""
         done = self.command("Runtime.evaluate", {"expression": script, "returnByValue": True, "awaitPromise": True,
                                                  "userGesture": True}, timeout)
@@ -261,7 +262,7 @@ class WebPhone:
         self.dial(who, **options)
         return self.active(timeout)
 
-    def active(self, timeout=15):
+    def active(self, timeout=PATIENCE_S):
         def over():
             state = self.state()
             return state if state["call"] in ("active", "ended") else None

@@ -5,7 +5,7 @@ import subprocess
 import threading
 import time
 
-from natlab.netns import inside, patient, stop, until  # noqa: F401  (for the neighbours)
+from natlab.netns import inside, patient, stop, until, until_told  # noqa: F401  (for the neighbours)
 
 
 class Stopwatch:

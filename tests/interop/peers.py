@@ -4,7 +4,7 @@ import subprocess
 import threading
 import time
 
-from .hosts import Host, stop, until
+from .hosts import Host, stop, until, until_told
 from .kedge import BUILD
 
 
@@ -46,8 +46,7 @@ class Peer:
     def wait(self, start, since=0, timeout=20):
         """The first line that begins so; its rest."""
         with self._changed:
-            self._changed.wait_for(lambda: self.said(start, since), timeout)
-        found = self.said(start, since)
+            found = until_told(self._changed, lambda: self.said(start, since), timeout)
         assert found, f"{self.name}: no '{start}' within {timeout} s; said {[t for _, t in self.lines[since:]]}"
         return found[0]
 

@@ -8,7 +8,7 @@ import threading
 import time
 
 from . import tone
-from .hosts import Host, socket_in, stop, until
+from .hosts import Host, socket_in, stop, until, until_told
 
 MODULES = "/usr/lib/baresip/modules"
 
@@ -168,7 +168,7 @@ class Phone:
         text = json.dumps({"command": command, "params": params, "token": token}).encode()
         self._socket.sendall(b"%d:%s," % (len(text), text))
         with self._changed:
-            assert self._changed.wait_for(lambda: token in self._replies, timeout), f"{self.user}: no reply to {command}"
+            assert until_told(self._changed, lambda: token in self._replies, timeout), f"{self.user}: no reply to {command}"
             return self._replies.pop(token).get("data", "")
 
     # Events
@@ -182,8 +182,7 @@ class Phone:
     def wait(self, kind, since=0, timeout=20):
         """The first event of this type at or after mark `since`; fails with the phone's log."""
         with self._changed:
-            self._changed.wait_for(lambda: self.find(kind, since), timeout)
-        found = self.find(kind, since)
+            found = until_told(self._changed, lambda: self.find(kind, since), timeout)
         seen = [(e["type"], e.get("param")) for e in self.events[since:] if e["type"] != "CALL_RTCP"]
         assert found, f"{self.user}: no {kind} within {timeout} s; saw {seen}; log {self.folder}/log"
         return found

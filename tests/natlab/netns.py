@@ -51,6 +51,14 @@ def until(what, timeout=5.0, step=0.02):
         time.sleep(step)
 
 
+def until_told(changed, what, timeout):
+    """The same with a threading.Condition, held, that is notified of whatever changes what() says."""
+    end = patient() + timeout
+    while not (value := what()) and patient() <= end:
+        changed.wait(0.1)
+    return value
+
+
 def stop(process, sig=signal.SIGTERM, timeout=3):
     """Ends one process that we started. Returns its exit status."""
     if process.poll() is None:

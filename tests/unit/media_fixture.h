@@ -24,7 +24,7 @@
 #include "media/client.h"
 #include "media/engine.h"
 
-#define WAIT_MS 5000
+#define WAIT_MS 15000
 
 struct fixture {
     char dir[64], path[96];

@@ -30,8 +30,8 @@
 #include "conf/clock.h"
 #include "conf/log.h"
 
-#define PATIENCE_MS 5000 /* for what must happen */
-#define QUIET_MS    120  /* for what must not */
+#define PATIENCE_MS 15000 /* for what must happen */
+#define QUIET_MS    120   /* for what must not */
 
 struct world {
     struct kg_server server;

@@ -35,8 +35,9 @@
 #include "conf/clock.h"
 #include "conf/log.h"
 
-#define PATIENCE_MS 5000 /* for what must happen */
-#define QUIET_MS    150  /* for what must not */
+#define PATIENCE_MS 15000 /* for what must happen */
+#define AT_ONCE_MS  4000  /* a resolver that nobody answers takes 5 s, a connection longer */
+#define QUIET_MS    150   /* for what must not */
 
 struct world {
     su_root_t *root;

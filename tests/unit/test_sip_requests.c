@@ -21,7 +21,7 @@ static void shim_is_bound(void **state)
     su_addrinfo_t *res = NULL;
     int64_t start_ms = kg_mono_ms();
     assert_int_not_equal(su_getaddrinfo("kedge.invalid", "5060", NULL, &res), 0);
-    assert_true(kg_mono_ms() - start_ms < 100);
+    assert_true(kg_mono_ms() - start_ms < AT_ONCE_MS);
 }
 
 /* ---- UDP ---- */
@@ -342,7 +342,7 @@ static void no_name_lookup(void **state)
         send_form(fd, forms[i]);
     close(fd);
     assert_alive(w);
-    assert_true(kg_mono_ms() - start < 1000);
+    assert_true(kg_mono_ms() - start < AT_ONCE_MS);
 }
 
 static void large_and_nested(void **state)
