@@ -357,6 +357,8 @@ class Agent:
             try:
                 response = responses.get(timeout=min(wait, max(0.01, end - patient())))
             except queue.Empty:
+                if not self._open:  # its connection was closed: nothing comes any more
+                    break
                 if self.transport == "udp" and not heard:
                     self.send(text)
                     wait = 2 * wait if message.method == "INVITE" else min(2 * wait, 4)  # RFC 3261 17.1.2.2
