@@ -26,21 +26,22 @@ UAC_HEAD = ("From: <sip:alice@[domain]>;tag=a[pid]-[call_number]\nTo: <sip:bob@[
 
 
 def caller(domain):
-    """INVITE, digest, talk for a moment, BYE."""
+    """INVITE, digest, talk for a moment, BYE. Nothing is sent again before 2 s: SIPp takes a 407 that comes twice for an answer to its next
+    INVITE, and half a second is what any machine may stand still."""
     def request(method, cseq, uri="sip:bob@[domain]", to="", branch="", routes="", extra="", body="", **attributes):
         text = (f"{method} {uri} SIP/2.0\nVia: SIP/2.0/UDP [local_ip]:[local_port];rport;branch=z9hG4bK-[pid]-[call_number]-{branch}\n"
                 + routes + UAC_HEAD.format(method=method, cseq=cseq, to=to) + extra + "\n" + body)
         return sipp.send(text.replace("[domain]", domain), **attributes)
 
-    return [request("INVITE", 1, branch="1", body=sipp.sdp(), retrans="500"), sipp.maybe("100"), sipp.recv("407", auth="true"),
+    return [request("INVITE", 1, branch="1", body=sipp.sdp(), retrans="2000"), sipp.maybe("100"), sipp.recv("407", auth="true"),
             request("ACK", 1, branch="1", to="[peer_tag_param]"),
-            request("INVITE", 2, branch="2", extra="[authentication]\n", body=sipp.sdp(), retrans="500"), sipp.maybe("100"),
+            request("INVITE", 2, branch="2", extra="[authentication]\n", body=sipp.sdp(), retrans="2000"), sipp.maybe("100"),
             sipp.maybe("180"), sipp.recv("200", rrs="true"),
             request("ACK", 2, "[next_url]", "[peer_tag_param]", "3", "[routes]\n"), sipp.pause(500),
-            request("BYE", 3, "[next_url]", "[peer_tag_param]", "4", "[routes]\n", retrans="500"), sipp.recv("200")]
+            request("BYE", 3, "[next_url]", "[peer_tag_param]", "4", "[routes]\n", retrans="2000"), sipp.recv("200")]
 
 
-CALLEE = [sipp.recv("INVITE", rrs="true"), sipp.reply("200", sipp.sdp(), retrans="500"), sipp.recv("ACK"), sipp.recv("BYE"),
+CALLEE = [sipp.recv("INVITE", rrs="true"), sipp.reply("200", sipp.sdp(), retrans="2000"), sipp.recv("ACK"), sipp.recv("BYE"),
           sipp.reply_again("200")]
 
 

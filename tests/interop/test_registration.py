@@ -135,7 +135,8 @@ def call_to(stage, caller, agents, user="alice"):
     thread.start()
 
     def look():
-        found.extend((a, m) for a, n in zip(agents, before) for m in a.log[n:] if m.method == "INVITE")
+        for a, n in zip(agents, before):  # one that came twice, since nobody answered in time, is one
+            found.extend([(a, m) for m in a.log[n:] if m.method == "INVITE"][:1])
         return found
 
     assert until(look, 8, 0.02), "no flow got the INVITE"

@@ -6,6 +6,7 @@ SIPp count the call as failed; so does one that does not come. After each, kedge
 """
 import concurrent.futures
 import re
+import threading
 
 import pytest
 
@@ -19,6 +20,7 @@ FAX = ("v=0\no=- 20518 {version} IN IP4 [local_ip]\ns=-\nc=IN IP4 [local_ip]\nt=
 PARTS = "multipart/mixed;boundary=cut"
 WORKERS, LOSSY_WORKERS = 8, 45   # the latter mostly wait
 LOSSY_SETTLE = 5000  # ms
+starting = threading.Semaphore(3)  # that takes a processor: fifty that start at once would leave none to those that play
 
 
 # ---- messages ----
@@ -520,7 +522,8 @@ def one_play(folder, hosts, name, way, lossy):
         calls, rate = 4, 4
     world = World(folder, hosts, *way, config=CONFIG.get(name))
     try:
-        world.start()
+        with starting:
+            world.start()
         near, far = FEATURES[name](Play(*way, world.target, lossy))
         if lossy:  # for retransmissions of what it has answered
             near, far = [*near, pause(LOSSY_SETTLE)], far and [*far, pause(LOSSY_SETTLE)]
