@@ -17,7 +17,8 @@ def world(lab, long_stage):
     key, cert, pin = certificate(long_stage.folder / "tls", server.ip6)
     kedge = long_stage.kedge(server, config={
         "sip": {"listen": [f"udp:{server.ip4}:5060", f"wss:[{server.ip6}]:{PORT}"], "domain": "kedge.test"},
-        "media": {"address": "auto"}, "tls": {"certificate": cert, "key": key}, "web": {"root": PAGES}}, accounts={"carol": "pw-carol", "jssip": "pw-jssip"})
+        "media": {"address": "auto"}, "tls": {"certificate": cert, "key": key}, "web": {"root": PAGES}},
+        accounts={"carol": "pw-carol", "jssip": "pw-jssip"})
     carol = long_stage.agent(lab.public_host("carol"), "carol", "pw-carol", (server.ip4, 5060))
     assert carol.register().status == 200
     chromium = long_stage.add(Browser(long_stage.folder / "chromium", lab.public_host("chromium", ip4=False, ip6=True), HZ, pins=[pin]).start())
