@@ -257,7 +257,7 @@ static bool enum_format(const struct kg_conf_row *row, const void *base, size_t 
 
 #define ENUM(text, values)                                                                                   \
     {                                                                                                        \
-        .name = text, .names = values, .set = enum_set, .format = enum_format                                \
+        .name = (text), .names = (values), .set = enum_set, .format = enum_format                            \
     }
 const struct kg_conf_type kg_conf_own_policy = ENUM("auto, steer, anchor, bypass or default", own_policies);
 const struct kg_conf_type kg_conf_caller_id = ENUM("account or caller", caller_ids);

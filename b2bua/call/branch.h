@@ -36,8 +36,8 @@ struct kg_fork {
 
 /* Brings branch i to the front. */
 void kg_branch_bring(struct kg_leg *leg, unsigned i);
-/* The record, and so To, has whom target n is. */
-void kg_branch_name(struct kg_leg *leg, unsigned n);
+/* The record, and so To, has whom this target is. */
+void kg_branch_name(struct kg_leg *leg, unsigned target);
 void kg_branch_close(struct kg_branch *branch);
 
 #endif
