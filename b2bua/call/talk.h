@@ -111,9 +111,6 @@ bool kg_talk_decide_keys(struct kg_leg *leg, uint8_t i, enum kg_apply purpose);
 bool kg_talk_is_terminated(const struct kg_call *call, uint8_t i);
 /* B: keys.shape of m-line i for the contact that is its turn. */
 void kg_talk_aim_keys(struct kg_leg *leg, uint8_t i);
-/* Whether what a peer took or refused before says what it takes next: a PBX speaks for many phones, each with
- * habits of its own. */
-bool kg_talk_has_habits(bool pbx, const struct kg_trunk *trunk);
 
 /* ---- talk_shape.c: in which shapes a peer is asked for media ---- */
 /* The one whose turn it is; planned at the first call. *ours: with kedge's keys even if it is the offer's own

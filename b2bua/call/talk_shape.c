@@ -9,7 +9,9 @@
 #include "conf/clock.h"
 #include "conf/log.h"
 
-bool kg_talk_has_habits(bool pbx, const struct kg_trunk *trunk)
+/* Whether what a peer took or refused before says what it takes next: a PBX speaks for many phones, each with
+ * habits of its own. */
+static bool has_habits(bool pbx, const struct kg_trunk *trunk)
 {
     return !pbx || trunk;
 }
@@ -30,7 +32,7 @@ static struct kg_shape_facts shape_facts(const struct kg_leg *to, enum kg_shape 
                        : config->media.profile;
     if (to->side == KG_SIDE_B && call->profile != KG_PROFILE_DEFAULT)
         facts.word = call->profile;
-    if (kg_talk_has_habits(pbx, trunk))
+    if (has_habits(pbx, trunk))
         kg_habits_recall(call->calls->habits, flow->transport, &flow->remote, kg_mono_ms(), &facts);
     return facts;
 }
@@ -176,9 +178,9 @@ void kg_talk_learn_shapes(struct kg_leg *leg, bool sdp)
     struct kg_habits *habits = leg->call->calls->habits;
     enum kg_shape offered = shape_of_offer(from);
     uint8_t refused = 0;
-    if (kg_talk_has_habits(from->pbx, from->trunk) && offered != KG_SHAPE_AS_IT_CAME)
+    if (has_habits(from->pbx, from->trunk) && offered != KG_SHAPE_AS_IT_CAME)
         kg_habits_shown(habits, from->flow.transport, &from->flow.remote, kg_mono_ms(), offered);
-    if (!sdp || !kg_talk_has_habits(leg->pbx, leg->trunk))
+    if (!sdp || !has_habits(leg->pbx, leg->trunk))
         return;
     for (uint8_t i = 0; i < leg->keys.asks.at; i++)
         refused |= KG_SHAPE_BIT(leg->keys.asks.shape[i]);
