@@ -10,8 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Timer T1 (RFC 3261 17.1.1.1): by then the sender repeats what it sent. */
-#define KG_OVERLOAD_LATE_MS 500
+/* Four times T1 (RFC 3261 17.1.1.1): by then the sender has repeated it twice, and may soon turn to another
+ * server. */
+#define KG_OVERLOAD_LATE_MS 2000
 /* So long everything has to be late: a machine that stood still for a moment catches up by itself. */
 #define KG_OVERLOAD_AFTER_MS 1000
 /* So long nothing must have been late: what was begun in vain is repeated for 32 s (64 * T1). */
