@@ -121,14 +121,14 @@ static bool refuse_by_headers(struct kg_sip *stack, msg_t *msg, const sip_t *sip
     return true;
 }
 
-static bool is_overloaded(struct kg_sip *stack)
+static bool is_overloaded(struct kg_sip *stack, const sip_t *sip)
 {
     if (stack->invites++ % LOOK_EVERY == 0) {
         usize_t transactions = 0;
         nta_agent_get_stats(stack->agent, NTATAG_S_IRQ_HASH_USED_REF(transactions), TAG_END());
         stack->overloaded = transactions > TRANSACTIONS_MAX;
     }
-    return stack->overloaded || kg_sip_is_late();
+    return stack->overloaded || kg_sip_is_late(sip);
 }
 
 /* Gives the request a transaction and hands it to its handler. */
@@ -137,7 +137,7 @@ static void serve(struct kg_sip *stack, msg_t *msg, sip_t *sip)
     int method = sip->sip_request->rq_method;
     bool is_call = method == sip_method_invite, is_register = method == sip_method_register;
     struct kg_flow flow;
-    if (is_call && is_overloaded(stack)) {
+    if (is_call && is_overloaded(stack, sip)) {
         kg_counters.calls_refused++;
         refuse(stack, msg, SIP_503_SERVICE_UNAVAILABLE, SIPTAG_RETRY_AFTER_STR(RETRY_AFTER));
         return;

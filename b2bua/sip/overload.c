@@ -18,7 +18,15 @@ bool kg_overload_read(struct kg_overload *overload, int64_t waited_ms, int64_t n
     return overload->is_on != was_on;
 }
 
-bool kg_overload_refuses(const struct kg_overload *overload)
+bool kg_overload_refuses(struct kg_overload *overload, uint32_t transaction, int64_t now_ms)
 {
-    return overload->is_on && overload->is_late;
+    size_t slot = transaction % KG_OVERLOAD_REFUSED;
+    bool again =
+        overload->refused[slot].transaction == transaction && now_ms < overload->refused[slot].until_ms;
+    bool late = overload->is_on && overload->is_late;
+    if (late) {
+        overload->refused[slot].transaction = transaction;
+        overload->refused[slot].until_ms = now_ms + KG_OVERLOAD_OVER_MS;
+    }
+    return late || again;
 }

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <sofia-sip/sip.h>
+
 /* Four times T1 (RFC 3261 17.1.1.1): by then the sender has repeated it twice, and may soon turn to another
  * server. */
 #define KG_OVERLOAD_LATE_MS 2000
@@ -18,12 +20,19 @@
 /* So long nothing must have been late: what was begun in vain is repeated for 32 s (64 * T1). */
 #define KG_OVERLOAD_OVER_MS 32000
 
+/* How many refused transactions are remembered; one may displace another. */
+#define KG_OVERLOAD_REFUSED 8192
+
 struct kg_overload {
     bool is_on;
     bool is_late;          /* what was read last */
     int64_t late_since_ms; /* when the first of those that were all late was read; monotonic */
     int64_t late_until_ms; /* when the last late one was */
     int64_t last_read_ms;
+    struct {
+        uint32_t transaction;
+        int64_t until_ms;
+    } refused[KG_OVERLOAD_REFUSED];
 };
 #define KG_OVERLOAD_INIT ((struct kg_overload){.last_read_ms = INT64_MIN})
 
@@ -31,10 +40,12 @@ struct kg_overload {
  * changed.
  */
 bool kg_overload_read(struct kg_overload *overload, int64_t waited_ms, int64_t now_ms);
-/* What was read last begins nothing new: it is old, and so is too much else. */
-bool kg_overload_refuses(const struct kg_overload *overload);
+/* Whether what was read last, the request of this transaction (a hash), is refused: it is old, and so is too
+ * much else, or an older copy of it was. (The copies that its sender made meanwhile stand behind it in the
+ * queue: one of them would make a call that nobody waits for.) */
+bool kg_overload_refuses(struct kg_overload *overload, uint32_t transaction, int64_t now_ms);
 
-/* The same for the datagram that this process's SIP stack is working on, if it works on one (receive.c). */
-bool kg_sip_is_late(void);
+/* The same for the request that this process's SIP stack is working on (receive.c). */
+bool kg_sip_is_late(const sip_t *sip);
 
 #endif

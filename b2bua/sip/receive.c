@@ -30,9 +30,10 @@ _Static_assert(sizeof(su_iovec_t) == sizeof(struct iovec) &&
 /* The library calls su_vrecv() without a context; there is one stack a process. */
 static struct kg_overload overload = KG_OVERLOAD_INIT;
 
-bool kg_sip_is_late(void)
+bool kg_sip_is_late(const sip_t *sip)
 {
-    return kg_overload_refuses(&overload);
+    uint32_t transaction = (uint32_t)sip->sip_call_id->i_hash ^ sip->sip_cseq->cs_seq * UINT32_C(2654435761);
+    return kg_overload_refuses(&overload, transaction, kg_mono_ms());
 }
 
 static void answer_stun(int socket, const void *data, size_t len, const struct sockaddr *from,

@@ -20,6 +20,13 @@ static int read_for(struct kg_overload *overload, int64_t *now_ms, int64_t for_m
     return changes;
 }
 
+/* Each time another transaction. */
+static bool refuses(struct kg_overload *overload, int64_t now_ms)
+{
+    static uint32_t transaction;
+    return kg_overload_refuses(overload, ++transaction, now_ms);
+}
+
 static void test_what_comes_in_time_is_no_overload(void **state)
 {
     (void)state;
@@ -36,9 +43,9 @@ static void test_a_queue_that_stays_old_is_one(void **state)
     int64_t now = 5000;
     read_for(&overload, &now, 100, 10, 0);
     assert_int_equal(read_for(&overload, &now, KG_OVERLOAD_AFTER_MS, 10, LATE), 0);
-    assert_false(kg_overload_refuses(&overload));
+    assert_false(refuses(&overload, now));
     assert_int_equal(read_for(&overload, &now, 60000, 10, 4000), 1);
-    assert_true(kg_overload_refuses(&overload));
+    assert_true(refuses(&overload, now));
 }
 
 /* While it lasts what comes in time is served, and what is late is refused without another second of it. */
@@ -50,14 +57,32 @@ static void test_only_what_is_old_is_refused(void **state)
     read_for(&overload, &now, 2 * KG_OVERLOAD_AFTER_MS, 10, 4000);
     for (int i = 0; i < 20; i++, now += 10) {
         assert_false(kg_overload_read(&overload, KG_OVERLOAD_LATE_MS, now));
-        assert_false(kg_overload_refuses(&overload));
+        assert_false(refuses(&overload, now));
         assert_false(kg_overload_read(&overload, LATE, now));
-        assert_true(kg_overload_refuses(&overload));
+        assert_true(refuses(&overload, now));
     }
     assert_int_equal(read_for(&overload, &now, KG_OVERLOAD_OVER_MS - 10, 10, 0), 0);
     assert_int_equal(read_for(&overload, &now, 100, 10, 0), 1);
     assert_false(kg_overload_read(&overload, LATE, now));
-    assert_false(kg_overload_refuses(&overload));
+    assert_false(refuses(&overload, now));
+}
+
+/* Its sender repeated it every half second while it waited: all of them stand behind it. */
+static void test_copies_of_what_was_refused_are_refused(void **state)
+{
+    (void)state;
+    struct kg_overload overload = KG_OVERLOAD_INIT;
+    int64_t now = 5000;
+    read_for(&overload, &now, 2 * KG_OVERLOAD_AFTER_MS, 10, 4000);
+    assert_true(kg_overload_refuses(&overload, 77, now));
+    for (int64_t waited = LATE; waited > 0; waited -= 500, now++) {
+        kg_overload_read(&overload, waited, now);
+        assert_true(kg_overload_refuses(&overload, 77, now));
+        assert_int_equal(kg_overload_refuses(&overload, 1000 + (uint32_t)waited, now), waited == LATE);
+    }
+    now += KG_OVERLOAD_OVER_MS;
+    kg_overload_read(&overload, 0, now);
+    assert_false(kg_overload_refuses(&overload, 77, now));
 }
 
 static void test_one_that_came_in_time_begins_it_anew(void **state)
@@ -115,6 +140,7 @@ int main(void)
         cmocka_unit_test(test_what_comes_in_time_is_no_overload),
         cmocka_unit_test(test_a_queue_that_stays_old_is_one),
         cmocka_unit_test(test_only_what_is_old_is_refused),
+        cmocka_unit_test(test_copies_of_what_was_refused_are_refused),
         cmocka_unit_test(test_one_that_came_in_time_begins_it_anew),
         cmocka_unit_test(test_a_standstill_is_caught_up_with),
         cmocka_unit_test(test_what_came_to_an_empty_queue_begins_it_anew),
