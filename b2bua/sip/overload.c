@@ -1,17 +1,18 @@
 #include "b2bua/sip/overload.h"
 
-bool kg_overload_read(struct kg_overload *overload, int64_t waited_ms, int64_t now_ms)
+bool kg_overload_read(struct kg_overload *overload, struct kg_overload_queue *queue, int64_t waited_ms,
+                      int64_t now_ms)
 {
     bool was_on = overload->is_on, late = waited_ms > KG_OVERLOAD_LATE_MS;
     /* It came when all that was there before had been read: nothing had queued up. */
-    bool was_idle = now_ms - waited_ms > overload->last_read_ms;
-    if (late && (!overload->is_late || was_idle))
-        overload->late_since_ms = now_ms;
+    bool was_idle = now_ms - waited_ms > queue->last_read_ms;
+    if (late && (!queue->is_late || was_idle))
+        queue->late_since_ms = now_ms;
     if (late)
         overload->late_until_ms = now_ms;
-    overload->is_late = late;
-    overload->last_read_ms = now_ms;
-    if (late && now_ms - overload->late_since_ms >= KG_OVERLOAD_AFTER_MS)
+    overload->is_late = queue->is_late = late;
+    queue->last_read_ms = now_ms;
+    if (late && now_ms - queue->late_since_ms >= KG_OVERLOAD_AFTER_MS)
         overload->is_on = true;
     else if (now_ms - overload->late_until_ms >= KG_OVERLOAD_OVER_MS)
         overload->is_on = false;

@@ -21,6 +21,7 @@
 /* A demultiplexer of protocols takes these first bytes for STUN (RFC 7983 7); no SIP message begins with one.
  */
 #define STUN_FIRST_BYTE_MAX 3
+#define QUEUES_MAX          64
 
 _Static_assert(sizeof(su_iovec_t) == sizeof(struct iovec) &&
                    offsetof(su_iovec_t, siv_base) == offsetof(struct iovec, iov_base) &&
@@ -28,7 +29,13 @@ _Static_assert(sizeof(su_iovec_t) == sizeof(struct iovec) &&
                "libsofia's vectors are the system's");
 
 /* The library calls su_vrecv() without a context; there is one stack a process. */
-static struct kg_overload overload = KG_OVERLOAD_INIT;
+static struct kg_overload overload;
+/* Of the sockets in use; more of them than this share the last one. */
+static struct {
+    int socket;
+    struct kg_overload_queue queue;
+} queues[QUEUES_MAX];
+static size_t queue_count;
 
 bool kg_sip_is_late(const sip_t *sip)
 {
@@ -65,16 +72,26 @@ static int64_t waited_ms(int socket, struct msghdr *message)
     return 0;
 }
 
-static void note_wait(int64_t waited)
+static struct kg_overload_queue *queue_of(int socket)
 {
-    if (!kg_overload_read(&overload, waited, kg_mono_ms()))
+    size_t i = 0;
+    while (i < queue_count && queues[i].socket != socket)
+        i++;
+    if (i == queue_count && queue_count < QUEUES_MAX)
+        queues[queue_count++].socket = socket;
+    return &queues[i < QUEUES_MAX ? i : QUEUES_MAX - 1].queue;
+}
+
+static void note_wait(int socket, int64_t waited)
+{
+    if (!kg_overload_read(&overload, queue_of(socket), waited, kg_mono_ms()))
         return;
     if (overload.is_on)
-        kg_warn(
-            "sip",
-            "overloaded: for a second everything that came had waited longer than %d ms. New calls get 503 "
-            "until that is over",
-            KG_OVERLOAD_LATE_MS);
+        kg_warn("sip",
+                "overloaded: for a second all that came to a port had waited longer than %d ms. New calls "
+                "get 503 "
+                "until that is over",
+                KG_OVERLOAD_LATE_MS);
     else
         kg_info("sip", "no longer overloaded: new calls are taken");
 }
@@ -100,7 +117,7 @@ INTERPOSED issize_t su_vrecv(su_socket_t socket, su_iovec_t iov[], isize_t iov_l
         overload.is_late = false;
         return n;
     }
-    note_wait(waited_ms(socket, &message));
+    note_wait(socket, waited_ms(socket, &message));
     size_t first = (size_t)n < iov[0].siv_len ? (size_t)n : iov[0].siv_len;
     if (!kg_screen_datagram(&su->su_sa, iov[0].siv_base, first, (size_t)n)) {
         errno = EAGAIN;
