@@ -2,8 +2,8 @@
  *
  * A process that gets too little of a processor reads from the far end of a full queue: it serves INVITEs
  * that their callers have repeated or given up, each answer to one of those is repeated for 32 s (RFC
- * 3261 13.3.1.4), and so it stays busy with the dead after the load is gone. Whoever refuses new calls as
- * long as what he reads is old empties the queue at once. */
+ * 3261 13.3.1.4), and so it stays busy with the dead after the load is gone. Whoever refuses the
+ * calls that have waited too long empties the queue at once, and has time for those that have not. */
 #ifndef KG_SIP_OVERLOAD_H
 #define KG_SIP_OVERLOAD_H
 

@@ -88,12 +88,11 @@ static void note_wait(int socket, int64_t waited)
         return;
     if (overload.is_on)
         kg_warn("sip",
-                "overloaded: for a second all that came to a port had waited longer than %d ms. New calls "
-                "get 503 "
-                "until that is over",
+                "overloaded: for a second all that came to a port had waited longer than %d ms. Calls that "
+                "wait so long get 503",
                 KG_OVERLOAD_LATE_MS);
     else
-        kg_info("sip", "no longer overloaded: new calls are taken");
+        kg_info("sip", "no longer overloaded: no call has waited long for %d s", KG_OVERLOAD_OVER_MS / 1000);
 }
 
 /* The library's one function that receives datagrams; streams come through it without an address. The library
@@ -114,7 +113,7 @@ INTERPOSED issize_t su_vrecv(su_socket_t socket, su_iovec_t iov[], isize_t iov_l
     if (sulen)
         *sulen = message.msg_namelen;
     if (!su || n == 0 || iov[0].siv_len == 0) {
-        overload.is_late = false;
+        overload.is_late = false; /* TCP slows down who sends */
         return n;
     }
     note_wait(socket, waited_ms(socket, &message));
