@@ -176,15 +176,22 @@ static void test_a_neighbour_does_not_keep_the_phone_out(void **state)
     kg_dtls_identity_unref(identity);
 }
 
+/* Phone 1 speaks DTLS-SRTP over one port, phone 0 in the clear; nothing was sent yet. */
+static struct sworld *dtls_call(void)
+{
+    struct sworld *w = sworld_new(KG_SECURE_PLAIN, KG_SECURE_DTLS);
+    w->phone[1].mux = true;
+    sworld_apply(w, 0);
+    sworld_apply(w, 1);
+    return w;
+}
+
 /* With many ports, and faster as often as he likes: what he uses up comes back, and the call goes on. */
 static void test_a_neighbour_uses_nothing_up_for_the_phone(void **state)
 {
     (void)state;
     struct kg_dtls_identity *identity = kg_dtls_identity_new();
-    struct sworld *w = sworld_new(KG_SECURE_PLAIN, KG_SECURE_DTLS);
-    w->phone[1].mux = true;
-    sworld_apply(w, 0);
-    sworld_apply(w, 1);
+    struct sworld *w = dtls_call();
     const struct kg_association *a = &leg_of(w, 1)->secure->dtls->by_component[0];
     for (unsigned i = 0; i < 3 * KG_DTLS_TRIES; i++)
         neighbour(w, identity, 50000 + i, 10);
@@ -210,10 +217,7 @@ static void test_a_neighbour_does_not_hold_the_place(void **state)
     (void)state;
     static const uint8_t alert[] = {21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 1, 90};
     struct kg_dtls_identity *identity = kg_dtls_identity_new();
-    struct sworld *w = sworld_new(KG_SECURE_PLAIN, KG_SECURE_DTLS);
-    w->phone[1].mux = true;
-    sworld_apply(w, 0);
-    sworld_apply(w, 1);
+    struct sworld *w = dtls_call();
     const struct kg_association *a = &leg_of(w, 1)->secure->dtls->by_component[0];
     struct kg_addr from = w->phone[1].rtp;
     kg_addr_set_port(&from, 50000);
@@ -239,10 +243,7 @@ static void test_a_phone_that_is_kept_out_is_told_of(void **state)
 {
     (void)state;
     struct kg_dtls_identity *identity = kg_dtls_identity_new();
-    struct sworld *w = sworld_new(KG_SECURE_PLAIN, KG_SECURE_DTLS);
-    w->phone[1].mux = true;
-    sworld_apply(w, 0);
-    sworld_apply(w, 1);
+    struct sworld *w = dtls_call();
     const struct kg_association *a = &leg_of(w, 1)->secure->dtls->by_component[0];
     int64_t began = w->now;
     for (unsigned i = 0; !a->untold && i < 100; i++) {
@@ -297,10 +298,7 @@ static void test_a_forged_message_does_not_bar_the_phone(void **state)
     (void)state;
     static const uint8_t forged[] = {22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 12, /* record */
                                      14, 0,    0,    0, 0, 2, 0, 0, 0, 0, 0, 0};    /* ServerHelloDone */
-    struct sworld *w = sworld_new(KG_SECURE_PLAIN, KG_SECURE_DTLS);
-    w->phone[1].mux = true;
-    sworld_apply(w, 0);
-    sworld_apply(w, 1);
+    struct sworld *w = dtls_call();
     struct kg_association *a = &leg_of(w, 1)->secure->dtls->by_component[0];
     for (unsigned n = 0; n < 3; n++) {
         uint8_t data[KG_DTLS_DATAGRAM_MAX];
