@@ -69,7 +69,7 @@ struct run {
     unsigned last_seq;
 };
 
-static struct run start(unsigned targets, bool to_pbx)
+static inline struct run start(unsigned targets, bool to_pbx)
 {
     struct run run = {.now = 1000};
     kg_fsm_init(&run.fsm, targets, to_pbx);
@@ -160,7 +160,7 @@ static void ringing(struct run *run_)
     *run_ = run;
 }
 
-static void talking(struct run *run_)
+static inline void talking(struct run *run_)
 {
     ringing(run_);
     struct run run = *run_;

@@ -1,6 +1,6 @@
 /* The registrar with its store and a real SIP stack on loopback, and phones that are plain UDP sockets. One
  * thread plays everybody; nothing sleeps: every wait is for a packet and has an end. Included by
- * test_registrar.c, test_front.c. */
+ * test_registrar.c, test_front*.c. */
 #ifndef KG_TEST_REGISTRAR_WORLD_H
 #define KG_TEST_REGISTRAR_WORLD_H
 
@@ -290,7 +290,8 @@ struct told {
     struct kg_addr before, after;
 };
 
-static void on_moved(void *ctx, const char *user, const struct kg_flow *before, const struct kg_flow *after)
+static inline void on_moved(void *ctx, const char *user, const struct kg_flow *before,
+                            const struct kg_flow *after)
 {
     struct told *told = ctx;
 
