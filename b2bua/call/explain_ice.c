@@ -71,6 +71,8 @@ void kg_explain_candidates(const struct kg_record *record, enum kg_side side, js
     }
     if (count)
         kg_say(list, "%s's phone does ICE and can be reached at: %s.", name, text);
+    if (leg->ice_problem)
+        kg_say(list, "%s's phone does ICE, but not in this call: %s.", name, leg->ice_problem);
     unsigned unused = 0;
     for (size_t i = 0; i < KG_RECORD_UNUSED_MAX && leg->unused[i].reason; i++) {
         unused += leg->unused[i].count;

@@ -273,8 +273,7 @@ static void note_selected(struct kg_leg *leg, const struct kg_media_side *side)
 
 void kg_path_note_side(struct kg_leg *leg, const struct kg_sdp *sdp, const struct kg_media_side *side)
 {
-    if (leg->lines.ice || leg->call->record->leg[leg->side].candidate_count)
-        kg_record_set_candidates(leg->call->record, leg->side, sdp, side);
+    kg_record_set_candidates(leg->call->record, leg->side, sdp, side);
     drop_ours(leg->call, leg->side);
     note_selected(leg, side);
 }

@@ -98,9 +98,10 @@ struct kg_record_leg {
     struct kg_record_candidate *candidate; /* usable ones of its newest SDP */
     uint8_t candidate_count;
     struct kg_record_unused unused[KG_RECORD_UNUSED_MAX]; /* ends with reason NULL, or full */
-    uint8_t useless; /* not told to the other side, which could never use them */
-    uint8_t pruned;  /* left out so that an INVITE fits into a datagram */
-    bool too_big;    /* it does not fit even so */
+    const char *ice_problem; /* constant: why its ICE cannot be used; NULL: it can, or there is none */
+    uint8_t useless;         /* not told to the other side, which could never use them */
+    uint8_t pruned;          /* left out so that an INVITE fits into a datagram */
+    bool too_big;            /* it does not fit even so */
 };
 
 /* Sentences about one call that are no constants. */

@@ -60,6 +60,7 @@ void kg_record_set_candidates(struct kg_record *record, enum kg_side side, const
     struct kg_sdp_unused unused[KG_ICE_CANDIDATES_MAX];
     uint8_t count = 0;
     memset(leg->unused, 0, sizeof leg->unused);
+    leg->ice_problem = NULL;
     for (uint8_t line = 0; line < described->stream_count; line++) {
         const struct kg_ice_description *ice = described->stream[line].ice;
         for (uint8_t i = 0; ice && i < ice->candidate_count && count < KG_RECORD_CANDIDATES_MAX; i++)
@@ -67,6 +68,8 @@ void kg_record_set_candidates(struct kg_record *record, enum kg_side side, const
                                                           .component = ice->candidate[i].component,
                                                           .line = line,
                                                           .addr = ice->candidate[i].addr};
+        if (!leg->ice_problem)
+            leg->ice_problem = kg_sdp_ice_problem(sdp, line);
         size_t others = kg_sdp_ice_unused(sdp, line, unused, KG_ICE_CANDIDATES_MAX);
         for (size_t i = 0; i < others; i++)
             count_unused(leg, unused[i].reason);
@@ -192,6 +195,7 @@ void kg_record_add_leg_ice(json_t *json, const struct kg_record *record, enum kg
     for (size_t i = 0; i < KG_RECORD_UNUSED_MAX && leg->unused[i].reason; i++)
         json_array_append_new(unused, json_pack("{s:i, s:s}", "count", (int)leg->unused[i].count, "reason",
                                                 leg->unused[i].reason));
+    json_object_set_new(json, "ice_problem", leg->ice_problem ? json_string(leg->ice_problem) : json_null());
     json_object_set_new(json, "candidates", candidates);
     json_object_set_new(json, "unused", unused);
     json_object_set_new(json, "useless", json_integer(leg->useless));

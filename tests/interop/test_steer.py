@@ -179,6 +179,9 @@ class Scene:
         (call,) = self.kedge.calls()
         return self.kedge.json("explain", call["id"])
 
+    def explained(self):
+        return " ".join(self.told()["explain"])
+
     def end(self):
         done = []
         thread = threading.Thread(target=lambda: done.append(self.da.bye()))
@@ -286,6 +289,18 @@ def test_an_alg_that_changes_the_offer_is_noticed(scene):
     kedge_ice(offered, s.kedge)
     assert "a=ice-mismatch" in answered and "a=candidate" not in answered
     assert "ICE mismatch" in s.path()[1] and "caller" in s.path()[1]
+    assert "does ICE, but not in this call: the address in c=, m= or a=rtcp is none of its candidates" in s.explained()
+    s.end()
+
+
+def test_ice_that_cannot_be_used_is_explained(scene):
+    """A password shorter than RFC 8839 5.4 allows: that phone's media is found by its packets, and people read why."""
+    s = scene()
+    short = re.sub(r"a=ice-pwd:\S+", "a=ice-pwd:tooshort", sdp(s.ice_b))
+    _, answered, _ = s.call(sdp(s.ice_a), short)
+    kedge_ice(answered, s.kedge)
+    assert "only the caller does ICE" in s.path()[1]
+    assert "does ICE, but not in this call: its a=ice-ufrag or a=ice-pwd is too short" in s.explained()
     s.end()
 
 

@@ -278,6 +278,9 @@ static void test_explains_what_was_left_out(void **state)
     assert_says(r, "3 of alice's candidates were left out of what bob was told");
     r->leg[KG_SIDE_B].too_big = true;
     assert_says(r, "What alice was told of bob does not fit into a datagram");
+    assert_says_not(r, "does ICE, but not in this call");
+    r->leg[KG_SIDE_B].ice_problem = "a=ice-ufrag or a=ice-pwd is missing";
+    assert_says(r, "bob's phone does ICE, but not in this call: a=ice-ufrag or a=ice-pwd is missing.");
     kg_record_free(r);
 }
 
