@@ -206,7 +206,8 @@ class Agent:
         family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
         self.ip = ip or (self.host.ip6 if family == socket.AF_INET6 else self.host.addr)
         self.socket = socket_in(self.host, family, socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if transport != "udp":  # where it would let two share a port that the kernel chooses
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind((self.ip, port))
         if transport != "udp":
             self.socket.settimeout(10)

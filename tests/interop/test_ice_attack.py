@@ -16,7 +16,7 @@ from interop.icestun import ERROR, REQUEST, IceRtp, build, check, success
 from interop.sprayer import Sprayer
 
 PORTS = range(30000, 30040)
-CONSENT_S, EXPIRY_S = 1, 3
+CONSENT_S, EXPIRY_S = 1, 8  # a machine may stand still for seconds
 
 
 @pytest.fixture(scope="module")
@@ -213,8 +213,9 @@ def test_media_stops_when_consent_does(world, stage, kind):
     kedge, agents, _ = world
     talk = Talk(kedge, agents, stage, kind).start()
     try:
-        time.sleep(EXPIRY_S)  # consent has been asked for and given by now
-        assert talk.is_well() and len(talk.rtp_a.checks) >= 2, "kedge does not ask for consent"
+        since = time.monotonic()
+        assert until(lambda: sum(at > since for at, _, _ in talk.rtp_a.checks) >= 2, 8), "kedge does not ask for consent"
+        assert talk.is_well()
         talk.rtp_a.answering = False
         talk.rtp_a.candidates = []  # nor does she check herself
         stopped = time.monotonic()

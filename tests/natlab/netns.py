@@ -254,7 +254,8 @@ class Host:
 
         def make():
             s = socket.socket(family, kind)
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if kind == socket.SOCK_STREAM:  # with UDP two could share a port that the kernel chooses
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             s.bind((address, port))
             s.settimeout(timeout)
             return s
