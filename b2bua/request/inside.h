@@ -77,6 +77,7 @@ struct kg_transit {
     unsigned proofs;                 /* that the server asked last was given, of a trunk's password */
     uint32_t tried;                  /* bit n: target n was sent to */
     nta_outgoing_t *orq[KG_WAY_MAX]; /* under way; NULL: answered, or not sent */
+    uint32_t lost;                   /* bit n: orq[n] failed while something was being sent */
     msg_t *best;                     /* the refusal that counts so far (RFC 3261 16.7 step 6) */
     int64_t give_up_ms;
     /* in a dialog, or on the way to one; NULL outside */
@@ -94,6 +95,7 @@ struct kg_requests {
     size_t lamps; /* subscriptions whose notifier is kedge */
     struct kg_transit *transits;
     size_t transit_count;
+    unsigned sending; /* a connection that breaks meanwhile fails whatever waits on it at once: not now */
     struct kg_subscription *subscriptions; /* hash by id */
     struct kg_subscriber *subscribers;     /* hash by name */
 };

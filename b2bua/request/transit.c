@@ -95,6 +95,7 @@ static nta_outgoing_t *send_alone(struct kg_transit *t, size_t i)
                                                             (url_string_t *)who.where, NULL)
                                        : NULL;
     if (request) {
+        t->requests->sending++;
         kg_requests_random_hex(call_id, KG_REQUEST_ID);
         kg_requests_random_hex(tag, KG_REQUEST_TAG);
         fill_hops(t, hops);
@@ -105,6 +106,7 @@ static nta_outgoing_t *send_alone(struct kg_transit *t, size_t i)
             SIPTAG_FROM_STR(su_sprintf(made.home, "%s;tag=%s", who.from, tag)), SIPTAG_TO_STR(who.to),
             SIPTAG_CALL_ID_STR(call_id), SIPTAG_CSEQ_STR(su_sprintf(made.home, "1 %s", name)),
             SIPTAG_MAX_FORWARDS(hops), TAG_IF(path, SIPTAG_ROUTE_STR(path)), TAG_NEXT(made.tag));
+        t->requests->sending--;
     }
     kg_compose_done(&made);
     if (!orq)
@@ -126,11 +128,13 @@ static nta_outgoing_t *send_inside(struct kg_transit *t, const struct kg_target 
     fill_hops(t, hops);
     kg_end_contact(end, contact, contact_buf);
     kg_compose(&made, t->requests, t->sip, t->way.from, t->way.to);
+    t->requests->sending++;
     nta_outgoing_t *orq = nta_outgoing_tcreate(
         end->dialog, on_response, t, (url_string_t *)kg_end_route_url(end, route), request->rq_method,
         request->rq_method_name, target ? (url_string_t *)end->target : NULL, NTATAG_TPORT(end->flow.tport),
         SIPTAG_CONTACT(contact), SIPTAG_MAX_FORWARDS(hops), TAG_IF(path, SIPTAG_ROUTE_STR(path)),
         TAG_NEXT(made.tag));
+    t->requests->sending--;
     kg_compose_done(&made);
     return orq;
 }
@@ -307,10 +311,12 @@ static bool prove(struct kg_transit *t, size_t i, const sip_t *response)
         return false;
     msg_t *msg = kg_trunk_prove(trunk, t->way.over[i] ? KG_ACCOUNT_PROVIDER : KG_ACCOUNT_PBX, NULL, t->orq[i],
                                 response, t->proofs++);
+    t->requests->sending++;
     nta_outgoing_t *proven = msg ? nta_outgoing_mcreate(t->requests->agent, on_response, t,
                                                         URL_STRING_MAKE(kg_flow_route_url(flow, route)), msg,
                                                         NTATAG_TPORT(flow->tport), TAG_END())
                                  : NULL;
+    t->requests->sending--;
     if (!proven) {
         msg_destroy(msg);
         return false;
@@ -321,11 +327,24 @@ static bool prove(struct kg_transit *t, size_t i, const sip_t *response)
     return true;
 }
 
+/* Target i does not take it. */
+static void go_on(struct kg_transit *t, size_t i, bool silence, int status)
+{
+    bool to_pbx = t->way.to.kind != KG_PEER_PHONE;
+    nta_outgoing_destroy(t->orq[i]);
+    t->orq[i] = NULL;
+    if (to_pbx && (silence || status == 503) && send_next(t))
+        return;
+    if ((silence || status == 430) && send_other_flow(t, i))
+        return;
+    if (!is_waiting(t) || status >= 600)
+        give_up(t);
+}
+
 static int on_response(struct kg_transit *t, nta_outgoing_t *orq, const sip_t *sip)
 {
     int status = sip && sip->sip_status ? sip->sip_status->st_status : 408;
     bool silence = !sip || !sip->sip_status || nta_sip_is_internal(sip);
-    bool to_pbx = t->way.to.kind != KG_PEER_PHONE;
     size_t i = 0;
     if (status < 200)
         return 0;
@@ -333,8 +352,12 @@ static int on_response(struct kg_transit *t, nta_outgoing_t *orq, const sip_t *s
         i++;
     if (i == KG_WAY_MAX)
         return 0;
-    if (to_pbx)
+    if (t->way.to.kind != KG_PEER_PHONE)
         judge(t, &t->way.target[i].flow, sip, status);
+    if (t->requests->sending > 0) { /* perhaps for t itself, or for one that is walked past: with the tick */
+        t->lost |= 1u << i;
+        return 0;
+    }
     if (!silence && status < 300) {
         finish(t, status, sip);
         return 0;
@@ -343,14 +366,7 @@ static int on_response(struct kg_transit *t, nta_outgoing_t *orq, const sip_t *s
         return 0;
     if (!silence)
         remember(t, orq, status);
-    t->orq[i] = NULL;
-    nta_outgoing_destroy(orq);
-    if (to_pbx && (silence || status == 503) && send_next(t))
-        return 0;
-    if ((silence || status == 430) && send_other_flow(t, i))
-        return 0;
-    if (!is_waiting(t) || status >= 600)
-        give_up(t);
+    go_on(t, i, silence, status);
     return 0;
 }
 
@@ -360,15 +376,32 @@ static bool is_alone(const struct kg_transit *t)
     return !t->subscription || t->subscription->transits == 1;
 }
 
+/* One of those that failed while something was being sent. */
+static void see_lost(struct kg_transit *t)
+{
+    size_t i = 0;
+    while (!(t->lost >> i & 1))
+        i++;
+    t->lost &= t->lost - 1;
+    if (t->orq[i])
+        go_on(t, i, true, 503);
+}
+
 void kg_transits_tick(struct kg_requests *requests, int64_t now_ms)
 {
     struct kg_transit *t = requests->transits, *next;
     for (; t; t = next) {
         next = t->next;
+        bool goes_on = false, alone = is_alone(t);
+        if (t->lost) {
+            see_lost(t);
+            if (!alone)
+                next = requests->transits;
+            continue;
+        }
         if (now_ms < t->give_up_ms)
             continue;
         uint32_t silent = 0;
-        bool goes_on = false, alone = is_alone(t);
         for (size_t i = 0; i < KG_WAY_MAX; i++) {
             if (!t->orq[i])
                 continue;

@@ -1,6 +1,8 @@
 """Requests outside of calls, by the message: MESSAGE, PUBLISH, OPTIONS, unsolicited NOTIFY, REFER, methods nobody knows; alone
 and in front of a PBX, which is an agent here."""
+import os
 import re
+import signal
 import threading
 
 import pytest
@@ -85,6 +87,31 @@ def test_phone_that_says_nothing_is_480_not_408(phone):
     response = alice.request("MESSAGE", "sip:bob@kedge.test", TEXT, "hello", timeout=20)
     assert response is not None and response.status == 480, "RFC 4320 4.1: no 408 to anything but INVITE"
     assert bob.expect("MESSAGE")
+
+
+def registered_by(agent, instance, reg_id):
+    contact = f"Contact: {agent.contact[:-1]};n={token()}>;+sip.instance=\"<urn:uuid:{instance}>\"" + (f";reg-id={reg_id}" if reg_id else "")
+    response = agent.request("REGISTER", "sip:kedge.test", [contact, "Supported: outbound, path"], to=f"<sip:{agent.user}@kedge.test>")
+    assert response.status == 200
+    return agent
+
+
+def test_two_connections_of_a_phone_close_at_the_same_time(phone, kedge):
+    """RFC 5626 5.3: what went over one of its flows is sent over the other, and breaks that one, on which more waits."""
+    desk, mobile = (f"00000000-0000-0000-0000-00000000000{n}" for n in "ab")
+    alice, signalling = phone("alice"), kedge.role("signalling")
+    for _ in range(4):
+        one, other = (phone("bob", 2, "tcp", register=False) for _ in range(2))
+        registered_by(registered_by(one, desk, 0), mobile, 2)
+        registered_by(other, mobile, 1)
+        take = background(alice.request, "MESSAGE", "sip:bob@kedge.test", TEXT, "hello")
+        assert one.expect("MESSAGE")
+        os.kill(signalling, signal.SIGSTOP)  # it shall see both at once
+        other.close()
+        one.close()
+        os.kill(signalling, signal.SIGCONT)
+        assert take().status == 480
+    assert kedge.role("signalling") == signalling
 
 
 def test_who_may_send_what(phone, kedge):
