@@ -22,8 +22,7 @@
 #include "conf/clock.h"
 #include "conf/log.h"
 
-/* A child sends a heartbeat a second; promised is a restart of a hung one within 5 s (threats.md, "hung
- * loop"). */
+/* A child sends a heartbeat a second; README.md promises a restart of a hung one within 5 s. */
 #define HEARTBEAT_LIMIT_MS 3500
 /* For one that is not hung but got no processor: ending it would only add to the load. */
 #define STARVED_LIMIT_MS 15000

@@ -36,7 +36,7 @@ static inline enum kg_side kg_other_side(enum kg_side side)
 /* From the describing side's view, as in SDP (RFC 8866 6.7): bit 0 it receives, bit 1 it sends. */
 enum kg_direction { KG_INACTIVE = 0, KG_RECVONLY = 1, KG_SENDONLY = 2, KG_SENDRECV = 3 };
 
-/* Weakest first; the order is the comparison (mission.md, "latching"). */
+/* Weakest first; the order is the comparison (README.md, "Who is believed"). */
 enum kg_proof {
     KG_PROOF_NONE,
     KG_PROOF_FIRST_PACKETS, /* nothing but arrival within the window; only where permitted */

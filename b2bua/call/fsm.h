@@ -13,11 +13,11 @@
 
 #include "media/client.h"
 
-/* ms without any response to B's INVITE before the next contact is tried (threats.md: failover within 4 s).
+/* ms without any response to B's INVITE before the next contact is tried: README.md promises it within 4 s.
  */
 #define KG_CALL_UNHEARD_MS 4000
-/* ms from the INVITE to its final answer (threats.md: half-open dialogs; RFC 3261 16.6 step 11 has "> 3
- * min"). */
+/* ms from the INVITE to its final answer (RFC 3261 16.6 step 11 has "> 3 min"); whoever rings on holds a
+ * half-open dialog. */
 #define KG_CALL_RINGING_MS 180000
 /* ms for the media engine to answer; its client gives up by itself before this. */
 #define KG_CALL_MEDIA_MS 10000

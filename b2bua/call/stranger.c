@@ -22,10 +22,6 @@
 #define RATE       5
 #define INFO_BURST 40
 #define INFO_RATE  20
-/* Who is refused more often than that is not heard at all for HUSH_MS. */
-#define REFUSED_BURST 10
-#define REFUSED_RATE  1
-#define HUSH_MS       1000
 /* RFC 3261 20.33: s */
 #define RETRY_AFTER "1"
 
@@ -39,12 +35,11 @@ bool kg_leg_is_too_fast(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *si
     if (info ? kg_pace_take(&leg->pace_info, now, INFO_RATE, INFO_BURST)
              : kg_pace_take(&leg->pace, now, RATE, BURST))
         return false;
-    if (!kg_pace_take(&leg->pace_refused, now, REFUSED_RATE, REFUSED_BURST)) {
+    if (kg_hush_refused(&leg->pace_refused, sip->sip_call_id, now)) {
         if (!leg->too_fast)
             kg_warn("call", "call %s: %s sends requests faster than any phone has to; they are dropped",
                     leg->call->record->id, leg->call->record->leg[leg->side].user);
         leg->too_fast = true;
-        kg_hush(sip->sip_call_id, now + HUSH_MS);
     }
     nta_incoming_treply(irq, SIP_500_INTERNAL_SERVER_ERROR, SIPTAG_RETRY_AFTER_STR(RETRY_AFTER), TAG_END());
     return true;

@@ -23,7 +23,7 @@
 #include "b2bua/control/socket.h"
 #include "conf/log.h"
 
-#define BODY_MAX    65536 /* bytes of a request's body (threats.md, "HTTP API") */
+#define BODY_MAX    65536 /* bytes of a request's body */
 #define HEADERS_MAX 8192
 #define OPEN_MAX    64 /* requests under way; more are answered 503 */
 #define ANSWER_S    10 /* until signalling must have answered; else 504 */

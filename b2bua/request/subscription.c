@@ -26,14 +26,11 @@
 /* A kept NOTIFY is tried again after this, then after twice as long; a phone that comes back tells before. */
 #define RETRY_MS     30000
 #define RETRY_MAX_MS 480000
-/* Requests of one phone in one dialog: at once, and then a second; refused ones likewise. A lamp
+/* Requests of one phone in one dialog: at once, and then a second. A lamp
  * changes a few times a call, a typist's presence some times a minute. */
-#define BURST         20
-#define RATE          5
-#define REFUSED_BURST 10
-#define REFUSED_RATE  1
-#define HUSH_MS       1000
-#define RETRY_AFTER   30 /* seconds, RFC 3261 21.5.4 */
+#define BURST       20
+#define RATE        5
+#define RETRY_AFTER 30 /* seconds, RFC 3261 21.5.4 */
 
 /* ---- life ---- */
 
@@ -480,8 +477,7 @@ static bool is_too_fast(struct kg_end *end, nta_incoming_t *irq, const sip_t *si
     int64_t now_ms = kg_mono_ms();
     if (end->peer.kind != KG_PEER_PHONE || kg_pace_take(&end->pace, now_ms, RATE, BURST))
         return false;
-    if (!kg_pace_take(&end->pace_refused, now_ms, REFUSED_RATE, REFUSED_BURST))
-        kg_hush(sip->sip_call_id, now_ms + HUSH_MS);
+    kg_hush_refused(&end->pace_refused, sip->sip_call_id, now_ms);
     nta_incoming_treply(irq, SIP_500_INTERNAL_SERVER_ERROR, SIPTAG_RETRY_AFTER_STR("1"), TAG_END());
     return true;
 }

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-/* From the first server that is asked to the last: threats.md, "PBX dead, slow, 503: failover within 4 s". */
+/* From the first server that is asked to the last: what README.md promises when a PBX dies unnoticed. */
 #define KG_FAILOVER_MS 4000
 /* A server that is there says 100 within this, even if the first packet was lost (RFC 3261 17.1.1.2: it is
  * sent again after 500 ms). */

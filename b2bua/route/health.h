@@ -24,7 +24,8 @@
 #define KG_TRIAL_MS 5000
 /* A longer Retry-After (RFC 3261 21.5.4) is taken for this. */
 #define KG_RETRY_AFTER_MAX_S 300
-/* Requests to one server that nothing was heard of yet: sofia.md, "the retransmit list is O(n)". */
+/* Requests to one server that nothing was heard of yet: libsofia walks the list of all that it may have to
+ * send again from its beginning. */
 #define KG_PEER_UNHEARD_MAX 1000
 
 enum kg_health_state {

@@ -5,6 +5,11 @@
 #include "b2bua/server.h"
 #include "conf/clock.h"
 
+/* So many refusals of one dialog at once, and then a second; who goes on is not heard for HUSH_MS. */
+#define REFUSED_BURST 10
+#define REFUSED_RATE  1
+#define HUSH_MS       1000
+
 /* By the hash that libsofia makes of every Call-ID. There is one stack a process. */
 static struct {
     uint32_t hash;
@@ -12,13 +17,17 @@ static struct {
 } hushed[KG_HUSH_MAX];
 static int64_t last_ms; /* the latest of all: after it nothing has to be looked up */
 
-void kg_hush(const sip_call_id_t *call_id, int64_t until_ms)
+bool kg_hush_refused(struct kg_pace *refused, const sip_call_id_t *call_id, int64_t now_ms)
 {
+    if (kg_pace_take(refused, now_ms, REFUSED_RATE, REFUSED_BURST))
+        return false;
     uint32_t hash = (uint32_t)call_id->i_hash;
+    int64_t until_ms = now_ms + HUSH_MS;
     hushed[hash % KG_HUSH_MAX].hash = hash;
     hushed[hash % KG_HUSH_MAX].until_ms = until_ms;
     if (until_ms > last_ms)
         last_ms = until_ms;
+    return true;
 }
 
 bool kg_is_hushed(const sip_t *sip)

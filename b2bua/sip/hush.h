@@ -7,11 +7,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "conf/pace.h"
+
 /* Dialogs at once; another one may take a place before its time. */
 #define KG_HUSH_MAX 1024
 
-/* Requests with this Call-ID are dropped unread until then, but for what ends things: ACK, BYE, CANCEL. */
-void kg_hush(const sip_call_id_t *call_id, int64_t until_ms);
+/* One more request of a dialog was refused for its pace; `refused` is the dialog's own. Where that happens
+ * too often, requests with this Call-ID are dropped unread for a second, but for what ends things: ACK, BYE,
+ * CANCEL. True: that is so. */
+bool kg_hush_refused(struct kg_pace *refused, const sip_call_id_t *call_id, int64_t now_ms);
 bool kg_is_hushed(const sip_t *sip);
 
 #endif

@@ -1,5 +1,6 @@
-/* The SIP stack: Sofia's nta inside its limits (shared/sofia.md), our edge for streams, dispatch of requests.
- * Everything here runs on the signalling thread (su_root); the edge has a libevent thread of its own. */
+/* The SIP stack: Sofia's nta inside its limits (README.md, "The shim"), our edge for streams, dispatch of
+ * requests. Everything here runs on the signalling thread (su_root); the edge has a libevent thread of its
+ * own. */
 #ifndef KG_SIP_SIP_H
 #define KG_SIP_SIP_H
 

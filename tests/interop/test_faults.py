@@ -183,7 +183,7 @@ def test_sighup_reloads_as_well(lab, stage):
 
 
 def test_wrong_password_and_unknown_user_look_alike(lab, stage):
-    """RFC 3261 22; threats.md, enumeration: nobody learns which names exist."""
+    """RFC 3261 22: nobody learns which names exist."""
     kedge = make(lab, stage, "passwords")
     wrong = agent(lab, stage, kedge, "alice", "not her word")
     unknown = agent(lab, stage, kedge, "nobody-here", "whatever")

@@ -186,7 +186,7 @@ def test_early_media_of_who_speaks_last_and_audio_of_the_winner(fork, stage):
 
 
 def test_the_answer_may_come_from_elsewhere_than_the_early_media(fork, stage):
-    """Announcement by a media server, then the phone: 183 and 200 of one dialog differ (mission.md, what hurts, 5)."""
+    """Announcement by a media server, then the phone: 183 and 200 of one dialog differ."""
     call = fork()
     server, phone = media(stage, call)
     play(call, server, phone)

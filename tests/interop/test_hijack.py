@@ -1,4 +1,4 @@
-"""Registration hijack (threats.md): each attempt is refused and leaves the bindings as they were. With kedge alone and in front of
+"""Registration hijack: each attempt is refused and leaves the bindings as they were. With kedge alone and in front of
 Kamailio, where the passwords are Kamailio's."""
 import threading
 

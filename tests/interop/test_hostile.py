@@ -1,6 +1,6 @@
 """What attackers and broken programs send: kedge stays up, established calls are untouched, strangers get nothing.
 
-The dangerous inputs of shared/sofia.md are sent here as they are. With a sanitizer build (KEDGE_BUILD=build/debug) the
+Inputs that break libsofia-sip-ua where kedge does not stand before it are sent here as they are. With a sanitizer build (KEDGE_BUILD=build/debug) the
 same tests look for sanitizer reports as well: Kedge.stop() does that.
 """
 import os
@@ -99,7 +99,7 @@ def prompt(kedge, carol, limit=PROMPT_S):
     assert answer is not None and took < limit, f"OPTIONS took {took:.1f} s: {answer}"
 
 
-# The inputs of shared/sofia.md
+# What breaks libsofia-sip-ua
 
 SDP_TRAP = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n"
 

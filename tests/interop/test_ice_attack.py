@@ -1,4 +1,4 @@
-"""Attacks of threats.md on ICE, latching and consent, end to end: nothing goes to a stranger, and nothing of theirs gets through.
+"""Attacks on ICE, latching and consent, end to end: nothing goes to a stranger, and nothing of theirs gets through.
 
 Two agents by hand do ICE through kedge; the stranger is at an address of its own, which kedge has no reason to send to.
 """

@@ -119,7 +119,7 @@ def test_early_media_is_heard_before_the_answer(stage, agents):
 
 
 def test_sdp_that_changes_between_183_and_200_is_followed(stage, agents):
-    """mission.md, "what hurts" 5: the callee rings from one port and answers from another."""
+    """The callee rings from one port and answers from another."""
     _, a, b = agents
     da, ringing, db = Dialog(a, stage.rtp(a.host)), Dialog(b, stage.rtp(b.host, hz=900)), Dialog(b, stage.rtp(b.host, hz=700))
     calling = threading.Thread(target=da.call, args=("bob",))

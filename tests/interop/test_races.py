@@ -125,7 +125,7 @@ def having(what, codecs, **attributes):
 
 
 def test_descriptions_change_until_the_answer_and_at_it(play):
-    """Several 18x that differ, and a 200 that differs from the last: what came last is what the caller has (mission.md)."""
+    """Several 18x that differ, and a 200 that differs from the last: what came last is what the caller has."""
     play([invite(), maybe("100"), having("183", "8"), having("180", "0 8"), having("183", "0"), having("200", "8", rrs="true"),
           from_caller("ACK", 1), pause(50), from_caller("BYE", 2), recv("200")],
          [recv("INVITE", rrs="true"), reply("183", sdp(codecs="8")), pause(200), reply("180", sdp(port=20002)), pause(200),

@@ -17,7 +17,7 @@ from interop.hosts import background, patient, socket_in, until
 from interop.icestun import IceRtp
 from interop.pbx import Kamailio
 
-FAILOVER = 4.0  # s from the phone's INVITE to the INVITE at a PBX that lives (threats.md)
+FAILOVER = 4.0  # s from the phone's INVITE to the INVITE at a PBX that lives: what README.md promises
 
 
 class Pbx:

@@ -1,4 +1,4 @@
-"""Attacks of threats.md on SRTP, DTLS and fingerprints, end to end: alice's phone has keys (SDES or DTLS-SRTP), bob's has none, kedge is
+"""Attacks on SRTP, DTLS and fingerprints, end to end: alice's phone has keys (SDES or DTLS-SRTP), bob's has none, kedge is
 between. Nothing goes to a stranger, nothing of theirs gets through, and the call stays up."""
 import os
 import re

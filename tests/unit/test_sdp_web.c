@@ -304,7 +304,7 @@ static void test_same_but_keys(void **state)
     kg_sdp_free(before);
 }
 
-/* threats.md: a group with thousands of names, a thousand equal mids. */
+/* A group with thousands of names, a thousand equal mids. */
 static void test_hostile(void **state)
 {
     static char text[65000];

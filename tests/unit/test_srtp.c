@@ -103,7 +103,7 @@ static void test_no_keys(void **state)
     kg_srtp_free(NULL);
 }
 
-/* threats.md: 200 bad tags; the call stays up. */
+/* 200 bad tags; the call stays up. */
 static void test_bad_tags(void **state)
 {
     (void)state;
