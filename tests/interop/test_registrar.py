@@ -247,12 +247,12 @@ def test_keepalive_interval_is_learnt(lab, stage):
         return learnt["broken_ms"] or not until(lambda: False, 7.5)
 
     seen = []
-    for _ in range(8):
+    for _ in range(12):
         if learn():
             seen.append(dict(learnt))
-        if learnt["broken_ms"]:
+        if 0 < learnt["broken_ms"] <= 4000:  # a silence for which this machine stood still is corrected by the next that breaks
             break
-    assert 2000 < max(s["interval_ms"] for s in seen) < 3000, seen
+    assert any(2000 < s["interval_ms"] < 3000 for s in seen), seen
     assert 2900 <= learnt["broken_ms"] <= 4000, learnt
     assert learnt["interval_ms"] <= 0.8 * learnt["broken_ms"] and learnt["state"] == "settled", learnt
     assert "3 s of silence" in learnt["words"]
@@ -260,9 +260,13 @@ def test_keepalive_interval_is_learnt(lab, stage):
     restart(kedge, signal.SIGKILL)
     again = kedge.registrations()[0]["keepalive"]
     assert (again["interval_ms"], again["broken_ms"]) == (learnt["interval_ms"], learnt["broken_ms"])
-    assert bob.register().status == 200  # nobody kept its NAT open meanwhile
-    heard = len(bob.log)
-    assert until(lambda: sum(m.method == "OPTIONS" for m in bob.log[heard:]) >= 3, 10), "the NAT was kept open"
+    for _ in range(4):
+        assert bob.register().status == 200  # nobody kept its NAT open meanwhile
+        heard, watch = len(bob.log), Stopwatch()
+        kept = until(lambda: sum(m.method == "OPTIONS" for m in bob.log[heard:]) >= 3, 10)
+        if kept or watch.real - watch.fair < 0.4:  # or the NAT forgot since this machine stood still
+            break
+    assert kept, "the NAT was not kept open"
     alice = stage.agent(lab.public_host("alice-learns"), "alice", "a-word", (kedge.host.addr, 5060))
     talk(alice, bob, stage.rtp(alice.host), stage.rtp(bob.host, hz=700))
 
