@@ -140,15 +140,15 @@ def test_two_symmetric_nats_fail_in_words(lab, stage, server):
 
 def test_consent_is_given_and_withdrawn(stage, hosts):
     """libnice answers our consent checks; when it is stopped, our agent stops sending within the expiry."""
-    ours, nice = pair(stage, hosts, {"consent_ms": 500, "consent_expiry_ms": 2500})
+    ours, nice = pair(stage, hosts, {"consent_ms": 500, "consent_expiry_ms": 5000})
     exchange(ours, nice)
     assert connected(ours, nice)
-    time.sleep(3)  # longer than the expiry: without consent checks that are answered it would be over
+    time.sleep(5.5)  # longer than the expiry: without consent checks that are answered it would be over
     assert not ours.said("lost") and passes(ours, nice)
     since, at = ours.mark(), time.monotonic()
     nice.stop()
     ours.wait("lost 1", since)
-    assert 1 < ours.at("lost 1", since) - at < 6
+    assert 3 < ours.at("lost 1", since) - at < 10  # 5 s, of which some are over; or a machine that stood still for some
     since = ours.mark()
     ours.tell("send 1 too-late")
     ours.wait("unsent 1", since)

@@ -140,7 +140,7 @@ def follow(dialog, request, controlling):
 def apart(hosts, stage):
     """Two phones in a call that kedge steered, until it fell back: both do ICE with kedge now. An upgrade comes 10 s later."""
     kedge = stage.kedge(hosts[0], accounts={u: "pw-" + u for u in USERS},
-                        config={"ice": {"patience": 1, "rto": 50, "consent": 1, "consent_expiry": 2}})
+                        config={"ice": {"patience": 1, "rto": 50, "consent": 1}})
     agents = [stage.agent(hosts[i + 1], u, "pw-" + u, (kedge.host.addr, 5060)) for i, u in enumerate(USERS)]
     assert all(agent.register().status == 200 for agent in agents)
     da, db = (Dialog(agent, stage.add(IceRtp(agent.host, controlling=i == 0))) for i, agent in enumerate(agents))
