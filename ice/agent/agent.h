@@ -107,7 +107,7 @@ void kg_ice_agent_free(struct kg_ice_agent *agent);
 int kg_ice_add_stream(struct kg_ice_agent *agent, uint8_t stream, uint8_t components);
 /* A socket: `base` is where it is bound, `addr` what the peer is told (1:1 NAT), mostly the same. type is
  * HOST, SRFLX or RELAY (base then: of the host candidate, or the relayed address itself); preference by RFC
- * 8421, see kg_network_preference. server: STUN or TURN server, for the foundation; none for host. */
+ * 8421, see kg_network_preferences. server: STUN or TURN server, for the foundation; none for host. */
 int kg_ice_add_local(struct kg_ice_agent *agent, uint8_t stream, uint8_t component,
                      enum kg_candidate_type type, const struct kg_addr *addr, const struct kg_addr *base,
                      uint16_t preference, const struct kg_addr *server);

@@ -1,4 +1,6 @@
-/* Short-term and long-term credentials (RFC 8489 9), both ends, for UDP. Pure: time and secrets come in.
+/* Short-term and long-term credentials (RFC 8489 9), both ends, for UDP. Pure: time and secrets come in. For
+ * the TURN server and client to come: only tests call it yet (ICE's own use of short-term credentials is in
+ * ice/agent).
  *
  * The server keeps nothing per client: a nonce says when and for whom it was made and is signed with the
  * server's secret, its security features included, so that nobody between can lower them (9.2.1). The client
