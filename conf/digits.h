@@ -31,4 +31,14 @@ static inline char *kg_hex(char *out, const uint8_t *bytes, size_t len)
     return out;
 }
 
+/* 0 to 15, in either case; -1: it is no such digit. */
+static inline int kg_hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
 #endif

@@ -123,6 +123,11 @@ enum kg_apply {
     KG_APPLY_RENEWED,  /* the answer to an offer that the other leg did not hear of */
     KG_APPLY_UPGRADE,  /* the offer that a side made when it was asked */
 };
+static inline bool kg_apply_is_offer(enum kg_apply purpose)
+{
+    return purpose == KG_APPLY_OFFER || purpose == KG_APPLY_RE_OFFER || purpose == KG_APPLY_ABSORBED ||
+           purpose == KG_APPLY_UPGRADE;
+}
 
 /* What kedge itself wants to change, as soon as nothing else is under way. */
 enum {

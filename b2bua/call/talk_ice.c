@@ -121,12 +121,6 @@ static bool look_for_restart(struct kg_leg *leg)
     return restart;
 }
 
-static bool is_offer(enum kg_apply purpose)
-{
-    return purpose == KG_APPLY_OFFER || purpose == KG_APPLY_RE_OFFER || purpose == KG_APPLY_ABSORBED ||
-           purpose == KG_APPLY_UPGRADE;
-}
-
 bool kg_talk_decide(struct kg_leg *leg, enum kg_apply purpose)
 {
     struct kg_call *call = leg->call;
@@ -136,14 +130,14 @@ bool kg_talk_decide(struct kg_leg *leg, enum kg_apply purpose)
     bool changed = false, decided = false;
     if (purpose == KG_APPLY_UPGRADE) /* whoever is asked for an offer restarts; nothing is lost by that yet */
         call->restarts = true;
-    else if (is_offer(purpose))
+    else if (kg_apply_is_offer(purpose))
         call->restarts = look_for_restart(leg);
     for (uint8_t i = 0; i < KG_MEDIA_STREAMS_MAX; i++) {
         changed |= kg_talk_decide_keys(leg, i, purpose);
         struct kg_path_facts facts = facts_of(call, i, mismatch);
         struct kg_path_line line = decide_line(&rules, &facts, leg->side, purpose);
         leg->lines.use[i] = line.use[leg->side];
-        if (is_offer(purpose))
+        if (kg_apply_is_offer(purpose))
             leg->told[i] = line.text[leg->side];
         if (purpose == KG_APPLY_ABSORBED)
             continue;
@@ -158,7 +152,7 @@ bool kg_talk_decide(struct kg_leg *leg, enum kg_apply purpose)
             decided = true;
         }
     }
-    if (is_offer(purpose)) {
+    if (kg_apply_is_offer(purpose)) {
         take_role(leg, false);
         if (purpose != KG_APPLY_ABSORBED)
             take_role(other, true);

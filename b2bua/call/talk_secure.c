@@ -163,12 +163,6 @@ int kg_talk_check_keys(struct kg_leg *leg, const struct kg_sdp *sdp, bool answer
 
 /* ---- who has which keys with whom ---- */
 
-static bool is_offer(enum kg_apply purpose)
-{
-    return purpose == KG_APPLY_OFFER || purpose == KG_APPLY_RE_OFFER || purpose == KG_APPLY_ABSORBED ||
-           purpose == KG_APPLY_UPGRADE;
-}
-
 static struct kg_secure_facts facts_of(const struct kg_call *call, uint8_t i)
 {
     struct kg_secure_facts facts;
@@ -223,13 +217,14 @@ bool kg_talk_decide_keys(struct kg_leg *leg, uint8_t i, enum kg_apply purpose)
     struct kg_leg *other = &call->leg[kg_other_side(leg->side)];
     struct kg_secure_facts facts = facts_of(call, i);
     bool ours = false;
-    enum kg_shape want = is_offer(purpose) ? kg_talk_wanted_shape(other, &ours) : KG_SHAPE_AS_IT_CAME;
-    facts.demanded = is_offer(purpose) && other->keys.asks.demanded;
-    struct kg_secure_line line = is_offer(purpose) ? kg_secure_offer(&facts, leg->side, want, ours)
+    enum kg_shape want =
+        kg_apply_is_offer(purpose) ? kg_talk_wanted_shape(other, &ours) : KG_SHAPE_AS_IT_CAME;
+    facts.demanded = kg_apply_is_offer(purpose) && other->keys.asks.demanded;
+    struct kg_secure_line line = kg_apply_is_offer(purpose) ? kg_secure_offer(&facts, leg->side, want, ours)
                                  : purpose == KG_APPLY_RENEWED ? kg_secure_renewal(&facts, leg->side)
                                                                : kg_secure_answer(&facts, leg->side);
     set_line(leg, i, &line);
-    if (is_offer(purpose)) {
+    if (kg_apply_is_offer(purpose)) {
         bool settled = purpose == KG_APPLY_ABSORBED || leg->agreed.secure[i] == KG_SECURE_DTLS;
         leg->keys.shape[i] = line.text[leg->side];
         set_role(leg, i, settled ? role_of(leg, i) : (uint8_t)KG_SETUP_ACTPASS);

@@ -6,9 +6,6 @@
 #include <string.h>
 #include <strings.h>
 
-static const char *const algorithms[KG_DIGEST_ALGORITHMS] = {
-    [KG_DIGEST_MD5] = "MD5", [KG_DIGEST_SHA256] = "SHA-256"};
-
 /* What stands between the quotes, escapes and all. */
 static bool within_quotes(const char *value, char *out, size_t size)
 {
@@ -30,19 +27,6 @@ static bool within_quotes(const char *value, char *out, size_t size)
     memcpy(out, value, len);
     out[len] = '\0';
     return true;
-}
-
-static bool parse_algorithm(const char *value, struct kg_challenge *out)
-{
-    char name[24];
-    if (!kg_digest_unquote(value, name, sizeof name))
-        return false;
-    for (int i = 0; i < KG_DIGEST_ALGORITHMS; i++)
-        if (strcasecmp(name, algorithms[i]) == 0) {
-            out->algorithm = (enum kg_digest_algorithm)i;
-            return true;
-        }
-    return false;
 }
 
 /* "auth,auth-int": auth must be among them. */
@@ -77,7 +61,7 @@ int kg_challenge_parse(const char *const *params, struct kg_challenge *out)
             continue;
         value++;
         if (is(*params, "algorithm"))
-            ok = parse_algorithm(value, &c);
+            ok = kg_digest_parse_algorithm(value, &c.algorithm);
         else if (is(*params, "qop"))
             ok = parse_qop(value, &c);
         else if (is(*params, "realm"))
@@ -109,7 +93,7 @@ int kg_challenge_answer(struct kg_digest *digest, const struct kg_challenge *cha
     int len = snprintf(
         out, size,
         "Digest username=\"%s\", realm=\"%s\", nonce=\"%s\", uri=\"%s\", response=\"%s\", algorithm=%s", user,
-        challenge->realm, challenge->nonce, uri, response, algorithms[challenge->algorithm]);
+        challenge->realm, challenge->nonce, uri, response, kg_digest_algorithm_name(challenge->algorithm));
     if (len > 0 && (size_t)len < size && challenge->qop)
         len += snprintf(out + len, size - (size_t)len, ", qop=auth, nc=00000001, cnonce=\"%s\"", cnonce);
     if (len > 0 && (size_t)len < size && challenge->opaque[0])

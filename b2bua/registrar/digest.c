@@ -12,6 +12,7 @@
 
 #include "b2bua/registrar/nonces.h"
 #include "conf/clock.h"
+#include "conf/digits.h"
 
 /* A nonce from a moment further ahead than this was made before the clock was set back: ask again. */
 #define NONCE_AHEAD_MS 60000
@@ -38,32 +39,10 @@ static const struct {
     [KG_DIGEST_SHA256] = {"SHA-256", "SHA2-256", 64},
 };
 
-static void to_hex(const uint8_t *bytes, size_t len, char *out)
-{
-    static const char digits[] = "0123456789abcdef";
-
-    for (size_t i = 0; i < len; i++) {
-        out[2 * i] = digits[bytes[i] >> 4];
-        out[2 * i + 1] = digits[bytes[i] & 15];
-    }
-    out[2 * len] = '\0';
-}
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 static bool from_hex(const char *hex, uint8_t *bytes, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
-        int high = hex_digit(hex[2 * i]), low = high < 0 ? -1 : hex_digit(hex[2 * i + 1]);
+        int high = kg_hex_digit(hex[2 * i]), low = high < 0 ? -1 : kg_hex_digit(hex[2 * i + 1]);
 
         if (low < 0)
             return false;
@@ -88,7 +67,7 @@ static void hash_parts(struct kg_digest *d, enum kg_digest_algorithm algorithm, 
     ok &= EVP_DigestFinal_ex(d->ctx, md, &len);
     if (!ok)
         abort();
-    to_hex(md, len, out);
+    kg_hex(out, md, len);
 }
 
 static void hmac(struct kg_digest *d, const void *a, size_t a_len, const void *b, size_t b_len,
@@ -171,7 +150,7 @@ void kg_digest_name(struct kg_digest *d, const char *label, const char *text, ch
     char hex[65];
 
     hmac(d, label, strlen(label) + 1, text, strlen(text), mac);
-    to_hex(mac, sizeof mac, hex);
+    kg_hex(hex, mac, sizeof mac);
     snprintf(out, size, "%s", hex);
 }
 
@@ -206,7 +185,7 @@ void kg_digest_nonce(struct kg_digest *d, int64_t now_ms, char out[static KG_NON
     put_u64(bytes + 8, d->number++);
     prove(d, bytes, proof);
     memcpy(bytes + PROOF_AT, proof, NONCE_BYTES - PROOF_AT);
-    to_hex(bytes, sizeof bytes, out);
+    kg_hex(out, bytes, sizeof bytes);
 }
 
 /* True for a nonce of ours; then its identity and its time are written. */
@@ -259,7 +238,12 @@ bool kg_digest_unquote(const char *value, char *out, size_t size)
     return true;
 }
 
-static bool parse_algorithm(const char *value, struct kg_credentials *out)
+const char *kg_digest_algorithm_name(enum kg_digest_algorithm algorithm)
+{
+    return algorithms[algorithm].name;
+}
+
+bool kg_digest_parse_algorithm(const char *value, enum kg_digest_algorithm *out)
 {
     char name[24];
 
@@ -267,7 +251,7 @@ static bool parse_algorithm(const char *value, struct kg_credentials *out)
         return false;
     for (int i = 0; i < KG_DIGEST_ALGORITHMS; i++) {
         if (strcasecmp(name, algorithms[i].name) == 0) {
-            out->algorithm = (enum kg_digest_algorithm)i;
+            *out = (enum kg_digest_algorithm)i;
             return true;
         }
     }
@@ -280,7 +264,7 @@ static bool parse_nc(const char *value, struct kg_credentials *out)
         return false;
     out->nc = 0;
     for (const char *p = out->nc_text; *p; p++) {
-        int digit = hex_digit(*p);
+        int digit = kg_hex_digit(*p);
 
         if (digit < 0)
             return false;
@@ -329,7 +313,7 @@ int kg_credentials_parse(const char *const *params, struct kg_credentials *out)
         value++;
 #define IS(word) (len == sizeof(word) - 1 && strncasecmp(*params, word, len) == 0)
         if (IS("algorithm"))
-            ok = parse_algorithm(value, &cred);
+            ok = kg_digest_parse_algorithm(value, &cred.algorithm);
         else if (IS("nc"))
             ok = parse_nc(value, &cred);
         else if (IS("response"))

@@ -15,6 +15,11 @@ enum kg_digest_algorithm { KG_DIGEST_MD5, KG_DIGEST_SHA256, KG_DIGEST_ALGORITHMS
 #define KG_DIGEST_HEX 65 /* the longest hash in hex, and NUL */
 #define KG_NONCE_HEX  65
 
+/* "MD5", "SHA-256": as headers have it. */
+const char *kg_digest_algorithm_name(enum kg_digest_algorithm algorithm);
+/* A parameter's value, with quotes or without. False: it is none of them. */
+bool kg_digest_parse_algorithm(const char *value, enum kg_digest_algorithm *out);
+
 struct kg_digest;
 
 /* Every text bounded: a longer one in a request makes the credentials malformed. */

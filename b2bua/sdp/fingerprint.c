@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "b2bua/sdp/rewrite.h"
+#include "conf/digits.h"
 
 static const struct {
     const char *name;
@@ -18,22 +19,13 @@ static const struct {
     {"md2", 16, KG_FINGERPRINT_NONE, "MD2 proves nothing"},
 };
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* "4A:AD:..." of exactly len bytes; RFC 8122 5 has upper case, phones have both. */
 static bool read_hex(struct kg_sdp_text text, uint8_t *out, size_t len)
 {
     if (text.len != 3 * len - 1)
         return false;
     for (size_t i = 0; i < len; i++) {
-        int high = hex_digit(text.s[3 * i]), low = hex_digit(text.s[3 * i + 1]);
+        int high = kg_hex_digit(text.s[3 * i]), low = kg_hex_digit(text.s[3 * i + 1]);
         if (high < 0 || low < 0 || (i + 1 < len && text.s[3 * i + 2] != ':'))
             return false;
         out[i] = (uint8_t)(high << 4 | low);
