@@ -167,6 +167,19 @@ static void session(struct rewrite *r)
     kg_sdp_web_put_group(out, sdp, r->reader, r->local);
 }
 
+/* A phone that rejects a data channel writes any format (RFC 3264 6: it is ignored). Firefox takes no line of
+ * SCTP without "webrtc-datachannel" (RFC 8841 4.3) and refuses the whole answer: it gets what it offered. */
+static void put_formats(struct kg_sdp_out *out, const struct kg_sdp_part *part)
+{
+    const struct kg_sdp_reader *reader = part->reader;
+    const struct kg_sdp_media *m = part->media;
+    bool answers = reader->answers && reader->said && part->number < reader->said->media_count;
+    if (!part->on && answers && kg_sdp_media_is_data(&reader->said->media[part->number]))
+        m = &reader->said->media[part->number];
+    if (m->formats.len > 0)
+        kg_sdp_put_formats(out, m, &part->types_left_out);
+}
+
 static void put_media_line(struct kg_sdp_out *out, const struct kg_sdp_part *part)
 {
     const struct kg_sdp_media *m = part->media;
@@ -177,8 +190,7 @@ static void put_media_line(struct kg_sdp_out *out, const struct kg_sdp_part *par
     kg_sdp_put_number(out, part->on ? kg_addr_port(&part->rtp) : 0);
     KG_SDP_PUT(out, " ");
     kg_sdp_put(out, proto.s, proto.len);
-    if (m->formats.len > 0)
-        kg_sdp_put_formats(out, m, &part->types_left_out);
+    put_formats(out, part);
     KG_SDP_PUT(out, "\r\n");
 }
 

@@ -92,7 +92,8 @@ def test_offers(page):
             assert [mid.split() for mid in group] == [mid.split() for mid in offered[1]], (name, policy)
 
 
-MADE = {"web-chromium-offer": ["audio"], "web-chromium-av-data": ["audio", "video", "data"], "web-firefox-bundle-only": ["audio", "video"]}
+MADE = {"web-chromium-offer": ["audio"], "web-chromium-av-data": ["audio", "video", "data"], "web-firefox-av-data": ["audio", "video", "data"],
+        "web-firefox-bundle-only": ["audio", "video"]}
 
 
 def test_answers(page):
