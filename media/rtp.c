@@ -18,14 +18,6 @@ int kg_rtp_parse(const uint8_t *data, size_t len, struct kg_rtp *out)
         if (header > len)
             return EINVAL;
     }
-    size_t padding = 0;
-    if (data[0] & 0x20) { /* the last octet counts the padding, itself included */
-        if (header == len)
-            return EINVAL;
-        padding = data[len - 1];
-        if (padding == 0 || padding > len - header)
-            return EINVAL;
-    }
     *out = (struct kg_rtp){
         .marker = data[1] >> 7,
         .payload_type = data[1] & 0x7f,
@@ -33,7 +25,6 @@ int kg_rtp_parse(const uint8_t *data, size_t len, struct kg_rtp *out)
         .timestamp = kg_read32(data + 4),
         .ssrc = kg_read32(data + 8),
         .header_len = header,
-        .payload_len = len - header - padding,
     };
     return 0;
 }

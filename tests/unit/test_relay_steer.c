@@ -343,12 +343,19 @@ static void test_steered_dtls_and_srtcp(void **state)
     deliver(w, &w->phone[0].public[0], &w -> bound[0][0], hello, sizeof hello);
     assert_int_equal(w->phone[1].heard, heard + 1);
     assert_int_equal(stats(w, 1).packets_out, out); /* no RTP */
+    uint8_t padded[300];
+    size_t len = rtp_packet(padded, 8, w->phone[0].sequence, w->phone[0].ssrc);
+    padded[0] |= 0x20;
+    padded[len - 1] = 0xff; /* no count of padding: it is encrypted (RFC 3711 3.1) */
+    deliver(w, &w->phone[0].public[0], &w -> bound[0][0], padded, len);
+    assert_int_equal(stats(w, 1).packets_out, out + 1);
+    assert_int_equal(w->phone[1].heard, heard + 2);
     deliver(w, &w->phone[0].public[0], &w -> bound[0][0], srtcp, sizeof srtcp);
     assert_int_equal(w->phone[1].heard_rtcp, 1);
     deliver(w, &w->phone[0].public[0], &w -> bound[0][0], srtcp, 7);
     spoof(w, 0, "203.0.113.66:6666", hello, sizeof hello);
     spoof(w, 0, "203.0.113.66:6666", srtcp, sizeof srtcp);
-    assert_int_equal(w->phone[1].heard, heard + 1);
+    assert_int_equal(w->phone[1].heard, heard + 2);
     assert_int_equal(w->phone[1].heard_rtcp, 1);
     assert_int_equal(w->stray, 0);
     world_free(w);

@@ -22,29 +22,23 @@ static void test_plain_header(void **state)
     assert_int_equal(rtp.timestamp, 0x01020304);
     assert_int_equal(rtp.ssrc, 0x05060708);
     assert_int_equal(rtp.header_len, 12);
-    assert_int_equal(rtp.payload_len, 2);
 }
 
-static void test_csrc_extension_and_padding(void **state)
+static void test_csrc_and_extension(void **state)
 {
     (void)state;
-    /* two CSRCs, one word of extension, three bytes of payload, one of padding */
+    /* padded; two CSRCs, one word of extension, three bytes of payload and what may be an SRTP tag */
     uint8_t packet[12 + 8 + 8 + 4] = {0xb2};
     packet[12 + 8 + 3] = 1;
-    packet[sizeof packet - 1] = 1;
     struct kg_rtp rtp;
     assert_int_equal(kg_rtp_parse(packet, sizeof packet, &rtp), 0);
     assert_int_equal(rtp.header_len, 28);
-    assert_int_equal(rtp.payload_len, 3);
     for (size_t len = 0; len < 28; len++)
         assert_int_equal(kg_rtp_parse(packet, len, &rtp), EINVAL);
-    packet[sizeof packet - 1] = 0; /* counts itself, so never 0 */
-    assert_int_equal(kg_rtp_parse(packet, sizeof packet, &rtp), EINVAL);
-    packet[sizeof packet - 1] = 4;
-    assert_int_equal(kg_rtp_parse(packet, sizeof packet, &rtp), 0);
-    assert_int_equal(rtp.payload_len, 0);
-    packet[sizeof packet - 1] = 5; /* more than there is */
-    assert_int_equal(kg_rtp_parse(packet, sizeof packet, &rtp), EINVAL);
+    for (unsigned last = 0; last < 256; last++) {
+        packet[sizeof packet - 1] = (uint8_t)last;
+        assert_int_equal(kg_rtp_parse(packet, sizeof packet, &rtp), 0);
+    }
     packet[12 + 8 + 2] = 0xff; /* extension longer than the packet */
     assert_int_equal(kg_rtp_parse(packet, sizeof packet, &rtp), EINVAL);
 }
@@ -61,8 +55,6 @@ static void test_lengths_that_hold_only_part_of_a_header(void **state)
     assert_int_equal(kg_rtp_parse(packet, 15, &rtp), EINVAL);
     packet[0] = 0x90;
     assert_int_equal(kg_rtp_parse(packet, 15, &rtp), EINVAL);
-    packet[0] = 0xa0;
-    assert_int_equal(kg_rtp_parse(packet, 12, &rtp), EINVAL);
     for (unsigned version = 0; version < 4; version++) {
         packet[0] = (uint8_t)(version << 6);
         assert_int_equal(kg_rtp_parse(packet, 12, &rtp), version == 2 ? 0 : EINVAL);
@@ -101,7 +93,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plain_header),
-        cmocka_unit_test(test_csrc_extension_and_padding),
+        cmocka_unit_test(test_csrc_and_extension),
         cmocka_unit_test(test_lengths_that_hold_only_part_of_a_header),
         cmocka_unit_test(test_first_byte_decides),
         cmocka_unit_test(test_rtcp_types),
