@@ -60,7 +60,7 @@ enum kg_ice_use {
     KG_ICE_UNUSED, /* latching */
     KG_ICE_AGENT,  /* kedge is the ICE peer of this side (full agent) with kg_media_ice_local */
     KG_ICE_STEER,  /* the other side is: our port passes verified checks and media between the two, and is one
-                      of  their relay candidates. Both sides of the m-line have it, or neither. */
+                      of their relay candidates. Both sides of the m-line have it, or neither. */
 };
 const char *kg_ice_use_name(enum kg_ice_use use); /* "none", "agent", "steer" */
 
@@ -188,7 +188,7 @@ typedef void kg_media_done(void *ctx, const struct kg_media_reply *reply);
 enum kg_media_event_type {
     KG_MEDIA_LATCHED, /* side, stream, rtcp, proof, addr */
     KG_MEDIA_ICE,  /* side, stream, ice_state, addr (selected remote, or none), reason: kedge's agent of that
-                      side  changed state. DISCONNECTED: consent expired and no other pair took over */
+                      side changed state. DISCONNECTED: consent expired and no other pair took over */
     KG_MEDIA_PATH, /* stream, relayed, reason: a steered stream began to flow through the relay, or stopped to
                       while both sides still answer our checks (they talk directly) */
     KG_MEDIA_LEFT, /* side, stream, reason: steered, and that side answers no more checks on the relay path */

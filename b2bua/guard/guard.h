@@ -48,7 +48,7 @@ struct kg_guard_ban {
     char user[KG_GUARD_USER_MAX]; /* only this user from there; "": everything from there */
     enum kg_guard_fault why;
     bool proven;      /* the source is what it says; else one request a second passes, so that a phone whose
-                         address      somebody forged can show itself */
+                         address somebody forged can show itself */
     unsigned times;   /* how often it was banned: the next one is longer */
     int64_t since_ms; /* monotonic, like now */
     int64_t until_ms;

@@ -104,7 +104,7 @@ enum kg_sdp_keys {
 enum kg_sdp_kind {
     KG_SDP_LIKE_WRITER, /* the same: nothing of WebRTC is added or left out */
     KG_SDP_LEGACY,      /* no WebRTC: a=group, mid, msid, ssrc, extmap, rid, simulcast, rtcp-rsize, sctp go;
-                           rtcp-fb      too, unless the profile has feedback. Data channels are rejected */
+                           rtcp-fb too, unless the profile has feedback. Data channels are rejected */
     KG_SDP_WEB, /* WebRTC: each line has a=mid, the enabled ones share a BUNDLE group as kg_sdp_local says.
                    What is not RTP is rejected. The caller gives rtcp-mux, ICE and DTLS */
 };

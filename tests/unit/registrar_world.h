@@ -1,6 +1,6 @@
 /* The registrar with its store and a real SIP stack on loopback, and phones that are plain UDP sockets. One
  * thread plays everybody; nothing sleeps: every wait is for a packet and has an end. Included by
- * test_registrar.c, test_front*.c. */
+ * embedded_world.h and front_world.h. */
 #ifndef KG_TEST_REGISTRAR_WORLD_H
 #define KG_TEST_REGISTRAR_WORLD_H
 
