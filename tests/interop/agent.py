@@ -235,7 +235,7 @@ class Agent:
         """The thread goes first: a socket in recv would keep its port."""
         self._open = False
         if self._thread is not threading.current_thread():
-            self._thread.join(2)
+            self._thread.join(30)
         self.socket.close()
 
     def _connected(self):

@@ -192,5 +192,5 @@ class QuickPbx:
 
     def close(self):
         self._open = False
-        self._thread.join(2)
+        self._thread.join(30)
         self.socket.close()

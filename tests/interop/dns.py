@@ -45,10 +45,11 @@ class Dns:
         return f"{self.host.addr}:{self.port}"
 
     def close(self):
-        try:  # wakes the thread up, which holds the socket
+        try:  # wakes the thread up, which holds the socket and its port
             self.socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
+        self.thread.join(30)
         self.socket.close()
 
     def _serve(self):
@@ -60,7 +61,10 @@ class Dns:
             if not query:  # closed
                 return
             if not self.mute:
-                self.socket.sendto(self._answer(query), source)
+                try:
+                    self.socket.sendto(self._answer(query), source)
+                except OSError:
+                    return
 
     def _answer(self, query):
         at, labels = 12, []

@@ -111,7 +111,7 @@ class Itsp(Agent):
         if self.transport == "udp":
             super().close()
             return
-        self._thread.join(2)
+        self._thread.join(30)
         self.listener.close()
         for made in self.connections:
             made.close()

@@ -41,14 +41,16 @@ class Pbx:
         self.closed = False
         if self.transport != "udp":
             self.socket.listen(5)
-        threading.Thread(target=self._udp if self.transport == "udp" else self._tcp, daemon=True).start()
+        self.thread = threading.Thread(target=self._udp if self.transport == "udp" else self._tcp, daemon=True)
+        self.thread.start()
 
     def close(self):
         self.closed = True
-        try:  # wakes the thread up, which holds the socket
+        try:  # wakes the thread up, which holds the socket and its port
             self.socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
+        self.thread.join(30)
         self.socket.close()
 
     @property
