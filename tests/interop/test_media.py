@@ -9,12 +9,14 @@ from interop.ear import Ear
 from interop.hosts import until
 from interop.phone import Phone
 
+SILENCE_S = 6  # longer than a machine stands still
+
 
 @pytest.fixture(scope="module")
 def world(lab, long_stage):
     server = lab.public_host("kedge")
     users = ("alice", "bob", "carol", "dave", "muxer", "plain")
-    kedge = long_stage.kedge(server, config={"media": {"silence_timeout": 3}}, accounts={u: "pw-" + u for u in users})
+    kedge = long_stage.kedge(server, config={"media": {"silence_timeout": SILENCE_S}}, accounts={u: "pw-" + u for u in users})
     hosts = {u: lab.natted_host(u, nat="port-restricted") for u in users}
     return kedge, hosts
 
@@ -163,7 +165,7 @@ def test_codec_change_shows_in_kedgectl(stage, agents):
 
 @pytest.mark.parametrize("way", ("sendonly", "inactive", "old"))
 def test_call_on_hold_outlives_the_silence_timeout(stage, agents, way):
-    """Here 3 s: a call on hold is silent for good reason."""
+    """A call on hold is silent for good reason."""
     kedge, a, b = agents
     da, db = talk(a, b, stage.rtp(a.host), stage.rtp(b.host, hz=700))
     body = da.body(direction="inactive" if way == "inactive" else "sendonly")
@@ -172,7 +174,7 @@ def test_call_on_hold_outlives_the_silence_timeout(stage, agents, way):
     to = da.rtp.to
     reinvite(da, db, body, db.body(direction="inactive" if way == "inactive" else "recvonly"))
     da.rtp.to = db.rtp.to = None
-    time.sleep(5)
+    time.sleep(SILENCE_S + 1.5)
     assert len(kedge.calls()) == 1, "the call on hold was ended"
     da.rtp.to = to
     reinvite(da, db)
@@ -182,12 +184,12 @@ def test_call_on_hold_outlives_the_silence_timeout(stage, agents, way):
 
 
 def test_call_without_any_packet_is_ended_on_both_sides(stage, agents):
-    """No zombie calls: after the silence timeout (3 s here) both get BYE, and the reason is kept."""
+    """No zombie calls: after the silence timeout both get BYE, and the reason is kept."""
     kedge, a, b = agents
     da, db = talk(a, b, stage.rtp(a.host), stage.rtp(b.host, hz=700))
     da.rtp.to = db.rtp.to = None
     for d in (da, db):
-        d.agent.reply(d.agent.expect("BYE", 8), 200)
+        d.agent.reply(d.agent.expect("BYE", SILENCE_S + 8), 200)
     kedge.no_calls()
     assert kedge.stats()["calls_silent"] >= 1
     last = kedge.json("calls", "--recent")
