@@ -1,5 +1,5 @@
-/* The signalling process's parts, made in main.c and handed to whoever needs a neighbour. Signalling thread
- * only. */
+/* The signalling process's parts, made in signalling.c and handed to whoever needs a neighbour. Signalling
+ * thread only. */
 #ifndef KG_SERVER_H
 #define KG_SERVER_H
 
