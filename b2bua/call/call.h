@@ -31,7 +31,6 @@
 #include "b2bua/sip/flow.h"
 #include "conf/pace.h"
 
-#define KG_TAG_LEN     16 /* hex digits of our tags: 64 random bits, not to be guessed */
 #define KG_CALL_ID_HEX 24 /* of our Call-IDs */
 /* Ended calls remembered for `calls --recent` and `explain`. */
 #define KG_RECENT_MAX 1000

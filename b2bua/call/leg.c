@@ -2,6 +2,7 @@
 #include "b2bua/call/call.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,8 +27,11 @@ static int on_ack_or_cancel(struct kg_leg *leg, nta_incoming_t *irq, const sip_t
 int kg_leg_accept(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow)
 {
     char param[KG_TAG_LEN + 5] = "tag=", session[KG_SESSION_TEXT];
-    const char *tag = param + 4, *params[] = {param, NULL};
-    kg_calls_random_hex(leg->call->calls, param + 4, KG_TAG_LEN);
+    const char *tag = param + 4, *params[] = {param, NULL}, *given = nta_incoming_gettag(irq);
+    if (given)
+        snprintf(param + 4, KG_TAG_LEN + 1, "%s", given);
+    else
+        kg_calls_random_hex(leg->call->calls, param + 4, KG_TAG_LEN);
     leg->local = kg_name_addr(sip->sip_to->a_display, sip->sip_to->a_url);
     leg->remote = kg_name_addr(sip->sip_from->a_display, sip->sip_from->a_url);
     /* Our tag from the start and not by nta_leg_tag: nta would hand INVITEs without a To tag to this dialog

@@ -1,11 +1,13 @@
 /* Requests outside of dialogs, in the order of RFC 3261 8.2. Refusals and OPTIONS are answered without a
  * transaction: a scanner costs neither memory nor timers. */
 #include <string.h>
+#include <strings.h>
 
 #include <sofia-sip/nta_stateless.h>
 #include <sofia-sip/sip_header.h>
 #include <sofia-sip/sip_status.h>
 #include <sofia-sip/sip_tag.h>
+#include <sofia-sip/sip_util.h>
 
 #include "b2bua/server.h"
 #include "b2bua/sip/methods.h"
@@ -13,6 +15,7 @@
 #include "b2bua/sip/screen.h"
 #include "b2bua/sip/stack.h"
 #include "b2bua/sip/uri.h"
+#include "conf/clock.h"
 
 /* Server transactions of all methods live up to 32 s (RFC 3261 timers H, J): more than this many is a flood,
  * and new calls wait, as they do when all that is read is old. Looked at once in LOOK_EVERY INVITEs. */
@@ -131,6 +134,32 @@ static bool is_overloaded(struct kg_sip *stack, const sip_t *sip)
     return stack->overloaded || kg_sip_is_late(sip);
 }
 
+/* nta finds the INVITE that a PRACK is about by Call-ID, From tag, CSeq and the To tag that the INVITE had
+ * when its transaction was made. Those that a proxy forks differ in nothing else: they get our tag here, or
+ * each PRACK would be looked for at one of them. A branch from before RFC 3261 leaves nta the To tag alone to
+ * tell copies by: hands off. */
+static bool needs_tag(const sip_t *sip)
+{
+    const char *branch = sip->sip_via->v_branch;
+    return branch && strncasecmp(branch, "z9hG4bK", 7) == 0 &&
+           (sip_has_feature(sip->sip_require, "100rel") || sip_has_feature(sip->sip_supported, "100rel"));
+}
+
+/* Consumes msg. sip stays as it came. */
+static nta_incoming_t *begin_invite(struct kg_sip *stack, msg_t *msg, sip_t *sip)
+{
+    char tag[KG_TAG_LEN + 1];
+    sip_to_t *asked = sip->sip_to, *ours = needs_tag(sip) ? sip_to_dup(msg_home(msg), asked) : NULL;
+    if (ours) {
+        kg_random_hex(tag, KG_TAG_LEN);
+        if (sip_to_tag(msg_home(msg), ours, tag) == 0)
+            sip->sip_to = ours;
+    }
+    nta_incoming_t *irq = nta_incoming_create(stack->agent, NULL, msg, sip, TAG_END());
+    sip->sip_to = asked; /* the caller keeps the message */
+    return irq;
+}
+
 /* Gives the request a transaction and hands it to its handler. */
 static void serve(struct kg_sip *stack, msg_t *msg, sip_t *sip)
 {
@@ -153,7 +182,8 @@ static void serve(struct kg_sip *stack, msg_t *msg, sip_t *sip)
         return;
     }
     msg_t *kept = msg_ref(msg); /* the handler may destroy the irq before it has finished with sip */
-    nta_incoming_t *irq = nta_incoming_create(stack->agent, NULL, msg, sip, TAG_END());
+    nta_incoming_t *irq = is_call ? begin_invite(stack, msg, sip)
+                                  : nta_incoming_create(stack->agent, NULL, msg, sip, TAG_END());
     if (!irq) {
         /* nta has freed the message: out of memory */
     } else if (is_call) {

@@ -17,6 +17,7 @@ struct event_base;
 
 /* The Server and User-Agent header of everything kedge sends: no version for strangers. */
 #define KG_SIP_SERVER "kedge"
+#define KG_TAG_LEN    16 /* hex digits of our tags: 64 random bits, not to be guessed */
 
 /* Out-of-dialog requests, after sanity checks (mandatory headers, CSeq method, Max-Forwards, loop by our own
  * Via branch, size; failures were answered). The handler owns the irq: it answers it and destroys it. */
@@ -25,6 +26,7 @@ struct kg_sip_handlers {
      * return true. False: msg is untouched and goes on. NULL: nobody does. */
     bool (*answer)(void *ctx, msg_t *msg, const sip_t *sip, const struct kg_flow *flow);
     void (*on_register)(void *ctx, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow);
+    /* It may have our tag already (nta_incoming_gettag). */
     void (*on_invite)(void *ctx, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow);
     /* The other methods that methods.c serves or passes outside of a dialog: SUBSCRIBE, MESSAGE ... */
     void (*on_request)(void *ctx, nta_incoming_t *irq, const sip_t *sip, const struct kg_flow *flow);
