@@ -44,7 +44,7 @@ static bool take_sdp(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip, 
         return found == KG_SDP_OK;
     /* RFC 3261 13.2.1: SDP of a 18x is the answer when the 200 does not repeat it; of a fork, its own 18x */
     const sip_t *early = kg_early_of(leg, sip);
-    if (initial && leg->sdp_agreed) /* before the answer */
+    if (initial && leg->sdp_agreed && kg_early_is_agreed(leg, sip)) /* an UPDATE may have changed it */
         return kg_talk_take_agreed(leg);
     if (!initial || !kg_early_newest(leg))
         return leg->sdp_pending != NULL;

@@ -117,6 +117,7 @@ struct kg_leg {
     msg_t *offer_18x;           /* the peer's 18x whose offer is to be answered in our PRACK */
     struct kg_heard *heard;     /* reliable 18x of the peer, by dialog; NULL: none yet */
     msg_t *early[KG_EARLY_MAX]; /* 18x to our INVITEs, one a dialog, the newest description first */
+    msg_t *early_agreed;        /* of the dialog that sdp_agreed is from, before the answer */
     struct kg_flow flow;        /* * */
     struct kg_addr placed;  /* * host of our ports in the offer to one of several contacts; none: as bound */
     char *target;           /* * request URI of our first INVITE */
@@ -484,6 +485,11 @@ const sip_t *kg_early_of(const struct kg_leg *leg, const sip_t *sip);
 const sip_t *
 kg_early_newest(const struct kg_leg *leg);            /* whose description is taken; NULL: no early dialog */
 const sip_t *kg_early_here(const struct kg_leg *leg); /* likewise among those of the branch in front */
+/* Its offer before the answer was accepted: that dialog has the newest description now. */
+void kg_early_speaks(struct kg_leg *leg, const sip_t *request);
+/* The newest description is agreed to: sdp_agreed is that, of this dialog alone. */
+void kg_early_agree(struct kg_leg *leg);
+bool kg_early_is_agreed(const struct kg_leg *leg, const sip_t *sip);
 void kg_early_forget(struct kg_leg *leg);
 /* What the branch in front said is no answer to what it, or another one, is asked next. */
 void kg_early_drop(struct kg_leg *leg);

@@ -22,23 +22,32 @@ static bool is_of_call(const sip_t *sip, const char *call_id)
     return sip && sip->sip_call_id && strcmp(sip->sip_call_id->i_id, call_id) == 0;
 }
 
-static int find(const struct kg_leg *leg, const sip_t *sip)
+static bool is_of(const sip_t *known, const sip_call_id_t *call_id, const char *tag)
 {
-    const char *tag = tag_of(sip);
-    for (int i = 0; i < KG_EARLY_MAX && tag && sip->sip_call_id; i++) {
-        const sip_t *known = message(leg->early[i]);
-        const char *known_tag = tag_of(known);
-        if (known_tag && strcmp(known_tag, tag) == 0 && is_of_call(known, sip->sip_call_id->i_id))
+    const char *known_tag = tag_of(known);
+    return tag && call_id && known_tag && strcmp(known_tag, tag) == 0 && is_of_call(known, call_id->i_id);
+}
+
+static int find(const struct kg_leg *leg, const sip_call_id_t *call_id, const char *tag)
+{
+    for (int i = 0; i < KG_EARLY_MAX; i++)
+        if (is_of(message(leg->early[i]), call_id, tag))
             return i;
-    }
     return -1;
+}
+
+static void put_first(struct kg_leg *leg, int at)
+{
+    msg_t *msg = leg->early[at];
+    memmove(&leg->early[1], &leg->early[0], (size_t)at * sizeof leg->early[0]);
+    leg->early[0] = msg;
 }
 
 void kg_early_remember(struct kg_leg *leg, nta_outgoing_t *orq, bool sdp)
 {
     msg_t *msg = nta_outgoing_getresponse(orq);
     const char *tag = tag_of(message(msg));
-    int at = find(leg, message(msg));
+    int at = tag ? find(leg, message(msg)->sip_call_id, tag) : -1;
     if (!tag || (at >= 0 && !sdp)) { /* says nothing new */
         msg_destroy(msg);
         return;
@@ -58,7 +67,7 @@ void kg_early_remember(struct kg_leg *leg, nta_outgoing_t *orq, bool sdp)
 
 const sip_t *kg_early_of(const struct kg_leg *leg, const sip_t *sip)
 {
-    int at = find(leg, sip);
+    int at = find(leg, sip->sip_call_id, tag_of(sip));
     return at < 0 ? NULL : message(leg->early[at]);
 }
 
@@ -94,8 +103,28 @@ void kg_early_drop(struct kg_leg *leg)
     }
 }
 
+void kg_early_speaks(struct kg_leg *leg, const sip_t *request)
+{
+    int at = find(leg, request->sip_call_id, request->sip_from->a_tag);
+    if (at > 0)
+        put_first(leg, at);
+}
+
+void kg_early_agree(struct kg_leg *leg)
+{
+    msg_destroy(leg->early_agreed);
+    leg->early_agreed = leg->early[0] ? msg_ref_create(leg->early[0]) : NULL;
+}
+
+bool kg_early_is_agreed(const struct kg_leg *leg, const sip_t *sip)
+{
+    return is_of(message(leg->early_agreed), sip->sip_call_id, tag_of(sip));
+}
+
 void kg_early_forget(struct kg_leg *leg)
 {
+    msg_destroy(leg->early_agreed);
+    leg->early_agreed = NULL;
     for (int i = 0; i < KG_EARLY_MAX; i++) {
         msg_destroy(leg->early[i]);
         leg->early[i] = NULL;

@@ -181,9 +181,8 @@ static void start(struct kg_inquiry *in)
     kg_fsm_init(&call->fsm, count_rounds(call), call->leg[KG_SIDE_B].pbx);
     call->fsm.reliable = kg_reliable_of(in->calls, in->sip);
     /* Of several contacts the one that sends early media need not be the one that answers, and the
-     * description in a reliable response is final (RFC 3262 5). A PBX that forks sends INVITEs with one
-     * Call-ID, From tag and CSeq, and nta takes their PRACKs for those of one of them. Who insists gets what
-     * it wants. */
+     * description in a reliable response is final (RFC 3262 5). A PBX is near: it gains nothing from a PRACK
+     * on each leg of a call that passes it, and a 2xx that waits for them. Who insists gets what it wants. */
     if ((a->pbx || call->target_count > 1) && call->fsm.reliable == KG_RELIABLE_SDP)
         call->fsm.reliable = KG_RELIABLE_NONE;
     kg_call_event(call,

@@ -355,7 +355,10 @@ static int on_offer(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
     if (kg_session_refuse(leg->call->calls, irq, sip))
         return 422;
     bool moved = follow(leg, irq, &before);
-    if (sip->sip_contact) /* target refresh (RFC 3261 12.2.2) */
+    /* Target refresh (RFC 3261 12.2.2). Before the answer leg B's may be one of several dialogs, of which
+     * each has the Contact of its 18x. */
+    bool early = leg->side == KG_SIDE_B && leg->call->fsm.state == KG_CALL_CALLING && !leg->standing;
+    if (sip->sip_contact && !early)
         nta_leg_server_route(leg->dialog, sip->sip_record_route, sip->sip_contact);
     kg_leg_learn(leg, sip);
     kg_session_ask(leg, sip);

@@ -97,6 +97,10 @@ void kg_pre_answer(struct kg_leg *leg)
     kg_body_begin(&body);
     if (text)
         kg_body_sdp(&body, leg, text, len);
+    msg_t *offer = irq && leg->side == KG_SIDE_B ? nta_incoming_getrequest(irq) : NULL;
+    if (offer)
+        kg_early_speaks(leg, sip_object(offer));
+    msg_destroy(offer);
     if (irq) {
         nta_incoming_treply(
             irq, text ? 200 : 500, NULL, SIPTAG_CONTACT(contact), SIPTAG_ALLOW(leg->call->calls->allow),

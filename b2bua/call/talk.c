@@ -146,6 +146,8 @@ void kg_talk_commit(struct kg_call *call)
         leg->placed = (struct kg_addr){0};
         kg_talk_forget(leg);
     }
+    if (call->fsm.state == KG_CALL_CALLING)
+        kg_early_agree(b);
     kg_path_agreed(call);
 }
 
