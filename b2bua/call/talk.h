@@ -158,10 +158,10 @@ void kg_secure_agreed(struct kg_call *call);
 
 /* ---- talk_trickle.c: candidates that come one after the other ---- */
 /* An INFO with application/trickle-ice-sdpfrag came from leg's peer: its candidates go to the engine. */
-void kg_path_trickle(struct kg_leg *leg, const char *body, size_t len);
+void kg_talk_trickle(struct kg_leg *leg, const char *body, size_t len);
 /* The same on a steered call: what the other side is sent of it, malloc'd. NULL: nothing (kept for the next
  * offer, or it does not understand). */
-char *kg_path_trickle_text(struct kg_leg *from, const char *body, size_t len, size_t *out_len);
+char *kg_talk_trickle_text(struct kg_leg *from, const char *body, size_t len, size_t *out_len);
 
 /* ---- trickle.c: candidates in INFO (RFC 8840) ---- */
 /* True if the INFO is about trickle-ice; then it is served, and *status is for nta as above. */

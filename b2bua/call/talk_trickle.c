@@ -95,7 +95,7 @@ static struct kg_sdpfrag *parse(const struct kg_leg *leg, const char *body, size
     return frag;
 }
 
-void kg_path_trickle(struct kg_leg *leg, const char *body, size_t len)
+void kg_talk_trickle(struct kg_leg *leg, const char *body, size_t len)
 {
     struct kg_sdp *made;
     const struct kg_sdp *said;
@@ -127,7 +127,7 @@ void kg_path_trickle(struct kg_leg *leg, const char *body, size_t len)
     kg_sdp_free(made);
 }
 
-char *kg_path_trickle_text(struct kg_leg *from, const char *body, size_t len, size_t *out_len)
+char *kg_talk_trickle_text(struct kg_leg *from, const char *body, size_t len, size_t *out_len)
 {
     struct kg_sdp *made;
     const struct kg_sdp *said;

@@ -82,7 +82,7 @@ static int pass_on(struct kg_leg *from, struct kg_leg *to, nta_incoming_t *irq, 
     int failed = 480;
     for (unsigned n = 0; kg_branch_show(to, n); n++) {
         size_t len = 0;
-        char *text = to->trickles ? kg_path_trickle_text(from, body->pl_data, body->pl_len, &len) : NULL;
+        char *text = to->trickles ? kg_talk_trickle_text(from, body->pl_data, body->pl_len, &len) : NULL;
         if (text && kg_relay_info(to, failed ? irq : NULL, PACKAGE, sip->sip_content_type, text, len) == 0)
             failed = 0;
         free(text);
@@ -103,7 +103,7 @@ static int serve(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
     if (call->fsm.state == KG_CALL_ENDING || call->fsm.state == KG_CALL_ENDED)
         return 481;
     leg->trickles = true;
-    kg_path_trickle(leg, body->pl_data, body->pl_len);
+    kg_talk_trickle(leg, body->pl_data, body->pl_len);
     return pass_on(leg, to, irq, sip) ? 200 : 0; /* what cannot go on has reached kedge all the same */
 }
 
