@@ -59,6 +59,8 @@ static void stop_waiting(struct kg_forward *f)
 
 void kg_forward_free(struct kg_forward *f)
 {
+    if (f->front->next == f)
+        f->front->next = f->next;
     DL_DELETE(f->front->forwards, f);
     f->front->forward_count--;
     stop_waiting(f);
@@ -293,12 +295,13 @@ static void next_pbx(struct kg_forward *f, enum kg_outcome outcome, uint32_t ret
     ask(f);
 }
 
+/* A connection that breaks when one of them is sent to another PBX ends others that wait on it, at once. */
 void kg_forward_tick(struct kg_front *front, int64_t now_ms)
 {
-    struct kg_forward *f, *next;
+    struct kg_forward *f;
 
-    DL_FOREACH_SAFE(front->forwards, f, next)
-    {
+    for (front->next = front->forwards; (f = front->next);) {
+        front->next = f->next;
         if (f->give_up_ms <= now_ms)
             next_pbx(f, KG_OUTCOME_SILENT, 0);
     }

@@ -52,9 +52,9 @@ struct kg_front {
     struct {
         uint32_t pbx;
         enum kg_path_at at;
-    } path_at[KG_PBX_MAX]; /* of the PBXes asked last */
-    unsigned path_next;    /* the place that the next new one takes */
-    struct kg_forward *forwards;
+    } path_at[KG_PBX_MAX];              /* of the PBXes asked last */
+    unsigned path_next;                 /* the place that the next new one takes */
+    struct kg_forward *forwards, *next; /* next: during a tick, the one that is looked at then */
     unsigned forward_count;
     struct kg_gate strangers, proven; /* from addresses that proved nothing, and from others */
     uint32_t expires_s;               /* asked of the PBX; more than configured after a 423 */

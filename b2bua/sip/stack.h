@@ -42,7 +42,7 @@ struct kg_local *kg_sip_local(struct kg_sip *sip, enum kg_transport transport, c
 
 /* Makes the library use our own UDP transport type from now on (admit.c). 0, ENOSYS or ENOMEM. */
 int kg_sip_admit_udp(void);
-/* The same, for messages of streams: the deliver function of their type. */
+/* The same, for messages of streams. */
 void kg_sip_admit_stream(tport_t *tport, msg_t *msg, su_time_t now);
 /* Whose refusals admit.c sends from now on; NULL: nobody's. */
 void kg_sip_admit_for(nta_agent_t *used);

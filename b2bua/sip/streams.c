@@ -23,6 +23,12 @@ struct kg_streams {
     struct kg_edge *edge;
     struct kg_mailbox *inbox; /* of struct arrival */
     int inbox_index;          /* su_root's; 0: not registered */
+    struct loss *losses;      /* connections whose end was noticed in the middle of something else */
+};
+
+struct loss {
+    struct loss *next;
+    tport_t *tport;
 };
 
 struct arrival {
@@ -35,6 +41,8 @@ static struct kg_tport_type edge_type;
 static enum kg_transport binding;
 /* Whose connect() the library calls; one stack a process. */
 static struct kg_streams *current;
+/* The connection that woke the library, while no message of its is being served. */
+static tport_t *awake;
 
 static struct kg_tport_head *head_of(void *tport)
 {
@@ -78,13 +86,60 @@ static int init_secondary(tport_t *tport, int socket, int accepted, char const *
     return 0;
 }
 
+static void wake_up(void *nothing)
+{
+    (void)nothing;
+}
+
+/* Tells it with the next round of the loop. False: out of memory. */
+static bool put_off(struct kg_streams *streams, tport_t *tport)
+{
+    struct loss *loss = malloc(sizeof *loss);
+    if (!loss)
+        return false;
+    *loss = (struct loss){streams->losses, tport_ref(tport)};
+    streams->losses = loss;
+    (void)kg_mailbox_post(streams->inbox, wake_up, NULL); /* full: the loop comes by anyhow */
+    return true;
+}
+
+static void take_loss(struct kg_streams *streams, bool tell)
+{
+    struct loss *loss = streams->losses;
+    struct kg_sip *sip = streams->sip;
+    streams->losses = loss->next;
+    if (tell)
+        sip->handlers.on_flow_lost(sip->handlers.ctx, loss->tport);
+    tport_unref(loss->tport);
+    free(loss);
+}
+
+/* Whoever sends over a connection that is gone may be the one to find that out, and holds what goes with it:
+ * he is not told in the middle of his work. */
 static void on_lost(tp_stack_t *stack, tp_client_t *client, tport_t *tport, msg_t *msg, int error)
 {
     (void)stack;
     (void)msg;
     (void)error;
     struct kg_sip *sip = (struct kg_sip *)client;
-    sip->handlers.on_flow_lost(sip->handlers.ctx, tport);
+    if (tport == awake || !sip->streams->inbox_index || !put_off(sip->streams, tport))
+        sip->handlers.on_flow_lost(sip->handlers.ctx, tport);
+}
+
+static int wake(su_root_magic_t *magic, su_wait_t *wait, tport_t *tport)
+{
+    awake = tport;
+    int done = tport_wakeup(magic, wait, tport);
+    awake = NULL;
+    return done;
+}
+
+static void deliver(tport_t *tport, msg_t *msg, su_time_t now)
+{
+    tport_t *outer = awake;
+    awake = NULL;
+    kg_sip_admit_stream(tport, msg, now);
+    awake = outer;
 }
 
 /* A connection object of the library around fd, which it owns from here on. NULL and errno. */
@@ -104,8 +159,7 @@ static tport_t *wrap(struct kg_sip *sip, tport_t *primary, int fd, bool accepted
         return NULL;
     }
     if (tport_setname(tport, tport_name(primary)->tpn_proto, &info, canonical) < 0 ||
-        tport_register_secondary(tport, (su_wakeup_f)tport_wakeup, SU_WAIT_IN | SU_WAIT_ERR | SU_WAIT_HUP) <
-            0) {
+        tport_register_secondary(tport, (su_wakeup_f)wake, SU_WAIT_IN | SU_WAIT_ERR | SU_WAIT_HUP) < 0) {
         tport_close(tport);
         tport_zap_secondary(tport);
         errno = ENOMEM;
@@ -174,7 +228,7 @@ static int register_types(char *error, size_t size)
     edge_type.wakeup_primary = NULL;
     edge_type.connect = connect_stream;
     edge_type.init_secondary = init_secondary;
-    edge_type.deliver = kg_sip_admit_stream;
+    edge_type.deliver = deliver;
     return tport_register_type(&edge_type) == 0 ? 0 : ENOMEM;
 }
 
@@ -218,7 +272,10 @@ static int on_inbox(su_root_magic_t *magic, su_wait_t *wait, su_wakeup_arg_t *ar
 {
     (void)magic;
     (void)wait;
-    kg_mailbox_run(((struct kg_streams *)arg)->inbox);
+    struct kg_streams *streams = (struct kg_streams *)arg;
+    kg_mailbox_run(streams->inbox);
+    while (streams->losses)
+        take_loss(streams, true);
     return 0;
 }
 
@@ -298,6 +355,8 @@ void kg_streams_stop(struct kg_streams *streams)
     if (streams->inbox_index > 0)
         su_root_deregister(streams->sip->root, streams->inbox_index);
     streams->inbox_index = 0;
+    while (streams->losses)
+        take_loss(streams, false);
 }
 
 void kg_streams_free(struct kg_streams *streams)

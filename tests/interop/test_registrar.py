@@ -199,6 +199,22 @@ def test_closed_tcp_flow_takes_its_contact_away(lab, stage, world):
     assert until(lambda: contacts(world, "bob") == [], 5), contacts(world, "bob")
 
 
+def test_keepalives_meet_connections_that_close(lab, stage):
+    """The keepalive itself finds out that its connection is gone, and the contact goes with that."""
+    kedge = stage.kedge(lab.public_host("kedge-closing"), accounts={"bob": "b-word"},
+                        config={"registration": {"keepalive_stream": 1, "keepalive_min": 1, "contacts_per_user": 30}})
+    signalling = kedge.role("signalling")
+    agents = [phone(lab, stage, kedge, "bob", transport="tcp") for _ in range(30)]
+    assert all(a.register().status == 200 for a in agents)
+    os.kill(signalling, signal.SIGSTOP)
+    time.sleep(1.1)  # then each is due
+    for a in agents:
+        a.socket.close()
+    os.kill(signalling, signal.SIGCONT)
+    assert until(lambda: not kedge.registrations(), 10)
+    assert kedge.role("signalling") == signalling
+
+
 def test_crlf_keepalive_on_tcp_is_answered(lab, stage, world):
     """RFC 5626 3.5.1: double CRLF, one CRLF back."""
     import socket
