@@ -99,7 +99,7 @@ class SecureRtp:
     def bad(self, since=0.0):
         return [text for at, text in list(self.peer.lines) if at >= since and text.startswith("bad ")]
 
-    def got(self, since=0.0, ms=0, timeout=5):
+    def got(self, since=0.0, ms=0, timeout=20):
         return bool(until(lambda: sum(at >= since for at, _, _ in self.received) * 20 > ms, timeout))
 
     def numbers(self):

@@ -12,7 +12,7 @@ import threading
 from .agent import Agent
 from .hosts import socket_in, until
 from .itsp import Itsp
-from .kedge import Kedge
+from .kedge import PATIENCE_S, Kedge
 from .sipp import Sipp
 
 DOMAIN = "kedge.test"
@@ -53,7 +53,7 @@ class Line(Agent):
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((self.host.addr, port))
         listener.listen(1)
-        listener.settimeout(10)
+        listener.settimeout(PATIENCE_S)
 
         def take():
             with listener:

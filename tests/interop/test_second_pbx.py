@@ -111,10 +111,10 @@ def test_busy_and_unknown(lab, stage, world):
 
 def test_wrong_password(lab, stage, world):
     kedge, _ = world
-    answer = agent(stage, kedge, lab.public_host("guesser"), "alice", password="wrong").register()
+    host = lab.public_host("guesser")
+    answer = agent(stage, kedge, host, "alice", password="wrong").register()
     assert answer.status in (401, 403), answer
-    assert not [r for r in kedge.registrations() if r["user"] == "alice" and r["expires_in"] > 0 and r["remote"].startswith(
-        lab.public_host("guesser").addr)]
+    assert not [r for r in kedge.registrations() if r["remote"].rpartition(":")[0] == host.addr]
 
 
 def test_pbx_that_is_started_again_forgets_and_learns(lab, stage, world):
@@ -123,6 +123,6 @@ def test_pbx_that_is_started_again_forgets_and_learns(lab, stage, world):
     assert a.register().status == 200 and b.register().status == 200
     pbx.stop()
     pbx.start()
-    assert until(lambda: all(x.register().status == 200 for x in (a, b)), 20, 1)
+    assert until(lambda: all(getattr(x.register(), "status", None) == 200 for x in (a, b)), 60, 1)
     hang_up(*talk(a, b, stage.rtp(a.host), stage.rtp(b.host, hz=700)))
     kedge.no_calls()

@@ -62,9 +62,9 @@ def test_a_browser_calls_a_desk_phone(ends, kedge):
     a, b = ends
     placed = place(a, "web")
     (offer,) = take(b, "plain")
-    assert "ice-" not in offer or "a=ice-ufrag" in offer
-    for word in ("fingerprint", "setup", "mid", "BUNDLE", "webu"):
-        assert word not in offer, offer
+    assert keys.attribute(offer, "ice-ufrag") != "webu"
+    for word in ("fingerprint", "setup", "mid", "group"):
+        assert keys.attribute(offer, word) is None, offer
     ok = placed()
     assert ok.status == 200 and keys.shape(ok.body) == "web", ok.body
     assert keys.attribute(ok.body, "setup") == "active" and keys.attribute(ok.body, "rtcp-mux") == ""
@@ -234,7 +234,7 @@ def test_an_answer_of_no_use_is_asked_again(ends, kedge, wrong):
     assert shape == ("opportunistic" if wrong == "rejected" else "dtls")
     b.answer(again, body=answer(b, again.body))
     ok = placed()
-    assert ok.status == 200 and keys.shape(ok.body) == "sdes" and a.provisional == [] or all(p.status < 200 for p in a.provisional)
+    assert ok.status == 200 and keys.shape(ok.body) == "sdes" and not [p for p in a.provisional if p.body], (ok.body, a.provisional)
     hang_up(a, b, kedge)
 
 

@@ -1,5 +1,6 @@
 """How long keys live, with packets: re-INVITE, hold, new keys, a phone that was restarted, processes of kedge that die. alice's phone has
 keys (SDES or DTLS-SRTP), bob's has none."""
+import itertools
 import os
 import re
 import signal
@@ -13,13 +14,15 @@ from interop.secure import SUITE, SecureRtp, Talk
 
 LOST_MS = 200          # while keys change, or while signalling is away: nothing should be
 LOST_KILLED_MS = 2000  # promised is 1 s
+numbers = itertools.count()
 
 
 @pytest.fixture
 def world(lab, stage):
-    server = lab.public_host("kedge-" + os.urandom(3).hex())
+    number = next(numbers)
+    server = lab.public_host(f"kedge-{number}")
     kedge = stage.kedge(server, config={"media": {"profile": "plain"}}, accounts={u: "pw-" + u for u in ("alice", "bob")})
-    agents = [stage.agent(lab.public_host(f"{u}-" + os.urandom(3).hex()), u, "pw-" + u, (server.addr, 5060)) for u in ("alice", "bob")]
+    agents = [stage.agent(lab.public_host(f"{u}-{number}"), u, "pw-" + u, (server.addr, 5060)) for u in ("alice", "bob")]
     for agent in agents:
         assert agent.register().status == 200
     return kedge, agents, None
@@ -38,7 +41,7 @@ def reinvite(talk, learn=True, **kw):
     """alice says something; bob answers if he is asked. The answer."""
     again = background(talk.a.reinvite, body=talk.rtp_a.body(version=talk.a.version + 2, **kw))
     talk.a.version += 1
-    assert until(lambda: again.done() or not talk.b.agent.requests.empty(), 10)
+    assert until(lambda: again.done() or not talk.b.agent.requests.empty())
     if not again.done():
         request = talk.b.agent.expect("INVITE")
         way = {"sendonly": "recvonly", "inactive": "inactive"}.get(kw.get("direction"), "sendrecv")
@@ -133,8 +136,12 @@ def test_another_tls_id(world, stage, setup):
         talk.rtp_a.keyed = before == talk.rtp_a.tls_id  # the last time it stays, and so does everything
         handshakes = talk.rtp_a.peer.said("dtls ").count("established")
         reinvite(talk)
-        assert until(lambda: talk.rtp_a.peer.said("dtls ").count("established") == handshakes + (name * 20 != before), 5), talk.rtp_a.peer.lines[-5:]
+
+        def made():
+            return talk.rtp_a.peer.said("dtls ").count("established") - handshakes
+        assert until(lambda: made() == (name * 20 != before)), talk.rtp_a.peer.lines[-5:]
         talk.is_well()
+        assert made() == (name * 20 != before), talk.rtp_a.peer.lines[-5:]
     talk.end()
 
 
@@ -192,7 +199,7 @@ def test_another_association_for_one_line(world, stage, setup):
         return ok
 
     def established(camera):
-        assert until(lambda: "established" in camera.peer.said("dtls "), 5), camera.peer.lines
+        assert until(lambda: "established" in camera.peer.said("dtls ")), camera.peer.lines
 
     talk.answer = agree(background(talk.a.call, "bob", body=both(cameras[0], 1)), cameras[0])
     talk.is_well()
@@ -223,7 +230,7 @@ def renewed(talk, request):
 def kill_signalling(kedge):
     old = kedge.role("signalling")
     os.kill(old, signal.SIGKILL)
-    assert until(lambda: kedge.role("signalling") not in (None, old), 10, 0.05)
+    assert until(lambda: kedge.role("signalling") not in (None, old), 30, 0.05)
 
 
 @pytest.mark.parametrize("kind", ("sdes", "dtls"))
@@ -234,11 +241,12 @@ def test_media_killed(world, stage, kind):
     before = keys_of(talk.answer.body)
     os.kill(kedge.role("media"), signal.SIGKILL)
     at = time.monotonic()
-    request = talk.a.agent.expect("INVITE", 10)
+    request = talk.a.agent.expect("INVITE", 30)
     again = keys_of(request.body)
     assert again and not set(again) & set(before), "the keys of a dead engine are offered again"
+    opened = [number for _, number in talk.rtp_a.numbers()]
     sent = {number: when for when, number in talk.rtp_b.sent}
-    reused = [number for _, number in talk.rtp_a.numbers() if sent[number] > at + 0.05]
+    reused = [number for number in opened if sent[number] > at + 0.05]
     renewed(talk, request)
     talk.is_well()
     lost = talk.lost_ms(at - 0.5)
@@ -254,9 +262,9 @@ def test_signalling_killed(world, stage, kind):
     talk = Talk(world, stage, kind).start()
     old, at = kedge.role("signalling"), time.monotonic()
     os.kill(old, signal.SIGKILL)
-    assert until(lambda: kedge.role("signalling") not in (None, old), 10, 0.05)
-    assert until(lambda: kedge.try_ctl("version").returncode == 0, 10, 0.1)
-    assert until(lambda: len(kedge.calls()) == 1, 10, 0.1)
+    assert until(lambda: kedge.role("signalling") not in (None, old), 30, 0.05)
+    assert until(lambda: kedge.try_ctl("version").returncode == 0, 30, 0.1)
+    assert until(lambda: len(kedge.calls()) == 1, 30, 0.1)
     talk.is_well()
     assert talk.lost_ms(at - 0.5) <= LOST_MS
     handshakes = len(talk.rtp_a.peer.said("dtls-in"))
@@ -275,7 +283,7 @@ def test_media_killed_then_signalling(world, stage, kind, answered):
     talk = Talk(world, stage, kind).start()
     alice, before = talk.a.agent, keys_of(talk.answer.body)
     os.kill(kedge.role("media"), signal.SIGKILL)
-    first = alice.expect("INVITE", 10)
+    first = alice.expect("INVITE", 30)
     kill_signalling(kedge)
     if answered:
         talk.rtp_a.choose(first.body)
@@ -284,8 +292,8 @@ def test_media_killed_then_signalling(world, stage, kind, answered):
         def acked():
             alice.reply(first, 200, body)
             return until(lambda: (first.cseq[0], "ACK") in [m.cseq for m in alice.log], 0.5)
-        assert until(acked, 10, 0), "the phone would hang up"
-    second = alice.expect("INVITE", 10)
+        assert until(acked, 30, 0), "the phone would hang up"
+    second = alice.expect("INVITE", 30)
     assert second.cseq > first.cseq
     again = keys_of(second.body)
     assert again and not set(again) & set(before), "the keys of a dead engine are offered again"
@@ -302,9 +310,9 @@ def test_signalling_killed_then_media(world, stage, kind):
     talk = Talk(world, stage, kind).start()
     before = keys_of(talk.answer.body)
     kill_signalling(kedge)
-    assert until(lambda: kedge.try_ctl("version").returncode == 0 and len(kedge.calls()) == 1, 10, 0.02)
+    assert until(lambda: kedge.try_ctl("version").returncode == 0 and len(kedge.calls()) == 1, 30, 0.02)
     os.kill(kedge.role("media"), signal.SIGKILL)
-    request = talk.a.agent.expect("INVITE", 10)
+    request = talk.a.agent.expect("INVITE", 30)
     again = keys_of(request.body)
     assert again and not set(again) & set(before), "the keys of a dead engine are offered again"
     renewed(talk, request)

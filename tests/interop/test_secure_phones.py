@@ -54,7 +54,7 @@ def test_pair(world, here, there):
 def kill(kedge, role):
     pid = kedge.role(role)
     os.kill(pid, signal.SIGKILL)
-    assert until(lambda: kedge.role(role) not in (None, pid), 5)
+    assert until(lambda: kedge.role(role) not in (None, pid))
     kedge.ready()
 
 
@@ -78,9 +78,9 @@ def test_a_killed_signalling_process_keeps_the_keys(world, here, there):
     kedge, a, b = call(world, here, there)
     before = [leg["secure"] for leg in kedge.calls()[0]["legs"]]
     kill(kedge, "signalling")
-    assert until(kedge.calls, 5)
+    assert until(kedge.calls)
     flows(kedge, a, b)
     hold_and_resume(kedge, a, b)
-    assert until(lambda: [leg["secure"] for leg in kedge.calls()[0]["legs"]] == before, 5), (before, kedge.calls())
+    assert until(lambda: [leg["secure"] for leg in kedge.calls()[0]["legs"]] == before), (before, kedge.calls())
     assert "was offered new keys" not in kedge.ctl("explain", kedge.calls()[0]["id"])
     end(kedge, a, b)

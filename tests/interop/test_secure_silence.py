@@ -61,7 +61,7 @@ def test_no_key_is_told(hosts, stage, level):
         told += kedge.ctl("explain", call["id"]) + kedge.ctl("calls") + kedge.ctl("calls", "--json")
         hang_up(a, b, kedge)
     assert a.call("bob", body=keys.body(a.rtp, "sdes", extra="".join(ODD).format(key=secrets[0]) + "\r\n")).status == 488
-    assert until(lambda: os.path.exists(records) and len(open(records, encoding="utf-8").readlines()) >= 2, 5)
+    assert until(lambda: os.path.exists(records) and len(open(records, encoding="utf-8").readlines()) >= 2)
     with open(records, encoding="utf-8") as f:
         told += f.read()
     told += kedge.log() + kedge.ctl("calls", "--recent") + kedge.ctl("calls", "--recent", "--json") + kedge.ctl("stats")

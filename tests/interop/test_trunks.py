@@ -32,11 +32,21 @@ def trunk(itsp, **rows):
     return made
 
 
+def names(number, text):
+    """Whether it stands there: within random words, ports and times are any digits."""
+    return re.search(rf"\b{number}\b", text)
+
+
+def said_of(kedge, name="itsp"):
+    """What the log says of a trunk, without the times and whatever else stands in front of its name."""
+    return [found.group(1) for found in re.finditer(rf"(?m) trunk {name}:? (.*)$", kedge.log())]
+
+
 def trunks(kedge):
     return {t["name"]: t for t in kedge.json("trunks")}
 
 
-def registered(kedge, name="itsp", timeout=10):
+def registered(kedge, name="itsp", timeout=30):
     assert until(lambda: trunks(kedge).get(name, {}).get("state") == "registered", timeout, 0.1), \
         f"{kedge.json('trunks')}\n{kedge.log()[-2000:]}"
 
@@ -109,7 +119,7 @@ def test_registers_refreshes_and_leaves(lab, stage, algorithm, qop):
     line = re.search(r";line=([0-9a-f]{24})\b", contact).group(1)
     assert f"sip:{line}@{kedge.host.addr}" in contact
     itsp.forget()  # it was restarted: it knows kedge again before the time is over
-    assert until(lambda: itsp.bindings.get("kedge") == contact, 14, 0.1), "not registered again"
+    assert until(lambda: itsp.bindings.get("kedge") == contact, 40, 0.1), "not registered again"
     kedge.stop()
     assert itsp.registers[-1].get("expires") == "0" and "kedge" not in itsp.bindings
     kedge.start()
@@ -120,8 +130,8 @@ def test_registers_refreshes_and_leaves(lab, stage, algorithm, qop):
 def test_wrong_password_is_said_and_not_tried_again_and_again(lab, stage):
     itsp = stage.add(Itsp(lab.public_host("wi"), {"kedge": "another"}))
     kedge = stage.kedge(lab.public_host("wk"), config={"trunks": [trunk(itsp)]})
-    assert until(lambda: trunks(kedge)["itsp"]["state"] == "refused", 8, 0.1), kedge.json("trunks")
-    line = [x for x in kedge.log().splitlines() if "trunk itsp" in x and "403" in x]
+    assert until(lambda: trunks(kedge)["itsp"]["state"] == "refused", 30, 0.1), kedge.json("trunks")
+    line = [x for x in said_of(kedge) if x.startswith("the provider answers 403 ")]
     assert len(line) == 1 and "password" in line[0] and "trunk-word" not in kedge.log(), kedge.log()
     assert trunks(kedge)["itsp"]["next_in"] > 300
     assert len(itsp.registers) == 2
@@ -135,8 +145,8 @@ def test_a_provider_that_cannot_be_asked_is_not_blamed(lab, stage):
     """Nobody is there, and nobody refused anything."""
     at = {"name": "itsp", "server": ["udp:127.0.0.1:9"], "user": "kedge", "password": "trunk-word"}
     kedge = stage.kedge(lab.public_host("nk"), config={"trunks": [at]})
-    said = until(lambda: [x for x in kedge.log().splitlines() if "trunk itsp cannot be registered" in x], 12, 0.1)
-    assert said and "kedgectl peers" in said[0] and "503" not in kedge.log(), kedge.log()
+    said = until(lambda: [x for x in said_of(kedge) if x.startswith("cannot be registered")], 30, 0.1)
+    assert said and "kedgectl peers" in said[0] and all(x.startswith("cannot be registered") for x in said_of(kedge)), kedge.log()
     assert trunks(kedge)["itsp"]["status"] == 0
     assert [x for x in kedge.ctl("trunks").splitlines() if x.startswith("itsp")][0].split()[-2:] == ["-", "0"]
 
@@ -145,11 +155,11 @@ def test_tries_again_after_503_and_423(lab, stage):
     itsp = stage.add(Itsp(lab.public_host("ti"), {"kedge": "trunk-word"}))
     itsp.refuse = (503, ["Retry-After: 1"])
     kedge = stage.kedge(lab.public_host("tk"), config={"trunks": [trunk(itsp, expires=60)]})
-    assert until(lambda: "tries again" in trunks(kedge)["itsp"]["state"], 8, 0.1), kedge.json("trunks")
+    assert until(lambda: "tries again" in trunks(kedge)["itsp"]["state"], 30, 0.1), kedge.json("trunks")
     itsp.refuse = (423, ["Min-Expires: 1800"])
-    assert until(lambda: itsp.registers[-1].get("expires") == "1800", 12, 0.1), "423 was not understood"
+    assert until(lambda: itsp.registers[-1].get("expires") == "1800", 30, 0.1), "423 was not understood"
     itsp.refuse = None
-    registered(kedge, timeout=20)
+    registered(kedge)
     assert itsp.registers[-1].get("expires") == "1800"
 
 
@@ -159,7 +169,7 @@ def test_removed_by_reload_unregisters(lab, stage):
     registered(kedge)
     kedge.write_config({k: v for k, v in kedge.rows.items() if k != "trunks"})
     kedge.ctl("reload")
-    assert until(lambda: "kedge" not in itsp.bindings, 5, 0.1), "still registered there"
+    assert until(lambda: "kedge" not in itsp.bindings, 20, 0.1), "still registered there"
     assert kedge.json("trunks") == []
 
 
@@ -170,7 +180,7 @@ def test_outbound_call_is_proven_and_rewritten(world, stage):
     one, other, invite = called(a, itsp, "030123", stage.rtp(a.host, hz=400), stage.rtp(itsp.host, hz=700))
     assert one.rtp.got(ms=300) and other.rtp.got(ms=300)
     assert invite.uri == "sip:+4930123@itsp.test" and "<sip:+4930123@itsp.test>" in invite.get("to")
-    assert "<sip:kedge@itsp.test>" in invite.get("from") and "1001" not in invite.get("from")
+    assert invite.get("from").partition(";")[0] == "<sip:kedge@itsp.test>", invite.get("from")
     tries = [m for m in itsp.log if m.method == "INVITE" and m.get("call-id") == invite.get("call-id")]
     assert [m.cseq[0] for m in tries] == [tries[0].cseq[0], tries[0].cseq[0] + 1]
     assert len({m.tag("from") for m in tries}) == 1 and not tries[0].get("proxy-authorization")
@@ -224,16 +234,16 @@ def test_a_trunk_call_outlives_signalling(world, stage):
     import os
     import signal
     os.kill(kedge.role("signalling"), signal.SIGKILL)
-    assert until(lambda: kedge.deaths() > deaths, 10, 0.05)
+    assert until(lambda: kedge.deaths() > deaths, 30, 0.05)
     kedge.ready()
-    assert until(lambda: kedge.calls(), 10, 0.1), "the call was not taken over"
+    assert until(lambda: kedge.calls(), 30, 0.1), "the call was not taken over"
     assert kedge.calls()[0]["legs"][1]["trunk"] == "itsp"
     assert one.bye().status == 200
     bye = itsp.expect("BYE")
     assert bye.get("proxy-authorization")
     itsp.reply(bye, 200)
     kedge.no_calls()
-    registered(kedge, timeout=15)
+    registered(kedge)
 
 
 def test_cancel_while_the_trunk_rings(world):
@@ -378,7 +388,7 @@ def test_privacy_toward_an_untrusted_trunk_and_phones(world):
     invite = refused(a, itsp, "030126", [*FORGED, "Privacy: id;user"])
     assert invite.get("from").startswith('"Anonymous" <sip:anonymous@anonymous.invalid>')
     text = invite.start + str([h for h in invite.headers if h[0] not in ("cseq", "content-length")])
-    assert "1001" not in text and "boss" not in text and not invite.get("p-asserted-identity")
+    assert not names("1001", text) and "boss" not in text and not invite.get("p-asserted-identity")
     for privacy, hidden in (("user", True), ("header", True), ("none", False), ("id", False)):
         invite = refused(a, b, "1002", [f"Privacy: {privacy}"])
         assert ("anonymous.invalid" in invite.get("from")) == hidden, privacy
@@ -444,7 +454,7 @@ def test_a_burst_to_premium_numbers_is_stopped(lab, stage):
     talks = [called(b, itsp, f"03012{i}", stage.rtp(b.host), stage.rtp(itsp.host)) for i in range(2)]
     assert b.request("INVITE", hangs("030129"), body=sdp(b.ip, 4000)).status == 503
     finish(talks[0][0], talks[0][1])
-    assert until(lambda: len(kedge.calls()) == 1, 5, 0.1)
+    assert until(lambda: len(kedge.calls()) == 1, 20, 0.1)
     one, other, _ = called(b, itsp, "030127", stage.rtp(b.host), stage.rtp(itsp.host))
     finish(one, other)
     finish(talks[1][0], talks[1][1])
@@ -535,7 +545,7 @@ def test_another_server_and_another_trunk_serve_when_one_fails(lab, stage):
     kedge = stage.kedge(lab.public_host("fk"), accounts=ACCOUNTS,
                         config={"trunks": rows, "routes": [{"number": "0*", "to": ["busy", "itsp"]}]})
     busy.server = itsp.server = (kedge.host.addr, 5060)
-    registered(kedge, timeout=8)
+    registered(kedge)
     a, = phones(stage, lab, kedge, ["1001"], "f")
     one, other = Dialog(a, stage.rtp(a.host)), Dialog(itsp, stage.rtp(itsp.host))
     result, watch = [], Stopwatch()
@@ -585,10 +595,10 @@ def test_kamailio_as_the_provider(lab, stage):
     kedge.no_calls()
     # the provider is restarted and has forgotten the registration: kedge sees that by its probes
     provider.stop()
-    assert until(lambda: "down" in kedge.ctl("peers"), 15, 0.2), kedge.ctl("peers")
+    assert until(lambda: "down" in kedge.ctl("peers"), 40, 0.2), kedge.ctl("peers")
     assert a.request("INVITE", hangs("04711"), body=sdp(a.ip, 4000)).status == 503
     provider.start()
-    assert until(lambda: " up " in kedge.ctl("peers"), 15, 0.2), kedge.ctl("peers")
+    assert until(lambda: " up " in kedge.ctl("peers"), 40, 0.2), kedge.ctl("peers")
     assert far.register().status == 200
     def rings():
         """What the far phone calls: until kedge is registered again the provider itself refuses."""
@@ -602,7 +612,7 @@ def test_kamailio_as_the_provider(lab, stage):
         ring.join()
         return result[0].status == 486
 
-    assert until(rings, 10, 0.2), "not registered again after the provider's restart"
+    assert until(rings, 30, 0.2), "not registered again after the provider's restart"
     kedge.no_calls()
 
 

@@ -41,7 +41,7 @@ def patient():
     return _patience[0].seconds
 
 
-def until(what, timeout=5.0, step=0.02):
+def until(what, timeout=20.0, step=0.02):
     """Waits until what() is true and returns its value; after the timeout (patient()), returns what it says then."""
     end = patient() + timeout
     while True:
