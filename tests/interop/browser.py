@@ -201,7 +201,7 @@ class Page:
                                  "\n".join(self.console[-20:]))
         return done["result"].get("value")
 
-    def until(self, script, timeout=10, step=0.1):
+    def until(self, script, timeout=30, step=0.1):
         """Waits until the expression is true; returns its value then, or what it is after the timeout."""
         return until(lambda: self.eval(script), timeout, step)
 
@@ -244,21 +244,21 @@ class WebPhone:
     def state(self):
         return self.page.eval("state()")
 
-    def wait(self, field, value, timeout=10):
+    def wait(self, field, value, timeout=30):
         """Until state()[field] is the value; returns the state."""
         seen = until(lambda: (lambda s: s if s[field] == value else None)(self.state()), timeout, 0.05)
         assert seen, f"{self.user}: {field} is not {value} after {timeout} s: {self.state()}\n{self.page.eval('told')}\n" + \
             "\n".join(self.page.console[-30:])
         return seen
 
-    def registered(self, timeout=10):
+    def registered(self, timeout=30):
         self.wait("registration", "registered", timeout)
         return self
 
     def dial(self, who, video=False):
         self.page.eval(f"phone.dial({json.dumps(who)}, {{ video: {json.dumps(video)} }})")
 
-    def call(self, who, timeout=15, **options):
+    def call(self, who, timeout=PATIENCE_S, **options):
         self.dial(who, **options)
         return self.active(timeout)
 
@@ -270,7 +270,7 @@ class WebPhone:
         assert state["call"] == "active", f"{self.user}: {state}\n{self.page.eval('told')}\n" + "\n".join(self.page.console[-30:])
         return self
 
-    def ringing(self, timeout=10):
+    def ringing(self, timeout=30):
         return self.wait("call", "incoming", timeout)
 
     def answer(self, video=False):
@@ -280,7 +280,7 @@ class WebPhone:
         self.page.eval("phone.hangUp()")
         self.ended()
 
-    def ended(self, timeout=10):
+    def ended(self, timeout=30):
         return self.wait("call", "ended", timeout)
 
     def hold(self):
@@ -305,9 +305,9 @@ class WebPhone:
     def position(self):
         return self.page.eval("window.ear ? ear.heard.length : 0")
 
-    def hears(self, hz, ms=400, since=0, timeout=8):
+    def hears(self, hz, ms=400, since=0, timeout=30):
         return bool(self.page.until(f"window.ear && ear.ms({hz}, {since}) >= {ms}", timeout))
 
-    def quiet(self, timeout=5):
+    def quiet(self, timeout=20):
         """Whether nothing is heard for half a second."""
         return bool(self.page.until("ear.heard.slice(-10).every((hz) => !hz)", timeout))

@@ -29,8 +29,8 @@ def world(lab, long_stage):
 
 def they_hear(web, dialog):
     mark = time.monotonic()
-    assert web.hears(CAROL_HZ, since=web.position(), timeout=15), (web.path(), web.page.eval("told"))
-    assert dialog.rtp.got(mark, 300, 15), "the phone does not hear the browser"
+    assert web.hears(CAROL_HZ, since=web.position(), timeout=30), (web.path(), web.page.eval("told"))
+    assert dialog.rtp.got(mark, 300, 30), "the phone does not hear the browser"
 
 
 @pytest.mark.parametrize("who", ("browser calls", "browser is called"))

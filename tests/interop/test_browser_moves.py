@@ -9,7 +9,7 @@ from interop.hosts import background, until
 from interop.webworld import WebWorld
 
 HZ, CAROL_HZ = 900, 700
-BACK_S = 15  # nothing at all was lost if ICE finds the new path: it takes a second or two on a machine with time
+BACK_S = 30  # nothing at all was lost if ICE finds the new path: it takes a second or two on a machine with time
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +62,13 @@ def test_another_network(lab, call):
     def moved():
         leg = next(leg for leg in world.kedge.calls()[0]["legs"] if leg["user"] == "jssip")
         return leg["reachable"] and leg["remote"].rpartition(":")[0] == web.host.external
-    assert until(moved, 10, 0.1), world.kedge.calls()
+    assert until(moved, 30, 0.1), world.kedge.calls()
     they_hear(web, dialog)
 
     # It restarts ICE itself; kedge may have been quicker, so the page waits for its turn.
     user = "/^a=ice-ufrag:(.*)$/m.exec(phone.connection.{}Description.sdp)[1]"
     old = web.page.eval(f"[{user.format('local')}, {user.format('remote')}]")
-    assert web.page.until("phone.call.session.isReadyToReOffer()", 15), web.page.eval("told")
+    assert web.page.until("phone.call.session.isReadyToReOffer()"), web.page.eval("told")
     restart = "new Promise((done) => phone.call.session.renegotiate({ rtcOfferConstraints: { iceRestart: true } }, () => done(true)))"
     restarted = background(lambda: web.page.eval(restart))
     assert until(lambda: restarted.done() or not dialog.agent.requests.empty(), BACK_S), web.page.eval("told")

@@ -71,7 +71,7 @@ def test_direct(world, phones, ear, names):
     hear_each_other(a, b)
     paths = keys_are_theirs(world, a, b)
     assert [p["way"] for p in paths] == ["direct"] * 2, paths
-    row = until(lambda: (lambda r: r if r["path"] == "direct" else None)(of_user(world.kedge, a.user)), 6, 0.1)
+    row = until(lambda: (lambda r: r if r["path"] == "direct" else None)(of_user(world.kedge, a.user)), 20, 0.1)
     assert row, world.kedge.calls()
     seen = len(ear.datagrams)
     hear_each_other(a, b)
@@ -133,7 +133,7 @@ def test_page_reload(world, phones):
     a.reload()
     a.registered()
     assert sum(r["user"] == "jo" for r in world.kedge.registrations()) == 1, world.kedge.registrations()
-    b.ended(5)
+    b.ended(20)
     world.kedge.no_calls()
     connect(b, a)
     hear_each_other(a, b)

@@ -113,7 +113,7 @@ def test_hold_and_reinvite_by_the_browser(world, web, phone):
     assert web.hears(phone.hz, since=web.position()), web.path()
     row = of_user(world.kedge, web.user)
     assert until(lambda: (lambda r: sum(m["packets_out"] for m in r["legs"][1]["media"]) >
-                          sum(m["packets_out"] for m in row["legs"][1]["media"]) + 20)(of_user(world.kedge, web.user)), 5, 0.1), row
+                          sum(m["packets_out"] for m in row["legs"][1]["media"]) + 20)(of_user(world.kedge, web.user)), 20, 0.1), row
     hang_up(world, web, phone)
 
 
@@ -166,7 +166,7 @@ def test_page_reload(world, web):
     mark = phone.mark()
     web.reload().registered()
     assert sum(r["user"] == web.user for r in world.kedge.registrations()) == 1, world.kedge.registrations()
-    phone.wait("CALL_CLOSED", mark, 5)
+    phone.wait("CALL_CLOSED", mark, 20)
     world.kedge.no_calls()
     mark = phone.dial(web.user)
     web.ringing()

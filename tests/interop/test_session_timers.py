@@ -71,7 +71,7 @@ def test_nonsense(kedge, hosts, stage, nonsense):
     said = []
     calling = threading.Thread(target=lambda: said.append(da.call("bob", headers=[nonsense])))
     calling.start()
-    assert until(lambda: said or not db.agent.requests.empty(), 5)
+    assert until(lambda: said or not db.agent.requests.empty())
     if not said:
         db.answer(db.agent.expect("INVITE"))
     calling.join()
@@ -152,13 +152,14 @@ def test_over_a_minute(hosts, stage):
         assert placed().status == 200
         return da, db
 
-    start, watch = time.monotonic(), Stopwatch()
+    start, watch = time.monotonic(), Stopwatch()  # before the first of the calls; `made` is after the last one
     none = call(0)                                                                    # no timer at all
     forgets = call(1, ["Session-Expires: 90;refresher=uac", TIMER])                   # says it would, and does not
     by_update = call(2, ["Session-Expires: 90;refresher=uas", TIMER, KNOWS])
     by_invite = call(3, b=["Session-Expires: 90;refresher=uac", "Require: timer"])    # nobody asked; a UAS may even so
     keeps = call(4, ["Session-Expires: 90;refresher=uac", TIMER])
     dead = call(5, ["Session-Expires: 90;refresher=uas", TIMER, KNOWS])
+    made = Stopwatch()
 
     until(lambda: time.monotonic() > start + 30, 40)
     answer = keeps[0].request("UPDATE", ["Session-Expires: 90;refresher=uac", TIMER])
@@ -166,30 +167,30 @@ def test_over_a_minute(hosts, stage):
     # kedge dies in between: the timers live on with the calls.
     pid = kedge.role("signalling")
     os.kill(pid, signal.SIGKILL)
-    assert until(lambda: kedge.role("signalling") not in (None, pid), 10)
+    assert until(lambda: kedge.role("signalling") not in (None, pid), 30)
     kedge.ready()
-    assert until(lambda: len(kedge.calls()) == 6, 10)
+    assert until(lambda: len(kedge.calls()) == 6, 30)
 
     update = by_update[0].agent.expect("UPDATE", 30)
-    assert watch.real > 40 and watch.fair < 50
+    assert watch.real > 40 and made.fair < 50
     assert update.get("session-expires") == "90;refresher=uac" and not update.body
     by_update[0].agent.reply(update, 200, headers=["Session-Expires: 90;refresher=uac", "Require: timer"])
-    invite = by_invite[1].agent.expect("INVITE", 10)
+    invite = by_invite[1].agent.expect("INVITE", 20)
     assert invite.get("session-expires") == "90;refresher=uac" and invite.body
     by_invite[1].answer(invite, headers=["Session-Expires: 90;refresher=uac"])
     assert by_invite[0].agent.quiet("INVITE", 0.1) and by_update[1].agent.quiet("UPDATE", 0.1)
 
     dead[0].agent.close()
     bye = forgets[1].agent.expect("BYE", 25)
-    assert watch.real > 56 and watch.fair < 66
+    assert watch.real > 56 and made.fair < 66
     assert "the caller's side no longer refreshed the session" in bye.get("reason")
     forgets[1].agent.reply(bye, 200)
     forgets[0].agent.reply(forgets[0].agent.expect("BYE"), 200)
     bye = dead[1].agent.expect("BYE", 30)
     dead[1].agent.reply(bye, 200)
-    assert watch.fair < 90
+    assert made.fair < 90
     until(lambda: time.monotonic() > start + 68, 20)
-    assert len(kedge.calls()) == 4
+    assert until(lambda: len(kedge.calls()) <= 4) and len(kedge.calls()) == 4
     for da, db in (none, by_update, by_invite, keeps):
         hang_up(da, db)
 
@@ -232,7 +233,7 @@ def test_a_pbx_that_challenges_a_refresh(hosts, stage):
     for method, world in worlds.items():
         request = world.pbx.expect(method, 60)
         world.pbx.reply(request, 407, headers=['Proxy-Authenticate: Digest realm="pbx.test", nonce="1", qop="auth"'])
-        assert until(lambda: all(c["legs"][1]["session_ends"] is None for c in world.kedge.calls()), 10), world.kedge.calls()
+        assert until(lambda: all(c["legs"][1]["session_ends"] is None for c in world.kedge.calls())), world.kedge.calls()
         assert world.kedge.log().count("wants a password (407)") == 1
         assert not world.call() and len(world.kedge.calls()) == 2
         world.finish()

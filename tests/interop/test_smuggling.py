@@ -52,9 +52,9 @@ def is_clean(kedge, records):
 def place(alice, bob, headers):
     """Alice calls with these headers; what bob gets, or None."""
     call = Dialog(alice)
-    result = background(call.call, "bob", headers=headers, body=SDP.format(alice.ip), timeout=4)
+    result = background(call.call, "bob", headers=headers, body=SDP.format(alice.ip), timeout=20)
     request = None
-    if until(lambda: result.done() or not bob.requests.empty(), 8) and not result.done():
+    if until(lambda: result.done() or not bob.requests.empty(), 30) and not result.done():
         request = bob.expect("INVITE")
         bob.reply(request, 486)
         bob.expect("ACK")  # or the next one would find it
@@ -122,12 +122,12 @@ def test_logs_and_lists_hold_what_phones_say_escaped(world, phones, evil):
 
 class Connection(http.client.HTTPConnection):
     def __init__(self, path):
-        super().__init__("kedge", timeout=5)
+        super().__init__("kedge", timeout=30)
         self.path = path
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(5)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(self.path)
 
 

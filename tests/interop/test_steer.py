@@ -123,7 +123,7 @@ class Scene:
         thread = threading.Thread(target=lambda: out.append(first()))
         thread.start()
         result = then()
-        thread.join(15)
+        thread.join(60)
         assert out, "no answer"
         return out[0], result
 
@@ -135,7 +135,7 @@ class Scene:
             request = self.b.expect("INVITE")
             for number, body in enumerate(early):
                 self.b.reply(request, 183, body)
-                assert until(lambda n=number: len([p for p in provisional if p.body]) > n, 5)
+                assert until(lambda n=number: len([p for p in provisional if p.body]) > n)
             self.db.answer(request, body=answer, headers=self.allow)
             return request
         response, request = self._during(
@@ -187,7 +187,7 @@ class Scene:
         thread = threading.Thread(target=lambda: done.append(self.da.bye()))
         thread.start()
         self.b.reply(self.b.expect("BYE"), 200)
-        thread.join(10)
+        thread.join(60)
         assert done[0].status == 200
         self.kedge.no_calls()
 
@@ -426,7 +426,7 @@ def test_ice_that_is_given_up(scene):
 
 def answer_offer(dialog, body):
     """The phone answers kedge's re-INVITE; what it was offered."""
-    request = dialog.agent.expect("INVITE", 12)
+    request = dialog.agent.expect("INVITE", 30)
     dialog.agent.reply(request, 200, body)
     dialog.agent.expect("ACK")
     return request.body
@@ -445,7 +445,7 @@ def test_a_phone_that_registers_from_elsewhere_falls_back(scene, stage, hosts):
     kedge_ice(answer_offer(s.da, sdp(s.ice_a)), s.kedge)
     s.ice_b.restart()
     kedge_ice(answer_offer(s.db, sdp(s.ice_b)), s.kedge)
-    assert until(lambda: s.path() == ("anchored", s.path()[1]), 3) and "path between the phones was lost" in s.path()[1]
+    assert until(lambda: s.path() == ("anchored", s.path()[1])) and "path between the phones was lost" in s.path()[1]
     told = s.told()
     assert [e["what"] for e in told["events"]] == ["moved", "fallback", "renewal", "renewal"], told["events"]
     assert any("alice's phone moved" in line and hosts[3].addr in line for line in told["explain"])
@@ -471,7 +471,7 @@ def test_a_legacy_phone_that_registers_from_elsewhere_is_followed(scene, stage, 
     s.a = s.da.agent = stage.agent(hosts[3], "alice", "pw-alice", (s.kedge.host.addr, 5060))
     assert s.a.register(contact=contact).status == 200
     mark = time.monotonic()
-    assert other.got(mark, 400, timeout=3) and new.got(mark, 400, timeout=3)
+    assert other.got(mark, 400, timeout=20) and new.got(mark, 400, timeout=20)
     s.end()
 
 
@@ -492,8 +492,8 @@ def test_a_phone_that_does_not_restart_goes_on_without_ice(scene):
 def test_a_call_whose_phone_answers_nothing_any_more_ends(scene):
     s = scene(ice={"patience": 1, "rto": 50})
     s.call(sdp(s.ice_a), sdp())
-    s.a.expect("INVITE", 12)  # and says nothing
-    bye = s.b.expect("BYE", 25)
+    s.a.expect("INVITE", 30)  # and says nothing
+    bye = s.b.expect("BYE", 60)
     assert "no other was found" in bye.get("reason"), bye.headers
     s.b.reply(bye, 200)
 

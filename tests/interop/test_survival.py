@@ -1,4 +1,5 @@
 """Each of kedge's processes is killed or frozen in the middle of a call: audio goes on, the call stays a call."""
+import itertools
 import os
 import signal
 import time
@@ -12,14 +13,16 @@ from interop.phone import Phone
 GAP_SIGNALLING_MS = 200  # promised are 40 ms; a busy test machine is given more
 GAP_MEDIA_MS = 2000      # promised is 1 s
 LATE_S = 1
+numbers = itertools.count()
 
 
 @pytest.fixture
 def call(lab, stage):
     """A fresh kedge and an established call between two agents; each end's RTP notes when packets came."""
-    server = lab.public_host("kedge-" + os.urandom(3).hex())
+    number = next(numbers)
+    server = lab.public_host(f"kedge-{number}")
     kedge = stage.kedge(server, accounts={"alice": "a-word", "bob": "b-word"})
-    agents = [stage.agent(lab.public_host(f"{user}-" + os.urandom(3).hex()), user, word, (server.addr, 5060))
+    agents = [stage.agent(lab.public_host(f"{user}-{number}"), user, word, (server.addr, 5060))
               for user, word in (("alice", "a-word"), ("bob", "b-word"))]
     for agent in agents:
         assert agent.register().status == 200
@@ -37,7 +40,7 @@ def gaps(a, b, since, seconds):
     return [max(d.rtp.lost_ms(other.rtp, since, now - LATE_S), d.rtp.gap_ms(since, now) - 1000 * LATE_S) for d, other in ((a, b), (b, a))]
 
 
-def restarted(kedge, role, old, timeout=15):
+def restarted(kedge, role, old, timeout=30):
     assert until(lambda: kedge.role(role) not in (None, old), timeout, 0.05), f"{role} was not started again"
     assert until(lambda: kedge.try_ctl("version").returncode == 0, timeout, 0.1)
     assert until(lambda: len(kedge.calls()) == 1, timeout, 0.1), f"calls after the restart: {kedge.calls()}"
@@ -56,7 +59,7 @@ def reinvite(a, b):
     thread = threading.Thread(target=answer_reinvite, args=(b,), daemon=True)
     thread.start()
     response = a.reinvite()
-    thread.join(10)
+    thread.join(60)
     return response
 
 
@@ -102,8 +105,8 @@ def test_signalling_killed_registrations_stay_without_a_storm(call):
     b.agent.reply(b.agent.expect("BYE"), 200)
     old = kedge.role("signalling")
     os.kill(old, signal.SIGKILL)
-    assert until(lambda: kedge.role("signalling") not in (None, old), 15)
-    assert until(lambda: kedge.try_ctl("version").returncode == 0, 15, 0.1)
+    assert until(lambda: kedge.role("signalling") not in (None, old), 30)
+    assert until(lambda: kedge.try_ctl("version").returncode == 0, 30, 0.1)
     assert {r["user"] for r in kedge.registrations()} == {"alice", "bob"}
     answer = b.agent.register()
     assert answer.status == 200
@@ -133,12 +136,12 @@ def test_supervisor_killed_the_call_goes_on_and_a_new_one_takes_over(call):
         kedge.spawn().ready()
         longest = gaps(a, b, at, 2)
         assert max(longest) < GAP_MEDIA_MS, f"gaps in the audio while the new supervisor took over: {longest} ms"
-        assert until(lambda: len(kedge.calls()) == 1, 10, 0.1), kedge.calls()
+        assert until(lambda: len(kedge.calls()) == 1, 30, 0.1), kedge.calls()
         check_in_dialog(kedge, a, b)
     finally:
         # whatever was not taken over must not outlive the test
         kedge.stop()
-        left = until(lambda: not [p for p in orphans if os.path.exists(f"/proc/{p}")], 5)
+        left = until(lambda: not [p for p in orphans if os.path.exists(f"/proc/{p}")])
         for pid in orphans:
             if os.path.exists(f"/proc/{pid}"):
                 os.kill(pid, signal.SIGKILL)
@@ -152,14 +155,14 @@ def test_frozen_child_is_restarted_by_the_watchdog(call, role):
     os.kill(old, signal.SIGSTOP)
     try:
         watch = Stopwatch()
-        assert until(lambda: kedge.role(role) not in (None, old), 12, 0.05), f"{role} was not restarted"
+        assert until(lambda: kedge.role(role) not in (None, old), 30, 0.05), f"{role} was not restarted"
         took = watch.fair
     finally:
         try:
             os.kill(old, signal.SIGCONT)
         except ProcessLookupError:
             pass
-    assert took < 10, f"the watchdog took {took:.1f} s"
+    assert took < 15, f"the watchdog took {took:.1f} s"
     restarted(kedge, role, old)
     mark = time.monotonic()
     assert a.rtp.got(mark, 500) and b.rtp.got(mark, 500), "no audio after the restart"
@@ -180,7 +183,7 @@ def test_a_machine_that_stands_still(call):
         time.sleep(0.3)
         for pid in children:
             os.kill(pid, signal.SIGCONT)
-    assert until(lambda: kedge.try_ctl("version").returncode == 0, 15, 0.1)
+    assert until(lambda: kedge.try_ctl("version").returncode == 0, 30, 0.1)
     mark = time.monotonic()
     assert a.rtp.got(mark, 500) and b.rtp.got(mark, 500)
     assert [kedge.role("signalling"), kedge.role("media")] == children and not kedge.deaths(), kedge.log()[-1500:]

@@ -67,10 +67,10 @@ def test_update_passes_as_reinvite_to_a_peer_without_update(in_talk, kedge):
 def test_update_that_takes_a_person(in_talk, kedge):
     """RFC 3311 5.2: as a re-INVITE it may ring, but its sender is told 504 before it gives up, and the call is as it was."""
     da, db = in_talk(KNOWS, ["Allow: INVITE, ACK, CANCEL, BYE"])
-    answer = background(da.update, direction="sendonly", timeout=28)
+    answer = background(da.update, direction="sendonly", timeout=60)
     request = db.agent.expect("INVITE")
     db.agent.reply(request, 180)
-    cancel = db.agent.expect("CANCEL", 25)
+    cancel = db.agent.expect("CANCEL", 50)
     db.agent.reply(cancel, 200)
     db.agent.reply(request, 487)
     assert answer().status == 504

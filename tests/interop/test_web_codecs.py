@@ -1,12 +1,12 @@
 """kedge does not change one codec into another: whoever has none in common is told so in words."""
 import os
 import re
-import threading
 
 import pytest
 
 from interop.agent import Agent, Dialog
 from interop.browser import ROOT
+from interop.hosts import background
 from interop.web import WebAgent
 
 NAMES = {"web": "pw-web", "desk": "pw-desk"}
@@ -29,20 +29,13 @@ def offer():
 
 def test_a_phone_without_any_of_its_codecs(world):
     """G.729 alone: it refuses whatever it is offered, however it is secured."""
-    call = Dialog(world.web)
-    result = []
-    caller = threading.Thread(target=lambda: result.append(call.call("desk", body=offer())))
-    caller.start()
+    placed = background(Dialog(world.web).call, "desk", body=offer(), timeout=40)
     shapes = []
-    while caller.is_alive():
-        try:
-            invite = world.desk.expect("INVITE", 3)
-        except AssertionError:
-            break
+    while invite := world.desk.expect_unless("INVITE", placed):
         shapes.append(invite.body.split("m=audio ")[1].split()[1])
         world.desk.reply(invite, 488)
-    caller.join(10)
-    assert result[0].status == 488
+    answer = placed()
+    assert answer.status == 488
     assert shapes[0] == "RTP/AVP" and len(shapes) > 1, shapes
-    assert re.search("opus, G722, PCMU, PCMA", result[0].get("Warning")), result[0].get("Warning")
+    assert re.search("opus, G722, PCMU, PCMA", answer.get("Warning")), answer.get("Warning")
     world.no_calls()

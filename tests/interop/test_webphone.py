@@ -38,19 +38,19 @@ class Screen:
     def text(self, part):
         return self.page.eval(f"document.getElementById('{part}').innerText")
 
-    def shows(self, part, text, timeout=8):
+    def shows(self, part, text, timeout=30):
         assert until(lambda: text in self.text(part), timeout, 0.1), f"{part}: {self.text(part)!r}; {self.page.console[-20:]}"
 
     def press(self, part):
         """As a person can: not what is hidden or disabled."""
-        assert self.page.until(f"(b => b?.checkVisibility() && !b.disabled)(document.querySelector('{part}'))", 5), f"no {part} to press"
+        assert self.page.until(f"(b => b?.checkVisibility() && !b.disabled)(document.querySelector('{part}'))", 30), f"no {part} to press"
         self.page.eval(f"document.querySelector('{part}').click()")
 
     def write(self, **fields):
         for name, value in fields.items():
             self.page.eval(f"document.getElementById('{name}').value = '{value}'")
 
-    def registered(self, timeout=8):
+    def registered(self, timeout=30):
         assert self.page.until("document.getElementById('registration').dataset.state == 'registered'", timeout), self.text("trouble")
 
     def log_in(self, user="web", password="pw-web"):
@@ -102,7 +102,7 @@ def test_call_to_a_desk_phone(world, screen):
     screen.press("#hangup")
     world.desk.wait("CALL_CLOSED", closed)
     screen.shows("state", "ended")
-    assert re.fullmatch(r"0:\d\d", screen.text("time"))
+    assert re.fullmatch(r"\d+:[0-5]\d", screen.text("time"))
 
 
 def test_call_from_a_desk_phone_and_reload(world, screen):
@@ -128,8 +128,8 @@ def test_media_killed(world, screen):
     screen.shows("way", "through kedge")
     assert world.desk.hears(HZ)
     os.kill(world.kedge.role("media"), signal.SIGKILL)
-    assert until(lambda: "was offered new keys" in world.kedge.ctl("explain", world.kedge.calls()[0]["id"]), 10, 0.2)
-    assert world.desk.hears(HZ, since_ms=world.desk.position(), timeout=10), "the desk phone hears nothing any more"
+    assert until(lambda: "was offered new keys" in world.kedge.ctl("explain", world.kedge.calls()[0]["id"]), 30, 0.2)
+    assert world.desk.hears(HZ, since_ms=world.desk.position(), timeout=30), "the desk phone hears nothing any more"
     screen.press("#hangup")
     world.kedge.no_calls()
 
@@ -165,7 +165,7 @@ def test_no_common_codec(world, screen, stage):
     threading.Thread(target=refuse, daemon=True).start()
     screen.log_in()
     screen.dial("odd")
-    screen.shows("trouble", "no codec in common", 12)
+    screen.shows("trouble", "no codec in common")
     over.set()
 
 
@@ -185,7 +185,7 @@ def test_server_gone(world, screen):
     screen.shows("registration", "no connection")
     screen.shows("trouble", "The server is not reachable")
     world.kedge.spawn().ready()
-    screen.registered(20)
+    screen.registered(60)
     assert screen.text("trouble") == ""
 
 
@@ -194,7 +194,7 @@ def test_network_without_udp(world):
     screen = Screen(world, world.browser("indoors", hz=HZ, host=world.lab.natted_host("indoors", block_udp=True)))
     screen.log_in()
     screen.dial("desk")
-    screen.shows("way", "does this network block UDP?", 12)
+    screen.shows("way", "does this network block UDP?")
     screen.press("#hangup")
     screen.page.close()
     world.kedge.no_calls()

@@ -188,7 +188,7 @@ def test_a_closed_page_takes_its_contact_away(lab, stage, world):
     a = phone(lab, stage, world, "alice")
     assert a.register().status == 200
     a.close()
-    assert until(lambda: contacts(world, "alice") == [], 5), contacts(world, "alice")
+    assert until(lambda: contacts(world, "alice") == []), contacts(world, "alice")
 
 
 def test_what_a_page_says_last_arrives(lab, stage, world):
@@ -198,8 +198,8 @@ def test_what_a_page_says_last_arrives(lab, stage, world):
     text = a.build("REGISTER", "sip:kedge.test", [f"Contact: {a.contact}", "Expires: 0"], to="<sip:alice@kedge.test>")
     before = world.stats()["registers_in"]
     a.socket.sendall(frame(TEXT, text.encode()) + frame(CLOSE, (1001).to_bytes(2, "big")))
-    assert until(lambda: world.stats()["registers_in"] == before + 1, 5), "what stood before the Close is lost"
-    assert until(lambda: a.web.code == 1001, 5), "the Close is not answered"
+    assert until(lambda: world.stats()["registers_in"] == before + 1), "what stood before the Close is lost"
+    assert until(lambda: a.web.code == 1001), "the Close is not answered"
 
 
 def test_a_reloaded_page_replaces_the_flow_and_keeps_its_call(lab, stage, world):
@@ -250,7 +250,7 @@ def test_a_page_that_closed_first_keeps_its_call(lab, stage, world, front):
     old.socket.shutdown(socket.SHUT_RDWR)
     old.close()
     assert until(lambda: contacts(kedge, "alice") == [] if not front else not [
-        c for c in kedge.registrations() if c["transport"] == "wss"], 5)
+        c for c in kedge.registrations() if c["transport"] == "wss"])
     new = phone(lab, stage, kedge, "alice")
     new.instance = old.instance
     assert new.register(contact=new.outbound(), headers=["Supported: outbound"]).status == 200
@@ -266,7 +266,7 @@ def test_a_call_outlives_signalling(lab, stage, world):
     world.stored()
     before = world.role("signalling")
     os.kill(before, signal.SIGKILL)
-    assert until(lambda: world.role("signalling") not in (before, None), 15)
+    assert until(lambda: world.role("signalling") not in (before, None), 30)
     world.ready()
     back = phone(lab, stage, world, "alice")
     back.instance = a.instance
@@ -336,7 +336,7 @@ def test_a_name_that_others_made_point_here(lab, stage):
     kedge = stage.kedge(host, config={"sip": {"listen": [f"ws:{host.addr}:{WS}"], "domain": "kedge.test"},
                                       "web": {"origins": ["http://phone.example"]}})
     assert browser(lab, kedge, False, name="evil.example").response.status == 403
-    assert until(lambda: "a host name that kedge does not know" in kedge.log() and "web.origins" in kedge.log(), 3)
+    assert until(lambda: "a host name that kedge does not know" in kedge.log() and "web.origins" in kedge.log())
     assert kedge.stats()["requests_in"] == 0
     for name in ("kedge.test", "www.kedge.test", "localhost", host.addr):
         assert answered(browser(lab, kedge, False, name=name)), name
@@ -395,7 +395,10 @@ def test_handshakes(lab, world, kw, status):
 def test_bad_frames(lab, world, what, data, code):
     web, neighbour = browser(lab, world), browser(lab, world)
     before = world.stats()["requests_in"]
-    web.stream.sendall(data)
+    try:
+        web.stream.sendall(data)
+    except (ConnectionError, ssl.SSLError):
+        pass  # kedge need not read all of it
     assert web.closed() == code, what
     assert world.stats()["requests_in"] == before
     assert answered(neighbour)
@@ -475,8 +478,8 @@ def test_who_answers_no_ping_is_gone(lab, stage, hasty):
     quiet, alive = phone(lab, stage, hasty, "alice"), phone(lab, stage, hasty, "bob")
     assert quiet.register().status == 200 and alive.register().status == 200
     quiet._open = False  # reads no more: the system's TCP still says that it is there
-    assert until(lambda: contacts(hasty, "alice") == [], 20, 0.2), "still registered"
-    assert until(lambda: alive.web.pings >= 2, 10) and contacts(hasty, "bob"), "who answers stays"
+    assert until(lambda: contacts(hasty, "alice") == [], 40, 0.2), "still registered"
+    assert until(lambda: alive.web.pings >= 2, 30) and contacts(hasty, "bob"), "who answers stays"
 
 
 @pytest.mark.parametrize("what", ["requests", "pages", "pings"])
@@ -536,7 +539,7 @@ def test_resets_leave_nothing_behind(lab, world):
             web = browser(lab, world)
             web.stream.sendall(data)
             reset(web.stream)
-    assert until(lambda: open_files() <= before, 5), f"{open_files()} instead of {before}"
+    assert until(lambda: open_files() <= before), f"{open_files()} instead of {before}"
     assert answered(neighbour)
 
 
@@ -545,8 +548,8 @@ def test_a_ban_holds_for_browsers(lab, stage, world):
     wrong = phone(lab, stage, world, "carol", on="guesser")
     wrong.password = "guess"
     for _ in range(5):
-        wrong.register(timeout=2)
-    assert until(lambda: not wrong._open, 5), "its connection lives on"
+        wrong.register(timeout=10)
+    assert until(lambda: not wrong._open), "its connection lives on"
     with pytest.raises((ConnectionError, ssl.SSLError, AssertionError, OSError)):
         phone(lab, stage, world, "carol", on="guesser")
     world.ctl("unban", wrong.host.addr)
@@ -575,8 +578,8 @@ def test_one_port_for_everything(lab, stage, world):
     d = phone(lab, stage, world, "carol", "ws", port=MIXED)
     for agent in (a, b, c, d):
         assert agent.register().status == 200, agent.transport
-    assert sorted((r["user"], r["transport"]) for r in world.registrations()) == \
-        [("alice", "wss"), ("bob", "tls"), ("carol", "tcp"), ("carol", "ws")]
+    expected = [("alice", "wss"), ("bob", "tls"), ("carol", "tcp"), ("carol", "ws")]
+    assert until(lambda: sorted((r["user"], r["transport"]) for r in world.registrations()) == expected), world.registrations()
     _, second = talk(a, b, stage.rtp(a.host), stage.rtp(b.host))
     ended(second, a)
     for tls in (False, True):
@@ -628,7 +631,7 @@ def test_a_new_certificate_drops_nobody(lab, stage):
     _, second = talk(a, b, stage.rtp(a.host), stage.rtp(b.host))
     make_pair()
     kedge.ctl("reload")
-    assert until(lambda: certificate_of(kedge, lab) != before, 5), "new connections get the old certificate"
+    assert until(lambda: certificate_of(kedge, lab) != before), "new connections get the old certificate"
     renewed = certificate_of(kedge, lab)
     for broken, words in ((lambda: os.replace(pair["key"], pair["key"] + ".kept") or make_key(), "belongs to another certificate"),
                           (lambda: os.unlink(pair["key"]), "No such file")):

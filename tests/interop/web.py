@@ -19,7 +19,7 @@ def trusting():
     return context
 
 
-def connect(server, tls=False, host=None, alpn=(), timeout=10):
+def connect(server, tls=False, host=None, alpn=(), timeout=30):
     """A stream to kedge, from any host."""
     made = socket_in(host or Host(), socket.AF_INET, socket.SOCK_STREAM)
     made.settimeout(timeout)

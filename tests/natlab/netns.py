@@ -175,7 +175,7 @@ class Capture:
             nonlocal said
             said += self.process.stderr.read() or b""
             return b"listening on" in said or self.process.poll() is not None
-        until(listening, 10)
+        until(listening, 30)
         if self.process.poll() is not None or b"listening on" not in said:
             raise RuntimeError("tcpdump: " + said.decode())
 
@@ -247,7 +247,7 @@ class Host:
         self.lab.processes.append(process)
         return process
 
-    def socket(self, kind=socket.SOCK_DGRAM, port=0, ip=None, timeout=5):
+    def socket(self, kind=socket.SOCK_DGRAM, port=0, ip=None, timeout=20):
         """A bound socket on this host, used from the test itself."""
         address = ip or self.addr
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -263,13 +263,13 @@ class Host:
         self.lab.sockets.append(made)
         return made
 
-    def udp(self, port=0, ip=None, timeout=5):
+    def udp(self, port=0, ip=None, timeout=20):
         return self.socket(socket.SOCK_DGRAM, port, ip, timeout)
 
-    def tcp(self, port=0, ip=None, timeout=5):
+    def tcp(self, port=0, ip=None, timeout=20):
         return self.socket(socket.SOCK_STREAM, port, ip, timeout)
 
-    def ping(self, address, timeout=2):
+    def ping(self, address, timeout=10):
         """One ICMP echo (IPv4). Whether the answer came."""
         with inside(self.ns, lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)) as s:
             s.settimeout(timeout)

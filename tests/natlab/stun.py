@@ -23,7 +23,7 @@ def serve(host, turn=None):
     def answers():
         with host.udp(timeout=0.1) as s:
             return process.poll() is not None or mapped(s, host.ip4)
-    if not until(answers, 10) or process.poll() is not None:
+    if not until(answers, 30) or process.poll() is not None:
         with open(log, encoding="utf-8", errors="replace") as f:
             raise RuntimeError("coturn does not serve:\n" + f.read()[-2000:])
     return process

@@ -11,7 +11,9 @@
 struct scene {
     struct world *w;
     int pbx[2];
-    char seen[8192]; /* the last REGISTER at a PBX */
+    char seen[8192];        /* the last REGISTER at a PBX */
+    char branches[64][128]; /* of the REGISTERs that came, the newest last */
+    unsigned came;
 };
 
 static inline uint16_t pbx_port(int i)
@@ -80,6 +82,21 @@ static inline void pbx_answer(int fd, const char *request, const struct sockaddr
     assert_int_equal(sendto(fd, text, n, 0, (const struct sockaddr *)to, len), (ssize_t)n);
 }
 
+/* A copy of a REGISTER: kedge sends it again after half a second, in which this machine may have stood still.
+ */
+static inline bool is_again(struct scene *s)
+{
+    char branch[128];
+    const char *found = strstr(s->seen, "branch=");
+
+    snprintf(branch, sizeof branch, "%.*s", found ? (int)strcspn(found, ";,\r") : 0, found ? found : "");
+    for (unsigned i = 0; i < 64; i++)
+        if (strcmp(s->branches[i], branch) == 0)
+            return true;
+    memcpy(s->branches[s->came++ % 64], branch, sizeof branch);
+    return false;
+}
+
 /* What has come to this PBX: a probe is answered, a REGISTER is answered unless status is NULL, and true. */
 static inline bool pbx_look(struct scene *s, int i, const char *status, const char *extra)
 {
@@ -92,9 +109,11 @@ static inline bool pbx_look(struct scene *s, int i, const char *status, const ch
     s->seen[n > 0 ? n : 0] = '\0';
     if (is_probe)
         pbx_answer(s->pbx[i], s->seen, &from, len, "200 OK", "");
-    else if (n > 0 && status)
+    else if (n <= 0 || is_again(s))
+        return false;
+    else if (status)
         pbx_answer(s->pbx[i], s->seen, &from, len, status, extra);
-    return n > 0 && !is_probe;
+    return !is_probe;
 }
 
 /* Waits for a REGISTER at this PBX. */
@@ -167,7 +186,7 @@ static inline void enroll(struct scene *s, struct phone *p)
 static inline int refresh(struct phone *p, const char *extra)
 {
     phone_send(p, phone_request(p, "REGISTER", p->user, 3600, extra));
-    return status_of(phone_receive(p, QUIET_MS));
+    return status_of(phone_receive(p, PATIENCE_MS));
 }
 
 /* Who an INVITE from the PBX with this user part is for. */

@@ -308,7 +308,7 @@ static void with_short_deadlines(struct kg_config *config)
 {
     config->limits.stream_message_ms = 200;
     config->limits.handshake_ms = 250;
-    config->limits.stream_idle_ms = 2500;
+    config->limits.stream_idle_ms = 6000;
     config->limits.streams_per_source = 4;
     config->limits.streams = 5;
 }
@@ -325,12 +325,12 @@ static void deadlines(void **state)
     send_text(slow, "OPTIONS sip:x SIP/2.0\r\nVia: ");
     assert_true(is_closed(w, slow));
     int64_t took = kg_mono_ms() - start;
-    assert_true(took >= 190 && took < 2400);
+    assert_true(took >= 190 && took < 5500);
     assert_true(is_closed(w, silent_tls));
     send_text(neighbour, request("OPTIONS", "TCP", "sip:example.org", "")); /* is unaffected */
     assert_has(answers(w, neighbour, 1), "200 OK");
     assert_true(is_closed(w, idle));
-    assert_true(kg_mono_ms() - start >= 2490);
+    assert_true(kg_mono_ms() - start >= 5990);
     close(slow);
     close(silent_tls);
     close(idle);
@@ -356,7 +356,7 @@ static void too_many(void **state)
     assert_has(answers(w, fds[4], 1), "200 OK"); /* another source is served */
     fds[5] = phone(SOCK_STREAM, "::1", first_port());
     assert_true(is_closed(w, fds[5]));        /* streams */
-    assert_true(kg_mono_ms() - start < 2400); /* at once, not at some deadline */
+    assert_true(kg_mono_ms() - start < 5500); /* at once, not at some deadline */
     assert_int_equal(recv(fds[0], extra, sizeof extra, MSG_DONTWAIT), -1);
     for (size_t i = 0; i < 6; i++)
         close(fds[i]);
