@@ -2,7 +2,8 @@
 
 Direct means that no RTP passes kedge. What RFC 4787 allows: everything but symmetric with symmetric or port-restricted. baresip 1.0
 never checks back to an address that it learnt from a check alone (a peer-reflexive candidate), so that where one NAT is symmetric at
-best one direction of it is direct; linphone does, and shows those pairs.
+best one direction of it is direct; linphone does, and shows those pairs. For the same reason it is relayed where one phone waits while the
+other one checks (Call.out_of_step).
 """
 import threading
 
@@ -86,9 +87,9 @@ def pairs(world, phones):
 def test_pair(pairs, a, b):
     call = pairs[a, b]
     assert call.heard == [True, True], call.row()
-    if "symmetric" not in (a, b):
+    if "symmetric" not in (a, b) and not call.out_of_step:
         assert call.ways == ["direct", "direct"] and call.path == "direct" and call.relayed == 0, call.row()
-    elif not theory(a, b):
+    elif "symmetric" in (a, b) and not theory(a, b):
         assert call.ways == ["relay", "relay"] and call.path == "relayed by kedge", call.row()
     else:
         assert "none" not in call.ways and (call.path == "direct") == (call.relayed == 0), call.row()
