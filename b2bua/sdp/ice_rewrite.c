@@ -305,7 +305,7 @@ static void put_inherited(struct kg_sdp_out *out, struct kg_sdp_part *part)
 void kg_sdp_ice_put_end(struct kg_sdp_out *out, const struct kg_sdp_ice_session *session,
                         struct kg_sdp_part *part)
 {
-    const struct kg_sdp_local *local = part->local;
+    const struct kg_sdp_local *local = part->transport;
     switch (part->ice) {
     case KG_SDP_ICE_KEEP:
         if (!session->shared)
@@ -313,16 +313,18 @@ void kg_sdp_ice_put_end(struct kg_sdp_out *out, const struct kg_sdp_ice_session 
         put_our_candidates(out, part);
         return;
     case KG_SDP_ICE_OURS:
-        if (!part->on || part->shares) /* RFC 9143 7.1.3: the line that has the transport says it */
+        if (!part->on)
             return;
         put_value(out, "ice-ufrag", local->ufrag);
         put_value(out, "ice-pwd", local->pwd);
         put_value(out, "ice-options", local->trickle ? "trickle ice2" : "ice2");
+        if (part->shares)
+            return;
         put_our_candidates(out, part);
         put_end_of_candidates(out, part);
         return;
     case KG_SDP_ICE_NONE:
-        if (part->on && local->mismatch)
+        if (part->on && part->local->mismatch)
             KG_SDP_PUT(out, "a=ice-mismatch\r\n");
         return;
     }

@@ -55,16 +55,17 @@ static void put_inherited(struct kg_sdp_out *out, const struct kg_sdp_part *part
 
 void kg_sdp_keys_put_end(struct kg_sdp_out *out, const struct kg_sdp_part *part, bool shared)
 {
-    const struct kg_sdp_our_keys *ours = part->local->ours;
+    const struct kg_sdp_our_keys *ours = part->transport->ours;
     if (part->local->keys == KG_SDP_KEYS_KEEP) {
         if (!shared)
             put_inherited(out, part);
         return;
     }
-    /* RFC 9143 7.1.3: of lines that share a transport only one tells its keys. */
-    if (!ours || !part->on || part->shares || !part->media->rtp)
+    /* A line that shares its transport repeats the certificate, as browsers do. RFC 9143 7.1.3 has the first
+     * one say it, but of an answer with a line without one Firefox dies. */
+    if (!ours || !part->on || !part->media->rtp)
         return;
-    for (uint8_t i = 0; i < ours->crypto_count; i++)
+    for (uint8_t i = 0; i < ours->crypto_count && !part->shares; i++)
         if (!(part->crypto_left_out >> i & 1))
             kg_sdp_put_crypto(out, &ours->crypto[i]);
     if (ours->fingerprint.hash == KG_FINGERPRINT_NONE)

@@ -330,6 +330,7 @@ static void media(struct rewrite *r, size_t index)
         .sdp = sdp, .media = m, .local = &r->local[index], .reader = r->reader, .number = index};
     part.on = kg_sdp_web_is_on(&part);
     part.shares = r->reader->kind == KG_SDP_WEB && part.local->bundle && part.local->bundle != index + 1;
+    part.transport = part.shares ? &r->local[part.local->bundle - 1] : part.local;
     part.feedback = kg_sdp_feedback_passes(&part);
     part.way = kg_sdp_web_direction(&part);
     if (r->types_left_out)

@@ -29,6 +29,7 @@ struct kg_sdp_part {
     const struct kg_sdp *sdp;
     const struct kg_sdp_media *media;
     const struct kg_sdp_local *local;
+    const struct kg_sdp_local *transport; /* its own, or that of the m-line whose transport it has */
     const struct kg_sdp_reader *reader;
     size_t number;            /* of the m-line */
     struct kg_addr rtp, rtcp; /* default destination */
