@@ -52,8 +52,7 @@ static bool tell_state(struct kg_worker *worker, const struct kg_relay *relay, u
 static bool tell_path(struct kg_worker *worker, const struct kg_relay *relay, uint8_t stream)
 {
     bool relayed = relay->ice->stream[stream]->path == KG_PATH_RELAYED;
-    const char *why = relayed ? "media passes the relay"
-                              : "no media passes the relay while both phones still answer its checks";
+    const char *why = relayed ? "media passes the relay" : "no media passes the relay any more";
     return kg_worker_notify(worker, &(struct kg_notice){.type = KG_NOTICE_PATH,
                                                         .owner = relay->owner,
                                                         .stream = stream,

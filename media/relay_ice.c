@@ -319,7 +319,8 @@ static void end_borrowing(struct kg_relay_ice *ice, unsigned side)
 }
 
 /* Where a steered stream flows. RTP through us says so at once; that it flows directly is seen from its
- * absence while both sides are still there. */
+ * absence while both sides are still there. A side that found the direct path first may never come: what the
+ * other one sent us before its ICE was done went nowhere, and says nothing when it has ended. */
 static void find_path(struct kg_stream *stream, struct kg_stream_ice *ice, const struct kg_limits *limits,
                       int64_t now_ms)
 {
@@ -331,12 +332,13 @@ static void find_path(struct kg_stream *stream, struct kg_stream_ice *ice, const
     if (flows || (path == KG_PATH_UNKNOWN && kg_steer_is_nominated(ice->steer[0])))
         path = KG_PATH_RELAYED;
     int64_t answered_ms = stream->relay->ice->answered_ms;
-    bool both = true;
+    bool both = true, passed = stream->leg[0].packets_out || stream->leg[1].packets_out;
+    bool nowhere = path == KG_PATH_RELAYED && !passed && !kg_steer_is_nominated(ice->steer[0]);
     for (unsigned side = 0; side < 2; side++) {
         int64_t silence = kg_steer_silence(ice->steer[0], side, now_ms);
         both &= silence >= 0 && silence < limits->ice.consent_expiry_ms;
     }
-    if (!flows && both && answered_ms != 0 && now_ms - answered_ms >= KG_PATH_DIRECT_MS &&
+    if (!flows && (both || nowhere) && answered_ms != 0 && now_ms - answered_ms >= KG_PATH_DIRECT_MS &&
         now_ms - ice->since_ms >= KG_PATH_DIRECT_MS && !stream->relay->on_hold)
         path = KG_PATH_DIRECT;
     if (path == ice->path)

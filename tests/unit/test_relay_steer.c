@@ -214,6 +214,30 @@ static void test_hold_is_not_direct(void **state)
     world_free(w);
 }
 
+/* A phone that found the direct path before it came to us; what the other one sent us until then went
+ * nowhere.
+ */
+static void test_early_media_that_went_nowhere_is_not_relayed(void **state)
+{
+    (void)state;
+    struct world *w = steered(true, true);
+    w->phone[0].retired = true;
+    w->phone[0].talking = w->phone[1].talking = false;
+    world_until(w, 5000, kg_steer_silence(ice(w)->steer[0], KG_SIDE_B, w->now) >= 0);
+    for (uint16_t i = 0; i < 200; i++) {
+        uint8_t packet[172];
+        size_t len = rtp_packet(packet, 8, i, 0x2000);
+        deliver(w, &w->phone[1].public[0], &w -> bound[1][0], packet, len);
+        world_run(w, 20);
+    }
+    assert_int_equal(stats(w, 1).packets_in, 200);
+    assert_int_equal(ice(w)->path, KG_PATH_RELAYED); /* it still comes here: that is no direct call */
+    world_run(w, 3000);
+    assert_true(kg_steer_silence(ice(w)->steer[0], KG_SIDE_A, w->now) < 0);
+    assert_int_equal(ice(w)->path, KG_PATH_DIRECT);
+    world_free(w);
+}
+
 static void test_steered_phone_that_moves_is_followed_by_proof(void **state)
 {
     (void)state;
@@ -390,6 +414,7 @@ int main(void)
         cmocka_unit_test(test_who_is_cut_off_early_has_left),
         cmocka_unit_test(test_a_direct_phone_that_never_answers_us_stays),
         cmocka_unit_test(test_hold_is_not_direct),
+        cmocka_unit_test(test_early_media_that_went_nowhere_is_not_relayed),
         cmocka_unit_test(test_steered_phone_that_moves_is_followed_by_proof),
         cmocka_unit_test(test_fallback_from_steered_to_agents),
         cmocka_unit_test(test_upgrade_from_agents_to_steered),
