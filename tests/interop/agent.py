@@ -154,9 +154,10 @@ class Rtp:
         due = time.monotonic()
         while self._open:
             if self.to:
+                at = time.monotonic()  # before it can be heard
                 try:
                     self.socket.sendto(self.packet(), self.to)
-                    self.sent.append((time.monotonic(), self.seq))
+                    self.sent.append((at, self.seq))
                 except OSError:
                     pass
             due = max(due + 0.02, time.monotonic() - 0.1)
@@ -172,7 +173,7 @@ class Rtp:
                 return
             self.received.append((time.monotonic(), source, data))
 
-    def got(self, since=0.0, ms=0, timeout=5):
+    def got(self, since=0.0, ms=0, timeout=20):
         """Whether audio of at least ms (20 ms a packet) came since then."""
         def enough():
             return sum(at >= since for at, _, _ in self.received) * 20 > ms
