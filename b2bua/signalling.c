@@ -47,6 +47,8 @@ struct role {
     su_wait_t media_wait;
     int media_index, media_fd; /* su_root's index of the media socket; 0 and -1: not registered */
     bool media_writes;
+    bool recovered; /* the engine has told of all its calls once: those of a process that died are taken over
+                     */
     void (*reload_done)(void *, const char *);
     void *reload_ctx;
 };
@@ -102,6 +104,7 @@ static void on_media_timer(su_root_magic_t *magic, su_timer_t *timer, su_timer_a
 static void on_media_event(void *ctx, const struct kg_media_event *event)
 {
     struct role *role = ctx;
+    role->recovered |= event->type == KG_MEDIA_UP;
     kg_calls_media_event(role->server.calls, event);
 }
 
@@ -139,6 +142,12 @@ static bool pass_options(void *ctx, const sip_t *sip, const struct kg_flow *flow
 {
     struct role *role = ctx;
     return kg_requests_pass_options(role->server.requests, sip, flow);
+}
+
+static bool knows_dialogs(void *ctx)
+{
+    const struct role *role = ctx;
+    return role->recovered;
 }
 
 static void on_moved(void *ctx, const char *user, const struct kg_flow *before, const struct kg_flow *after)
@@ -318,6 +327,7 @@ static int make_parts(struct role *role)
                                        .on_invite = on_invite,
                                        .on_request = on_request,
                                        .pass_options = pass_options,
+                                       .knows_dialogs = knows_dialogs,
                                        .on_flow_lost = on_flow_lost,
                                        .on_connect = on_connect,
                                        .ctx = role};

@@ -210,6 +210,13 @@ static bool is_for_us(struct kg_sip *stack, msg_t *msg, const sip_t *sip)
     return !passes;
 }
 
+static bool may_come_again(const struct kg_sip *stack, const sip_t *sip)
+{
+    const struct kg_sip_handlers *handlers = &stack->handlers;
+    return handlers->knows_dialogs && !handlers->knows_dialogs(handlers->ctx) &&
+           strcasecmp(sip->sip_via->v_protocol, sip_transport_udp) == 0;
+}
+
 int kg_sip_dispatch(nta_agent_magic_t *magic, nta_agent_t *agent, msg_t *msg, sip_t *sip)
 {
     struct kg_sip *stack = (struct kg_sip *)magic;
@@ -243,7 +250,10 @@ int kg_sip_dispatch(nta_agent_magic_t *magic, nta_agent_t *agent, msg_t *msg, si
         refuse(stack, msg, SIP_405_METHOD_NOT_ALLOWED, SIPTAG_ALLOW(stack->allow));
         break;
     case KG_METHOD_NO_DIALOG:
-        refuse(stack, msg, SIP_481_NO_TRANSACTION);
+        if (may_come_again(stack, sip))
+            nta_msg_discard(agent, msg);
+        else
+            refuse(stack, msg, SIP_481_NO_TRANSACTION);
         break;
     case KG_METHOD_SERVE:
     case KG_METHOD_PASS:

@@ -34,6 +34,9 @@ struct kg_sip_handlers {
     bool (*pass_options)(void *ctx, const sip_t *sip, const struct kg_flow *flow);
     /* In-dialog methods whose dialog is unknown, and methods nobody handles, never arrive: sip/ answers 481,
      * 501, 405. OPTIONS to us is answered by sip/. */
+    /* False: there may be dialogs that are not taken over yet from a process that died. Over UDP a request of
+     * an unknown one is dropped then, and finds its dialog when it comes again. NULL: all are known. */
+    bool (*knows_dialogs)(void *ctx);
     void (*on_flow_lost)(void *ctx, tport_t *tport); /* a stream closed */
     /* Whether a stream may be opened to this address, and with TLS, whose name its certificate must have (if
      * *verify). The name is copied at once. NULL: to nobody. */

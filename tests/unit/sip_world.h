@@ -50,6 +50,7 @@ struct world {
     bool connects, verify; /* streams may be opened; TLS: to whom alone */
     const char *server_name;
     int answer_status; /* of our own request; 0: none yet */
+    bool takes_over;   /* dialogs of another process */
 };
 
 /* ---- the world ---- */
@@ -106,6 +107,12 @@ static inline bool on_connect(void *ctx, enum kg_transport transport, const stru
     return w->connects;
 }
 
+static inline bool knows_dialogs(void *ctx)
+{
+    const struct world *w = ctx;
+    return !w->takes_over;
+}
+
 static inline uint16_t first_port(void)
 {
     return (uint16_t)(20000 + getpid() % 3000 * 4);
@@ -141,6 +148,7 @@ static inline struct world *world_new(void (*adjust)(struct kg_config *))
     const struct kg_sip_handlers handlers = {.on_register = on_register,
                                              .on_invite = on_invite,
                                              .on_request = on_request,
+                                             .knows_dialogs = knows_dialogs,
                                              .on_flow_lost = on_lost,
                                              .on_connect = on_connect,
                                              .ctx = w};

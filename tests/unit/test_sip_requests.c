@@ -123,6 +123,27 @@ static void dispatch(void **state)
     close(fd);
 }
 
+/* What comes before the calls of a process that died are taken over: over UDP it comes again. */
+static void dialogs_of_another_process(void **state)
+{
+    struct world *w = *state;
+    char *bye = strdup(request("BYE", "UDP", "sip:b@example.org", ""));
+    int udp = phone(SOCK_DGRAM, "127.0.0.1", first_port());
+    int tcp = phone(SOCK_STREAM, "127.0.0.1", first_port());
+    w->takes_over = true;
+    send_text(udp, bye);
+    send_text(udp, request("REGISTER", "UDP", "sip:example.org", ""));
+    assert_has(answer(w, udp), "SIP/2.0 200 OK"); /* the first thing that it hears */
+    send_text(tcp, request("BYE", "TCP", "sip:b@example.org", ""));
+    assert_has(answers(w, tcp, 1), "SIP/2.0 481");
+    w->takes_over = false;
+    send_text(udp, bye);
+    assert_has(answer(w, udp), "SIP/2.0 481");
+    free(bye);
+    close(udp);
+    close(tcp);
+}
+
 /* Sends the form with every # replaced by a fresh number. */
 static void send_form(int fd, const char *form)
 {
@@ -442,6 +463,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(udp_register, setup, teardown),
         cmocka_unit_test_setup_teardown(udp_right_source, setup, teardown),
         cmocka_unit_test_setup_teardown(dispatch, setup, teardown),
+        cmocka_unit_test_setup_teardown(dialogs_of_another_process, setup, teardown),
         cmocka_unit_test_setup_teardown(malformed, setup, teardown),
         cmocka_unit_test_setup_teardown(no_reflection, setup, teardown),
         cmocka_unit_test_setup_teardown(is_us, setup, teardown),
