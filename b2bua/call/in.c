@@ -185,8 +185,12 @@ static void start(struct kg_inquiry *in)
      * on each leg of a call that passes it, and a 2xx that waits for them. Who insists gets what it wants. */
     if ((a->pbx || call->target_count > 1) && call->fsm.reliable == KG_RELIABLE_SDP)
         call->fsm.reliable = KG_RELIABLE_NONE;
+    call->holds++; /* it may be over at once: the media engine takes nothing more */
     kg_call_event(call,
                   &(struct kg_fsm_event){.type = KG_EV_INVITE, .side = KG_SIDE_A, .sdp = found == KG_SDP_OK});
+    if (call->over)
+        in->call = NULL;
+    kg_call_unhold(call);
 }
 
 /* RFC 3261 8.2.2.2: what makes two INVITEs the same one that came over two paths. With the request URI: two
