@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 
 from .hosts import Host, stop, until
@@ -114,6 +115,15 @@ class Kedge:
             assert word not in text, f"sanitizer report in {self.folder}/log:\n" + text[text.index(word) - 200:][:3000]
         assert status == 0, f"kedge ended with {status} after SIGTERM; log {self.folder}/log"
 
+    def kill(self):
+        """All three processes at once, as a power cut does."""
+        for pid in (self.supervisor, self.role("signalling"), self.role("media")):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it has noticed that its parent is gone
+        self.process.wait(60)
+
     def log(self):
         with open(os.path.join(self.folder, "log"), encoding="utf-8", errors="replace") as f:
             return f.read()
@@ -158,7 +168,7 @@ class Kedge:
     def stats(self):
         return self.json("stats")
 
-    def registered(self, count, timeout=10):
+    def registered(self, count, timeout=20):
         assert until(lambda: len(self.registrations()) >= count, timeout, 0.1), \
             f"{len(self.registrations())} of {count} registered; log {self.folder}/log"
 
@@ -166,7 +176,7 @@ class Kedge:
         """Everything that kill -9 must not take is in the store."""
         assert until(lambda: self.stats()["store_waiting"] == 0, timeout, 0.05), self.stats()
 
-    def no_calls(self, timeout=8):
+    def no_calls(self, timeout=20):
         assert until(lambda: not self.calls(), timeout, 0.1), f"calls left over: {self.calls()}"
 
     def alive(self):

@@ -166,8 +166,8 @@ class Sipp:
         for process in self.processes:
             stop(process)
 
-    def run(self, caller_host, callee_host, server, caller, callee, calls=10, rate=10, timeout=25, callee_port=5060, options=(),
-            caller_port=5070, callee_calls=None, callee_options=(), patience=4, recv_timeout=8, ready=None):
+    def run(self, caller_host, callee_host, server, caller, callee, calls=10, rate=10, timeout=60, callee_port=5060, options=(),
+            caller_port=5070, callee_calls=None, callee_options=(), patience=20, recv_timeout=20, ready=None):
         """Both scenarios to their end; fails with SIPp's own words. options: SIPp's, for the caller. The callee is given no number
         of calls, since kedge's OPTIONS to its PBX would count as calls too; callee_calls: how many it must have seen well.
         ready: called when the callee listens."""

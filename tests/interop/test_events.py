@@ -61,13 +61,13 @@ class Lamp:
         return self.phone.request("SUBSCRIBE", self.uri, [f"Event: {self.event}", f"Accept: {self.accept}", f"Expires: {expires}",
                                   f"Contact: {self.phone.contact}"], to=to, **self.ids)
 
-    def next(self, timeout=5):
+    def next(self, timeout=20):
         got = self.phone.expect("NOTIFY", timeout)
         self.phone.reply(got, 200)
         self.told.append(got)
         return got
 
-    def until(self, condition, timeout=8):
+    def until(self, condition, timeout=20):
         """The first NOTIFY, from now on, of which this is true."""
         for _ in range(10):
             got = self.next(timeout)

@@ -1,4 +1,5 @@
 """Faults of the installation: each gives a clear error, and leaves established calls untouched."""
+import itertools
 import os
 import re
 import socket
@@ -10,13 +11,16 @@ from interop.agent import Dialog, talk
 from interop.hosts import Stopwatch, socket_in, until
 
 
+_numbers = itertools.count()
+
+
 def make(lab, stage, name, config=None, start=True, accounts=("alice", "bob", "carol", "dave")):
-    server = lab.public_host(f"kedge-{name}-{os.urandom(2).hex()}")
+    server = lab.public_host(f"kedge-{name}-{next(_numbers)}")
     return stage.kedge(server, config=config, accounts={a: "pw-" + a for a in accounts}, start=start)
 
 
 def agent(lab, stage, kedge, user, password=None, **kw):
-    return stage.agent(lab.public_host(f"{user}-{os.urandom(3).hex()}"), user, password or "pw-" + user,
+    return stage.agent(lab.public_host(f"{user}-{next(_numbers)}"), user, password or "pw-" + user,
                        (kedge.host.addr, 5060), **kw)
 
 

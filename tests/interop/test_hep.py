@@ -39,7 +39,7 @@ def decode(data):
 
 class Receiver:
     def __init__(self, host):
-        self.socket = socket_in(host, socket.SOCK_DGRAM)
+        self.socket = socket_in(host)
         self.socket.bind((host.addr, 0))
         self.socket.settimeout(0.1)
         self.at = f"{host.addr}:{self.socket.getsockname()[1]}"
@@ -101,24 +101,35 @@ def test_every_message_of_a_call_both_ways(world, stage):
     assert first["payload"].endswith("\r\n") and "m=audio" in first["payload"], "not the whole message"
 
 
+def with_rtcp(stage, agent):
+    """An Rtp and a socket on the port above, which may be somebody's."""
+    while True:
+        rtp, sock = stage.rtp(agent.host), socket_in(agent.host)
+        try:
+            sock.bind((agent.ip, rtp.port + 1))
+            return rtp, sock
+        except OSError:
+            sock.close()
+
+
 def test_rtcp_reports_under_the_call_id(world, stage):
     kedge, receiver, alice, bob = world
-    a, b = talk(alice, bob, stage.rtp(alice.host), stage.rtp(bob.host))
+    rtp, sock = with_rtcp(stage, alice)
+    a, b = talk(alice, bob, rtp, stage.rtp(bob.host))
     [call] = kedge.calls()
     local = call["legs"][0]["media"][0]["local"]
     host, _, port = local.rpartition(":")
     report = struct.pack("!BBHIIIIII", 0x81, 200, 12, 0x1234, 3000000000, 1 << 31, 160, 50, 8600) + \
         struct.pack("!IIIIII", 0x9999, 0x40fffffe, 70, 12, 0, 0)
-    sock = socket_in(alice.host, socket.SOCK_DGRAM)
-    sock.bind((alice.ip, a.rtp.port + 1))
 
     def captured():
         sock.sendto(report, (host, int(port) + 1))
         return [p for p in receiver.packets if p["kind"] == RTCP and p["correlation"] == call["legs"][0]["call_id"]]
 
-    assert until(captured, 8, 0.2), "no RTCP report was captured"
+    found = until(captured, 8, 0.2)
+    assert found, "no RTCP report was captured"
     sock.close()
-    p = [p for p in receiver.packets if p["kind"] == RTCP][0]
+    p = found[0]
     assert (p["source"], p["source_port"]) == (alice.ip, a.rtp.port + 1)
     assert (p["destination"], p["destination_port"]) == (host, int(port) + 1)
     said = json.loads(p["payload"])

@@ -59,7 +59,7 @@ def test_requests_of_one_subscription_that_nobody_answers(site):
     alice.expect("NOTIFY")
     assert asked().status == 480
     s.kedge.alive()
-    assert until(lambda: not s.kedge.json("subscriptions"), 3)
+    assert until(lambda: not s.kedge.json("subscriptions"))
 
 
 def test_lamp_that_is_taken_back_while_its_notify_is_unanswered(site):
@@ -241,18 +241,18 @@ def test_forking_bomb(stage, hosts):
     bobs = [s.phone("bob", 1 + i % 3) for i in range(8)]
     others = [s.phone(f"u{i}", 1 + i % 3) for i in range(12)]
     result = background(Dialog(alice, s.rtp(alice)).call, "bob", timeout=20)
-    invites = 0
+    invites = set()  # by their branches: what is sent again because this machine is slow is none more
     while not result.done():
         for n, phone in enumerate((*bobs, *others)):
             while not phone.requests.empty():
                 request = phone.requests.get()
                 if request.method == "INVITE":
-                    invites += 1
+                    invites.add(request.transaction)
                     phone.reply(request, 302, headers=[f"Contact: <sip:u{(n + k) % 12}@kedge.test>" for k in range(10)])
                 elif request.method == "CANCEL":
                     phone.reply(request, 200)
         time.sleep(0.01)
-    assert result().status >= 400 and invites < 60, invites
+    assert result().status >= 400 and len(invites) < 60, len(invites)
     s.kedge.no_calls()
 
 

@@ -62,6 +62,7 @@ def move(lab, call, mover, kind, wait):
                        for ear in ears) and time.monotonic() - since > 1
         until(back, wait, 0.2)
         time.sleep(1)
+        until(lambda: all((ear.rtp(since) or [None])[-1] and time.monotonic() - ear.rtp(since)[-1].at < 0.2 for ear in ears), 5)
         settled = time.monotonic()
         gaps = [gap_ms(ear, since, settled) for ear in ears]
     finally:

@@ -67,10 +67,7 @@ def test_hold_and_resume_with_baresip(stage, world):
     a.call("dave")
     assert a.hears(700) and b.hears(400)
     a.hold()
-    until(lambda: not ears[b].rtp(time.monotonic() - 0.5), 8)
-    at = time.monotonic()
-    time.sleep(1)
-    assert len(ears[b].rtp(at)) == 0, "RTP went on to the phone on hold"
+    assert until(lambda: not ears[b].rtp(time.monotonic() - 1.5), 20), "RTP went on to the phone on hold"
     a.resume()
     time.sleep(0.3)
     at = time.monotonic()
@@ -192,8 +189,7 @@ def test_call_without_any_packet_is_ended_on_both_sides(stage, agents):
         d.agent.reply(d.agent.expect("BYE", SILENCE_S + 8), 200)
     kedge.no_calls()
     assert kedge.stats()["calls_silent"] >= 1
-    last = kedge.json("calls", "--recent")
-    assert any("media" in str(c) or "silen" in str(c) or "packet" in str(c) for c in last[:1] + last[-1:])
+    assert kedge.json("calls", "--recent")[0]["why"] == "no media came from either side"
 
 
 def test_rejected_and_additional_lines(stage, agents):

@@ -37,7 +37,7 @@ def starved_until(pid, condition, timeout):
 
 
 def test_calls_are_refused_while_kedge_is_starved_and_served_right_after(tmp_path):
-    net = Net("kg-overload")
+    net = Net(f"kl{os.getpid()}-0-overload")  # a name as the laboratory gives it, which removes what was left behind
     system = KedgeSystem(net, str(tmp_path / "kedge")).start()
     callee = caller = None
     try:

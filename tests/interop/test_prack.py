@@ -92,11 +92,15 @@ def test_a_caller_that_supports_it(ring, transport):
     first = call.heard(183)
     assert is_reliable(first) and first.media()[0] == call.kedge.host.addr
     again = call.heard(183, 3)
-    assert again.get("rseq") == first.get("rseq") and again.body == first.body and again.at - first.at > 0.4
+    assert again.get("rseq") == first.get("rseq") and again.body == first.body
+    # not all at once; what came while this machine stood still was read at one time
+    assert until(lambda: any(b.at - a.at > 0.4 for a, b in zip(call.of(183), call.of(183)[1:])), 12), [m.at for m in call.of(183)]
     assert call.prack(first).status == 200
-    count = len(call.of(183))
-    time.sleep(2.2)
-    assert len(call.of(183)) == count, "it goes on after PRACK"
+
+    def copies():  # of the log, for the other thread may not have taken the last one yet
+        return sum(m.status == 183 for m in call.a.agent.log)
+    count = copies()
+    assert not until(lambda: copies() != count, 2.2), "it goes on after PRACK"
     assert call.b.agent.quiet("PRACK", 0.1), "the callee has nothing to do with it"
     call.answer()
     assert call.a.rtp.got(ms=100) and call.b.rtp.got(ms=100)
@@ -131,7 +135,7 @@ def test_a_caller_that_never_pracks(ring):
     call.bob(180)
     first = call.heard(180)
     cancel = call.b.agent.expect("CANCEL", 40)
-    assert time.monotonic() - first.at > 30
+    assert time.monotonic() - first.at > 25
     call.b.agent.reply(cancel, 200)
     call.bob(487)
     assert call.placed().status == 504
@@ -344,7 +348,7 @@ def test_a_late_offer_with_ice_in_a_reliable_183(ring):
     call.b.agent.expect("ACK")
     since = time.monotonic()
     assert call.a.rtp.got(since, ms=200) and call.b.rtp.got(since, ms=200)
-    assert until(lambda: call.kedge.calls()[0]["path"] == "direct", 5)
+    assert until(lambda: call.kedge.calls()[0]["path"] == "direct")
     call.end()
 
 

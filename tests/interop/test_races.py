@@ -128,8 +128,8 @@ def test_descriptions_change_until_the_answer_and_at_it(play):
     """Several 18x that differ, and a 200 that differs from the last: what came last is what the caller has."""
     play([invite(), maybe("100"), having("183", "8"), having("180", "0 8"), having("183", "0"), having("200", "8", rrs="true"),
           from_caller("ACK", 1), pause(50), from_caller("BYE", 2), recv("200")],
-         [recv("INVITE", rrs="true"), reply("183", sdp(codecs="8")), pause(200), reply("180", sdp(port=20002)), pause(200),
-          reply("183", sdp(port=20004, codecs="0")), pause(200), reply("200", sdp(port=20006, codecs="8"), retrans="500"),
+         [recv("INVITE", rrs="true"), reply("183", sdp(codecs="8")), pause(400), reply("180", sdp(port=20002)), pause(400),
+          reply("183", sdp(port=20004, codecs="0")), pause(400), reply("200", sdp(port=20006, codecs="8"), retrans="500"),
           recv("ACK"), recv("BYE"), reply_again("200")], calls=5)
 
 
@@ -182,12 +182,11 @@ def test_lost_ack_the_200_is_sent_again_and_acked_again(world, ends, stage):
     db.answer(b.expect("INVITE"))
     thread.join()
     first = sum(m.status == 200 for m in a.log)
-    assert until(lambda: sum(m.status == 200 for m in a.log) > first, 4), "the 200 was not sent again without an ACK"
+    assert until(lambda: sum(m.status == 200 for m in a.log) > first), "the 200 was not sent again without an ACK"
     da.ack()
-    time.sleep(1.2)  # the next one would be sent in 1 s
+    until(lambda: False, 1.2)  # the next one would be sent in 1 s
     calm = sum(m.status == 200 for m in a.log)
-    time.sleep(4.5)
-    assert sum(m.status == 200 for m in a.log) == calm, "the 200 was sent again after the ACK"
+    assert not until(lambda: sum(m.status == 200 for m in a.log) > calm, 4.5), "the 200 was sent again after the ACK"
     assert da.bye().status == 200
     b.reply(b.expect("BYE"), 200)
 
@@ -212,7 +211,7 @@ def test_cancel_races_with_the_answer(ends, stage, delay_ms):
     answer.start()
     time.sleep(0.01)
     a.send(cancel_text)
-    thread.join(10)
+    thread.join(60)
     assert got and got[0] is not None, "neither 200 nor 487 reached the caller"
     assert got[0].status in (200, 487), got
     finals = {m.status for m in a.log if m.get("call-id") == da.call_id and m.cseq[1] == "INVITE" and m.status >= 200}
@@ -253,7 +252,7 @@ def test_bye_from_both_sides_at_once(ends, stage, head_start_ms):
     for t in threads:
         t.start()
     for t in threads:
-        t.join(10)
+        t.join(60)
     assert all(r is not None and r.status in (200, 481) for r in answers.values()) and len(answers) == 2, answers
     kedge.no_calls()
 
@@ -284,7 +283,7 @@ def test_reinvites_from_both_sides_at_once(ends, stage):
     for t in threads:
         t.start()
     for t in threads:
-        t.join(12)
+        t.join(60)
     assert {r.status for r in answers.values()} == {491}, answers
     for d in (da, db):  # ACKs of the 491 that were sent
         while not d.agent.requests.empty():
@@ -343,7 +342,7 @@ def test_uris_that_a_library_reads_but_cannot_write(ends, uri):
     for method in ("REGISTER", "INVITE"):
         for to, target, contact in (("sip:x@kedge.test", uri, a.contact), (uri, "sip:kedge.test", a.contact),
                                     ("sip:x@kedge.test", "sip:kedge.test", f"<{uri}>")):
-            answer = a.request(method, target, ["Contact: " + contact], to=f"<{to}>", timeout=2)
+            answer = a.request(method, target, ["Contact: " + contact], to=f"<{to}>")
             assert answer is not None and answer.status == 400, (method, target, to, contact, answer)
             assert b.quiet(method, 0.05)
     kedge.alive()
@@ -377,7 +376,7 @@ def test_flood_of_invites_from_strangers_in_front_of_a_pbx(hosts, stage):
     started = kedge.stats()["calls_started"]
     for text in [place(a) for _ in range(20)]:
         a.send(text)
-    assert until(lambda: kedge.stats()["calls_started"] == started + 20, 5)
+    assert until(lambda: kedge.stats()["calls_started"] == started + 20)
 
 
 def test_request_for_an_unknown_dialog_gets_481(ends):

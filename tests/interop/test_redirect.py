@@ -65,7 +65,7 @@ def test_a_phone_diverts_to_another_account(desk, transport):
     assert invite.get("diversion") == "<sip:bob@kedge.test>;reason=unconditional;counter=1"
     assert invite.get("history-info") == "<sip:bob@kedge.test?Reason=SIP%3Bcause%3D302>;index=1, <sip:carol@kedge.test>;index=1.1;mp=1"
     assert "alice" in invite.get("from") and bob.quiet("CANCEL", 0.2)
-    assert [m.status for m in d.provisional if m.status > 100] == [181]
+    assert until(lambda: [m.status for m in d.provisional if m.status > 100]) == [181]
     callee = d.answer(carol, invite)
     assert result().status == 200
     assert d.dialog.rtp.got(ms=200) and callee.rtp.got(ms=200)

@@ -196,7 +196,7 @@ def test_closed_tcp_flow_takes_its_contact_away(lab, stage, world):
     assert tcp.register().status == 200
     assert [r["transport"] for r in contacts(world, "bob")] == ["tcp"]
     tcp.close()
-    assert until(lambda: contacts(world, "bob") == [], 5), contacts(world, "bob")
+    assert until(lambda: contacts(world, "bob") == []), contacts(world, "bob")
 
 
 def test_keepalives_meet_connections_that_close(lab, stage):
@@ -245,7 +245,7 @@ def test_phone_whose_nat_forgot_it_is_noticed(lab, stage):
     assert bob.register().status == 200
     assert until(lambda: sum(m.method == "OPTIONS" for m in bob.log) >= 2, 15), "no keepalive came"
     bob.close()
-    assert until(lambda: kedge.registrations() == [], 10, 0.2), kedge.registrations()
+    assert until(lambda: kedge.registrations() == [], 20, 0.2), kedge.registrations()
 
 
 def test_keepalive_interval_is_learnt(lab, stage):
@@ -290,10 +290,9 @@ def test_keepalive_interval_is_learnt(lab, stage):
 def restart(kedge, sig):
     """Of everything: a power cut takes the children as well."""
     if sig == signal.SIGKILL:
-        for pid in (kedge.supervisor, kedge.role("signalling"), kedge.role("media")):
-            os.kill(pid, sig)
+        kedge.kill()
     kedge.process.send_signal(sig)
-    kedge.process.wait(15)
+    kedge.process.wait(60)
     kedge.spawn().ready()
 
 

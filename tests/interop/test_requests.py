@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from interop.agent import Dialog, Message, sdp, token
-from interop.hosts import background, until
+from interop.hosts import Stopwatch, background, until
 
 USERS = ("alice", "bob", "carol")
 TEXT = ["Content-Type: text/plain"]
@@ -125,7 +125,7 @@ def test_who_may_send_what(phone, kedge):
         assert status != 489 or "dialog" in response.get("allow-events")
     assert alice.request("MESSAGE", "sip:bob@kedge.test", TEXT, "x", auth=False).status == 407
     assert alice.request("MESSAGE", "sip:bob@kedge.test", TEXT, "x", from_user="carol").status == 403, "another's name"
-    assert alice.request("MESSAGE", "sip:bob@kedge.test", TEXT, "x" * 40000, timeout=4).status == 413
+    assert alice.request("MESSAGE", "sip:bob@kedge.test", TEXT, "x" * 40000).status == 413
     assert bob.quiet("MESSAGE", 0.5)
     take = background(alice.request, "X-PAGE", "sip:bob@kedge.test", ["Content-Type: application/x-odd"], "odd body")
     got = answered(bob, "X-PAGE", headers=["Content-Type: application/x-odd"], body="")
@@ -139,7 +139,7 @@ def test_strangers_cost_no_transactions(kedge, hosts, stage):
     for i in range(60):
         method = ("MESSAGE", "SUBSCRIBE", "PUBLISH", "NOTIFY", "REFER", "X-PAGE")[i % 6]
         mallory.send(mallory.build(method, "sip:bob@kedge.test", ["Event: dialog", f"Contact: {mallory.contact}"]))
-    assert until(lambda: sum(m.status == 407 for m in mallory.log) >= 20, 5)
+    assert until(lambda: sum(m.status == 407 for m in mallory.log) >= 20)
     assert all(m.status == 407 for m in mallory.log), {m.start for m in mallory.log}
     stats = kedge.stats()
     assert stats["transactions_in"] <= 2 and stats["dialogs"] == 0 and stats["requests_passed"] == 0
@@ -305,7 +305,7 @@ def test_strangers_in_front_of_a_pbx_are_bounded(stage, hosts):
     front = Front(stage, hosts, config={"limits": {"unregistered_calls": 5}})
     phone = front.phone()
     stranger = front.phone("mallory", 4, register=False)
-    ids = [token() for _ in range(60)]
+    ids, watch = [token() for _ in range(60)], Stopwatch()
     for call_id in ids:
         stranger.send(stranger.build("MESSAGE", "sip:bob@pbx.test", TEXT, "spam", call_id=call_id))
     refused = until(lambda: [m for m in stranger.log if m.status == 503])
@@ -317,7 +317,7 @@ def test_strangers_in_front_of_a_pbx_are_bounded(stage, hosts):
         if request.body == "hello":
             break
     assert take().status == 200, "registered phones do not count"
-    assert len({m.get("call-id") for m in front.pbx.log if m.method == "MESSAGE" and m.body == "spam"}) <= 20
+    assert len({m.get("call-id") for m in front.pbx.log if m.method == "MESSAGE" and m.body == "spam"}) <= 10 + 5 * watch.real
 
 
 def test_refer_to_carries_no_headers_of_its_own(front):

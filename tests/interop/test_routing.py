@@ -13,7 +13,7 @@ import pytest
 
 from interop.agent import Dialog, sdp, talk
 from interop.dns import Dns
-from interop.hosts import background, patient, socket_in, until
+from interop.hosts import Stopwatch, background, patient, socket_in, until
 from interop.icestun import IceRtp
 from interop.pbx import Kamailio
 
@@ -177,6 +177,12 @@ class World:
         self.answer = answer
         return answer.status, patient() - began
 
+    def slow_call(self, wanted):
+        """Whether it took more than a second, also by the clock on the wall."""
+        watch = Stopwatch()
+        assert self.call()[0] == wanted
+        return watch.real > 1
+
     @staticmethod
     def reconnect(pbx):
         """Closes the connections that are open: the next request makes a new one."""
@@ -187,7 +193,7 @@ class World:
     def peers(self):
         return {p["address"]: p["state"] for p in self.kedge.json("peers")}
 
-    def state(self, pbx, state, timeout=10):
+    def state(self, pbx, state, timeout=20):
         address = f"{pbx.transport} {pbx.host.addr}:{pbx.port}"
         assert until(lambda: self.peers().get(address) == state, timeout, 0.1), (state, self.kedge.json("peers"))
 
@@ -263,15 +269,14 @@ def test_breaker_opens_and_closes(world):
     deaf, alive = world.pbx("a", 486, mode="deaf"), world.pbx("b", 603)
     world.start(deaf, alive)
     for _ in range(3):
-        status, seconds = world.call()
-        assert status == 603 and seconds > 1
-    world.state(deaf, "down", 2)
+        assert world.slow_call(603)
+    world.state(deaf, "down")
     asked = len(deaf.invites)
     assert world.quick(603) and len(deaf.invites) == asked
     world.state(deaf, "doubt")  # half-open: one call may try
     deaf.mode = "up"
     assert world.call()[0] == 486
-    world.state(deaf, "up", 2)
+    world.state(deaf, "up")
     assert {world.call()[0] for _ in range(5)} == {486}, "the first one serves again"
 
 
@@ -279,7 +284,7 @@ def test_retry_after_is_honoured(world):
     busy, alive = world.pbx("a", 486, mode="busy", headers="Retry-After: 4"), world.pbx("b", 603)
     world.start(busy, alive)
     assert world.call()[0] == 603
-    asked, until_then = len(busy.invites), time.monotonic() + 3.5
+    asked, until_then = len(busy.invites), time.monotonic() + 2.5
     busy.mode = "up"
     while time.monotonic() < until_then:
         assert world.call()[0] == 603
@@ -306,13 +311,13 @@ def test_probes_notice_death_and_return(world):
     kedge = world.start(a, b)
     assert world.call()[0] == 486
     a.mode = "silent"
-    world.state(a, "down", 8)
+    world.state(a, "down")
     assert world.quick(603)
     row = next(p for p in kedge.json("peers") if p["state"] == "down")
     assert row["error"] and row["why"] and row["since"] > 0 and row["group"] == "pbx"
     assert "down" in kedge.ctl("peers") and row["address"] in kedge.ctl("peers")
     a.mode = "up"
-    world.state(a, "up", 5)
+    world.state(a, "up")
     assert world.call()[0] == 486
 
 
@@ -383,7 +388,7 @@ def test_an_address_that_changes(world):
     assert world.call()[0] == 486
     dns.zone[("A", "pbx.test")] = [b.host.addr]
     world.state(b, "up", 12)
-    world.state(a, "gone", 2)
+    world.state(a, "gone")
     assert world.call()[0] == 603
     asked = len([q for q in dns.asked if q[0] == "A"])
     assert asked < 10, "it is asked once in a TTL"
@@ -493,7 +498,7 @@ def test_two_kamailios(world, stage, hosts):
     assert b.register().status == 200
     conversation(a, b)
     first.start()
-    assert until(lambda: set(world.peers().values()) == {"up"}, 8, 0.1), world.peers()
+    assert until(lambda: set(world.peers().values()) == {"up"}, 20, 0.1), world.peers()
     conversation(a, b)  # they stay with the one that knows them
     c, d = agent("agent"), agent("other")
     assert c.register().status == 200 and d.register().status == 200  # new phones go to the first again
@@ -512,7 +517,7 @@ def test_a_phone_cannot_have_a_pbx_checked(world, stage, hosts):
         traps[host].settimeout(0.2)
     dns = stage.add(Dns(hosts("dns"), {("A", "pbx.test"): [server.addr]}))
     kedge = world.start("udp:pbx.test:5060", probe=0, dns=dns)
-    assert until(lambda: "up" in world.peers().values(), 5, 0.1)
+    assert until(lambda: "up" in world.peers().values(), 20, 0.1)
     caller = stage.agent(hosts("phone"), "100", "", (kedge.host.addr, 5060), "pbx.test")
     pbx = stage.agent(server, "200", "", (kedge.host.addr, 5060), "pbx.test", port=5060)
     rtp_a, rtp_b = stage.add(IceRtp(caller.host, 400, controlling=True)), stage.rtp(server, hz=700)
@@ -524,6 +529,7 @@ def test_a_phone_cannot_have_a_pbx_checked(world, stage, hosts):
     assert answer.status == 200
     rtp_a.learn(answer.body)
     assert rtp_a.got(ms=200), kedge.calls()
+    traps[other].settimeout(20)
     assert traps[other].recv(2000)[:2] == b"\0\1", "a candidate is checked"
     with pytest.raises(OSError):
         traps[server].recv(2000)

@@ -12,6 +12,7 @@ from collections import namedtuple
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
+EPHEMERAL = "41000 60999"  # ports that the kernel chooses: none that kedge relays from, or a port of a phone could be the same as kedge's
 
 
 class _Patience(threading.Thread):
@@ -128,7 +129,8 @@ def create(ns):
     subprocess.run(["ip", "netns", "add", ns], check=True)
     sysctl(ns, **{"net.ipv4.conf.all.rp_filter": 0, "net.ipv4.conf.default.rp_filter": 0,
                   "net.ipv6.conf.all.accept_dad": 0, "net.ipv6.conf.default.accept_dad": 0,
-                  "net.ipv6.conf.all.accept_ra": 0, "net.ipv6.conf.default.accept_ra": 0})
+                  "net.ipv6.conf.all.accept_ra": 0, "net.ipv6.conf.default.accept_ra": 0,
+                  "net.ipv4.ip_local_port_range": EPHEMERAL})
     ip(ns, "link set lo up")
 
 
