@@ -3,8 +3,8 @@
 import JsSIP from 'jssip';
 import { whyCallFailed, whyNotRegistered } from './words.js';
 
-// Candidates trickle in for seconds where a network adapter leads nowhere. Once the browser knows its public address, or after this
-// time, the offer goes out with what there is.
+// Candidates trickle in for seconds where a network adapter leads nowhere. Once the browser knows its public address (that of the first
+// line, whose transport the others will share: Firefox learns them in any order), or after this time, the offer goes out with what there is.
 const GATHER_MS = 500;
 
 export class Phone extends EventTarget {
@@ -143,7 +143,7 @@ export class Phone extends EventTarget {
     session.on('unmuted', () => { call.muted = false; this.#changed(); });
     session.on('newDTMF', ({ originator: by, dtmf }) => { if (by === 'remote') call.dtmf.push(dtmf.tone); });
     session.on('icecandidate', ({ candidate, ready }) => {
-      if (candidate.type === 'srflx') ready();
+      if (candidate.type === 'srflx' && candidate.sdpMLineIndex === 0) ready();
       else call.patience ??= setTimeout(ready, GATHER_MS);
     });
     session.on('peerconnection', () => this.#listen(call));
