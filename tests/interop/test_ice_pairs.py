@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from interop.ear import Ear
+from interop.hosts import Stopwatch
 from interop.icecall import Call, table
 from interop.linphone import Linphone
 from interop.phone import Phone
@@ -56,6 +57,18 @@ def phones(world, lab):
     for p in made.values():
         p.registered()
     return made
+
+
+def make(call, ear, released=None, **kw):
+    """Makes a call, and waits until this linphone has none any more; again, if somebody heard nothing and this machine stood still:
+    phones go by their own clocks, and baresip has given up a pair for the whole call by then."""
+    for _ in range(3):
+        watch, mark = Stopwatch(), released and released.mark()
+        call.make(ear, **kw)
+        if released:
+            released.wait("to LinphoneCallReleased", mark, 25)  # closing a TURN connection blocks it for five seconds
+        if call.heard == [True, True] or watch.real - watch.fair < 0.4:
+            break
 
 
 def together(calls, ear):
@@ -126,7 +139,7 @@ def test_out_of_step(world, lab, phones):
     calls = [Call(kedge, more, phones["callee-port-restricted"], "two addresses", "port-restricted"),
              Call(kedge, phones["caller-port-restricted"], more, "port-restricted", "two addresses")]
     for call in calls:
-        call.make(ear, timeout=24)
+        make(call, ear, timeout=24)
     publish("ice-pairs", table("one phone has an address more than the other", calls))
     for call in calls:
         assert call.heard == [True, True] and call.ways == ["relay", "relay"], call.row()
@@ -160,9 +173,7 @@ def test_without_udp_on_one_side(world, lab, phones):
     calls = [Call(kedge, blocked, phones["callee-port-restricted"], "no UDP", "port-restricted"),
              Call(kedge, phones["caller-port-restricted"], blocked, "port-restricted", "no UDP")]
     for call in calls:
-        mark = blocked.mark()
-        call.make(ear, timeout=14)
-        blocked.wait("to LinphoneCallReleased", mark, 25)  # closing a TURN connection blocks it for five seconds
+        make(call, ear, timeout=14, released=blocked)
     publish("ice-pairs", table("without UDP on one side, by a TURN server over TCP", calls))
     for call in calls:
         assert call.heard == [True, True], call.row()
