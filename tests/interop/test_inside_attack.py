@@ -148,7 +148,7 @@ def test_a_flood_inside_of_a_call(hosts, stage, method, transport):
     sent = flood(da, method, 3, body)
     assert sent > 500
     grown = resident_kb(kedge.role("signalling")) - before
-    reached = sum(m.method == method for m in b.log)
+    reached = len({m.transaction for m in b.log if m.method == method})
     assert grown < 20000, f"{sent} requests took {grown} KB"
     assert reached < 150, f"{reached} of {sent} were passed on"
     assert kedge.stats()["requests_hushed"] > sent / 2
