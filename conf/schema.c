@@ -85,8 +85,8 @@ const struct kg_conf_row kg_conf_rows[] = {
             "networks "
             "whose media leaves through another public address than their SIP. Whoever sends first is "
             "believed."},
-    {"media.workers", &kg_conf_count, "0", FIELD(media.workers), .max = 256,
-     .doc = "Threads that relay packets, of which 64 are started at the most. 0: one a processor core."},
+    {"media.workers", &kg_conf_count, "0", FIELD(media.workers), .max = 64,
+     .doc = "Threads that relay packets. 0: one a processor core, 64 at the most."},
     {"media.latch_packets", &kg_conf_count, "4", FIELD(media.latch_packets), .min = 1, .max = 1000,
      .reloadable = true,
      .doc = "A phone's media source is learnt from this many packets and then locked (RFC 7362)..."},

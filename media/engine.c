@@ -16,7 +16,7 @@
 #include "media/srtp.h"
 #include "media/worker.h"
 
-#define WORKERS_MAX 64 /* conf/schema.c says so to people */
+#define WORKERS_MAX 64 /* the limit of media.workers */
 #define WATCHES_MAX 4
 #define BEAT_MS     1000
 

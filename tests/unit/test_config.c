@@ -150,7 +150,7 @@ static void each_error_has_its_line(void **state)
         {"media:\n  silence_timeout: 5 m\n", 2, "a time in seconds"},
         {"media:\n  silence_timeout: 99999999999999999999\n", 2, "a time in seconds"},
         {"media:\n  latch_packets: many\n", 2, "whole number"},
-        {"media:\n  workers: 257\n", 2, "between 0 and 256"},
+        {"media:\n  workers: 65\n", 2, "between 0 and 64"},
         {"media: 30000-39999\n", 1, "group of settings"},
         {"medai:\n  ports: 1\n", 1, "did you mean media?"},
         {"ports: 30000-39999\n", 1, "did you mean media.ports?"},
