@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from interop.hosts import Stopwatch
 from interop.report import publish
 from interop.sip_lines import DOMAIN, World
 from interop.sipp import label, maybe, pause, recv, sdp, send
@@ -558,7 +559,7 @@ def outcomes(request, lab, tmp_path_factory):
     with concurrent.futures.ThreadPoolExecutor(LOSSY_WORKERS) as waiting, concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
         again = []
         made = {play: (waiting if play[2] else pool).submit(played, again, folder / identity(play), bad if play[2] else good, *play) for play in wanted}
-        made["again"] = again
+        made["again"], made["watch"] = again, Stopwatch()
         made["lost"] = lambda: sum(host.box.stats()["lost"] for host in bad[1:3])
         yield made
 
@@ -576,10 +577,11 @@ def test_the_bad_line_was_bad(outcomes):
 
 
 def test_few_were_repeated(outcomes):
-    """One in a hundred; of a few, one."""
+    """One in a hundred; of a few, one. And one for each three seconds that this machine stood still: then SIPp sees copies."""
     seen = [outcomes[play] for play in outcomes if isinstance(play, tuple)]
     concurrent.futures.wait(seen)
-    assert len(outcomes["again"]) <= max(1, len(seen) // 100), "\n".join(outcomes["again"])
+    watch = outcomes["watch"]
+    assert len(outcomes["again"]) <= max(1, len(seen) // 100) + (watch.real - watch.fair) // 3, "\n".join(outcomes["again"])
 
 
 def test_what_was_seen(outcomes):
