@@ -109,7 +109,7 @@ def test_unregister_reaches_the_pbx(lab, stage, world):
     assert callee.register().status == 200 and caller.register().status == 200
     assert any(r["user"] == "other" for r in kedge.registrations())
     assert callee.register(expires=0).status == 200
-    assert until(lambda: not any(r["user"] == "other" for r in kedge.registrations()), 5)
+    assert until(lambda: not any(r["user"] == "other" for r in kedge.registrations()), 20)
     answer = Dialog(caller, stage.rtp(caller.host)).call("other")
     assert answer.status == 404, f"the PBX must not know the phone any more: {answer}"
 
@@ -200,7 +200,7 @@ def three_phones(stage, kedge, lab, name):
 
 def hears(call, rtp):
     frame, since = rtp.packet()[12:], time.monotonic()
-    return until(lambda: any(at > since and packet[12:] == frame for at, _, packet in list(call.rtp.received)), 5)
+    return until(lambda: any(at > since and packet[12:] == frame for at, _, packet in list(call.rtp.received)), 20)
 
 
 def test_pbx_that_forks_with_early_media_and_the_winner_is_heard(lab, stage, world):
@@ -210,7 +210,7 @@ def test_pbx_that_forks_with_early_media_and_the_winner_is_heard(lab, stage, wor
     for phone, invite, dialog in zip(phones, invites, dialogs):
         phone.reply(invite, 183, dialog.body())
         dialog.rtp.to = invite.media()
-        first = until(lambda: next((m for m in call.agent.log if m.status == 183), None), 8)
+        first = until(lambda: next((m for m in call.agent.log if m.status == 183), None), 20)
         call.rtp.to = first.media()
         assert hears(call, dialog.rtp), "the newest description holds"
     dialogs[1].answer(invites[1])
@@ -237,7 +237,7 @@ def test_two_phones_of_a_forking_pbx_answer_at_once(lab, stage, world):
         phones[i].reply(invites[i], 200, texts[i])
     thread.join()
     assert result[0].status == 200
-    ended = until(lambda: [p for p in (phones[0], phones[2]) if any(m.method == "BYE" for m in p.log)], 5)
+    ended = until(lambda: [p for p in (phones[0], phones[2]) if any(m.method == "BYE" for m in p.log)], 20)
     assert len(ended) == 1, [m.start for p in phones for m in p.log]
     loser = ended[0]
     loser.reply(loser.expect("BYE"), 200)

@@ -64,7 +64,7 @@ def test_multipart_both_ways(ends, kedge, transport):
     for status in (183, 200):
         body, kind = mixed(b.body(), LOCATION, "<presence/>")
         reply_with(b.agent, request, status, body, kind)
-        assert until(lambda: any(p.status == 183 for p in provisional), 8)
+        assert until(lambda: any(p.status == 183 for p in provisional), 20)
     ok = placed()
     assert ok.status == 200
     is_rewritten(provisional[-1], b, kedge, LOCATION, "<presence/>")

@@ -32,7 +32,7 @@ def records(file):
 
 
 def next_record(file, count):
-    assert until(lambda: len(records(file)) > count, 8), "no record was written"
+    assert until(lambda: len(records(file)) > count, 20), "no record was written"
     return records(file)[count]
 
 

@@ -266,4 +266,4 @@ def test_a_limit_of_calls(hosts, stage):
     refused = second.call("bob")
     assert refused.status == 503 and refused.get("retry-after")
     assert first.bye().status == 200
-    assert until(lambda: not kedge.calls(), 5)
+    assert until(lambda: not kedge.calls(), 20)

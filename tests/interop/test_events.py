@@ -131,7 +131,7 @@ def test_lamp_of_a_call(agent, stage, world, transport):
     lamp.next()
     assert lamp.subscribe(0, lamp.to).status == 200
     assert "terminated" in lamp.until(lambda m: "terminated" in m.get("subscription-state")).get("subscription-state")
-    assert until(lambda: not any(s["by"] == "carol" for s in kedge.json("subscriptions")), 5)
+    assert until(lambda: not any(s["by"] == "carol" for s in kedge.json("subscriptions")), 20)
     kedge.no_calls()
 
 
@@ -145,7 +145,7 @@ def test_picked_up_by_the_lamp(agent, stage, world):
     bob.reply(invite, 180)
     _, seen, sides = ringing(lamp.until(in_state("early")))
     # One process of the PBX passes the 180 on, another one the news of it: Replaces may name a dialog that alice does not have yet.
-    assert until(lambda: any(m.status == 180 for m in rings), 8)
+    assert until(lambda: any(m.status == 180 for m in rings), 20)
     assert sides["remote"][0] == "sip:alice@pbx.test"
     pick = Dialog(carol, stage.rtp(carol.host))
     replaces = f"{seen['call-id']};to-tag={seen['remote-tag']};from-tag={seen['local-tag']};early-only"
@@ -194,7 +194,7 @@ def test_voicemail_lamp_of_a_phone(stage, world, voicemail):
     assert until(lambda: [s for s in kedge.json("subscriptions") if s["by"] == "grace" and s["state"] == "active"], 10)
     mark = phone.mark()
     voicemail("grace", "Messages-Waiting: yes\r\nVoice-Message: 3/1\r\n")
-    assert until(lambda: any("3/1" in str(e.get("param")) for e in phone.events[mark:]) or "Voice-Message: 3/1" in phone.log(), 8), \
+    assert until(lambda: any("3/1" in str(e.get("param")) for e in phone.events[mark:]) or "Voice-Message: 3/1" in phone.log(), 20), \
         [(e["type"], e.get("param")) for e in phone.events[mark:]]
 
 

@@ -64,7 +64,7 @@ def udptl(source, port, target, kedge, content):
     def sent():
         source.rtp.socket.sendto(content, (kedge.host.addr, port))
         return any(data == content for _, _, data in target.rtp.received)
-    assert until(sent, 8, 0.05), f"no UDPTL from {source.agent.user} to {target.agent.user}"
+    assert until(sent, 20, 0.05), f"no UDPTL from {source.agent.user} to {target.agent.user}"
 
 
 @pytest.mark.parametrize("sender", (0, 1))

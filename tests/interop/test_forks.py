@@ -39,7 +39,7 @@ class Fork:
             self.phone.call_id, self.phone.target = sent.get("call-id"), self.invite.contact()
             self.phone.local, self.phone.remote = sent.get("to"), self.invite.get("from")
         else:
-            assert status == 100 or until(lambda: len(self.ringing()) > count, 8)
+            assert status == 100 or until(lambda: len(self.ringing()) > count, 20)
         return sent
 
     def ringing(self):

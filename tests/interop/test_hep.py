@@ -87,7 +87,7 @@ def test_every_message_of_a_call_both_ways(world, stage):
     legs = [c for c in kedge.json("calls", "--recent")][0]["legs"]
     for leg, agent, protocol in zip(legs, (alice, bob), (17, 6)):
         id_ = leg["call_id"]
-        assert until(lambda: receiver.sip("SIP/2.0 200", id_) and receiver.sip("BYE", id_), 8), f"no capture of {id_}"
+        assert until(lambda: receiver.sip("SIP/2.0 200", id_) and receiver.sip("BYE", id_), 20), f"no capture of {id_}"
         for start in ("INVITE", "SIP/2.0 180", "SIP/2.0 200", "ACK", "BYE"):
             found = receiver.sip(start, id_)
             assert found, f"no {start} of {agent.user}'s leg"
@@ -126,7 +126,7 @@ def test_rtcp_reports_under_the_call_id(world, stage):
         sock.sendto(report, (host, int(port) + 1))
         return [p for p in receiver.packets if p["kind"] == RTCP and p["correlation"] == call["legs"][0]["call_id"]]
 
-    found = until(captured, 8, 0.2)
+    found = until(captured, 20, 0.2)
     assert found, "no RTCP report was captured"
     sock.close()
     p = found[0]
@@ -161,7 +161,7 @@ def test_rtcp_reports_of_a_side_with_keys(lab, stage, kind):
         talk_.rtp_a.report(report)
         return [p for p in receiver.packets if p["kind"] == RTCP and p["correlation"] == call["legs"][0]["call_id"]]
 
-    assert until(captured, 8, 0.2), "no RTCP report was captured"
+    assert until(captured, 20, 0.2), "no RTCP report was captured"
     said = json.loads(captured()[0]["payload"])
     assert said["ssrc"] == 0x1234 and said["report_blocks"][0]["fraction_lost"] == 0x40
     key = [line for line in talk_.rtp_a.lines().splitlines() if "inline:" in line]
@@ -183,7 +183,7 @@ def test_no_keys(world, stage):
     assert key in request.body, "the key did not reach the other phone"
     bob.reply(request, 486)
     thread.join()
-    assert until(lambda: [p for p in receiver.sip("INVITE") if "a=crypto" in p["payload"]], 8)
+    assert until(lambda: [p for p in receiver.sip("INVITE") if "a=crypto" in p["payload"]], 20)
     assert not [p for p in receiver.packets if key in p["payload"]]
 
 
@@ -196,5 +196,5 @@ def test_switched_off_and_on_by_reload(world):
     kedge.write_config(rows)
     kedge.ctl("reload")
     assert alice.register(call_id="on-again").status == 200
-    assert until(lambda: len(receiver.sip("REGISTER", "on-again")) >= 2, 8)
+    assert until(lambda: len(receiver.sip("REGISTER", "on-again")) >= 2, 20)
     assert not receiver.sip("REGISTER", "while-it-is-off")

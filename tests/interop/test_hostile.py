@@ -361,7 +361,7 @@ def test_connections_of_one_source_are_limited(call):
             held.append(stream(stranger, kedge))
         for s in held:
             s.setblocking(False)
-        assert until(lambda: sum(map(is_open, held)) <= 20, 8), f"{sum(map(is_open, held))} connections of one source"
+        assert until(lambda: sum(map(is_open, held)) <= 20, 20), f"{sum(map(is_open, held))} connections of one source"
         prompt(kedge, carol)
     finally:
         for s in held:
@@ -523,7 +523,7 @@ def test_flood_of_unauthenticated_requests(call):
                 time.sleep(0.005)
     prompt(kedge, carol)
     assert len(kedge.calls()) == 1
-    assert until(lambda: memory() - before < 150e6, 5), f"memory grew by {(memory() - before) / 1e6:.0f} MB"
+    assert until(lambda: memory() - before < 150e6, 20), f"memory grew by {(memory() - before) / 1e6:.0f} MB"
 
 
 def overheard(dialog, agent, rtp):
@@ -614,7 +614,7 @@ def test_what_only_looks_like_stun_gets_no_answer_and_no_line_in_the_log(call):
         for i, packet in enumerate(fixed + rest, 1):
             s.sendto(packet, (kedge.host.addr, 5060))
             if i % 50 == 0:  # no more than its socket holds while kedge does not run
-                assert until(lambda i=i: kedge.stats()["stun_dropped"] == before["stun_dropped"] + i, 8), (i, before, kedge.stats())
+                assert until(lambda i=i: kedge.stats()["stun_dropped"] == before["stun_dropped"] + i, 20), (i, before, kedge.stats())
         s.setblocking(False)
         with pytest.raises(BlockingIOError):
             s.recv(2048)

@@ -70,7 +70,7 @@ class Talk:
             self.rtp_b.to = None
         assert self.rtp_a.got(ms=200) and self.rtp_b.got(ms=200), f"no audio: {self.kedge.calls()}"
         way = "anchored" if self.kind == "anchored" else "relayed by kedge"
-        assert until(lambda: self.kedge.calls()[0]["path"] == way, 5, 0.1), self.kedge.calls()
+        assert until(lambda: self.kedge.calls()[0]["path"] == way, 20, 0.1), self.kedge.calls()
         return self
 
     def reinvite(self, version):
@@ -175,7 +175,7 @@ def test_replayed_checks_from_another_address(call):
     try:
         def captured():
             return [d.payload for d in ear.datagrams if d.outgoing and d.payload[:2] in (b"\0\1", b"\1\1")]
-        assert until(lambda: len(captured()) >= 4, 8), "no check was seen"
+        assert until(lambda: len(captured()) >= 4, 20), "no check was seen"
         packets = captured()
     finally:
         ear.close()
@@ -214,7 +214,7 @@ def test_media_stops_when_consent_does(world, stage, kind):
     talk = Talk(kedge, agents, stage, kind).start()
     try:
         since = time.monotonic()
-        assert until(lambda: sum(at > since for at, _, _ in talk.rtp_a.checks) >= 2, 8), "kedge does not ask for consent"
+        assert until(lambda: sum(at > since for at, _, _ in talk.rtp_a.checks) >= 2, 20), "kedge does not ask for consent"
         assert talk.is_well()
         talk.rtp_a.answering = False
         talk.rtp_a.candidates = []  # nor does she check herself

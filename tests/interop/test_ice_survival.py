@@ -66,7 +66,7 @@ def kill(kedge, calls, role, limit_ms, seconds):
     assert until(lambda: kedge.role(role) not in (None, old) and kedge.try_ctl("version").returncode == 0, 15, 0.1)
     late = {where: gap for where, gap in gaps.items() if gap > limit_ms + stood_ms}
     assert not late, f"silent after {role} was killed, ms: {late}"
-    assert until(lambda: sorted(c["path"] for c in kedge.calls()) == sorted(calls), 8, 0.2), kedge.ctl("calls")
+    assert until(lambda: sorted(c["path"] for c in kedge.calls()) == sorted(calls), 20, 0.2), kedge.ctl("calls")
 
 
 def test_signalling_is_killed(calls):

@@ -205,7 +205,7 @@ def test_cancelled_before_the_offer(ends, kedge):
     placed = background(a.call, "bob", body="", ack=False)
     request = b.agent.expect("INVITE")
     b.agent.reply(request, 180)
-    assert until(lambda: a.agent.log[-1].status == 180, 8)
+    assert until(lambda: a.agent.log[-1].status == 180, 20)
     invite_ = [m for m in a.agent.log if m.status == 180][-1]
     text = "\r\n".join([f"CANCEL sip:bob@{a.agent.domain} SIP/2.0", "Via: " + invite_.get("via"), "Max-Forwards: 70",
                         "From: " + invite_.get("from"), f"To: <sip:bob@{a.agent.domain}>", "Call-ID: " + invite_.get("call-id"),

@@ -105,7 +105,7 @@ def test_early_media_is_heard_before_the_answer(stage, agents):
     body = db.body()
     b.reply(request, 183, body)
     db._listen(request)  # the callee's announcement starts
-    assert until(lambda: any(m.status == 183 for m in a.log), 8)
+    assert until(lambda: any(m.status == 183 for m in a.log), 20)
     early = next(m for m in a.log if m.status == 183)
     assert early.media(), "183 without SDP"
     da.rtp.to = early.media()  # opens the caller's NAT, as phones do

@@ -52,7 +52,7 @@ def test_both_hear_each_other(world, a, b):
 def test_registrations_tell_the_nat(world):
     """Behind a NAT the source differs from Via and Contact: kedge must know it for each of them."""
     kedge, phones = world
-    shown = until(lambda: {r["user"]: r for r in kedge.registrations()}, 5)
+    shown = until(lambda: {r["user"]: r for r in kedge.registrations()}, 20)
     assert set(phones) <= set(shown)
     for name, phone in phones.items():
         assert shown[name]["nat"], shown[name]

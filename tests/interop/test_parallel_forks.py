@@ -174,7 +174,7 @@ def test_the_caller_hangs_up_while_all_ring(desk):
     d.ring()
     sent = Message(d.caller.sent) if hasattr(d.caller, "sent") else None
     assert sent
-    assert until(lambda: [m for m in d.caller.log if m.status == 180], 8)
+    assert until(lambda: [m for m in d.caller.log if m.status == 180], 20)
     invite = [m for m in d.caller.log if m.status == 180][-1]
     text = "\r\n".join(["CANCEL sip:bob@kedge.test SIP/2.0", "Via: " + sent.get("via"), "Max-Forwards: 70",
                         "From: " + invite.get("from"), "To: <sip:bob@kedge.test>", "Call-ID: " + invite.get("call-id"),
@@ -277,7 +277,7 @@ def test_early_media_follows_who_speaks_and_the_answer_wins(desk, stage):
     dialogs = [Dialog(p, r) for p, r in zip(d.phones, rtp)]
     for n, codec in ((0, 0), (1, 8)):
         d.phones[n].reply(d.invites[n], 183, dialogs[n].body(codecs=(codec,)))
-        assert until(lambda: any(m.status == 183 and f"RTP/AVP {codec}\r\n" in m.body for m in d.caller.log), 8)
+        assert until(lambda: any(m.status == 183 and f"RTP/AVP {codec}\r\n" in m.body for m in d.caller.log), 20)
     d.phones[0].reply(d.invites[0], 200)  # without SDP: its own 183's
     assert d.phones[0].expect("ACK")
     d.cancelled(1, ELSEWHERE)
@@ -294,7 +294,7 @@ def test_what_a_failed_phone_said_early_is_nobodys_answer(desk, stage):
     d.ring(None)
     first = Dialog(d.phones[0], stage.rtp(d.phones[0].host))
     d.phones[0].reply(d.invites[0], 183, first.body(codecs=(0,)))
-    assert until(lambda: any(m.status == 183 for m in d.caller.log), 8)
+    assert until(lambda: any(m.status == 183 for m in d.caller.log), 20)
     d.phones[0].reply(d.invites[0], 500)
     d.phones[1].reply(d.invites[1], 200)
     assert d.result().status == 502
@@ -355,7 +355,7 @@ def test_a_call_that_rings_at_several_phones_is_picked_up(desk, stage):
     """Who picks it up names the dialog of one of them, as its dialog-info does; the caller's phone is meant (RFC 3891 7.1)."""
     d = desk(2)
     d.ring()
-    assert until(lambda: [m for m in d.caller.log if m.status == 180], 8)
+    assert until(lambda: [m for m in d.caller.log if m.status == 180], 20)
     alices = [m for m in d.caller.log if m.status == 180][-1]
     for n in range(2):
         ringing = d.invites[n]
@@ -389,7 +389,7 @@ def test_two_answer_at_once(desk, stage, transports):
     assert d.result().status == 200
     for dialog in dialogs:
         assert dialog.agent.expect("ACK")
-    ended = until(lambda: [x for x in dialogs if any(m.method == "BYE" for m in x.agent.log)], 5)
+    ended = until(lambda: [x for x in dialogs if any(m.method == "BYE" for m in x.agent.log)], 20)
     assert len(ended) == 1
     [loser], [winner] = ended, [x for x in dialogs if x not in ended]
     loser.agent.reply(loser.agent.expect("BYE"), 200)
@@ -452,7 +452,7 @@ def test_a_reliable_answer_of_one_phone_is_none_of_the_other(desk, stage, suppor
     prack = d.phones[0].expect("PRACK")
     assert prack.get("rack") == f"7 {d.invites[0].cseq[0]} INVITE"
     d.phones[0].reply(prack, 200)
-    early = until(lambda: next((m for m in d.caller.log if m.status == 183), None), 8)
+    early = until(lambda: next((m for m in d.caller.log if m.status == 183), None), 20)
     assert "RTP/AVP 0\r\n" in early.body
     assert bool(early.get("rseq")) == (supported == ("Require: 100rel",))
     if early.get("rseq"):
@@ -534,7 +534,7 @@ def test_contacts_that_reach_kedge_at_different_addresses(lab, stage, hosts, win
     assert [i.media()[0] for i in invites] == homes and invites[0].media()[1] == invites[1].media()[1]
     other = 1 - winner
     phones[other].reply(invites[other], 183, Dialog(phones[other], stage.rtp(phones[other].host)).body())
-    assert until(lambda: any(m.status == 183 for m in alice.log), 8)
+    assert until(lambda: any(m.status == 183 for m in alice.log), 20)
     dialog = Dialog(phones[winner], stage.rtp(phones[winner].host))
     dialog.answer(invites[winner])
     assert result().status == 200

@@ -45,7 +45,7 @@ class Call:
 
     def heard(self, status, count=1):
         """alice's provisional response with this status."""
-        assert until(lambda: len(self.of(status)) >= count, 8), f"no {status}: {self.said}"
+        assert until(lambda: len(self.of(status)) >= count, 20), f"no {status}: {self.said}"
         return self.of(status)[count - 1]
 
     def of(self, status):
@@ -207,7 +207,7 @@ def test_a_callee_that_sends_them(ring, transport):
         numbers.append(prack.cseq[0])
         call.b.agent.reply(prack, 200)
     assert numbers == sorted(set(numbers)) and numbers[0] > call.invite.cseq[0]
-    assert until(lambda: len([m for m in call.said if m.status > 100]) >= 3, 8)
+    assert until(lambda: len([m for m in call.said if m.status > 100]) >= 3, 20)
     assert call.b.agent.quiet("PRACK", 0.7)
     assert [m.status for m in call.said if m.status > 100] == [180, 183, 180] and not any(map(is_reliable, call.said))
     call.answer()

@@ -164,7 +164,7 @@ def test_retransmitted_invite_makes_one_call(ends):
         time.sleep(0.15)
     request = b.expect("INVITE")
     b.reply(request, 486)
-    assert until(lambda: any(m.status == 486 for m in a.log), 5)
+    assert until(lambda: any(m.status == 486 for m in a.log), 20)
     a._ack_refusal(text, next(m for m in a.log if m.status == 486))
     b.expect("ACK")
     assert kedge.stats()["calls_started"] == started + 1
@@ -404,4 +404,4 @@ def test_a_loop_is_refused(ends):
     answer = b.transact(loop, 5)
     assert answer is not None and answer.status in (482, 404, 480), answer
     b.reply(request, 486)
-    assert until(lambda: any(m.status == 486 for m in a.log), 5)
+    assert until(lambda: any(m.status == 486 for m in a.log), 20)

@@ -139,7 +139,7 @@ def call_to(stage, caller, agents, user="alice"):
             found.extend([(a, m) for m in a.log[n:] if m.method == "INVITE"][:1])
         return found
 
-    assert until(look, 8, 0.02), "no flow got the INVITE"
+    assert until(look, 20, 0.02), "no flow got the INVITE"
     return found, call, thread, result
 
 
@@ -183,7 +183,7 @@ def test_two_flows_are_one_phone(lab, stage, alone, transport):
     def came(agent):
         return [m for m in agent.log[before[agent is two]:] if m.method == "MESSAGE"]
 
-    assert until(lambda: came(one) or came(two), 8, 0.02)
+    assert until(lambda: came(one) or came(two), 20, 0.02)
     first, second = (one, two) if came(one) else (two, one)
     request = first.expect("MESSAGE")
     assert second.quiet("MESSAGE", 0.3), "it came over both"
@@ -194,7 +194,7 @@ def test_two_flows_are_one_phone(lab, stage, alone, transport):
     if transport == "tcp":
         # a flow that is gone is no flow
         first.close()
-        assert until(lambda: len([r for r in kedge.registrations() if r["user"] == "alice"]) == 1, 5)
+        assert until(lambda: len([r for r in kedge.registrations() if r["user"] == "alice"]) == 1, 20)
     else:
         answer = first.register(expires=0, contact=f'<sip:alice@{first.at};transport=udp;ob>;reg-id='
                                 f'{1 if first is one else 2};+sip.instance="<{INSTANCE}9>"',
@@ -215,7 +215,7 @@ def test_call_goes_on_over_the_other_flow(lab, stage):
     thread.join()
     assert result[0].status == 200, result
     first.close()
-    assert until(lambda: len([r for r in kedge.registrations() if r["user"] == "alice"]) == 1, 5)
+    assert until(lambda: len([r for r in kedge.registrations() if r["user"] == "alice"]) == 1, 20)
     b.agent = second
     take = []
     thread = threading.Thread(target=lambda: take.append(call.bye()))

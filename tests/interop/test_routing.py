@@ -354,10 +354,10 @@ def test_the_certificate_of_a_pbx(world, tmp_path):
         kedge.rows["pbx"] = [server]
         kedge.write_config()
         kedge.ctl("reload")
-        assert until(lambda: len(world.peers()) == 1 and "-" not in world.peers(), 5, 0.1)
+        assert until(lambda: len(world.peers()) == 1 and "-" not in world.peers(), 20, 0.1)
         world.reconnect(a)
         # again, for an INVITE can meet a connection of before, of whose end kedge has not heard yet
-        assert until(lambda: world.call()[0] == status and said in kedge.log(), 8, 0.2), server
+        assert until(lambda: world.call()[0] == status and said in kedge.log(), 20, 0.2), server
     assert "tls.ca" in kedge.log()
 
 
