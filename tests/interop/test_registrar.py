@@ -262,16 +262,18 @@ def test_keepalive_interval_is_learnt(lab, stage):
         learnt.update(kedge.registrations()[0]["keepalive"])
         return learnt["broken_ms"] or not until(lambda: False, 7.5)
 
-    seen = []
+    seen, watch = [], Stopwatch()
     for _ in range(12):
         if learn():
             seen.append(dict(learnt))
-        if 0 < learnt["broken_ms"] <= 4000:  # a silence for which this machine stood still is corrected by the next that breaks
+        # What broke because this machine stood still is corrected by the next silence that breaks.
+        if 0 < learnt["broken_ms"] <= 4000 and learnt["state"] == "settled":
             break
-    assert any(2000 < s["interval_ms"] < 3000 for s in seen), seen
+    stood = watch.real - watch.fair > 0.4  # then a silence may have broken before kedge tried a longer one
+    assert stood or any(2000 < s["interval_ms"] < 3000 for s in seen), seen
     assert 2900 <= learnt["broken_ms"] <= 4000, learnt
     assert learnt["interval_ms"] <= 0.8 * learnt["broken_ms"] and learnt["state"] == "settled", learnt
-    assert "3 s of silence" in learnt["words"]
+    assert f"{(learnt['broken_ms'] + 500) // 1000} s of silence" in learnt["words"]
     kedge.stored()
     restart(kedge, signal.SIGKILL)
     again = kedge.registrations()[0]["keepalive"]
