@@ -130,7 +130,8 @@ const struct kg_conf_row kg_conf_rows[] = {
             "other by "
             ";priority= and ;weight=, and without these the next ones serve when the first does not. Without "
             "any the "
-            "embedded registrar serves; that change needs a restart."},
+            "embedded registrar serves; that change needs a restart, and so do trunks, routes and numbers "
+            "that change with it."},
     {"pbx_probe", &kg_conf_seconds, "0.5", FIELD(pbx_probe_ms), .min = 0, .max = 3600, .reloadable = true,
      .doc = "How often each PBX is asked by OPTIONS whether it is up. 0: never; then only calls and "
             "registrations tell."},
@@ -140,13 +141,14 @@ const struct kg_conf_row kg_conf_rows[] = {
             "those of "
             "/etc/resolv.conf."},
     {"trunks", &records, "", LIST(trunk, trunk_count, KG_TRUNKS_MAX), .record = &kg_conf_trunk,
-     .reloadable = true, .doc = "Providers of phone numbers that calls go to and come from."},
+     .reloadable = true, .with_pbx = true,
+     .doc = "Providers of phone numbers that calls go to and come from."},
     {"routes", &records, "", LIST(route, route_count, KG_ROUTES_MAX), .record = &kg_conf_route,
-     .reloadable = true,
+     .reloadable = true, .with_pbx = true,
      .doc = "Where calls go that do not simply go to the PBX or to an account. The first entry that fits "
             "decides."},
     {"numbers", &records, "", LIST(number, number_count, KG_NUMBERS_MAX), .record = &kg_conf_number,
-     .reloadable = true,
+     .reloadable = true, .with_pbx = true,
      .doc = "How numbers are written on each side. Of the entries for one side and one direction the first "
             "that fits decides."},
     {"caps", &records, "", LIST(caps, caps_count, KG_CAPS_MAX), .record = &kg_conf_cap, .reloadable = true,
@@ -396,9 +398,14 @@ static bool records_same(const struct kg_conf_row *row, const char *a, const cha
     return true;
 }
 
-/* Some and none are two ways of serving: a reload does not lead from one to the other. */
+/* Some and none are two ways of serving: a reload does not lead from one to the other. Nor does it bring the
+ * one's routes to the other: they were checked against their own (kg_conf_check_lists), and without a PBX
+ * calls of phones may go to a trunk, since then kedge knows who calls. */
 static bool is_fixed(const struct kg_conf_row *row, const void *a, const void *b)
 {
+    const struct kg_config *config_a = a, *config_b = b;
+    if (row->with_pbx && (config_a->pbx_count == 0) != (config_b->pbx_count == 0))
+        return true;
     const size_t *count_a = (const size_t *)(const void *)((const char *)a + row->count_offset);
     const size_t *count_b = (const size_t *)(const void *)((const char *)b + row->count_offset);
 

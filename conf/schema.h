@@ -54,6 +54,7 @@ struct kg_conf_row {
     uint32_t min, max;                   /* seconds, a count, or the items of a list */
     bool reloadable;                     /* takes effect on reload; else it needs a restart */
     bool or_none;  /* ... except where it leads from an empty list to another, or back */
+    bool with_pbx; /* ... except together with such a change of `pbx`: what it may say depends on that */
     bool required; /* in a record: every element has it */
     const char *doc;
 };

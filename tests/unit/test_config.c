@@ -484,6 +484,30 @@ static void reload(void **state)
     assert_string_equal(running.trunk[1].name, "second");
 }
 
+/* In front of a PBX kedge does not know who calls: no route may lead phones past it, also between a reload
+ * that takes the PBX away and the restart that this needs. */
+static void reload_takes_no_routes_of_the_other_way_of_serving(void **state)
+{
+    static struct kg_config running;
+    char names[256];
+
+    (void)state;
+    must_parse("pbx: [ udp:192.0.2.1 ]\ntrunks: [ { name: itsp, server: udp:192.0.2.9 } ]\n"
+               "routes: [ { from: pbx, to: itsp } ]\n");
+    running = config;
+    must_parse("trunks: [ { name: itsp, server: udp:192.0.2.10 } ]\nroutes: [ { from: phone, to: itsp } ]\n"
+               "numbers: [ { where: to-itsp, match: \"+*\", becomes: \"00*\" } ]\nlog: { level: debug }\n");
+    assert_int_equal(kg_config_restart_rows(&running, &config, names, sizeof names), 4);
+    assert_string_equal(names, "pbx, trunks, routes, numbers");
+    kg_config_apply_reloadable(&running, &config);
+    assert_int_equal(running.pbx_count, 1);
+    assert_int_equal(running.route_count, 1);
+    assert_string_equal(running.route[0].from, "pbx");
+    assert_string_equal(running.trunk[0].server[0].host, "192.0.2.9");
+    assert_int_equal(running.number_count, 0);
+    assert_string_equal(running.log_level, "debug");
+}
+
 /* The sample is correct, and says the defaults. Tests run in the root of the project. */
 static void sample(void **state)
 {
@@ -520,6 +544,7 @@ int main(void)
         cmocka_unit_test(finds_every_error),
         cmocka_unit_test(hostile_files),
         cmocka_unit_test(reload),
+        cmocka_unit_test(reload_takes_no_routes_of_the_other_way_of_serving),
         cmocka_unit_test(sample),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
