@@ -216,6 +216,14 @@ static bool load_whole(const char *file, struct kg_config *config, struct kg_con
     return errors->count == 0;
 }
 
+/* What names of files and values cut short have in them need not be UTF-8, as JSON is. */
+static json_t *text_json(const char *text)
+{
+    char safe[1024];
+    kg_log_escape(text, safe, sizeof safe);
+    return json_string(safe);
+}
+
 /* Returns the answer as JSON text, to be freed. A broken file changes nothing. */
 static char *reload(struct supervisor *s)
 {
@@ -245,13 +253,13 @@ static char *reload(struct supervisor *s)
                 kg_error("supervisor", "%s:%d: %s", s->file, errors.item[i].line, errors.item[i].text);
             else
                 kg_error("supervisor", "%s: %s", s->file, errors.item[i].text);
-            json_array_append_new(
-                list, json_pack("{s:i,s:s}", "line", errors.item[i].line, "text", errors.item[i].text));
+            json_array_append_new(list, json_pack("{s:i,s:o}", "line", errors.item[i].line, "text",
+                                                  text_json(errors.item[i].text)));
         }
         kg_error("supervisor", "%s was not loaded; the old configuration stays in force", s->file);
     }
-    json_t *answer =
-        json_pack("{s:b,s:s,s:o,s:s}", "ok", good, "file", s->file, "errors", list, "restart", rows);
+    json_t *answer = json_pack("{s:b,s:o,s:o,s:s}", "ok", good, "file", text_json(s->file), "errors", list,
+                               "restart", rows);
     char *text = json_dumps(answer, JSON_COMPACT);
     json_decref(answer);
     return text;

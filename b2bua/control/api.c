@@ -13,6 +13,7 @@
 #include "b2bua/sip/sip.h"
 #include "b2bua/store/store.h"
 #include "conf/clock.h"
+#include "conf/log.h"
 #include "media/client.h"
 
 static void get_version(struct kg_exchange *exchange, const struct kg_api_request *request)
@@ -188,14 +189,15 @@ static void get_bans(struct kg_exchange *exchange, const struct kg_api_request *
     json_t *list = json_array();
 
     for (size_t i = 0; i < count; i++) {
-        char address[KG_ADDR_STR];
+        char address[KG_ADDR_STR], user[4 * KG_GUARD_USER_MAX]; /* bytes of a stranger's, perhaps cut */
+        kg_log_escape(bans[i].user, user, sizeof user);
         json_int_t since_ms = wall_ms - now_ms + bans[i].since_ms;
         json_int_t left_s = (bans[i].until_ms - now_ms + 999) / 1000;
         kg_addr_format_host(&bans[i].source, address);
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:I, s:i, s:b}", "address", address,
-                                              "user", bans[i].user, "why", kg_guard_why(bans[i].why), "since",
-                                              since_ms, "left_s", left_s, "times", (int)bans[i].times,
-                                              "proven", bans[i].proven));
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s, s:s, s:I, s:I, s:i, s:b}", "address", address, "user",
+                                        user, "why", kg_guard_why(bans[i].why), "since", since_ms, "left_s",
+                                        left_s, "times", (int)bans[i].times, "proven", bans[i].proven));
     }
     free(bans);
     kg_exchange_answer(exchange, 200, list);

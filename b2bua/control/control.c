@@ -363,13 +363,14 @@ void kg_exchange_answer(struct kg_exchange *exchange, int status, json_t *json)
 
 void kg_exchange_refuse(struct kg_exchange *exchange, int status, const char *format, ...)
 {
-    char sentence[400];
+    char sentence[400], safe[4 * sizeof sentence]; /* JSON is UTF-8; a name that was asked for need not be */
     va_list args;
 
     va_start(args, format);
     vsnprintf(sentence, sizeof sentence, format, args);
     va_end(args);
-    kg_exchange_answer(exchange, status, json_pack("{s:s}", "error", sentence));
+    kg_log_escape(sentence, safe, sizeof safe);
+    kg_exchange_answer(exchange, status, json_pack("{s:s}", "error", safe));
 }
 
 static int on_su_mail(su_root_magic_t *magic, su_wait_t *wait, su_wakeup_arg_t *arg)

@@ -537,6 +537,14 @@ static const char *state_name(const struct kg_subscription *s)
     return s->substate[0] ? s->substate : "active";
 }
 
+/* What phones write need not be UTF-8, as JSON is. */
+static json_t *text_json(const char *text)
+{
+    char safe[1024];
+    kg_log_escape(text, safe, sizeof safe);
+    return json_string(safe);
+}
+
 json_t *kg_requests_subscriptions_json(const struct kg_requests *requests)
 {
     json_t *list = json_array();
@@ -547,12 +555,13 @@ json_t *kg_requests_subscriptions_json(const struct kg_requests *requests)
         char remote[KG_ADDR_STR];
         int64_t margin = s->own ? 0 : KG_TIMER_N_MS;
         int64_t left = s->expires_ms == KG_NEVER ? 0 : (s->expires_ms - margin - now_ms) / 1000;
-        json_array_append_new(
-            list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s}", "id", s->id, "event", s->event, "by",
-                            by->peer.kind == KG_PEER_PHONE ? s->by : "the PBX", "of", s->of, "state",
-                            state_name(s), "expires_in", (json_int_t)(left > 0 ? left : 0), "transport",
-                            kg_transport_name(phone->flow.transport), "remote",
-                            kg_addr_format(&phone->flow.remote, remote)));
+        json_array_append_new(list, json_pack("{s:s, s:o, s:o, s:o, s:o, s:I, s:s, s:s}", "id", s->id,
+                                              "event", text_json(s->event), "by",
+                                              text_json(by->peer.kind == KG_PEER_PHONE ? s->by : "the PBX"),
+                                              "of", text_json(s->of), "state", text_json(state_name(s)),
+                                              "expires_in", (json_int_t)(left > 0 ? left : 0), "transport",
+                                              kg_transport_name(phone->flow.transport), "remote",
+                                              kg_addr_format(&phone->flow.remote, remote)));
     }
     return list;
 }

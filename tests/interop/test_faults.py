@@ -157,6 +157,14 @@ def test_broken_configuration_on_reload_is_refused_with_file_and_line(lab, stage
     untouched(kedge, a, b)
 
 
+def test_what_is_wrong_is_said_also_of_a_value_that_is_cut_in_a_character(lab, stage):
+    kedge = make(lab, stage, "reload")
+    with open(kedge.config_file, "a", encoding="utf-8") as f:
+        f.write("dns:\n  servers: [x" + "\u00e4" * 60 + "]\n")
+    done = kedge.try_ctl("reload")
+    assert done.returncode == 1 and "dns.servers" in done.stderr and "x\u00e4\u00e4" in done.stderr, done
+
+
 def test_good_reload_changes_and_says_what_needs_a_restart(lab, stage):
     kedge = make(lab, stage, "reload2")
     a, b = call(lab, stage, kedge)

@@ -148,6 +148,20 @@ def test_one_wrong_phone_in_an_office_bans_nobody_else(world):
     assert phone(office, "carol").register().status == 200
 
 
+def test_a_banned_user_is_listed_whatever_bytes_its_name_has(world):
+    """Names in a ban are cut: here in the middle of a character, which JSON does not take."""
+    kedge, phone, office, evil = world
+    assert phone(office, "alice").register().status == 200
+    wrong = phone(office, "nobody")
+    odd = "x" * 62 + "\u00e9"
+    for _ in range(5):
+        challenge = wrong.register(auth=False).get("WWW-Authenticate")
+        value = digest(challenge, odd, "wrong", "REGISTER", f"sip:{wrong.domain}")
+        wrong.register(headers=["Authorization: " + value], auth=False, timeout=2)
+    assert until(lambda: list(bans(kedge)) == [(office.addr, "x" * 62 + "\\xc3")], 5, 0.1), bans(kedge)
+    assert "x" * 62 in kedge.ctl("bans")
+
+
 SDP = ("v=0\r\no=- 1 1 IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n")
 
 

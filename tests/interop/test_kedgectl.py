@@ -276,3 +276,9 @@ def test_account_of_an_earlier_domain_is_made_anew(lab, tmp_path):
         assert "alice" in kedge.ctl("account", "list")
     finally:
         kedge.stop()
+
+
+def test_a_name_that_is_not_utf8_is_refused_in_words(world):
+    kedge, _ = world
+    done = kedge.try_ctl("hangup", "call-\udcff")
+    assert done.returncode == 1 and "no current call has the id call-\\xff" in done.stderr, done

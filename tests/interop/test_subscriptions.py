@@ -115,6 +115,16 @@ def test_phone_watches_something_of_the_pbx(front, hosts):
     assert gone(front.kedge)
 
 
+def test_a_subscription_is_listed_whatever_bytes_its_names_have(stage, hosts):
+    front = Front(stage, hosts, "udp")
+    watch = Watch(front.phone(), front.pbx, "sip:al?ice@pbx.test")
+    send = watch.subscriber.send
+    watch.subscriber.send = lambda text, to=None: send(text.encode().replace(b"al?ice", b"al\xffice"), to)
+    watch.open()
+    [listed] = front.kedge.json("subscriptions")
+    assert listed["of"] == "al\\xffice"
+
+
 def test_challenged_by_the_pbx(front):
     phone = front.phone()
     watch = Watch(phone, front.pbx, "sip:alice@pbx.test")
