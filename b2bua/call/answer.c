@@ -117,45 +117,37 @@ static bool is_wanted(const struct kg_leg *leg)
            fsm->re != KG_RE_WITHDRAWN;
 }
 
-/* True: the request is sent once more, with a trunk's password. *status: what it is to the caller if that was
- * not taken. */
-static bool prove(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip, int *status)
+/* True: as kg_prove. *status: what it is to the caller if the password was not taken. */
+static bool prove(struct kg_leg *leg, const sip_t *sip, int *status)
 {
     if (!is_wanted(leg) || !kg_prove_may_be_asked(leg))
         return false;
-    nta_outgoing_t *proven = kg_prove(leg, orq, sip, kg_answer_take);
-    if (proven) {
-        leg->invite = proven;
+    if (kg_prove(leg, &leg->invite, sip, kg_answer_take)) {
         kg_branch_settle(leg);
-        nta_outgoing_destroy(orq);
-    } else if (*status == 401 || *status == 407) {
+        return true;
+    }
+    if (*status == 401 || *status == 407) {
         kg_prove_note(leg);
         *status = 503; /* to the caller it is one server that fails: it has no password for it either */
     }
-    return proven;
+    return false;
 }
 
-int kg_answer_take(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
+/* PRACK goes over a connection that may break, and what waits there fails at once, orq too. */
+static bool is_there(const struct kg_leg *leg, const nta_outgoing_t *orq)
+{
+    return !leg->call->over && leg->invite == orq;
+}
+
+static void take(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip, int status)
 {
     struct kg_call *call = leg->call;
-    int status = sip ? sip->sip_status->st_status : 408;
-    if (!kg_branch_turn(leg, orq))
-        return 0;
-    kg_judge_response(leg, sip, status);
-    kg_branch_heard(leg);
-    if (sip && prove(leg, orq, sip, &status))
-        return 0;
-    const sip_t *outer = call->cause;
-    /* The ACK gives the transaction back, and its response with it; but what follows looks at the cause. */
-    msg_t *held = status >= 200 ? nta_outgoing_getresponse(orq) : NULL;
-    call->cause = sip;
-    call->holds++; /* keeps the memory for the lines after the event */
-    if (status >= 200 && call->fsm.pre != KG_PRE_NONE)
-        kg_leg_tell(leg, KG_EV_PRE_OVER, 0, false);
     bool wanted = is_wanted(leg), sdp = false;
     const char *why = NULL;
     if (sip && status > 100 && status < 200 && !kg_reliable_take(leg, orq, sip))
         status = 100; /* as if it said nothing */
+    if (!is_there(leg, orq))
+        return;
     if (sip && status > 100 && status < 300) {
         kg_leg_learn(leg, sip);
         sdp = wanted && take_sdp(leg, orq, sip, &why);
@@ -181,11 +173,31 @@ int kg_answer_take(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
                           .type = KG_EV_ANSWER, .side = leg->side, .status = status, .sdp = sdp, .why = why});
     } else {
         on_refused(leg, orq, sip, status, wanted);
-    }
-    kg_branch_settle(leg);
-    call->cause = outer;
-    if (status >= 300) /* not before: sip goes with it, and what ends the call looks at its cause */
         nta_outgoing_destroy(orq);
+    }
+}
+
+int kg_answer_take(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
+{
+    struct kg_call *call = leg->call;
+    int status = sip ? sip->sip_status->st_status : 408;
+    if (!kg_branch_turn(leg, orq))
+        return 0;
+    /* The ACK, or who fails it while this is looked at, gives the transaction back, and its response with it;
+     * but what follows looks at the cause. */
+    msg_t *held = nta_outgoing_getresponse(orq);
+    const sip_t *outer = call->cause;
+    call->holds++;
+    kg_judge_response(leg, sip, status);
+    kg_branch_heard(leg);
+    if (!sip || !prove(leg, sip, &status)) {
+        call->cause = sip;
+        if (status >= 200 && call->fsm.pre != KG_PRE_NONE)
+            kg_leg_tell(leg, KG_EV_PRE_OVER, 0, false);
+        take(leg, orq, sip, status);
+        kg_branch_settle(leg);
+        call->cause = outer;
+    }
     msg_destroy(held);
     kg_call_unhold(call);
     return 0;

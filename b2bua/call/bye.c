@@ -15,10 +15,10 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
 {
     if ((sip && sip->sip_status->st_status < 200) || orq != leg->bye)
         return 0;
-    leg->bye = kg_prove(leg, orq, sip, on_response);
-    nta_outgoing_destroy(orq);
-    if (leg->bye)
+    if (kg_prove(leg, &leg->bye, sip, on_response))
         return 0;
+    leg->bye = NULL;
+    nta_outgoing_destroy(orq);
     kg_leg_tell(leg, KG_EV_BYE_DONE, 0, false);
     return 0;
 }
@@ -52,7 +52,7 @@ void kg_bye_send(struct kg_leg *leg, int status, const char *why)
 
 void kg_bye_follow(struct kg_leg *leg)
 {
-    leg->bye = kg_out_again(leg, leg->bye, on_response);
+    kg_out_again(leg, &leg->bye, on_response);
 }
 
 void kg_bye_leave(struct kg_leg *leg)

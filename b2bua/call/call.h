@@ -379,19 +379,24 @@ void kg_out_drop(struct kg_leg *leg);
 nta_outgoing_t *kg_out_keep(const struct kg_leg *leg, nta_outgoing_t *orq);
 /* leg->flow is new: what had no response at the old place is sent there. */
 void kg_out_follow(struct kg_leg *leg);
-/* If orq (NULL is fine) has no response yet, sends what it sent to where the peer is now, in its stead. orq
- * itself if there is no need, or it cannot be. */
-nta_outgoing_t *kg_out_again(struct kg_leg *leg, nta_outgoing_t *orq, nta_response_f *on_answer);
+/* Sends msg, which it takes over, in the stead of *orq, a request that belongs to leg and ends with it;
+ * branch NULL: a new one. What waits on a connection that breaks meanwhile is told so at once, which may end
+ * the call: then nothing was put into *orq, which is gone, and if nobody holds the call so is that. False: it
+ * could not be sent, and all is as before. True otherwise: there is nothing left to do. */
+bool kg_out_instead(struct kg_leg *leg, nta_outgoing_t **orq, msg_t *msg, const char *branch,
+                    nta_response_f *on_answer);
+/* If *orq (NULL is fine) has no response yet, sends what it sent to where the peer is now, in its stead. The
+ * caller holds the call, which may be over then. */
+void kg_out_again(struct kg_leg *leg, nta_outgoing_t **orq, nta_response_f *on_answer);
 
 /* ---- answer.c: responses to our INVITE or UPDATE; for nta ---- */
 int kg_answer_take(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip);
 
 /* ---- prove.c: passwords of trunks ---- */
-/* response is the one to orq, a request of ours on this leg: if it is a 401 or 407 that a password of a
- * trunk's answers, the request is sent once more with the proof. NULL: there is no more to be done about it.
- */
-nta_outgoing_t *kg_prove(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *response,
-                         nta_response_f *on_answer);
+/* response is the one to *orq, a request of ours on this leg: if it is a 401 or 407 that a password of a
+ * trunk's answers, the request is sent once more with the proof, in the stead of *orq. True: that was all,
+ * and the call may be gone (kg_out_instead). False: the response is still to be looked at. */
+bool kg_prove(struct kg_leg *leg, nta_outgoing_t **orq, const sip_t *response, nta_response_f *on_answer);
 bool kg_prove_may_be_asked(const struct kg_leg *leg); /* for such a password */
 void kg_prove_note(const struct kg_leg *leg);         /* in the log: it was not taken */
 

@@ -301,31 +301,50 @@ static bool is_unheard(const nta_outgoing_t *orq)
     return orq && nta_outgoing_status(orq) < 100;
 }
 
+bool kg_out_instead(struct kg_leg *leg, nta_outgoing_t **orq, msg_t *msg, const char *branch,
+                    nta_response_f *on_answer)
+{
+    struct kg_call *call = leg->call;
+    const struct kg_fork *fork = leg->fork;
+    unsigned place = kg_branch_place(leg);
+    nta_outgoing_t *before = *orq;
+    char route[KG_HOP_URL];
+    call->holds++;
+    nta_outgoing_t *made = nta_outgoing_mcreate(
+        call->calls->agent, on_answer, leg, (url_string_t *)kg_leg_route_url(leg, route), msg,
+        NTATAG_TPORT(leg->flow.tport), TAG_IF(branch, NTATAG_BRANCH_KEY(branch)), TAG_END());
+    if (!made)
+        msg_destroy(msg); /* else it is nta's */
+    bool there = kg_branch_return(leg, fork, place) && *orq == before;
+    if (made && there) {
+        nta_outgoing_destroy(before);
+        *orq = made;
+    } else if (made && nta_outgoing_method(made) == sip_method_invite) {
+        kg_branch_cancel(made);
+    } else if (made) {
+        nta_outgoing_destroy(made);
+    }
+    kg_call_unhold(call);
+    return made || !there;
+}
+
 /* An INVITE keeps its branch: should the first one have arrived after all, to its peer this is a
  * retransmission and not an INVITE that meets another one (RFC 3261 14.1). */
-nta_outgoing_t *kg_out_again(struct kg_leg *leg, nta_outgoing_t *orq, nta_response_f *on_answer)
+void kg_out_again(struct kg_leg *leg, nta_outgoing_t **orq, nta_response_f *on_answer)
 {
-    char route[KG_HOP_URL];
-    if (!is_unheard(orq))
-        return orq;
-    msg_t *sent = nta_outgoing_getrequest(orq), *msg = sent ? msg_copy(sent) : NULL;
+    if (!is_unheard(*orq))
+        return;
+    msg_t *sent = nta_outgoing_getrequest(*orq), *msg = sent ? msg_copy(sent) : NULL;
     sip_t *sip = msg ? sip_object(msg) : NULL;
-    nta_outgoing_t *again = NULL;
     if (sip && sip->sip_via) {
-        bool invite = nta_outgoing_method(orq) == sip_method_invite;
+        bool invite = nta_outgoing_method(*orq) == sip_method_invite;
         const char *branch = sip->sip_via->v_branch;
         msg_header_remove(msg, (msg_pub_t *)sip, (msg_header_t *)sip->sip_via);
-        again = nta_outgoing_mcreate(
-            leg->call->calls->agent, on_answer, leg, (url_string_t *)kg_leg_route_url(leg, route), msg,
-            NTATAG_TPORT(leg->flow.tport), TAG_IF(invite, NTATAG_BRANCH_KEY(branch)), TAG_END());
+        kg_out_instead(leg, orq, msg, invite ? branch : NULL, on_answer); /* else it ends by itself */
+    } else {
+        msg_destroy(msg);
     }
-    if (!again)
-        msg_destroy(msg); /* else it is nta's */
     msg_destroy(sent);
-    if (!again)
-        return orq; /* it ends by itself */
-    nta_outgoing_destroy(orq);
-    return again;
 }
 
 void kg_out_follow(struct kg_leg *leg)
@@ -342,6 +361,6 @@ void kg_out_follow(struct kg_leg *leg)
     kg_info("call", "call %s: what %s has not answered is sent to its new place", leg->call->record->id,
             leg->call->record->leg[leg->side].user);
     if (offer)
-        leg->invite = kg_out_again(leg, leg->invite, kg_answer_take);
+        kg_out_again(leg, &leg->invite, kg_answer_take);
     kg_bye_follow(leg);
 }

@@ -28,11 +28,9 @@ static int on_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
         return 0;
     struct kg_call *call = leg->call;
     bool wanted = call->fsm.pre == KG_PRE_SENT && call->fsm.pre_from != leg->side;
-    leg->update = kg_prove(leg, orq, sip, on_response);
-    if (leg->update) {
-        nta_outgoing_destroy(orq);
+    if (kg_prove(leg, &leg->update, sip, on_response))
         return 0;
-    }
+    leg->update = NULL;
     call->holds++;
     if (status < 300) {
         enum kg_sdp_found found = wanted ? kg_talk_take(leg, sip, error, sizeof error) : KG_SDP_NONE;

@@ -16,25 +16,17 @@ static struct kg_trunk *prover_of(const struct kg_leg *leg, enum kg_trunk_accoun
     return leg->call->leg[kg_other_side(leg->side)].trunk;
 }
 
-nta_outgoing_t *kg_prove(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *response,
-                         nta_response_f *on_answer)
+bool kg_prove(struct kg_leg *leg, nta_outgoing_t **orq, const sip_t *response, nta_response_f *on_answer)
 {
-    char route[KG_HOP_URL];
     int status = response ? response->sip_status->st_status : 0;
     enum kg_trunk_account account;
     struct kg_trunk *trunk = prover_of(leg, &account);
     if (!trunk || (status != 401 && status != 407)) {
         leg->proofs = status >= 200 ? 0 : leg->proofs;
-        return NULL;
+        return false;
     }
-    msg_t *msg = kg_trunk_prove(trunk, account, leg->dialog, orq, response, leg->proofs++);
-    nta_outgoing_t *proven = msg ? nta_outgoing_mcreate(leg->call->calls->agent, on_answer, leg,
-                                                        (url_string_t *)kg_leg_route_url(leg, route), msg,
-                                                        NTATAG_TPORT(leg->flow.tport), TAG_END())
-                                 : NULL;
-    if (msg && !proven)
-        msg_destroy(msg);
-    return proven;
+    msg_t *msg = kg_trunk_prove(trunk, account, leg->dialog, *orq, response, leg->proofs++);
+    return msg && kg_out_instead(leg, orq, msg, NULL, on_answer);
 }
 
 bool kg_prove_may_be_asked(const struct kg_leg *leg)

@@ -145,39 +145,35 @@ static bool is_carried_out(struct kg_relay *relay, int status)
     return done;
 }
 
-/* Of whichever branch it is. NULL: as kg_prove, or the branch is not there any more. */
-static nta_outgoing_t *prove(const struct kg_relay *relay, const sip_t *sip)
+/* Of whichever branch it is. False: as kg_prove, or the branch is not there any more. */
+static bool prove(struct kg_relay *relay, const sip_t *sip)
 {
-    nta_outgoing_t *proven = kg_branch_turn_dialog(relay->to, relay->dialog)
-                                 ? kg_prove(relay->to, relay->orq, sip, kg_relay_response)
-                                 : NULL;
-    kg_branch_settle(relay->to);
+    struct kg_leg *to = relay->to;
+    bool proven =
+        kg_branch_turn_dialog(to, relay->dialog) && kg_prove(to, &relay->orq, sip, kg_relay_response);
+    kg_branch_settle(to);
     return proven;
 }
 
 /* nta hands the leg that was asked; the relay is found by its transaction. */
 int kg_relay_response(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip)
 {
+    struct kg_call *call = leg->call;
     struct kg_relay *relay;
     int status = sip ? sip->sip_status->st_status : 408;
     if (status < 200)
         return 0;
-    DL_FOREACH(leg->call->relays, relay)
-    {
-        if (relay->orq != orq)
-            continue;
-        nta_outgoing_t *proven = prove(relay, sip);
-        if (proven) {
-            relay->orq = proven;
-            nta_outgoing_destroy(orq);
-            break;
-        }
-        DL_DELETE(leg->call->relays, relay); /* what follows may move the legs to other calls */
+    DL_SEARCH_SCALAR(call->relays, relay, orq, orq);
+    if (!relay)
+        return 0;
+    call->holds++;
+    if (!prove(relay, sip)) {
+        DL_DELETE(call->relays, relay); /* what follows may move the legs to other calls */
         if (!is_carried_out(relay, status))
             answer(relay, status, sip);
         free_relay(relay);
-        break;
     }
+    kg_call_unhold(call);
     return 0;
 }
 
@@ -187,7 +183,9 @@ void kg_relay_follow(struct kg_leg *leg)
     DL_FOREACH(leg->call->relays, relay)
     {
         if (relay->to == leg && relay->dialog == leg->dialog)
-            relay->orq = kg_out_again(leg, relay->orq, kg_relay_response);
+            kg_out_again(leg, &relay->orq, kg_relay_response);
+        if (leg->call->over)
+            return;
     }
 }
 
@@ -260,6 +258,7 @@ static int begin(struct kg_leg *to, nta_incoming_t *irq, sip_method_t method, co
 
 void kg_relay_keep(struct kg_leg *leg, nta_outgoing_t *orq)
 {
+    orq = kg_out_keep(leg, orq);
     struct kg_relay *relay = orq && waiting(leg->call) < RELAYS_MAX ? calloc(1, sizeof *relay) : NULL;
     if (!relay) {
         if (orq)

@@ -162,11 +162,9 @@ static int on_refreshed(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *si
     int status = sip ? sip->sip_status->st_status : 408;
     if (status < 200 || orq != leg->refresh)
         return 0;
-    leg->refresh = kg_prove(leg, orq, sip, on_refreshed);
-    if (leg->refresh) {
-        nta_outgoing_destroy(orq);
+    if (kg_prove(leg, &leg->refresh, sip, on_refreshed))
         return 0;
-    }
+    leg->refresh = NULL;
     call->holds++;
     if (status < 300) {
         kg_leg_learn(leg, sip);
@@ -267,5 +265,5 @@ void kg_session_tick(struct kg_call *call)
 
 void kg_session_follow(struct kg_leg *leg)
 {
-    leg->refresh = kg_out_again(leg, leg->refresh, on_refreshed);
+    kg_out_again(leg, &leg->refresh, on_refreshed);
 }

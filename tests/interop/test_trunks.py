@@ -1,12 +1,15 @@
 """Trunks: kedge registers at a provider, proves itself to it and to nobody else, and calls go both ways with numbers and names
 as each side may know them."""
+import os
 import re
+import signal
+import socket
 import threading
 
 import pytest
 
 from interop.agent import Dialog, Message, digest, sdp
-from interop.hosts import Stopwatch, until
+from interop.hosts import Stopwatch, background, until
 from interop.itsp import Itsp
 from interop.pbx import Kamailio
 
@@ -435,9 +438,9 @@ def test_identity_from_trunks(world):
 # ---- caps ----
 
 def test_a_burst_to_premium_numbers_is_stopped(lab, stage):
-    itsp = stage.add(Itsp(lab.public_host("ci"), {"kedge": "trunk-word"}))
+    itsp = stage.add(Itsp(lab.public_host(waiting[0].lower() + "ci"), {"kedge": "trunk-word"}))
     caps = [{"user": "*", "calls": 2, "rate": 6, "deny": ["0900", "00", "+"], "allow": ["0049", "+49"]}, {"user": "1003", "rate": 600}]
-    kedge = stage.kedge(lab.public_host("ck"), config={"trunks": [trunk(itsp)], "routes": ROUTES, "numbers": NUMBERS[:2],
+    kedge = stage.kedge(lab.public_host(waiting[0].lower() + "ck"), config={"trunks": [trunk(itsp)], "routes": ROUTES, "numbers": NUMBERS[:2],
                                                        "caps": caps}, accounts=ACCOUNTS)
     registered(kedge)
     a, b, c = phones(stage, lab, kedge, ["1001", "1002", "1003"], "c")
@@ -641,6 +644,35 @@ def test_over_streams(lab, stage, transport):
     response, invite = inbound(itsp, itsp.bindings["kedge"], "+4940555", to="<sip:+493010001@itsp.test>", callee=a)
     assert response.status == 486 and "040555" in invite.get("from")
     kedge.no_calls()
+
+
+def test_the_provider_challenges_and_closes_at_once(lab, stage):
+    """The proof finds the connection closed, which ends the BYE that waits there, and the call with it."""
+    itsp = stage.add(Itsp(lab.public_host("ci"), {"kedge": "trunk-word"}, transport="tcp"))
+    host = lab.public_host("ck")
+    listen = [f"{transport}:{host.addr}:5060" for transport in ("udp", "tcp")]
+    kedge = stage.kedge(host, config={"sip": {"listen": listen}, "trunks": [trunk(itsp)], "numbers": NUMBERS[:4]}, accounts=ACCOUNTS)
+    registered(kedge)
+    a, = phones(stage, lab, kedge, ["1001"], "c")
+    signalling, asked = kedge.role("signalling"), []
+    for _ in range(8):
+        one, other = Dialog(itsp, stage.rtp(itsp.host)), Dialog(a, stage.rtp(a.host))
+        placed = background(one.call, f"sip:+493010001@{host.addr}")
+        other.answer(a.expect("INVITE"))
+        assert placed().status == 200
+        assert until(lambda: [c["state"] for c in kedge.calls()].count("talk") == 1)
+        other.request("INFO", ["Content-Type: application/dtmf-relay"], "Signal=1", send_only=True)
+        asked.append(itsp.expect("INFO"))
+        assert other.bye().status == 200
+        itsp.expect("BYE")
+    os.kill(signalling, signal.SIGSTOP)  # it shall see all of it at once
+    for request in asked:
+        itsp.ask(request, 407)
+    itsp.socket.shutdown(socket.SHUT_RDWR)
+    itsp.socket.close()
+    os.kill(signalling, signal.SIGCONT)
+    kedge.no_calls()
+    assert kedge.role("signalling") == signalling
 
 
 # ---- with a PBX ----
