@@ -133,16 +133,22 @@ void kg_trunk_end_call(struct kg_trunk *trunk)
 
 /* ---- all ---- */
 
+/* The next one of a walk that sends: a connection that breaks meanwhile ends what waits on it at once, and a
+ * removed trunk that was only waiting to be unregistered is gone then. The walk holds where it is. */
+static struct kg_trunk *step(struct kg_trunk *trunk)
+{
+    struct kg_trunk *next = kg_trunk_hold(trunk->next);
+    kg_trunk_release(trunk);
+    return next;
+}
+
 static void on_tick(su_root_magic_t *magic, su_timer_t *timer, su_timer_arg_t *arg)
 {
     struct kg_trunks *trunks = (struct kg_trunks *)arg;
-    struct kg_trunk *trunk, *next;
     int64_t now_ms = kg_mono_ms();
     (void)magic;
-    DL_FOREACH_SAFE(trunks->list, trunk, next)
-    {
+    for (struct kg_trunk *trunk = kg_trunk_hold(trunks->list); trunk; trunk = step(trunk))
         kg_trunk_tick(trunk, now_ms);
-    }
     su_timer_set_interval(timer, on_tick, arg, TICK_MS);
 }
 
@@ -239,9 +245,7 @@ void kg_trunks_reload(struct kg_trunks *trunks)
 {
     const struct kg_config *config = &trunks->server->config;
     bool kept[KG_TRUNKS_MAX] = {false}, renewed[KG_TRUNKS_MAX] = {false};
-    struct kg_trunk *trunk, *next;
-    DL_FOREACH_SAFE(trunks->list, trunk, next)
-    {
+    for (struct kg_trunk *trunk = kg_trunk_hold(trunks->list); trunk; trunk = step(trunk)) {
         size_t i = 0;
         if (trunk->index == SIZE_MAX)
             continue;
@@ -266,11 +270,8 @@ void kg_trunks_reload(struct kg_trunks *trunks)
 
 void kg_trunks_leave(struct kg_trunks *trunks)
 {
-    struct kg_trunk *trunk;
-    DL_FOREACH(trunks->list, trunk)
-    {
+    for (struct kg_trunk *trunk = kg_trunk_hold(trunks->list); trunk; trunk = step(trunk))
         kg_trunk_leave(trunk);
-    }
 }
 
 bool kg_trunks_are_gone(const struct kg_trunks *trunks)
