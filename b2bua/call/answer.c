@@ -91,8 +91,10 @@ static void on_refused(struct kg_leg *leg, nta_outgoing_t *orq, const sip_t *sip
 {
     leg->invite = NULL;
     leg->asked = leg->fork && leg->asked; /* so are the others */
-    if (is_update_unknown(orq, status)) {
+    bool unknown = is_update_unknown(orq, status);
+    if (unknown)
         leg->allows_update = false;
+    if (wanted && unknown) {
         kg_out_update(leg);
     } else if (wanted && kg_session_too_short(leg, sip)) {
         kg_out_anew(leg, orq);

@@ -38,6 +38,7 @@ static struct kg_branch put_aside(struct kg_leg *leg)
                                .call_id = record->call_id,
                                .origin = leg->origin,
                                .peer = leg->peer,
+                               .rcseq = leg->rcseq,
                                .pbx = leg->pbx,
                                .trunk = leg->trunk,
                                .proofs = leg->proofs,
@@ -65,6 +66,7 @@ static void bring(struct kg_leg *leg, const struct kg_branch *branch)
     leg->remote = branch->remote;
     leg->origin = branch->origin;
     leg->peer = branch->peer;
+    leg->rcseq = branch->rcseq;
     leg->pbx = record->pbx = branch->pbx;
     leg->trunk = branch->trunk;
     leg->proofs = branch->proofs;

@@ -12,7 +12,7 @@ struct kg_branch {
     struct kg_addr placed;
     char *target, *local, *remote, *call_id;
     struct kg_sdp_origin origin;
-    uint32_t peer;
+    uint32_t peer, rcseq;
     bool pbx, lost, allows_update, refuses_refer, trickles, nat;
     struct kg_trunk *trunk;
     unsigned proofs;

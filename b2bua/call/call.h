@@ -103,7 +103,7 @@ struct kg_leg {
     struct kg_trunk *trunk; /* * which, if it is one; kg_leg_set_trunk */
     unsigned proofs;        /* * given to the trunk in a row */
     uint32_t peer;          /* * B: the server that was asked last, as in struct kg_call_target */
-    uint32_t rcseq;         /* CSeq of its peer's last request that was believed */
+    uint32_t rcseq;         /* * CSeq of its peer's last request that was believed */
     struct kg_fork *fork;   /* B, before its answer, if it has several contacts; NULL: it has one */
     nta_leg_t *dialog;      /* * NULL before B's INVITE */
     nta_incoming_t *irq; /* the peer's INVITE that we serve, until its ACK; or its UPDATE, until our answer */

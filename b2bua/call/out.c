@@ -33,7 +33,7 @@ static int take_target(struct kg_leg *leg, const sip_t *sip, struct kg_call_targ
     kg_leg_set_flow(leg, &target->flow);
     leg->peer = target->peer;
     leg->pbx = call->record->leg[leg->side].pbx = target->pbx;
-    leg->proofs = 0;
+    leg->proofs = leg->rcseq = 0;
     kg_leg_set_trunk(leg, target->trunk);
     free(leg->target);
     leg->target = target->url ? target->url : kg_parties_target(leg, sip);

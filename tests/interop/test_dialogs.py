@@ -209,6 +209,22 @@ def test_a_stranger_cannot_move_a_phone(in_talk, phone, kedge):
     assert answers[0].status == 200
 
 
+def test_a_refused_update_of_a_call_that_has_ended_is_not_tried_as_an_invite(phone, kedge, stage):
+    a, b = phone("alice", 1), phone("bob", 2)
+    da, db = Dialog(a, stage.rtp(a.host)), Dialog(b, stage.rtp(b.host))
+    placed = background(da.call, "bob")
+    db.answer(b.expect("INVITE"), headers=["Allow: INVITE, ACK, BYE, UPDATE"])
+    assert placed().status == 200
+    da.request("UPDATE", body=da.body(direction="sendonly"), send_only=True)
+    update = b.expect("UPDATE")
+    assert da.bye().status == 200
+    bye = b.expect("BYE")
+    b.reply(update, 405)
+    assert b.quiet("INVITE", 0.5)
+    b.reply(bye, 200)
+    kedge.no_calls()
+
+
 def test_the_next_contact_is_tried(phone, kedge, stage):
     """The newest contact is dead (its port is closed), the older one answers."""
     a, b = phone("alice", 1), phone("bob", 2)

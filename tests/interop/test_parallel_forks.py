@@ -109,6 +109,23 @@ def test_a_late_answer_gets_ack_and_bye(desk):
     d.hang_up(winner)
 
 
+def test_a_strangers_request_leaves_the_winner_its_cseq(desk):
+    """Each phone counts its own requests: what another one sent while it rang says nothing of the winner's next one."""
+    d = desk(2)
+    d.ring(None)
+    early = Dialog(d.phones[1])
+    early.answer(d.invites[1], 180, body="", ack=False)
+    assert early.request("OPTIONS", cseq=5000).status == 200
+    winner = d.pick_up(0)
+    d.cancelled(1, ELSEWHERE)
+    assert d.result().status == 200
+    stranger = Dialog(d.phone("bob", 4))
+    stranger.call_id, stranger.local, stranger.remote, stranger.target = winner.call_id, winner.local, winner.remote, winner.target
+    assert stranger.request("INFO", cseq=9000).status == 407
+    assert winner.request("OPTIONS").status == 200
+    d.hang_up(winner)
+
+
 def test_one_is_busy_another_answers(desk):
     d = desk(3)
     d.ring()
