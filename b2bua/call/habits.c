@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Places for those whose hash is alike. */
+#define WAYS 4
+
 struct habit {
     uint64_t key;                       /* 0: nobody's */
     int64_t until_ms, refused_until_ms; /* all of it; what it refused */
@@ -10,7 +13,7 @@ struct habit {
 };
 
 struct kg_habits {
-    struct habit habit[KG_HABITS_MAX];
+    struct habit habit[KG_HABITS_MAX / WAYS][WAYS];
 };
 
 struct kg_habits *kg_habits_new(void)
@@ -33,31 +36,51 @@ static uint64_t key_of(enum kg_transport transport, const struct kg_addr *addr)
     return hash ? hash : 1;
 }
 
-static struct habit *at(struct kg_habits *habits, uint64_t key)
+static size_t set_of(uint64_t key)
 {
-    return &habits->habit[(key ^ key >> 32) % KG_HABITS_MAX];
+    return (key ^ key >> 32) % (KG_HABITS_MAX / WAYS);
 }
 
-/* Its own, begun anew if it was somebody else's or is too old. */
+/* Its own; NULL: it has none. */
+static const struct habit *find(const struct kg_habits *habits, uint64_t key, int64_t now_ms)
+{
+    const struct habit *set = habits->habit[set_of(key)];
+    for (size_t i = 0; i < WAYS; i++)
+        if (set[i].key == key && now_ms < set[i].until_ms)
+            return &set[i];
+    return NULL;
+}
+
+/* Who goes first has least: what is too old, then who is known for no keys, then the oldest. */
+static int64_t worth(const struct habit *habit, int64_t now_ms)
+{
+    bool keys = (habit->taken | habit->shown) & KG_SHAPES_WITH_KEYS;
+    return now_ms >= habit->until_ms ? 0 : habit->until_ms + (keys ? KG_HABITS_MS : 0);
+}
+
+/* Its own, in the place of who goes first if it had none. */
 static struct habit *take(struct kg_habits *habits, enum kg_transport transport, const struct kg_addr *addr,
                           int64_t now_ms)
 {
     uint64_t key = key_of(transport, addr);
-    struct habit *habit = at(habits, key);
-    if (habit->key != key || now_ms >= habit->until_ms)
-        *habit = (struct habit){.key = key};
-    return habit;
+    struct habit *set = habits->habit[set_of(key)], *first = set;
+    for (size_t i = 0; i < WAYS; i++) {
+        if (set[i].key == key && now_ms < set[i].until_ms)
+            return &set[i];
+        if (worth(&set[i], now_ms) < worth(first, now_ms))
+            first = &set[i];
+    }
+    *first = (struct habit){.key = key};
+    return first;
 }
 
 void kg_habits_recall(const struct kg_habits *habits, enum kg_transport transport, const struct kg_addr *addr,
                       int64_t now_ms, struct kg_shape_facts *facts)
 {
-    uint64_t key = key_of(transport, addr);
-    const struct habit *habit = at((struct kg_habits *)(uintptr_t)habits, key);
-    bool known = habit->key == key && now_ms < habit->until_ms;
-    facts->refused = known && now_ms < habit->refused_until_ms ? habit->refused : 0;
-    facts->shown = known ? habit->shown : 0;
-    facts->taken = known ? habit->taken : 0;
+    const struct habit *habit = find(habits, key_of(transport, addr), now_ms);
+    facts->refused = habit && now_ms < habit->refused_until_ms ? habit->refused : 0;
+    facts->shown = habit ? habit->shown : 0;
+    facts->taken = habit ? habit->taken : 0;
 }
 
 void kg_habits_took(struct kg_habits *habits, enum kg_transport transport, const struct kg_addr *addr,

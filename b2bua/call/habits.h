@@ -1,6 +1,7 @@
 /* In which shapes peers took media, and which they refused: so that the second call is right at once. By
- * where their SIP comes from; in memory. A table of fixed size: a newcomer takes the place of who was there
- * before, which costs that one a refused INVITE. Pure.
+ * where their SIP comes from; in memory. A table of fixed size: where it is full a newcomer takes the place
+ * of somebody who is known for no keys, which costs that one a refused INVITE; only where all are known for
+ * keys of who was silent longest, who may then be asked in the clear once more after a refusal. Pure.
  *
  * A refusal over UDP or TCP may be somebody else's on the way. So it makes nobody who was seen with keys be
  * asked in the clear (secure.h), and what it led to in the clear is forgotten soon. */

@@ -438,9 +438,9 @@ def test_identity_from_trunks(world):
 # ---- caps ----
 
 def test_a_burst_to_premium_numbers_is_stopped(lab, stage):
-    itsp = stage.add(Itsp(lab.public_host(waiting[0].lower() + "ci"), {"kedge": "trunk-word"}))
+    itsp = stage.add(Itsp(lab.public_host("ci"), {"kedge": "trunk-word"}))
     caps = [{"user": "*", "calls": 2, "rate": 6, "deny": ["0900", "00", "+"], "allow": ["0049", "+49"]}, {"user": "1003", "rate": 600}]
-    kedge = stage.kedge(lab.public_host(waiting[0].lower() + "ck"), config={"trunks": [trunk(itsp)], "routes": ROUTES, "numbers": NUMBERS[:2],
+    kedge = stage.kedge(lab.public_host("ck"), config={"trunks": [trunk(itsp)], "routes": ROUTES, "numbers": NUMBERS[:2],
                                                        "caps": caps}, accounts=ACCOUNTS)
     registered(kedge)
     a, b, c = phones(stage, lab, kedge, ["1001", "1002", "1003"], "c")
@@ -648,12 +648,12 @@ def test_over_streams(lab, stage, transport):
 
 def test_the_provider_challenges_and_closes_at_once(lab, stage):
     """The proof finds the connection closed, which ends the BYE that waits there, and the call with it."""
-    itsp = stage.add(Itsp(lab.public_host("ci"), {"kedge": "trunk-word"}, transport="tcp"))
-    host = lab.public_host("ck")
+    itsp = stage.add(Itsp(lab.public_host("closes-i"), {"kedge": "trunk-word"}, transport="tcp"))
+    host = lab.public_host("closes-k")
     listen = [f"{transport}:{host.addr}:5060" for transport in ("udp", "tcp")]
     kedge = stage.kedge(host, config={"sip": {"listen": listen}, "trunks": [trunk(itsp)], "numbers": NUMBERS[:4]}, accounts=ACCOUNTS)
     registered(kedge)
-    a, = phones(stage, lab, kedge, ["1001"], "c")
+    a, = phones(stage, lab, kedge, ["1001"], "closes-")
     signalling, asked = kedge.role("signalling"), []
     for _ in range(8):
         one, other = Dialog(itsp, stage.rtp(itsp.host)), Dialog(a, stage.rtp(a.host))
@@ -668,6 +668,7 @@ def test_the_provider_challenges_and_closes_at_once(lab, stage):
     os.kill(signalling, signal.SIGSTOP)  # it shall see all of it at once
     for request in asked:
         itsp.ask(request, 407)
+    itsp.listener.close()  # nor is there another one
     itsp.socket.shutdown(socket.SHUT_RDWR)
     itsp.socket.close()
     os.kill(signalling, signal.SIGCONT)

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -149,6 +150,29 @@ static void test_what_a_refusal_is_remembered_for(void **state)
     assert_int_equal(recall(habits, KG_WSS, 44 * HOUR).taken, 0);
     kg_habits_took(habits, KG_WS, &phone, 0, 0, PLAIN); /* says nothing */
     assert_int_equal(recall(habits, KG_WS, 0).taken, 0);
+    kg_habits_free(habits);
+}
+
+/* Thousands of others make it forget what protects nobody. */
+static void test_who_is_known_for_keys_is_not_forgotten_for_who_is_not(void **state)
+{
+    (void)state;
+    struct kg_habits *habits = kg_habits_new();
+    struct kg_addr phone, other;
+    char text[32];
+    assert_non_null(habits);
+    assert_int_equal(kg_addr_parse("192.0.2.7:5060", &phone), 0);
+    kg_habits_took(habits, KG_UDP, &phone, 0, 0, SDES);
+    for (int i = 0; i < 4 * KG_HABITS_MAX; i++) {
+        snprintf(text, sizeof text, "198.51.100.%d:%d", 1 + i % 200, 1024 + i / 200);
+        assert_int_equal(kg_addr_parse(text, &other), 0);
+        kg_habits_shown(habits, KG_UDP, &other, HOUR, PLAIN);
+    }
+    assert_int_equal(recall(habits, KG_UDP, 24 * HOUR - 1).taken, BIT(SDES));
+    kg_habits_shown(habits, KG_UDP, &other, HOUR, SDES);
+    struct kg_shape_facts facts = {0};
+    kg_habits_recall(habits, KG_UDP, &other, HOUR, &facts);
+    assert_int_equal(facts.shown, BIT(PLAIN) | BIT(SDES)); /* the last of them has a place, and one alone */
     kg_habits_free(habits);
 }
 
@@ -372,6 +396,7 @@ int main(void)
         cmocka_unit_test(test_each_peer_is_asked_for_what_it_likely_takes),
         cmocka_unit_test(test_who_took_keys_is_known_for_them),
         cmocka_unit_test(test_what_a_refusal_is_remembered_for),
+        cmocka_unit_test(test_who_is_known_for_keys_is_not_forgotten_for_who_is_not),
         cmocka_unit_test(test_who_refuses_feedback_is_asked_without),
         cmocka_unit_test(test_a_refusal_of_the_shape_is_told_from_others),
         cmocka_unit_test(test_each_pair_of_offer_and_answer),
