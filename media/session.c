@@ -255,6 +255,17 @@ static bool is_elsewhere(const struct kg_session *session, unsigned side, unsign
     return !session->answered && kg_addr_is_set(bind) && !kg_addr_same_host(local, bind);
 }
 
+/* When there are ports for all that is new: a change that is refused must leave every line where it was. */
+static void move_lines(struct kg_session *session, struct kg_command *command)
+{
+    for (unsigned i = 0; i < session->line_count; i++) {
+        for (unsigned side = 0; side < 2; side++) {
+            if (kg_addr_is_set(&session->line[i].local[side]) && is_elsewhere(session, side, i))
+                move_leg(session, side, i, command);
+        }
+    }
+}
+
 /* Undoes what open_lines did. */
 static void close_lines(struct kg_sessions *s, struct kg_session *session, struct kg_command *command,
                         int64_t now_ms)
@@ -316,10 +327,10 @@ static enum kg_media_error open_lines(struct kg_sessions *s, struct kg_session *
         for (unsigned side = 0; error == KG_MEDIA_OK && side < 2; side++) {
             if (!kg_addr_is_set(&session->line[i].local[side]) && kg_addr_is_set(&session->bind[side]))
                 error = open_leg(s, session, apply, side, i, now_ms, command);
-            else if (kg_addr_is_set(&session->line[i].local[side]) && is_elsewhere(session, side, i))
-                move_leg(session, side, i, command);
         }
     }
+    if (error == KG_MEDIA_OK)
+        move_lines(session, command);
     return error;
 }
 

@@ -54,6 +54,13 @@ static unsigned group_of(unsigned index)
     return index >= 12 && index < 15 ? 12 + (index - 12) / 2 * 2 : index;
 }
 
+/* An answer as kedge sends them: with a status. */
+static bool is_answer(const uint8_t *text, size_t len)
+{
+    return len >= 11 && memcmp(text, "SIP/2.0 ", 8) == 0 && text[8] >= '1' && text[8] <= '6' &&
+           text[9] >= '0' && text[9] <= '9' && text[10] >= '0' && text[10] <= '9';
+}
+
 static void step(struct course *c, const uint8_t *event, const uint8_t *text, size_t len)
 {
     unsigned index = event[1] % SOURCES, group = group_of(index);
@@ -72,8 +79,8 @@ static void step(struct course *c, const uint8_t *event, const uint8_t *text, si
         break;
     case 2:
         if (c->in[group] > 0 && /* nobody answers before something came */
-            kg_guard_send(c->guard, &addr, (const char *)text, len, len, c->now) && len >= 8 &&
-            memcmp(text, "SIP/2.0 ", 8) == 0 && !memmem(text, len, " INVITE", 7))
+            kg_guard_send(c->guard, &addr, (const char *)text, len, len, c->now) && is_answer(text, len) &&
+            !memmem(text, len, " INVITE", 7))
             c->out[group] += (int64_t)len + HEADERS;
         break;
     case 3: {

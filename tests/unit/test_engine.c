@@ -72,6 +72,36 @@ static void test_the_answer_comes_from_the_other_family(void **state)
     fixture_free(f);
 }
 
+/* The answer has a line more than there are ports for: it is refused as a whole, and what was there stays
+ * where it is. */
+static void test_a_change_that_is_refused_moves_nothing(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new();
+    struct kg_addr four, six;
+    int a = phone_open("127.0.0.1", &four), b = phone_open("::1", &six);
+    struct kg_media_side *side_a = describe(&four, "127.0.0.1"), *side_b = describe(&six, "::1");
+    side_b->stream[1] = side_b->stream[0];
+    side_b->stream_count = 2;
+    f->config.media.port_min = 17400;
+    f->config.media.port_max = 17405; /* three pairs */
+    assert_int_equal(kg_media_configure(f->client, &f->config), 0);
+    assert_int_equal(apply(f, "full", side_a, NULL, false, NULL), KG_MEDIA_OK);
+    struct kg_addr before = f->reply.local[1][0].rtp;
+    struct kg_media_change change = {
+        .id = "full", .bind = {{{{0}}}, at("::1")}, .side = {NULL, side_b}, .answered = true};
+    assert_int_equal(kg_media_apply(f->client, &change, fixture_done, f), 0);
+    fixture_until(f, f->replies == 2);
+    assert_int_equal(f->reply.error, KG_MEDIA_NO_PORTS);
+    query(f, "full");
+    assert_true(kg_addr_equal(&f->info.stats[1][0].local, &before));
+    close(a);
+    close(b);
+    free(side_a);
+    free(side_b);
+    fixture_free(f);
+}
+
 struct pair {
     struct fixture *f;
     int a, b;
@@ -333,6 +363,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ipv4_to_ipv6),
         cmocka_unit_test(test_the_answer_comes_from_the_other_family),
+        cmocka_unit_test(test_a_change_that_is_refused_moves_nothing),
         cmocka_unit_test(test_dscp_is_kept),
         cmocka_unit_test(test_rtcp_from_mux_to_a_port_of_its_own_and_back),
         cmocka_unit_test(test_silence_is_told_and_signalling_decides),
