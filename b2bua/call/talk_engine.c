@@ -62,10 +62,11 @@ static bool has_candidate_of(const struct kg_ice_description *ice, int family)
     return false;
 }
 
-struct kg_addr kg_talk_bind_host(const struct kg_leg *leg, const struct kg_media_side *side)
+static struct kg_addr bind_host(const struct kg_call *call, const struct kg_flow *flow,
+                                const struct kg_media_side *side)
 {
-    const struct kg_addr *configured = &leg->call->calls->server->config.media.address;
-    struct kg_addr host = kg_addr_is_set(configured) ? *configured : leg->flow.local;
+    const struct kg_addr *configured = &call->calls->server->config.media.address;
+    struct kg_addr host = kg_addr_is_set(configured) ? *configured : flow->local;
     for (uint8_t i = 0; side && i < side->stream_count; i++) {
         const struct kg_addr *rtp = &side->stream[i].rtp;
         if (!side->stream[i].enabled || !kg_addr_is_set(rtp))
@@ -81,6 +82,11 @@ struct kg_addr kg_talk_bind_host(const struct kg_leg *leg, const struct kg_media
     }
     kg_addr_set_port(&host, 0);
     return host;
+}
+
+struct kg_addr kg_talk_bind_host(const struct kg_leg *leg, const struct kg_media_side *side)
+{
+    return bind_host(leg->call, &leg->flow, side);
 }
 
 struct kg_addr kg_talk_advertised(const struct kg_leg *leg, const struct kg_addr *remote,
@@ -139,20 +145,21 @@ static void on_applied(void *ctx, const struct kg_media_reply *reply)
 
 int kg_talk_send(struct kg_call *call, struct kg_media_change *change, unsigned seq)
 {
-    char snapshot[KG_MEDIA_SNAPSHOT_MAX];
+    char snapshot[KG_MEDIA_SNAPSHOT_MAX]; /* it has keys in it */
     struct waiting *waiting = NULL;
     snprintf(change->id, sizeof change->id, "%s", call->record->id);
     if (change->answered) {
         change->snapshot_len = kg_snapshot_write(call, snapshot, sizeof snapshot);
         change->snapshot = change->snapshot_len ? snapshot : NULL;
     }
-    if (seq) {
-        waiting = malloc(sizeof *waiting);
-        if (!waiting)
-            return ENOMEM;
+    if (seq && (waiting = malloc(sizeof *waiting)))
         *waiting = (struct waiting){call, seq};
-    }
-    int failed = kg_media_apply(call->calls->server->media, change, waiting ? on_applied : NULL, waiting);
+    int failed = seq && !waiting ? ENOMEM
+                                 : kg_media_apply(call->calls->server->media, change,
+                                                  waiting ? on_applied : NULL, waiting);
+    if (change->answered)
+        explicit_bzero(snapshot, sizeof snapshot);
+    change->snapshot = NULL;
     if (failed)
         free(waiting);
     else if (waiting)
@@ -225,18 +232,17 @@ void kg_talk_apply(struct kg_call *call, const struct kg_fsm_action *action)
             change.side[leg->side] = &side[leg->side];
         }
         /* Before B's first INVITE its leg has no flow yet: the contact that is tried first has. */
-        struct kg_leg first = *other;
-        if (!kg_addr_is_set(&first.flow.local) && call->target_count > 0)
-            first.flow = call->target[0].flow;
+        bool has_flow = kg_addr_is_set(&other->flow.local) || call->target_count == 0;
+        const struct kg_flow *flow = has_flow ? &other->flow : &call->target[0].flow;
         if (call->stream_count == 0 || call->fsm.state == KG_CALL_TALK) {
             change.bind[leg->side] = kg_talk_bind_host(leg, &side[leg->side]);
-            change.bind[other->side] = kg_talk_bind_host(&first, NULL);
+            change.bind[other->side] = bind_host(call, flow, NULL);
         } else { /* the ports are known to somebody: they move only to where this one was told */
             change.bind[leg->side] = leg->placed;
         }
         if (changed)
             made = describe_again(other, &side[other->side], keys[other->side], &change);
-        offer_ourselves(call, &change, leg->side == KG_SIDE_A ? &first.flow.remote : &leg->flow.remote);
+        offer_ourselves(call, &change, leg->side == KG_SIDE_A ? &flow->remote : &leg->flow.remote);
         failed = kg_talk_send(call, &change, action->seq);
         kg_talk_clear_keys(&side[0]);
         kg_talk_clear_keys(&side[1]);
