@@ -37,6 +37,9 @@
 /* Early dialogs of one INVITE that are told apart; a PBX seldom rings more phones that send media at once. */
 #define KG_EARLY_MAX 4
 
+/* Phones with caps that divert one call out; the next one may not. */
+#define KG_DIVERTERS_MAX 4
+
 struct kg_call;
 struct kg_caps_user;
 struct kg_trunk;
@@ -203,9 +206,11 @@ struct kg_call {
     enum kg_profile profile; /* toward B, by a route; KG_PROFILE_DEFAULT: as B's own setting says */
     /* As `numbers` made them on their way in, unescaped; NULL: as in the INVITE. */
     char *called_number, *caller_number;
-    struct kg_caps_user *cap;        /* whom the call counts for; NULL: nobody */
-    struct kg_caps_user *divert_cap; /* likewise, who diverted it out */
-    bool claimed;                    /* cap is a name that only the PBX's answer can prove */
+    struct kg_caps_user *cap; /* whom the call counts for; NULL: nobody */
+    struct kg_caps_user
+        *divert_cap[KG_DIVERTERS_MAX]; /* likewise, each that diverted it out, until it ends */
+    uint8_t divert_caps;
+    bool claimed;       /* cap is a name that only the PBX's answer can prove */
     const sip_t *cause; /* the message being handled; headers may pass from it. NULL outside of callbacks */
     struct kg_fsm_event queue[16]; /* events that arose while actions were being carried out */
     uint8_t queued;

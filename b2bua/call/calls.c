@@ -278,7 +278,8 @@ void kg_call_end(struct kg_call *call)
     free(call->called_number);
     free(call->caller_number);
     kg_caps_done(calls->server->caps, call->cap, kg_call_is_refunded(call));
-    kg_caps_done(calls->server->caps, call->divert_cap, false);
+    while (call->divert_caps > 0)
+        kg_caps_done(calls->server->caps, call->divert_cap[--call->divert_caps], false);
     for (int side = 0; side < 2; side++) {
         struct kg_leg *leg = &call->leg[side];
         kg_leg_close(leg);

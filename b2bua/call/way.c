@@ -231,6 +231,10 @@ size_t kg_way_out(struct kg_call *call, const char *account, const char *number,
     size_t count = 0;
     if (server->config.pbx_count > 0 || way.verdict != KG_ROUTE_SERVERS)
         return 0;
+    if (call->divert_caps == KG_DIVERTERS_MAX) {
+        *why = "too many phones have diverted the call";
+        return 0;
+    }
     struct kg_caps_answer answer = kg_caps_ask(server->caps, account, number, kg_mono_ms());
     if (answer.verdict != KG_CAPS_OK) {
         *why = kg_caps_why(answer.verdict);
@@ -244,8 +248,10 @@ size_t kg_way_out(struct kg_call *call, const char *account, const char *number,
         else if (trunk && !kg_trunk_is_full(trunk))
             count = add_outlets(server, trunk, out, count);
     }
-    kg_caps_done(server->caps, call->divert_cap, false);
-    call->divert_cap = answer.user;
+    if (answer.user && count > 0)
+        call->divert_cap[call->divert_caps++] = answer.user;
+    else
+        kg_caps_done(server->caps, answer.user, false);
     return count;
 }
 

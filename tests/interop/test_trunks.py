@@ -545,6 +545,41 @@ def test_diverted_and_referred_calls_are_the_users_own(lab, stage):
     assert itsp.transact(itsp.build("OPTIONS", line)).status == 200
 
 
+def test_each_phone_that_diverts_pays_for_it(lab, stage):
+    """Two phones send one call to the PSTN: it counts for both, until it is over."""
+    itsp = stage.add(Itsp(lab.public_host("ei"), {"kedge": "trunk-word"}, proofs=()))
+    caps = [{"user": user, "calls": 1} for user in ("1002", "1003")]
+    kedge = stage.kedge(lab.public_host("ek"), config={"trunks": [trunk(itsp)], "routes": ROUTES[2:], "caps": caps,
+                                                       "numbers": NUMBERS[:5]}, accounts=ACCOUNTS)
+    registered(kedge)
+    a, b, c = phones(stage, lab, kedge, ["1001", "1002", "1003"], "e")
+
+    def calls(*contacts):
+        """1001 calls 1002, who is where these say."""
+        placed = background(Dialog(a, stage.rtp(a.host)).call, hangs("1002"), timeout=30)
+        b.reply(b.expect("INVITE"), 302, headers=["Contact: " + ", ".join(f"<sip:{to}@kedge.test>" for to in contacts)])
+        return placed
+
+    first = calls("030555", "1003")
+    c.reply(c.expect("INVITE"), 302, headers=["Contact: <sip:030556@kedge.test>"])
+    invites = [itsp.expect("INVITE") for _ in range(2)]
+    assert {i.uri for i in invites} == {"sip:+4930555@itsp.test", "sip:+4930556@itsp.test"}
+    for invite in invites:
+        itsp.reply(invite, 180)
+    refused = calls("030557")
+    assert itsp.quiet("INVITE", 0.3) and refused().status == 480, "1002 has its one call"
+    second = calls("1003")
+    c.reply(c.expect("INVITE"), 302, headers=["Contact: <sip:030558@kedge.test>"])
+    assert itsp.quiet("INVITE", 0.3) and second().status == 480, "so has 1003"
+    for invite in invites:
+        itsp.reply(invite, 486)
+    assert first().status == 486
+    kedge.no_calls()
+    third = calls("030559")
+    itsp.reply(itsp.expect("INVITE"), 486)
+    assert third().status == 486
+
+
 def test_another_server_and_another_trunk_serve_when_one_fails(lab, stage):
     dead = lab.public_host("fd")
     itsp = stage.add(Itsp(lab.public_host("fi"), {"kedge": "trunk-word"}))
