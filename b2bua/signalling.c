@@ -175,6 +175,19 @@ static bool on_connect(void *ctx, enum kg_transport transport, const struct kg_a
 
 /* ---- supervisor ---- */
 
+#define SUPERVISOR_GONE                                                                                      \
+    "{\"ok\":false,\"errors\":[{\"line\":0,\"text\":\"the supervisor is gone: start kedge again, it takes "  \
+    "the "                                                                                                   \
+    "calls over and reads the new configuration\"}]}"
+
+static void answer_reload(struct role *role, const char *text)
+{
+    void (*done)(void *, const char *) = role->reload_done;
+    role->reload_done = NULL;
+    if (done)
+        done(role->reload_ctx, text);
+}
+
 static void on_reload_request(void *ctx, void (*done)(void *, const char *), void *done_ctx)
 {
     struct role *role = ctx;
@@ -183,9 +196,7 @@ static void on_reload_request(void *ctx, void (*done)(void *, const char *), voi
         return;
     }
     if (kg_link_send(role->link_fd, KG_LINK_RELOAD, NULL)) {
-        done(done_ctx,
-             "{\"ok\":false,\"errors\":[{\"line\":0,\"text\":\"the supervisor is gone: start kedge again, it "
-             "takes the calls over and reads the new configuration\"}]}");
+        done(done_ctx, SUPERVISOR_GONE);
         return;
     }
     role->reload_done = done;
@@ -219,14 +230,13 @@ static int on_link(su_root_magic_t *magic, su_wait_t *wait, su_wakeup_arg_t *arg
     int kind = kg_link_receive(role->link_fd, text);
     if (kind == KG_LINK_CONFIG) {
         take_new_config(role);
-    } else if (kind == KG_LINK_RELOAD_ANSWER && role->reload_done) {
-        void (*done)(void *, const char *) = role->reload_done;
-        role->reload_done = NULL;
-        done(role->reload_ctx, text);
+    } else if (kind == KG_LINK_RELOAD_ANSWER) {
+        answer_reload(role, text);
     } else if (kind < 0) {
         kg_warn("signalling",
                 "the supervisor is gone; serving on without a watchdog, start kedge again to take over");
         su_root_unregister(role->server.root, wait, on_link, arg);
+        answer_reload(role, SUPERVISOR_GONE);
     }
     return 0;
 }

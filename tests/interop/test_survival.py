@@ -7,7 +7,7 @@ import time
 import pytest
 
 from interop.agent import talk
-from interop.hosts import Stopwatch, until
+from interop.hosts import Stopwatch, background, until
 from interop.phone import Phone
 
 GAP_SIGNALLING_MS = 200  # promised are 40 ms; a busy test machine is given more
@@ -146,6 +146,28 @@ def test_supervisor_killed_the_call_goes_on_and_a_new_one_takes_over(call):
             if os.path.exists(f"/proc/{pid}"):
                 os.kill(pid, signal.SIGKILL)
     assert left, "a process of the old kedge outlived the new one's clean end"
+
+
+def test_a_reload_whose_supervisor_dies_is_answered(lab, stage):
+    kedge = stage.kedge(lab.public_host("kedge-reload"), accounts={"alice": "a-word"})
+    children = [kedge.role("signalling"), kedge.role("media")]
+    os.kill(kedge.supervisor, signal.SIGSTOP)
+    asked = [background(kedge.try_ctl, "reload") for _ in range(2)]
+    assert until(lambda: any(take.done() for take in asked), 10), "one of two has to wait, the other is told so"
+    os.kill(kedge.supervisor, signal.SIGKILL)
+    kedge.process.wait()
+    try:
+        said = sorted(take().stderr.split("\n")[0] for take in asked)
+        assert "another reload" in said[0] and "supervisor is gone" in said[1], said
+        assert "supervisor is gone" in kedge.try_ctl("reload").stderr
+    finally:
+        kedge.spawn()
+        assert until(lambda: kedge.role("signalling"), 30, 0.1), "nobody took over"
+        kedge.ready()
+        kedge.stop()
+        for pid in children:
+            if os.path.exists(f"/proc/{pid}"):
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("role", ("signalling", "media"))
