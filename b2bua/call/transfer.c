@@ -64,6 +64,14 @@ static void notify(struct kg_transfer *transfer, int status, bool final)
     kg_relay_keep(leg, orq);
 }
 
+/* Sending may end what it is about: it is no transfer any more by then. */
+static void conclude(struct kg_transfer *transfer, int status)
+{
+    struct kg_transfer told = *transfer;
+    dissolve(transfer);
+    notify(&told, status, true);
+}
+
 /* ---- the call to the target ---- */
 
 /* The same as one would say who does plain RTP: keys are between a phone and one other. malloc'd; NULL: out
@@ -396,7 +404,8 @@ int kg_transfer_begin(struct kg_leg *leg, nta_incoming_t *irq, const sip_t *sip)
                 old->record->leg[leg->side].user, old->record->leg[sent_on->side].user,
                 made->record->leg[KG_SIDE_B].user, made->record->id);
         say_accepted(leg, irq, transfer->silent);
-        notify(transfer, 100, false);
+        if (old->transfer == transfer) /* what was just made may have come to nothing */
+            notify(transfer, 100, false);
     } else {
         free(transfer);
     }
@@ -423,8 +432,7 @@ void kg_transfer_answered(struct kg_call *made)
     kg_talk_seat(to, from);
     exchange(from, to);
     made->joining = 1 + KG_SIDE_A;
-    notify(transfer, 200, true);
-    dissolve(transfer);
+    conclude(transfer, 200);
     hang_up(old, "its other side was transferred");
     kg_call_event(made, &(struct kg_fsm_event){.type = KG_EV_REFRESH, .side = KG_SIDE_A});
     kg_call_unhold(old);
@@ -454,10 +462,11 @@ void kg_transfer_over(struct kg_call *call, int status)
         return;
     }
     bool left = transfer->left;
-    notify(transfer, status >= 300 ? status : 500, true);
-    dissolve(transfer);
+    old->holds++;
+    conclude(transfer, status >= 300 ? status : 500);
     if (left) /* nobody is left whom it could go back to */
         hang_up(old, "the transfer failed, and who asked for it had hung up");
+    kg_call_unhold(old);
 }
 
 void kg_transfer_refreshed(struct kg_call *call, const struct kg_leg *leg, bool ok)
