@@ -245,6 +245,7 @@ void kg_trunks_reload(struct kg_trunks *trunks)
 {
     const struct kg_config *config = &trunks->server->config;
     bool kept[KG_TRUNKS_MAX] = {false}, renewed[KG_TRUNKS_MAX] = {false};
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the list has a reference, too */
     for (struct kg_trunk *trunk = kg_trunk_hold(trunks->list); trunk; trunk = step(trunk)) {
         size_t i = 0;
         if (trunk->index == SIZE_MAX)
