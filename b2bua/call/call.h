@@ -207,8 +207,8 @@ struct kg_call {
     /* As `numbers` made them on their way in, unescaped; NULL: as in the INVITE. */
     char *called_number, *caller_number;
     struct kg_caps_user *cap; /* whom the call counts for; NULL: nobody */
-    struct kg_caps_user
-        *divert_cap[KG_DIVERTERS_MAX]; /* likewise, each that diverted it out, until it ends */
+    /* likewise, each that diverted it out, until it ends */
+    struct kg_caps_user *divert_cap[KG_DIVERTERS_MAX];
     uint8_t divert_caps;
     bool claimed;       /* cap is a name that only the PBX's answer can prove */
     const sip_t *cause; /* the message being handled; headers may pass from it. NULL outside of callbacks */
