@@ -143,15 +143,23 @@ static const char *header(const char *text, const char *name)
     return value;
 }
 
-/* "<sip:TOKEN@..." -> TOKEN of the REGISTER last seen. */
+/* "Contact: <sip:TOKEN@..." -> TOKEN of the REGISTER last seen; `name` may be Path as well. */
+static const char *token_seen_in(const struct scene *s, const char *name)
+{
+    static char token[2][32];
+    static unsigned turn;
+    char before[32], *out = token[turn++ % 2];
+    int len = snprintf(before, sizeof before, "%s: <sip:", name);
+    const char *found = strstr(s->seen, before);
+
+    snprintf(out, sizeof token[0], "%.*s", found ? (int)strcspn(found + len, "@>") : 0,
+             found ? found + len : "");
+    return out;
+}
+
 static const char *token_seen(const struct scene *s)
 {
-    static char token[32];
-    const char *found = strstr(s->seen, "Contact: <sip:");
-
-    snprintf(token, sizeof token, "%.*s", found ? (int)strcspn(found + 14, "@>") : 0,
-             found ? found + 14 : "");
-    return token;
+    return token_seen_in(s, "Contact");
 }
 
 /* The PBX's 200, listing our contact with its time. */

@@ -32,12 +32,7 @@ static size_t find_by_route(const struct scene *s, const char *token, struct kg_
 
 static const char *path_seen(const struct scene *s)
 {
-    static char token[32];
-    const char *found = strstr(s->seen, "Path: <sip:");
-
-    snprintf(token, sizeof token, "%.*s", found ? (int)strcspn(found + 11, "@>") : 0,
-             found ? found + 11 : "");
-    return token;
+    return token_seen_in(s, "Path");
 }
 
 /* registration.path yes: the phone's Contact and our Path reach the PBX; one that does not say that it took
